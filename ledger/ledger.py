@@ -1,0 +1,317 @@
+"""Every job's state, in Redis: the one truth about which jobs exist and where they stand.
+
+Each method is one script call, so each happens whole or not at all, whoever dies meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from ..schemas import (
+    EnqueueUnknown,
+    JobVerdict,
+    LaneVerdict,
+    NewJob,
+    Outcome,
+    QueueUnavailable,
+    Settings,
+    State,
+)
+from .connection import connect, explain, translated_errors
+from .job_hash import Claim, attempt_text, to_claim, to_fields
+from .lookup import Lookup
+from .scripts import Scripts
+
+#: Failures in a row that pause a page's lane: its breaker.
+FAILURES_IN_A_ROW = 5
+#: What one sweep moves, at most, of each kind.
+SWEEP_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What became of an enqueueing: the jobs' ids in order, and whether to ring the doorbell."""
+
+    job_ids: list[str]
+    ring: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The jobs claimed, whether to ring for the rest, and how long until a lane opens.
+
+    `wait_seconds` is 0 when more is ready now, and None when no lane has a job.
+    """
+
+    claims: list[Claim]
+    ring: bool
+    wait_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one claimed job ended, to be recorded.
+
+    `attempt_at_ms` and `attempt_duration_ms` tell of the POST, by the ledger's clock.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    job_verdict: JobVerdict
+    lane_verdict: LaneVerdict
+    attempt_at_ms: int
+    attempt_duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownOutcome:
+    """A job whose lease ran out: the sweep made its state RETRYING or FAILED."""
+
+    job_id: str
+    page_id: str
+    state: State
+    attempts_spent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep did: jobs made ready, leases ended, and whether to ring."""
+
+    ring: bool
+    made_ready: int
+    oldest_due_seconds: float
+    unknown: list[UnknownOutcome]
+
+
+class Ledger:
+    """The jobs of one namespace. Safe to share between threads; each process makes its own.
+
+    Args:
+        settings: `redis_url`, `namespace` and the times are used.
+        timeout_seconds: for connecting, and for each answer.
+        client: instead of a connection made from the settings, for tests.
+
+    Every method raises `QueueUnavailable` when Redis does not do what was asked.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        timeout_seconds: float = 5.0,
+        client: redis.Redis | None = None,
+    ) -> None:
+        self._settings = settings
+        self._client = client or connect(
+            settings.redis_url, timeout_seconds=timeout_seconds, max_connections=1024
+        )
+        prefix = f"{{{settings.namespace}}}:"
+        self._scripts = Scripts(self._client, prefix)
+        #: Looking up: everything that changes nothing.
+        self.lookup = Lookup(self._client, prefix, settings.redis_url)
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> Enqueued:
+        """Store jobs, all or none (design promises 1 to 3).
+
+        Raises:
+            QueueUnavailable: nothing was stored.
+            EnqueueUnknown: the reply was lost; the jobs may be stored.
+        """
+        ids = [uuid.uuid4().hex for _ in jobs]
+        rows = [_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
+        life_ms = round(self._settings.expires_seconds * 1000)
+        for last_try in (False, True):
+            try:
+                # Connecting is apart from sending: what fails here has stored nothing.
+                self._client.connection_pool.release(self._client.connection_pool.get_connection())
+            except redis.RedisError as error:
+                reason = explain(error, self._settings.redis_url)
+                if last_try:
+                    raise self._unknown(reason, ids) from error
+                raise QueueUnavailable(f"{reason}; nothing was enqueued") from error
+            try:
+                ring, *stored = self._scripts("enqueue", life_ms, *rows)
+                return Enqueued(job_ids=stored, ring=ring == 1)
+            except (redis.ResponseError, redis.BusyLoadingError) as error:
+                reason = explain(error, self._settings.redis_url)
+                raise QueueUnavailable(f"{reason}; nothing was enqueued") from error
+            except redis.TimeoutError as error:
+                raise self._unknown(explain(error, self._settings.redis_url), ids) from error
+            except redis.RedisError as error:
+                # The connection broke, perhaps before the command arrived. The ids are ours, so
+                # making the same call once more cannot make a second job.
+                if last_try:
+                    raise self._unknown(explain(error, self._settings.redis_url), ids) from error
+        raise AssertionError("the second try returns or raises")
+
+    @staticmethod
+    def _unknown(reason: str, ids: list[str]) -> EnqueueUnknown:
+        return EnqueueUnknown(
+            f"{reason}; whether {'it was' if len(ids) == 1 else 'they were'} enqueued is unknown: "
+            "enqueue again with the same idempotency key, which makes one job",
+            job_ids=ids,
+        )
+
+    def claim(
+        self,
+        max_jobs: int,
+        *,
+        in_flight_by_page: Mapping[str, int] | None = None,
+        answers_bell: bool = False,
+        looks_again_in_seconds: float = 0.0,
+    ) -> Claimed:
+        """Claim at most `max_jobs` jobs that may be sent now, for `lease_seconds`.
+
+        Args:
+            max_jobs: at least 1.
+            in_flight_by_page: calls under way in this process, of pages that have many.
+            answers_bell: this is the first call after a doorbell.
+            looks_again_in_seconds: the caller promises to claim again within this time, so that
+                nobody rings for what comes meanwhile; 0 when it may stop.
+        """
+        settings = self._settings
+        token = uuid.uuid4().hex
+        with translated_errors(settings.redis_url):
+            ring, wait_ms, now, *found = self._scripts(
+                "claim",
+                token,
+                max_jobs,
+                round(settings.lease_seconds * 1000),
+                repr(1000 / settings.page_rate) if settings.page_rate else 0,
+                settings.page_burst,
+                round(settings.safe_call_deadline_seconds * 1000),
+                json.dumps(in_flight_by_page or {}),
+                int(answers_bell),
+                round(looks_again_in_seconds * 1000),
+            )
+        return Claimed(
+            claims=[
+                to_claim(job_id, token, level, int(now), dict(zip(flat[::2], flat[1::2], strict=True)))
+                for job_id, level, flat in found
+            ],
+            ring=ring == 1,
+            wait_seconds=None if wait_ms < 0 else wait_ms / 1000,
+        )
+
+    def record(self, results: Sequence[Result]) -> list[bool]:
+        """Record outcomes; for each, whether its claim still held (design promise 6)."""
+        with translated_errors(self._settings.redis_url):
+            held = self._scripts(
+                "record",
+                round(self._settings.sent_ttl_seconds),
+                FAILURES_IN_A_ROW,
+                *map(_recorded, results),
+            )
+        return [answer == 1 for answer in held]
+
+    def sweep(self, *, end_leases: bool = True) -> Swept:
+        """Move on what is due, end leases that ran out, forget what is past its retention."""
+        settings = self._settings
+        with translated_errors(settings.redis_url):
+            ring, oldest_ms, made_ready, *unknown = self._scripts(
+                "sweep",
+                SWEEP_LIMIT,
+                int(end_leases),
+                round(settings.retry_base_seconds * 1000),
+                settings.max_attempts,
+                round(settings.failed_ttl_seconds * 1000),
+            )
+        return Swept(
+            ring=ring == 1,
+            made_ready=made_ready,
+            oldest_due_seconds=int(oldest_ms) / 1000,
+            unknown=[
+                UnknownOutcome(
+                    job_id=job_id, page_id=page_id, state=State(state), attempts_spent=int(spent)
+                )
+                for job_id, page_id, state, spent in unknown
+            ],
+        )
+
+    def resume(self, refused: Mapping[str, str]) -> bool:
+        """End the pauses of pages (page_id → fingerprint of the token that was refused).
+
+        Returns whether to ring.
+        """
+        pairs = [text for pair in refused.items() for text in pair]
+        with translated_errors(self._settings.redis_url):
+            ring, _ = self._scripts("resume", *pairs)
+        return bool(ring == 1)
+
+    def cancel(self, job_ids: Sequence[str]) -> list[State | None]:
+        """Call off jobs not yet sent; returns each one's state afterwards, None if unknown."""
+        with translated_errors(self._settings.redis_url):
+            _, *states = self._scripts(
+                "cancel", round(self._settings.failed_ttl_seconds), *job_ids
+            )
+        return [_state(text) for text in states]
+
+    def replay(self, job_ids: Sequence[str]) -> tuple[list[State | None], bool]:
+        """Queue failed jobs again; returns each one's state before, and whether to ring."""
+        with translated_errors(self._settings.redis_url):
+            ring, *states = self._scripts(
+                "replay", round(self._settings.expires_seconds * 1000), *job_ids
+            )
+        return [_state(text) for text in states], ring == 1
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _row(job_id: str, new: NewJob) -> str:
+    return json.dumps(
+        [
+            job_id,
+            new.job.page_id,
+            new.idempotency_key or "",
+            new.send_at_ms or 0,
+            new.expires_at_ms or 0,
+            int(new.urgent),
+            to_fields(new),
+        ]
+    )
+
+
+def _recorded(result: Result) -> str:
+    outcome, job, lane = result.outcome, result.job_verdict, result.lane_verdict
+    attempt = ""
+    if job.attempt_spent:
+        attempt = attempt_text(
+            result.attempt_at_ms,
+            result.attempt_duration_ms,
+            outcome.http_status,
+            outcome.error_code,
+            outcome.error_message,
+        )
+    return json.dumps(
+        [
+            result.claim.job_id,
+            result.claim.token,
+            job.state.value,
+            round(job.delay_seconds * 1000),
+            outcome.error_code or "",
+            outcome.error_message or "",
+            str(outcome.http_status or ""),
+            attempt,
+            [
+                lane.effect,
+                lane.reason,
+                round(lane.pause_seconds * 1000),
+                result.claim.lane_level,
+                lane.token_fingerprint,
+            ],
+        ]
+    )
+
+
+def _state(text: str) -> State | None:
+    try:
+        return State(text)
+    except ValueError:
+        return None

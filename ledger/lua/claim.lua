@@ -1,0 +1,169 @@
+-- Claim jobs that may be sent now, lane by lane, each lane in turn.
+--
+-- ARGV[1]  claim token: what the holder must show to record an outcome
+-- ARGV[2]  how many jobs at most; the caller's free slots
+-- ARGV[3]  lease (ms)
+-- ARGV[4]  time between two messages of one page (ms); 0 is no limit
+-- ARGV[5]  burst: messages of one page at once before that limit holds
+-- ARGV[6]  how long a paused lane waits for the outcome of its one probe (ms)
+-- ARGV[7]  JSON object: page_id -> calls the caller has in flight for it (busy pages only)
+-- ARGV[8]  1: this call answers the doorbell
+-- ARGV[9]  how long (ms) the caller promises to look again, so that nobody rings for what
+--          comes meanwhile; 0: it may stop after this
+-- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms,
+--           {id, lane's pause level, {field, value, …}}, …}
+
+local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local interval_ms, burst, probe_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local in_flight = cjson.decode(ARGV[7])
+
+-- Stale, expired and broken entries that one call clears away, at most.
+local scan_budget = 500 + max_jobs
+local claimed = {}
+
+-- The next waiting id and the job behind it. Other hands may have put anything into these keys.
+local function pop(page_id)
+  for _, list in ipairs({ 'urgent:', 'ready:' }) do
+    local id = redis.pcall('LPOP', key(list .. page_id))
+    if type(id) == 'table' then
+      -- Not a list: out of the way, or the lane would never move again.
+      redis.call('DEL', key(list .. page_id))
+    elseif id then
+      return id
+    end
+  end
+end
+
+-- Claim one id, or clear it away. Returns whether it was claimed.
+local function claim(id, page_id, level)
+  local job = read_job(id)
+  if not job or not job.state then
+    fail_invalid(id, page_id, 'no complete job was stored under this id')
+  elseif job.state ~= 'queued' then
+    -- Cancelled, or recorded meanwhile: its place in the lane is all that was left of it.
+    return false
+  elseif job.page_id ~= page_id then
+    moved('queued', nil)
+    fail_invalid(id, page_id, "the job's page_id is not the page whose lane it was in")
+  elseif (tonumber(job.expires_at) or 0) <= NOW then
+    moved('queued', nil)
+    fail(id, page_id, 'expired', 'its deadline passed before it could be sent')
+  else
+    redis.call('HSET', key('job:' .. id), 'state', 'sending', 'claim', token)
+    redis.call('ZADD', key('due'), int(NOW + lease_ms), id)
+    moved('queued', 'sending')
+    local flat = {}
+    for field, value in pairs(job) do
+      flat[#flat + 1] = field
+      flat[#flat + 1] = value
+    end
+    claimed[#claimed + 1] = { id, level, flat }
+    return true
+  end
+  return false
+end
+
+-- One lane may take what leaves a part of the slots to others: at most four times what stays
+-- free, so that a page whose calls hang cannot hold them all (design promise 8).
+local function lane_limit(page_id, share)
+  local free = max_jobs - #claimed
+  local fair = math.ceil((4 * free - (tonumber(in_flight[page_id]) or 0)) / 5)
+  return math.min(share, free, math.max(0, fair))
+end
+
+local function serve(page_id, share)
+  local limit = lane_limit(page_id, share)
+  local pause, level = pause_of(page_id), 0
+  if pause and (tonumber(pause.level) or 0) > 0 then
+    level = pause.level
+    if pause.until_ms > NOW then
+      return pause.until_ms
+    end
+    limit = math.min(limit, 1)
+  end
+
+  -- Generic cell rate: `tat` is when the lane would have sent all it was allowed to so far.
+  local tat = NOW
+  if interval_ms > 0 then
+    tat = math.max(NOW, tonumber(redis.call('GET', key('tat:' .. page_id)) or 0) or 0)
+    local allowed = math.floor((NOW + burst * interval_ms - tat) / interval_ms + 1e-6)
+    if allowed < 1 then return tat + interval_ms - burst * interval_ms end
+    limit = math.min(limit, allowed)
+  end
+
+  local taken, empty = 0, false
+  while taken < limit and scan_budget > 0 do
+    local id = pop(page_id)
+    if not id then
+      empty = true
+      break
+    end
+    scan_budget = scan_budget - 1
+    if claim(id, page_id, level) then taken = taken + 1 end
+  end
+
+  local next_at = NOW
+  if interval_ms > 0 and taken > 0 then
+    tat = tat + taken * interval_ms
+    redis.call('SET', key('tat:' .. page_id), string.format('%.3f', tat), 'PX',
+      math.ceil(tat - NOW) + 1)
+    next_at = math.max(NOW, tat + interval_ms - burst * interval_ms)
+  end
+  if level > 0 and taken > 0 then next_at = NOW + probe_ms end
+  if empty then return nil end
+  return next_at
+end
+
+if ARGV[8] == '1' then redis.call('DEL', key('bell')) end
+
+local function next_open_lanes(how_many)
+  -- Up to the end of this millisecond: within it, scores have fractions (see `turn`).
+  return redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', '(' .. int(NOW + 1), 'LIMIT', 0, how_many)
+end
+
+-- Sub-millisecond order among lanes served in the same call or the next.
+local turn = tonumber(clock[2]) % 1000
+
+local function pass()
+  local lanes = next_open_lanes(max_jobs)
+  local share = math.ceil((max_jobs - #claimed) / math.max(1, #lanes))
+  for _, page_id in ipairs(lanes) do
+    if #claimed >= max_jobs then return false end
+    local next_at = serve(page_id, share)
+    if next_at then
+      -- A lane just served goes to the back.
+      if next_at == NOW then next_at = NOW + turn / 1000 end
+      redis.call('ZADD', key('lanes'), string.format('%.3f', next_at), page_id)
+    elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id)) == 0 then
+      redis.call('ZREM', key('lanes'), page_id)
+    end
+  end
+  return #lanes > 0
+end
+
+-- A second pass gives what one lane could not use to the others.
+local before = -1
+while #claimed < max_jobs and scan_budget > 0 and #claimed > before do
+  before = #claimed
+  if not pass() then break end
+end
+
+write_counts()
+
+local wait_ms, ring = -1, 0
+local first = redis.call('ZRANGE', key('lanes'), 0, 0, 'WITHSCORES')
+if first[2] then
+  wait_ms = math.max(0, math.ceil(tonumber(first[2]) - NOW - 1))
+end
+if wait_ms == 0 then
+  -- More than this caller can take: wake another.
+  if should_ring() then ring = 1 end
+elseif tonumber(ARGV[9]) > 0 then
+  local bell = redis.call('GET', key('bell'))
+  if not bell or bell == 'attentive' then
+    redis.call('SET', key('bell'), 'attentive', 'PX', ARGV[9])
+  end
+elseif redis.call('GET', key('bell')) == 'attentive' then
+  redis.call('DEL', key('bell'))
+end
+return { ring, wait_ms, int(NOW), unpack(claimed) }

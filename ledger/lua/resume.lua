@@ -1,0 +1,17 @@
+-- End pauses of pages whose token has changed since it was refused.
+--
+-- ARGV     pairs: page_id, fingerprint of the token that was refused
+-- returns  {ring (0 or 1), pages resumed}
+
+local resumed = 0
+for i = 1, #ARGV, 2 do
+  local pause = pause_of(ARGV[i])
+  if pause and pause.reason == 'auth' and pause.token_fingerprint == ARGV[i + 1] then
+    redis.call('HDEL', key('pauses'), ARGV[i])
+    redis.call('ZADD', key('lanes'), 'XX', int(NOW), ARGV[i])
+    resumed = resumed + 1
+  end
+end
+local ring = 0
+if resumed > 0 and should_ring() then ring = 1 end
+return { ring, resumed }

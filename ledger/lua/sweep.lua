@@ -1,0 +1,87 @@
+-- Move on what has come due, end claims whose lease ran out, forget what is past its retention, and
+-- say whether somebody should be woken. Bounded, and safe to run everywhere at once.
+--
+-- ARGV[1]  entries of each kind to look at, at most
+-- ARGV[2]  1: end claims whose lease ran out; 0: leave them for now
+-- ARGV[3]  delay before a job of unknown outcome is tried again (ms)
+-- ARGV[4]  attempts that a job may spend
+-- ARGV[5]  how long a failed job is kept (ms)
+-- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready,
+--           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
+
+local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
+local retry_delay_ms, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4])
+local failed_ttl_ms = tonumber(ARGV[5])
+
+local made_ready = 0
+local unknown = {}
+
+-- Its holder died, or is cut off: whether the message went out, nobody knows.
+local function end_lease(id, job)
+  local spent = (tonumber(job.attempts) or 0) + 1
+  local text = 'the worker that was sending it went away; the message may have gone out'
+  redis.call('HSET', key('job:' .. id), 'attempts', int(spent), 'attempt:' .. int(spent),
+    cjson.encode({ NOW, cjson.null, cjson.null, 'unknown_outcome', text }))
+  moved('sending', nil)
+  local replayed_at = tonumber(job.attempts_before_replay) or 0
+  local state = 'retrying'
+  if job.delivery == 'at_most_once' or spent - replayed_at >= max_attempts
+      or NOW + retry_delay_ms >= (tonumber(job.expires_at) or 0) then
+    state = 'failed'
+    fail(id, job.page_id, 'unknown_outcome', text)
+  else
+    redis.call('HDEL', key('job:' .. id), 'claim', 'http_status')
+    redis.call('HSET', key('job:' .. id), 'state', state, 'error_code', 'unknown_outcome',
+      'error_message', text)
+    redis.call('ZADD', key('due'), int(NOW + retry_delay_ms), id)
+    moved(nil, state)
+  end
+  unknown[#unknown + 1] = { id, job.page_id or '', state, int(spent) }
+end
+
+local function move_on(id)
+  local job = read_job(id)
+  if not job or not job.state or not job.page_id then
+    redis.call('ZREM', key('due'), id)
+    fail_invalid(id, job and job.page_id, 'no complete job was stored under this id')
+  elseif job.state == 'scheduled' or job.state == 'retrying' then
+    redis.call('ZREM', key('due'), id)
+    redis.call('HSET', key('job:' .. id), 'state', 'queued')
+    moved(job.state, 'queued')
+    to_lane(id, job.page_id, job.urgent == '1')
+    made_ready = made_ready + 1
+  elseif job.state ~= 'sending' then
+    redis.call('ZREM', key('due'), id)
+  elseif end_leases then
+    end_lease(id, job)
+  end
+end
+
+local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'WITHSCORES', 'LIMIT', 0, limit)
+for i = 1, #due, 2 do move_on(due[i]) end
+
+local function forget_failed(id)
+  local job = read_job(id) or {}
+  unindex_failed(id, job)
+  if job.idempotency_key then redis.call('DEL', key('idem:' .. job.idempotency_key)) end
+  redis.call('DEL', key('job:' .. id))
+end
+
+local forgotten = redis.call('ZRANGEBYSCORE', key('failed'), '-inf', int(NOW - failed_ttl_ms),
+  'LIMIT', 0, limit)
+for _, id in ipairs(forgotten) do forget_failed(id) end
+
+-- Sent and cancelled jobs expire by themselves; these lists follow.
+for _, name in ipairs({ 'sent', 'cancelled' }) do
+  for _ = 1, limit do
+    local id = redis.call('LINDEX', key(name), -1)
+    if not id or redis.call('EXISTS', key('job:' .. id)) == 1 then break end
+    redis.call('RPOP', key(name))
+  end
+end
+
+write_counts()
+local ring = 0
+if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
+local oldest_ms = due[2] and int(NOW - tonumber(due[2])) or '0'
+return { ring, oldest_ms, made_ready, unpack(unknown) }

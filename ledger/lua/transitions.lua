@@ -1,0 +1,133 @@
+-- What every script shares: time, keys, and the ways a job moves from state to state. It is put in
+-- front of each script when that is loaded; it does nothing by itself.
+--
+-- KEYS[1]  the prefix "{namespace}:" of every key. All keys have this one hash tag, so that one
+--          script may touch them, also in a cluster; which job and lane keys a script touches is
+--          known only once it has read the lanes, so the prefix stands for them.
+--
+--   job:<id>             hash    the job; see ledger/job_hash.py for its fields
+--   ready:<page_id>      list    ids that wait in the page's lane, oldest first
+--   urgent:<page_id>     list    the same for urgent jobs; served before ready
+--   lanes                zset    page_id -> earliest time (ms) its lane may send; lanes with jobs only
+--   pauses               hash    page_id -> JSON {reason, level, failures, until_ms, token_fingerprint,
+--                                error_code}: lanes that failed of late, or are paused
+--   tat:<page_id>        string  a rate-limited lane's theoretical arrival time (ms); GCRA
+--   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
+--   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
+--   failed_codes         zset    error_code -> when it last failed
+--   sent, cancelled      list    ids, latest first
+--   counts               hash    state -> jobs now in it (scheduled, queued, sending, retrying)
+--   idem:<key>           string  idempotency key -> job id
+--   bell                 string  a doorbell is out (time rung), or a pump is looking ("attentive")
+
+local PREFIX = KEYS[1]
+
+-- A doorbell not answered within this time (ms) is taken for lost.
+local BELL_LOST_AFTER_MS = 2000
+
+local clock = redis.call('TIME')
+-- The server's clock is the only one that leases, retries and rates go by: hosts' clocks differ.
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function key(name)
+  return PREFIX .. name
+end
+
+local function int(ms)
+  return string.format('%.0f', ms)
+end
+
+-- Changes to `counts`, gathered, so that a batch costs one command a state.
+local count_changes = {}
+
+local function count(state, by)
+  count_changes[state] = (count_changes[state] or 0) + by
+end
+
+local function moved(from, to)
+  if from then count(from, -1) end
+  if to then count(to, 1) end
+end
+
+local function write_counts()
+  for state, by in pairs(count_changes) do
+    if by ~= 0 then redis.call('HINCRBY', key('counts'), state, by) end
+  end
+end
+
+local function open_lane(page_id)
+  redis.call('ZADD', key('lanes'), 'NX', int(NOW), page_id)
+end
+
+-- Put a job into its lane: at the end, or (given back unsent) at the front.
+local function to_lane(id, page_id, urgent, at_front)
+  local lane = key((urgent and 'urgent:' or 'ready:') .. page_id)
+  redis.call(at_front and 'LPUSH' or 'RPUSH', lane, id)
+  open_lane(page_id)
+end
+
+local function fail(id, page_id, error_code, error_message, http_status)
+  local job = key('job:' .. id)
+  redis.call('HSET', job, 'state', 'failed', 'finished_at', int(NOW), 'error_code', error_code)
+  redis.call('HDEL', job, 'claim', 'error_message', 'http_status')
+  if error_message and error_message ~= '' then
+    redis.call('HSET', job, 'error_message', error_message)
+  end
+  if http_status and http_status ~= '' then
+    redis.call('HSET', job, 'http_status', http_status)
+  end
+  redis.call('ZREM', key('due'), id)
+  redis.call('ZADD', key('failed'), int(NOW), id)
+  redis.call('ZADD', key('failed:' .. error_code), int(NOW), id)
+  redis.call('ZADD', key('failed_codes'), int(NOW), error_code)
+  if page_id then redis.call('ZADD', key('failed_on:' .. page_id), int(NOW), id) end
+end
+
+local function unindex_failed(id, job)
+  redis.call('ZREM', key('failed'), id)
+  if job.page_id then redis.call('ZREM', key('failed_on:' .. job.page_id), id) end
+  if not job.error_code then return end
+  local same_code = key('failed:' .. job.error_code)
+  redis.call('ZREM', same_code, id)
+  if redis.call('EXISTS', same_code) == 0 then
+    redis.call('ZREM', key('failed_codes'), job.error_code)
+  end
+end
+
+-- Keep a failed record of an entry that is no job of ours: a hash that lacks what a job has, a key
+-- of another type, or an id with nothing behind it.
+local function fail_invalid(id, page_id, what)
+  local job = key('job:' .. id)
+  if redis.call('TYPE', job)['ok'] ~= 'hash' then redis.call('DEL', job) end
+  redis.call('HSETNX', job, 'attempts', '0')
+  redis.call('HSETNX', job, 'enqueued_at', int(NOW))
+  if page_id then redis.call('HSETNX', job, 'page_id', page_id) end
+  fail(id, page_id, 'invalid_job', what)
+end
+
+-- The hash behind an id as a table, or nil if it is no hash or has no fields.
+local function read_job(id)
+  local flat = redis.pcall('HGETALL', key('job:' .. id))
+  if flat.err or #flat == 0 then return nil end
+  local job = {}
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
+
+-- Whether a doorbell should be rung for work that is ready now: true at most once, until that
+-- doorbell is answered or must be taken for lost.
+local function should_ring()
+  local bell = redis.call('GET', key('bell'))
+  if bell == 'attentive' then return false end
+  if bell and NOW - (tonumber(bell) or 0) < BELL_LOST_AFTER_MS then return false end
+  redis.call('SET', key('bell'), int(NOW))
+  return true
+end
+
+local function pause_of(page_id)
+  local text = redis.call('HGET', key('pauses'), page_id)
+  if not text then return nil end
+  local fine, pause = pcall(cjson.decode, text)
+  if not fine or type(pause) ~= 'table' then return nil end
+  return pause
+end

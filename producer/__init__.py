@@ -1,0 +1,76 @@
+"""What a web app imports: enqueue, look up, replay, cancel.
+
+    from harasocial_dispatch.producer import enqueue
+
+    job_id = enqueue({"recipient": {"id": "2560816460648749"},
+                      "message": {"payload_id": "__hrf_f_…"},
+                      "page_id": "500725830264749"},
+                     idempotency_key="order-1001-paid")
+
+The functions are the methods of one `Producer` made from the environment at first use; make your
+own `Producer(settings)` where settings come from elsewhere.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ..schemas import (
+    DispatchError,
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    JobRecord,
+    QueueUnavailable,
+    Settings,
+    SettingsError,
+    State,
+)
+from .producer import EnqueueReport, Producer, Rejected
+
+__all__ = [
+    "DispatchError",
+    "EnqueueReport",
+    "EnqueueUnknown",
+    "InvalidJob",
+    "JobNotFound",
+    "JobRecord",
+    "Producer",
+    "QueueUnavailable",
+    "Rejected",
+    "Settings",
+    "SettingsError",
+    "State",
+    "cancel",
+    "count_errors",
+    "enqueue",
+    "enqueue_many",
+    "find_jobs",
+    "get_job",
+    "replay",
+]
+
+
+@lru_cache(maxsize=1)
+def _default() -> Producer:
+    return Producer()
+
+
+if TYPE_CHECKING:
+    _typed: Producer
+    enqueue = _typed.enqueue
+    enqueue_many = _typed.enqueue_many
+    get_job = _typed.get_job
+    find_jobs = _typed.find_jobs
+    count_errors = _typed.count_errors
+    replay = _typed.replay
+    cancel = _typed.cancel
+else:
+
+    def __getattr__(name: str) -> Any:
+        # The environment is read when a function is first asked for, not at import.
+        if name in {"enqueue", "enqueue_many", "get_job", "find_jobs", "count_errors", "replay",
+                    "cancel"}:
+            return getattr(_default(), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,254 @@
+"""What a web app holds: enqueue, look up, replay, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Literal
+
+from ..ledger import Doorbell, Ledger
+from ..schemas import (
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    JobRecord,
+    NewJob,
+    QueueUnavailable,
+    Settings,
+    State,
+    parse_new_job,
+    parse_row,
+)
+
+#: Jobs stored in one script call; enough that its fixed cost does not show.
+BATCH_SIZE = 500
+#: For connecting to Redis and for its answer, each: a web request is never held for 2 seconds.
+_TIMEOUT_SECONDS = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A row of `enqueue_many` that breaks the contract.
+
+    Attributes:
+        index: which row, counted from 0.
+        errors: what is wrong, by field path.
+    """
+
+    index: int
+    row: Any
+    errors: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueReport:
+    """What became of the rows of `enqueue_many`: ids of accepted ones, in order, and the others."""
+
+    accepted: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class Producer:
+    """Enqueues into, and looks at, the ledger that `settings` name. Safe to share between threads.
+
+    Every method raises `QueueUnavailable` within 2 seconds when Redis is away or does not answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        ledger: Ledger | None = None,
+        doorbell: Doorbell | None = None,
+    ) -> None:
+        self.settings = settings or Settings.from_environment()
+        self._ledger = ledger or Ledger(self.settings, timeout_seconds=_TIMEOUT_SECONDS)
+        self._doorbell = doorbell or Doorbell(self.settings)
+
+    def enqueue(
+        self,
+        job: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        send_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        delivery: Literal["at_least_once", "at_most_once"] = "at_least_once",
+        urgent: bool = False,
+    ) -> str:
+        """Enqueue one message and return its job id.
+
+        Args:
+            job: the API's own body; `messaging_type` may be left out.
+            idempotency_key: makes one job of all the calls that give the same key, for as long
+                as that job is kept. Later calls return its id, whatever body they bring.
+            send_at: not before this time (aware).
+            expires_at: not after this time (aware); `EXPIRES_SECONDS` from now or `send_at` if
+                left out.
+            delivery: what to do when nobody can know whether a POST was processed.
+            urgent: before the other jobs of its page.
+
+        Raises:
+            InvalidJob: naming each wrong field; nothing was stored.
+            QueueUnavailable: Redis is away; nothing was stored.
+            EnqueueUnknown: the reply was lost; the same idempotency key may be tried again.
+        """
+        options = {
+            "idempotency_key": idempotency_key,
+            "send_at": send_at,
+            "expires_at": expires_at,
+            "delivery": delivery,
+            "urgent": urgent,
+        }
+        return self._store([parse_new_job(job, options)])[0]
+
+    def enqueue_many(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        on_invalid: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int], object] | None = None,
+    ) -> EnqueueReport:
+        """Enqueue many messages, in batches of 500.
+
+        Args:
+            rows: each the API's own body, with options of `enqueue` beside its fields if wanted.
+            on_invalid: "raise" looks at all rows before it stores any; "skip" goes through an
+                endless iterable batch by batch and reports what it left out.
+            progress: called with the number of rows done so far, after each batch.
+
+        Raises:
+            InvalidJob: (with "raise") of the first wrong row, fields prefixed by `[index].`.
+            QueueUnavailable, EnqueueUnknown: its `accepted` are the jobs stored before.
+        """
+        if on_invalid not in ("raise", "skip"):
+            raise ValueError(f"on_invalid must be 'raise' or 'skip', not {on_invalid!r}")
+        report = EnqueueReport()
+        jobs = _valid(rows, report.rejected if on_invalid == "skip" else None)
+        if on_invalid == "raise":
+            jobs = iter(list(jobs))
+        while batch := list(islice(jobs, BATCH_SIZE)):
+            try:
+                report.accepted.extend(self._store(batch))
+            except QueueUnavailable as error:
+                error.accepted = report.accepted
+                raise
+            if progress is not None:
+                progress(len(report.accepted) + len(report.rejected))
+        return report
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """Return what is known of a job.
+
+        Raises:
+            JobNotFound: it never existed, or its retention has ended.
+        """
+        record = self._ledger.lookup.get(job_id)
+        if record is None:
+            raise JobNotFound(job_id)
+        return record
+
+    def find_jobs(
+        self,
+        *,
+        state: State | str | None = None,
+        error_code: str | None = None,
+        page_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[JobRecord]:
+        """Return at most `limit` jobs, the latest first.
+
+        `since` and `until` (aware) bound when a job finished or, if it has not, when it was
+        enqueued. An `error_code` without a `state` means failed jobs.
+        """
+        return self._ledger.lookup.find(
+            state=State(state) if state is not None else None,
+            error_code=error_code,
+            page_id=page_id,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+
+    def count_errors(
+        self, *, page_id: str | None = None, since: datetime | None = None
+    ) -> dict[str, int]:
+        """Return how many failed jobs each error code has, the most frequent first."""
+        return self._ledger.lookup.count_errors(page_id=page_id, since=since)
+
+    def count_states(self) -> dict[State, int]:
+        """Return how many jobs are in each state."""
+        return self._ledger.lookup.count_states()
+
+    def replay(self, job_id: str) -> bool:
+        """Queue a failed job again, with all its attempts and a new deadline.
+
+        Returns whether it was: False if it is not failed (a sent job is never sent again).
+
+        Raises:
+            JobNotFound: there is no such job (any more).
+        """
+        return self.replay_many([job_id]) == [job_id] or self._exists(job_id)
+
+    def replay_many(self, job_ids: Sequence[str]) -> list[str]:
+        """Queue failed jobs again; returns the ids of those that were failed."""
+        replayed: list[str] = []
+        ids = iter(job_ids)
+        while batch := list(islice(ids, BATCH_SIZE)):
+            states, ring = self._ledger.replay(batch)
+            if ring:
+                self._doorbell.ring()
+            replayed += [
+                job_id
+                for job_id, state in zip(batch, states, strict=True)
+                if state is State.FAILED
+            ]
+        return replayed
+
+    def cancel(self, job_id: str) -> bool:
+        """Call off a job that is scheduled, queued or retrying.
+
+        Returns whether it is cancelled: False if it is being sent, or has ended otherwise.
+
+        Raises:
+            JobNotFound: there is no such job (any more).
+        """
+        (state,) = self._ledger.cancel([job_id])
+        if state is None:
+            raise JobNotFound(job_id)
+        return state is State.CANCELLED
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._ledger.close()
+
+    def _exists(self, job_id: str) -> Literal[False]:
+        self.get_job(job_id)
+        return False
+
+    def _store(self, batch: list[NewJob]) -> list[str]:
+        enqueued = self._ledger.enqueue(batch)
+        if enqueued.ring:
+            self._doorbell.ring()
+        return enqueued.job_ids
+
+
+def _valid(
+    rows: Iterable[Mapping[str, Any]], rejected: list[Rejected] | None
+) -> Iterator[NewJob]:
+    """Yield the job of each row; put wrong rows into `rejected`, or raise if that is None."""
+    for index, row in enumerate(rows):
+        try:
+            yield parse_row(row)
+        except InvalidJob as error:
+            if rejected is None:
+                raise InvalidJob(
+                    {f"[{index}].{path}": texts for path, texts in error.errors.items()}
+                ) from None
+            rejected.append(Rejected(index=index, row=row, errors=error.errors))
+
+
+__all__ = ["BATCH_SIZE", "EnqueueReport", "EnqueueUnknown", "Producer", "Rejected"]

@@ -1,0 +1,2 @@
+"""x."""
+from .server import Sandbox, exports, serve_forever

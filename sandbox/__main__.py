@@ -1,0 +1,29 @@
+"""`python -m harasocial_dispatch.sandbox`: the stand-in endpoint as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+
+from .contract import ANY_PAGE
+from .server import serve_forever
+from .switches import DEFAULT_TOKEN
+
+
+def main() -> None:
+    """Read the options, print the line to paste, and serve until told to end."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harasocial_dispatch.sandbox",
+        description="A stand-in for the Harasocial endpoint. Prints the settings to paste.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
+    parser.add_argument("--token", default=DEFAULT_TOKEN, help="the token of every page")
+    options = parser.parse_args()
+    try:
+        serve_forever(options.host, options.port, {ANY_PAGE: options.token})
+    except OSError as error:
+        parser.exit(1, f"cannot listen on {options.host} port {options.port}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The API's "Payload Id" contract, version 1.0, as a strict reader. Pure.
+
+It is written from the API page alone and shares nothing with the client, so that a mistake there
+is not repeated here: what the page does not name is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .replies import error_reply
+from .wire import Head, Reply, make_reply
+
+METHOD = "POST"
+PATH = "/social/messages.json"
+ACCEPT = "text/plain"
+CONTENT_TYPE = "application/json-patch+json"
+MESSAGING_TYPE = "harasocial_facebook_payload_id"
+#: Characters of `metadata`.
+MAX_METADATA_CHARACTERS = 500
+
+#: The error_code of every reply with status 400; the API page does not name one.
+INVALID_REQUEST = "invalid_request"
+#: In a mapping of tokens: the token of every page that has none of its own.
+ANY_PAGE = "*"
+
+
+class Job(NamedTuple):
+    """The four fields that tell one message from another."""
+
+    page_id: str
+    recipient_id: str
+    payload_id: str
+    metadata: str | None
+
+
+class InvalidBody(ValueError):
+    """The body is not what the API page describes; the message names the field."""
+
+
+def examine(head: Head, body: bytes, tokens: Mapping[str, str]) -> tuple[Job | None, Reply | None]:
+    """Return the job in a POST to `PATH`, and the reply that refuses the POST.
+
+    The job is None when the body is not valid; the refusal is None when all is as documented.
+    `tokens` maps page_id, or `ANY_PAGE`, to that page's token.
+    """
+    job: Job | None = None
+    invalid: InvalidBody | None = None
+    try:
+        job = parse_body(body)
+    except InvalidBody as error:
+        invalid = error
+    token = _bearer_token(head)
+    if token is None or token not in tokens.values():
+        return job, _unauthorized("the header is not Authorization: Bearer {token}")
+    if _media_type(head.fields.get("content-type", "")) != CONTENT_TYPE:
+        return job, make_reply(415, f"Content-Type must be {CONTENT_TYPE}\n".encode())
+    accepted = head.fields.get("accept", "").split(",")
+    if ACCEPT not in map(_media_type, accepted):
+        return job, make_reply(406, f"accept must be {ACCEPT}\n".encode())
+    if invalid is not None:
+        return job, error_reply(400, INVALID_REQUEST, str(invalid))
+    if job is not None and tokens.get(job.page_id, tokens.get(ANY_PAGE)) != token:
+        return job, _unauthorized("the token is not this page's")
+    return job, None
+
+
+def _bearer_token(head: Head) -> str | None:
+    scheme, _, token = head.fields.get("authorization", "").partition(" ")
+    return token if scheme == "Bearer" and token else None
+
+
+def _media_type(value: str) -> str:
+    """Return the type of a header value without its parameters, such as a charset."""
+    return value.partition(";")[0].strip().lower()
+
+
+def _unauthorized(why: str) -> Reply:
+    return make_reply(401, f"{why}\n".encode(), headers=(("WWW-Authenticate", "Bearer"),))
+
+
+def parse_body(body: bytes) -> Job:
+    """Return the job in `body`.
+
+    Raises:
+        InvalidBody: naming the first field that is missing, unknown or of the wrong type.
+    """
+    try:
+        document = _DECODER.decode(body.decode())
+    except RecursionError:
+        raise InvalidBody("the body is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidBody(f"the body is not JSON: {error}") from None
+    fields = _object(
+        document, "the body", {"messaging_type", "recipient", "message", "page_id"}, {"metadata"}
+    )
+    recipient = _object(fields["recipient"], "recipient", {"id"})
+    message = _object(fields["message"], "message", {"payload_id"})
+    if fields["messaging_type"] != MESSAGING_TYPE:
+        raise InvalidBody(f"messaging_type must be {MESSAGING_TYPE!r}")
+    metadata = None
+    if "metadata" in fields:
+        metadata = _string(fields["metadata"], "metadata", blank_allowed=True)
+        if len(metadata) > MAX_METADATA_CHARACTERS:
+            raise InvalidBody(
+                f"metadata must have at most {MAX_METADATA_CHARACTERS} characters, "
+                f"not {len(metadata)}"
+            )
+    return Job(
+        page_id=_string(fields["page_id"], "page_id"),
+        recipient_id=_string(recipient["id"], "recipient.id"),
+        payload_id=_string(message["payload_id"], "message.payload_id"),
+        metadata=metadata,
+    )
+
+
+_NO_FIELDS: frozenset[str] = frozenset()
+
+
+def _object(
+    value: Any, where: str, required: set[str], optional: set[str] | frozenset[str] = _NO_FIELDS
+) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidBody(f"{where} must be an object")
+    names = value.keys()
+    if names == required:
+        return value
+    for name in sorted(required - names):
+        raise InvalidBody(f"{name} is missing in {where}")
+    for name in sorted(names - required - optional):
+        raise InvalidBody(f"{name} in {where} is not a field of the API")
+    return value
+
+
+def _string(value: Any, where: str, *, blank_allowed: bool = False) -> str:
+    if not isinstance(value, str):
+        raise InvalidBody(f"{where} must be a string")
+    if not blank_allowed and not value.strip():
+        raise InvalidBody(f"{where} must not be blank")
+    return value
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("an object names a field twice")
+    return fields
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_fields, parse_constant=_refuse_constant)

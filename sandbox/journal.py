@@ -1,0 +1,176 @@
+"""What the sandbox received: counts, arrival times, and the last requests byte for byte.
+
+Written by the server's thread and read by any other, hence the lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from .contract import Job
+from .wire import Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Counts since the start, or since the last reset."""
+
+    #: Requests to the API's paths, whatever became of them.
+    requests: int
+    #: POSTs to the messages path that were received whole, valid or not.
+    posts: int
+    #: Accepted replies that began to go out: messages that would reach a person.
+    accepted: int
+    #: Distinct jobs among the POSTs.
+    jobs: int
+    #: Requests that followed the redirect of `sandbox:redirect`.
+    redirected: int
+    #: The highest number of requests that were being answered at one time.
+    max_concurrent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedJob:
+    """One job, told by its first four fields, and what was received of it."""
+
+    page_id: str
+    recipient_id: str
+    payload_id: str
+    metadata: str | None
+    #: POSTs received whole, whatever the reply.
+    posts: int
+    #: Accepted replies that began to go out.
+    accepted: int
+    #: When each POST had been received whole, in seconds of `time.monotonic()`.
+    arrived_at_monotonic: tuple[float, ...]
+    #: The same moments in seconds since 1970, UTC.
+    arrived_at: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRequest:
+    """A request as it came."""
+
+    method: str
+    path: str
+    #: Names and values in order, letter for letter.
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class _Entry:
+    """What is kept of a job: little, since there may be very many."""
+
+    __slots__ = ("accepted", "arrivals")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        #: Monotonic seconds.
+        self.arrivals: tuple[float, ...] = ()
+
+
+class Journal:
+    """Keeps what was received; `keep_requests` is how many raw requests."""
+
+    def __init__(self, keep_requests: int) -> None:
+        self._lock = threading.Lock()
+        # One offset for all, so that a wall clock that is set back cannot reorder arrivals.
+        self._wall_offset_seconds = time.time() - time.monotonic()
+        self._requests: deque[tuple[Head, bytes]] = deque(maxlen=keep_requests)
+        self._in_flight = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._requests.clear()
+        self._jobs: dict[Job, _Entry] = {}
+        self._request_count = self._post_count = self._accepted_count = self._redirected_count = 0
+        self._max_concurrent = self._in_flight
+
+    def reset(self) -> None:
+        """Forget everything but the requests that are being answered."""
+        with self._lock:
+            self._forget()
+
+    def note_request(self, head: Head, body: bytes) -> None:
+        """Note a request that begins to be answered; `note_answered` must follow."""
+        with self._lock:
+            self._request_count += 1
+            self._in_flight += 1
+            self._max_concurrent = max(self._max_concurrent, self._in_flight)
+            self._requests.append((head, body))
+
+    def note_post(self, job: Job | None) -> int:
+        """Note that a POST was received whole; return which one of its job it is, from 1.
+
+        The job is None when the body does not name one; the number is then 1.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self._post_count += 1
+            if job is None:
+                return 1
+            entry = self._jobs.get(job)
+            if entry is None:
+                # Few pages have many jobs: one string for each page is enough.
+                job = job._replace(page_id=sys.intern(job.page_id))
+                entry = self._jobs[job] = _Entry()
+            entry.arrivals += (now,)
+            return len(entry.arrivals)
+
+    def note_accepted(self, job: Job) -> None:
+        """Note that an accepted reply begins to go out."""
+        with self._lock:
+            entry = self._jobs.get(job)
+            if entry is not None:  # else a reset came between
+                entry.accepted += 1
+                self._accepted_count += 1
+
+    def note_redirected(self) -> None:
+        """Note a request to the path that a redirect points to."""
+        with self._lock:
+            self._redirected_count += 1
+
+    def note_answered(self) -> None:
+        """Note that a request's reply ended, whole or not."""
+        with self._lock:
+            self._in_flight -= 1
+
+    def totals(self) -> Totals:
+        """Return the counts as they are now."""
+        with self._lock:
+            return Totals(
+                requests=self._request_count,
+                posts=self._post_count,
+                accepted=self._accepted_count,
+                jobs=len(self._jobs),
+                redirected=self._redirected_count,
+                max_concurrent=self._max_concurrent,
+            )
+
+    def jobs(self) -> list[ReceivedJob]:
+        """Return every job received, in the order of their first POSTs."""
+        with self._lock:
+            entries = [(job, entry.accepted, entry.arrivals) for job, entry in self._jobs.items()]
+        return [
+            ReceivedJob(
+                **job._asdict(),
+                posts=len(arrivals),
+                accepted=accepted,
+                arrived_at_monotonic=arrivals,
+                arrived_at=tuple(arrival + self._wall_offset_seconds for arrival in arrivals),
+            )
+            for job, accepted, arrivals in entries
+        ]
+
+    def requests(self) -> list[RawRequest]:
+        """Return the last requests to the API's paths, oldest first."""
+        with self._lock:
+            requests = list(self._requests)
+        return [
+            RawRequest(method=head.method, path=head.target, headers=head.headers, body=body)
+            for head, body in requests
+        ]

@@ -1,0 +1,50 @@
+"""The contract: what a job is, where it can stand, how an attempt can end, what can be set.
+
+Nothing here talks to anything; every other part may import it.
+"""
+
+from .enqueue import NewJob, parse_new_job, parse_row
+from .errors import (
+    DispatchError,
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    QueueUnavailable,
+    SettingsError,
+)
+from .outcome import JobVerdict, LaneVerdict, Outcome
+from .record import Attempt, JobRecord, from_ms, iso_utc
+from .reply import ApiReply, harmless, parse_reply
+from .send_job import MESSAGING_TYPE, SendJob, SendJobSchema, parse_send_job
+from .settings import Settings
+from .states import Delivery, OutcomeClass, State
+
+__all__ = [
+    "MESSAGING_TYPE",
+    "ApiReply",
+    "Attempt",
+    "Delivery",
+    "DispatchError",
+    "EnqueueUnknown",
+    "InvalidJob",
+    "JobNotFound",
+    "JobRecord",
+    "JobVerdict",
+    "LaneVerdict",
+    "NewJob",
+    "Outcome",
+    "OutcomeClass",
+    "QueueUnavailable",
+    "SendJob",
+    "SendJobSchema",
+    "Settings",
+    "SettingsError",
+    "State",
+    "from_ms",
+    "harmless",
+    "iso_utc",
+    "parse_new_job",
+    "parse_reply",
+    "parse_row",
+    "parse_send_job",
+]

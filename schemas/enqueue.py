@@ -1,0 +1,137 @@
+"""How a job is to be sent: the keyword options of `enqueue`, validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from .errors import InvalidJob
+from .send_job import SendJob, parse_send_job
+from .states import Delivery
+
+MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
+#: How far ahead a job may be scheduled or expire. Beyond, it is a mistake in units.
+MAX_AHEAD = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A validated job on its way into the ledger. Times are milliseconds since the epoch."""
+
+    job: SendJob
+    idempotency_key: str | None = None
+    send_at_ms: int | None = None
+    expires_at_ms: int | None = None
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    urgent: bool = False
+
+
+class _Time(fields.Field[int]):
+    """An aware datetime, or the same in ISO 8601 with an offset, as milliseconds."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if isinstance(value, str):
+            try:
+                # Python 3.10 does not yet read the `Z` of UTC.
+                value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+            except ValueError:
+                raise ValidationError(
+                    "Must be a time in ISO 8601, such as 2026-01-31T09:30:00+07:00."
+                ) from None
+        if not isinstance(value, datetime):
+            raise ValidationError("Must be a datetime with a time zone.")
+        if value.tzinfo is None:
+            raise ValidationError("Has no time zone; say which, such as +07:00 or Z.")
+        if value - datetime.now(timezone.utc) > MAX_AHEAD:
+            raise ValidationError(f"Is more than {MAX_AHEAD.days} days ahead.")
+        if value.year < 2000:
+            raise ValidationError("Is before the year 2000.")
+        return round(value.timestamp() * 1000)
+
+
+class _Key(fields.Field[str]):
+    """A string of 1 to 200 printable characters."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise ValidationError("Must be a string of printable characters, not blank.")
+        if len(value) > MAX_IDEMPOTENCY_KEY_CHARACTERS:
+            raise ValidationError(
+                f"Must have at most {MAX_IDEMPOTENCY_KEY_CHARACTERS} characters; has {len(value)}."
+            )
+        return value
+
+
+class _OptionsSchema(Schema):
+    class Meta:
+        unknown = RAISE
+
+    idempotency_key = _Key(allow_none=True)
+    send_at = _Time(allow_none=True)
+    expires_at = _Time(allow_none=True)
+    delivery = fields.String(
+        validate=validate.OneOf(
+            [delivery.value for delivery in Delivery],
+            error="Must be 'at_least_once' or 'at_most_once'.",
+        )
+    )
+    urgent = fields.Boolean()
+
+
+#: The names of the options that may stand beside the body's fields in a row of `enqueue_many`.
+OPTION_NAMES = frozenset(_OptionsSchema().fields)
+_OPTIONS = _OptionsSchema()
+
+
+def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> NewJob:
+    """Return the job that the API's `body` and `enqueue`'s keyword `options` stand for.
+
+    Raises:
+        InvalidJob: with what is wrong by field path, of body and options together.
+    """
+    errors: dict[str, list[str]] = {}
+    job: SendJob | None = None
+    try:
+        job = parse_send_job(body)
+    except InvalidJob as error:
+        errors |= error.errors
+    if not options:
+        if job is None:
+            raise InvalidJob(errors)
+        return NewJob(job=job)
+    loaded: dict[str, Any] = {}
+    try:
+        loaded = _OPTIONS.load(options)
+    except ValidationError as error:
+        errors |= {str(name): [str(t) for t in texts] for name, texts in error.messages_dict.items()}
+    send_at, expires_at = loaded.get("send_at"), loaded.get("expires_at")
+    if send_at is not None and expires_at is not None and expires_at <= send_at:
+        errors["expires_at"] = ["Must be after send_at."]
+    if job is None or errors:
+        raise InvalidJob(errors)
+    return NewJob(
+        job=job,
+        idempotency_key=loaded.get("idempotency_key"),
+        send_at_ms=send_at,
+        expires_at_ms=expires_at,
+        delivery=Delivery(loaded.get("delivery", Delivery.AT_LEAST_ONCE)),
+        urgent=loaded.get("urgent", False),
+    )
+
+
+def parse_row(row: Mapping[str, Any]) -> NewJob:
+    """Return the job of one row of `enqueue_many`: the API's body with options beside its fields.
+
+    Raises:
+        InvalidJob: as `parse_new_job`.
+    """
+    if not isinstance(row, Mapping):
+        return parse_new_job(row)  # which says that it must be an object
+    if OPTION_NAMES.isdisjoint(row):
+        return parse_new_job(row)
+    body = {name: value for name, value in row.items() if name not in OPTION_NAMES}
+    return parse_new_job(body, {name: row[name] for name in OPTION_NAMES & row.keys()})

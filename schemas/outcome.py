@@ -1,0 +1,65 @@
+"""How one attempt ended, and what the ledger is to make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .states import OutcomeClass, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one attempt (or the decision not to make one) ended.
+
+    Attributes:
+        outcome_class: which of the six classes it is.
+        error_code: the API's own, else ours in words; None only when accepted.
+        error_message: one harmless line for people, or None.
+        http_status: of the reply, or None when there was none.
+        retry_after_seconds: what the reply asked to wait, or None.
+        posted: whether a POST may have gone out; then it counts as an attempt of the job.
+        final: an ambiguous outcome that must not be tried again, whatever the delivery.
+    """
+
+    outcome_class: OutcomeClass
+    error_code: str | None = None
+    error_message: str | None = None
+    http_status: int | None = None
+    retry_after_seconds: float | None = None
+    posted: bool = True
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobVerdict:
+    """Where a job goes after an outcome.
+
+    Attributes:
+        state: SENT, FAILED, RETRYING or (throttled) QUEUED.
+        delay_seconds: for RETRYING, how long from now.
+        attempt_spent: whether the outcome counts against the job's attempts.
+    """
+
+    state: State
+    delay_seconds: float = 0.0
+    attempt_spent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneVerdict:
+    """What an outcome means for the page's lane.
+
+    Attributes:
+        effect: "none"; "clear" (the page works: forget pauses); "pause"; or "count" (a failure
+            for the breaker, which pauses the lane when there are many in a row).
+        reason: for a pause, "throttled", "auth" or "failing".
+        pause_seconds: how long the lane waits if it comes to a pause.
+        level: how many pauses in a row this one makes, 1 for the first.
+        token_fingerprint: of the refused token, so that another one ends the pause at once.
+    """
+
+    effect: str
+    reason: str = ""
+    pause_seconds: float = 0.0
+    level: int = 0
+    token_fingerprint: str = ""

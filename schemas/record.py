@@ -1,0 +1,98 @@
+"""What the ledger knows of one job, for people and programs to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from .states import Delivery, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One POST (or, with `unknown_outcome`, one that may have been made).
+
+    Attributes:
+        at: when it began, in UTC.
+        duration_ms: until its end, in milliseconds; None when nobody saw the end.
+    """
+
+    at: datetime
+    duration_ms: int | None = None
+    http_status: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `show --json` prints."""
+        return {
+            "at": iso_utc(self.at),
+            "duration_ms": self.duration_ms,
+            "http_status": self.http_status,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One job: what is to be sent, where it stands, and all its attempts. Times are in UTC.
+
+    Attributes:
+        job: the body as sent. Of a job that does not validate, whatever could be read.
+        attempt_count: attempts spent. Throttled POSTs spend none.
+        attempts: the latest ones, at most 50, oldest first.
+        next_attempt_at: when a scheduled or retrying job is due; None otherwise.
+    """
+
+    job_id: str
+    state: State
+    page_id: str | None
+    job: dict[str, Any]
+    error_code: str | None = None
+    error_message: str | None = None
+    http_status: int | None = None
+    attempt_count: int = 0
+    attempts: tuple[Attempt, ...] = field(default=())
+    idempotency_key: str | None = None
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    enqueued_at: datetime | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `show --json` prints: times in ISO 8601, in UTC."""
+        return {
+            "job_id": self.job_id,
+            "state": self.state.value,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
+            "http_status": self.http_status,
+            "attempt_count": self.attempt_count,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "page_id": self.page_id,
+            "job": self.job,
+            "idempotency_key": self.idempotency_key,
+            "delivery": self.delivery.value,
+            "enqueued_at": iso_utc(self.enqueued_at),
+            "send_at": iso_utc(self.send_at),
+            "expires_at": iso_utc(self.expires_at),
+            "next_attempt_at": iso_utc(self.next_attempt_at),
+            "finished_at": iso_utc(self.finished_at),
+        }
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """Return the time that is `milliseconds` after the epoch, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+
+
+def iso_utc(time: datetime | None) -> str | None:
+    """Return `time` in ISO 8601, in UTC, to the millisecond: `2026-01-31T09:30:00.250Z`."""
+    if time is None:
+        return None
+    text = time.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

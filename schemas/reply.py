@@ -1,0 +1,82 @@
+"""The API's reply: `{"data": {"success": true}, "has_error": false, "error_code": null, …}`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+#: Characters kept of an error code. The documented ones have at most 15.
+MAX_ERROR_CODE_CHARACTERS = 64
+#: Characters kept of an error message.
+MAX_ERROR_MESSAGE_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiReply:
+    """A reply body that has the documented shape.
+
+    `success` is None when the reply has no `data.success`. `error_code` is a string also where
+    the API sent a number, and None where it sent null, nothing, or a blank.
+    """
+
+    has_error: bool
+    success: bool | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+def parse_reply(body: bytes) -> ApiReply | None:
+    """Return the reply in `body`, or None if it does not have the documented shape.
+
+    Never raises, whatever the bytes: duplicated keys, NaN, endless nesting and numbers too long
+    to convert are all "not the documented shape", since two readers could take them two ways.
+    """
+    try:
+        reply = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(reply, dict) or not isinstance(reply.get("has_error"), bool):
+        return None
+    data = reply.get("data")
+    if not isinstance(data, (dict, type(None))):
+        return None
+    success = data.get("success") if data else None
+    if not isinstance(success, (bool, type(None))):
+        return None
+    return ApiReply(
+        has_error=reply["has_error"],
+        success=success,
+        error_code=_as_text(reply.get("error_code"), MAX_ERROR_CODE_CHARACTERS),
+        error_message=_as_text(reply.get("error_message"), MAX_ERROR_MESSAGE_CHARACTERS),
+    )
+
+
+def harmless(text: str, limit: int) -> str:
+    """Return `text` on one line, without control characters, at most `limit` characters long.
+
+    What the API says ends up in terminals, logs, events and web pages; a control character or an
+    escape sequence in it must not act there, and a megabyte must not fill them.
+    """
+    text = text[: limit + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _as_text(value: Any, limit: int) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return harmless(text, limit).strip() or None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicated key")
+    return result
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
