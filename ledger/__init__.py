@@ -4,16 +4,20 @@ Redis is touched in this folder alone.
 """
 
 from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
+from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome
 from .job_hash import Claim
-from .ledger import Claimed, Enqueued, Ledger, Result, Swept, UnknownOutcome
+from .ledger import SWEEP_LIMIT, Ledger
 from .lookup import Lookup, Pause
+from .search import JobFilter
 
 __all__ = [
     "DISPATCH_TASK",
+    "SWEEP_LIMIT",
     "Claim",
     "Claimed",
     "Doorbell",
     "Enqueued",
+    "JobFilter",
     "Ledger",
     "Lookup",
     "Pause",

@@ -187,6 +187,8 @@ class Claim:
         body: the API's body as stored; not yet validated.
         attempts_spent: since the enqueueing or the latest replay.
         lane_level: pauses in a row of the page's lane; above 0, this claim is its probe.
+        claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
+            by this process's monotonic clock (seconds).
         remaining_seconds: from the claim until the job's deadline.
     """
 
@@ -198,11 +200,17 @@ class Claim:
     attempts_spent: int
     lane_level: int
     claimed_at_ms: int
+    claimed_at: float
     remaining_seconds: float
 
 
 def to_claim(
-    job_id: str, token: str, lane_level: int, now_ms: int, job: Mapping[str, str]
+    job_id: str,
+    token: str,
+    lane_level: int,
+    now_ms: int,
+    asked_at: float,
+    job: Mapping[str, str],
 ) -> Claim:
     """Return the claim that the claim script's answer stands for."""
     spent = (_int(job.get("attempts")) or 0) - (_int(job.get("attempts_before_replay")) or 0)
@@ -215,5 +223,6 @@ def to_claim(
         attempts_spent=max(0, spent),
         lane_level=lane_level,
         claimed_at_ms=now_ms,
+        claimed_at=asked_at,
         remaining_seconds=((_int(job.get("expires_at")) or 0) - now_ms) / 1000,
     )

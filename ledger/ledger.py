@@ -6,24 +6,30 @@ Each method is one script call, so each happens whole or not at all, whoever die
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import redis
 
 from ..schemas import (
     EnqueueUnknown,
-    JobVerdict,
-    LaneVerdict,
     NewJob,
-    Outcome,
     QueueUnavailable,
     Settings,
     State,
 )
 from .connection import connect, explain, translated_errors
-from .job_hash import Claim, attempt_text, to_claim, to_fields
+from .exchange import (
+    Claimed,
+    Enqueued,
+    Result,
+    Swept,
+    UnknownOutcome,
+    new_job_row,
+    result_row,
+)
+from .job_hash import to_claim
 from .lookup import Lookup
 from .scripts import Scripts
 
@@ -31,61 +37,6 @@ from .scripts import Scripts
 FAILURES_IN_A_ROW = 5
 #: What one sweep moves, at most, of each kind.
 SWEEP_LIMIT = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueued:
-    """What became of an enqueueing: the jobs' ids in order, and whether to ring the doorbell."""
-
-    job_ids: list[str]
-    ring: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """The jobs claimed, whether to ring for the rest, and how long until a lane opens.
-
-    `wait_seconds` is 0 when more is ready now, and None when no lane has a job.
-    """
-
-    claims: list[Claim]
-    ring: bool
-    wait_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How one claimed job ended, to be recorded.
-
-    `attempt_at_ms` and `attempt_duration_ms` tell of the POST, by the ledger's clock.
-    """
-
-    claim: Claim
-    outcome: Outcome
-    job_verdict: JobVerdict
-    lane_verdict: LaneVerdict
-    attempt_at_ms: int
-    attempt_duration_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownOutcome:
-    """A job whose lease ran out: the sweep made its state RETRYING or FAILED."""
-
-    job_id: str
-    page_id: str
-    state: State
-    attempts_spent: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
-    """What a sweep did: jobs made ready, leases ended, and whether to ring."""
-
-    ring: bool
-    made_ready: int
-    oldest_due_seconds: float
-    unknown: list[UnknownOutcome]
 
 
 class Ledger:
@@ -123,7 +74,7 @@ class Ledger:
             EnqueueUnknown: the reply was lost; the jobs may be stored.
         """
         ids = [uuid.uuid4().hex for _ in jobs]
-        rows = [_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
+        rows = [new_job_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
         life_ms = round(self._settings.expires_seconds * 1000)
         for last_try in (False, True):
             try:
@@ -176,6 +127,8 @@ class Ledger:
         """
         settings = self._settings
         token = uuid.uuid4().hex
+        # Before asking: the lease, by the server's clock, cannot have begun earlier.
+        asked_at = time.monotonic()
         with translated_errors(settings.redis_url):
             ring, wait_ms, now, *found = self._scripts(
                 "claim",
@@ -191,12 +144,25 @@ class Ledger:
             )
         return Claimed(
             claims=[
-                to_claim(job_id, token, level, int(now), dict(zip(flat[::2], flat[1::2], strict=True)))
+                to_claim(
+                    job_id,
+                    token,
+                    level,
+                    int(now),
+                    asked_at,
+                    dict(zip(flat[::2], flat[1::2], strict=True)),
+                )
                 for job_id, level, flat in found
             ],
             ring=ring == 1,
             wait_seconds=None if wait_ms < 0 else wait_ms / 1000,
         )
+
+    def leave(self) -> bool:
+        """Say that this pump stops looking. Returns whether to ring for what is ready."""
+        with translated_errors(self._settings.redis_url):
+            (ring,) = self._scripts("leave")
+        return bool(ring == 1)
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record outcomes; for each, whether its claim still held (design promise 6)."""
@@ -205,7 +171,7 @@ class Ledger:
                 "record",
                 round(self._settings.sent_ttl_seconds),
                 FAILURES_IN_A_ROW,
-                *map(_recorded, results),
+                *map(result_row, results),
             )
         return [answer == 1 for answer in held]
 
@@ -246,9 +212,7 @@ class Ledger:
     def cancel(self, job_ids: Sequence[str]) -> list[State | None]:
         """Call off jobs not yet sent; returns each one's state afterwards, None if unknown."""
         with translated_errors(self._settings.redis_url):
-            _, *states = self._scripts(
-                "cancel", round(self._settings.failed_ttl_seconds), *job_ids
-            )
+            _, *states = self._scripts("cancel", round(self._settings.failed_ttl_seconds), *job_ids)
         return [_state(text) for text in states]
 
     def replay(self, job_ids: Sequence[str]) -> tuple[list[State | None], bool]:
@@ -262,52 +226,6 @@ class Ledger:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-
-def _row(job_id: str, new: NewJob) -> str:
-    return json.dumps(
-        [
-            job_id,
-            new.job.page_id,
-            new.idempotency_key or "",
-            new.send_at_ms or 0,
-            new.expires_at_ms or 0,
-            int(new.urgent),
-            to_fields(new),
-        ]
-    )
-
-
-def _recorded(result: Result) -> str:
-    outcome, job, lane = result.outcome, result.job_verdict, result.lane_verdict
-    attempt = ""
-    if job.attempt_spent:
-        attempt = attempt_text(
-            result.attempt_at_ms,
-            result.attempt_duration_ms,
-            outcome.http_status,
-            outcome.error_code,
-            outcome.error_message,
-        )
-    return json.dumps(
-        [
-            result.claim.job_id,
-            result.claim.token,
-            job.state.value,
-            round(job.delay_seconds * 1000),
-            outcome.error_code or "",
-            outcome.error_message or "",
-            str(outcome.http_status or ""),
-            attempt,
-            [
-                lane.effect,
-                lane.reason,
-                round(lane.pause_seconds * 1000),
-                result.claim.lane_level,
-                lane.token_fingerprint,
-            ],
-        ]
-    )
 
 
 def _state(text: str) -> State | None:

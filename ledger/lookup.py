@@ -1,23 +1,19 @@
-"""Looking at the ledger: jobs by id, by state, error code, page and time; counts. Changes nothing."""
+"""Looking at the ledger: jobs, counts, lanes. Changes nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
+from itertools import islice
+from typing import Any
 
 import redis
 
 from ..schemas import JobRecord, State
 from .connection import translated_errors
-from .job_hash import to_record
-
-#: Jobs read in one round trip while searching.
-_CHUNK = 500
-#: States whose jobs stand in `due`.
-_DUE = (State.SCHEDULED, State.SENDING, State.RETRYING)
+from .search import JobFilter, Search, ended_or_enqueued, score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +35,7 @@ class Lookup:
         self._client: Any = client
         self._prefix = prefix
         self._url = redis_url
+        self._search = Search(client, prefix)
 
     def _key(self, name: str) -> str:
         return self._prefix + name
@@ -46,53 +43,28 @@ class Lookup:
     def get(self, job_id: str) -> JobRecord | None:
         """Return the job, or None if there is none (any more)."""
         with translated_errors(self._url):
-            return next(iter(self._records([job_id])), None)
+            return next(self._search.records([job_id]), None)
 
-    def find(
-        self,
-        *,
-        state: State | None = None,
-        error_code: str | None = None,
-        page_id: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-    ) -> list[JobRecord]:
-        """Return jobs, the latest first; `since` and `until` bound when a job finished or, if it has
-        not, when it was enqueued. An `error_code` alone means failed jobs.
+    def find(self, wanted: JobFilter, limit: int) -> list[JobRecord]:
+        """Return at most `limit` jobs, the latest first.
+
+        A filter with an `error_code` and no `state` means failed jobs.
         """
-        if state is None and error_code is not None:
-            state = State.FAILED
-        wanted = _filter(state, error_code, page_id, since, until)
+        if wanted.state is None and wanted.error_code is not None:
+            wanted = replace(wanted, state=State.FAILED)
+        found: list[JobRecord] = []
         with translated_errors(self._url):
-            found: list[JobRecord] = []
-            for ids in self._sources(state, error_code, page_id, since, until):
-                taken = 0
-                for record in self._records(ids):
-                    if wanted(record):
-                        found.append(record)
-                        taken += 1
-                        if taken >= limit:
-                            break
-            found.sort(key=lambda record: record.job_id)
-            found.sort(key=_when, reverse=True)
-            return found[:limit]
+            for ids in self._search.sources(wanted):
+                found += islice(filter(wanted.fits, self._search.records(ids)), limit)
+        found.sort(key=ended_or_enqueued, reverse=True)
+        return found[:limit]
 
-    def iterate_failed(
-        self,
-        *,
-        error_code: str | None = None,
-        page_id: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[JobRecord]:
+    def iterate_failed(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield every failed job that fits, the latest first, reading a chunk at a time."""
-        wanted = _filter(State.FAILED, error_code, page_id, since, until)
+        wanted = replace(wanted, state=State.FAILED)
         with translated_errors(self._url):
-            for ids in self._sources(State.FAILED, error_code, page_id, since, until):
-                for record in self._records(ids):
-                    if wanted(record):
-                        yield record
+            for ids in self._search.sources(wanted):
+                yield from filter(wanted.fits, self._search.records(ids))
 
     def count_errors(
         self, *, page_id: str | None = None, since: datetime | None = None
@@ -101,14 +73,14 @@ class Lookup:
         counts: dict[str, int] = {}
         with translated_errors(self._url):
             if page_id is not None:
-                for record in self.iterate_failed(page_id=page_id, since=since):
+                for record in self.iterate_failed(JobFilter(page_id=page_id, since=since)):
                     code = record.error_code or ""
                     counts[code] = counts.get(code, 0) + 1
             else:
                 codes = self._client.zrange(self._key("failed_codes"), 0, -1)
                 pipeline = self._client.pipeline(transaction=False)
                 for code in codes:
-                    pipeline.zcount(self._key(f"failed:{code}"), _score(since, "-inf"), "+inf")
+                    pipeline.zcount(self._key(f"failed:{code}"), score(since, "-inf"), "+inf")
                 counts = dict(zip(codes, pipeline.execute(), strict=True))
         counts = {code: count for code, count in counts.items() if count}
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
@@ -160,120 +132,3 @@ class Lookup:
             except (ValueError, TypeError, KeyError):
                 continue  # not written by us
         return pauses
-
-    def _records(self, ids: Iterable[str]) -> Iterator[JobRecord]:
-        """Read the jobs behind `ids`, a chunk a round trip; those that are gone are left out."""
-        for chunk in _chunks(ids, _CHUNK):
-            pipeline = self._client.pipeline(transaction=False)
-            for job_id in chunk:
-                pipeline.hgetall(self._key(f"job:{job_id}"))
-                pipeline.zscore(self._key("due"), job_id)
-            answers = pipeline.execute(raise_on_error=False)
-            for i, job_id in enumerate(chunk):
-                job, due = answers[2 * i], answers[2 * i + 1]
-                # An error stands for a key of another type: no job of ours.
-                if isinstance(job, dict) and job:
-                    yield to_record(job_id, job, due if isinstance(due, float) else None)
-
-    def _sources(
-        self,
-        state: State | None,
-        error_code: str | None,
-        page_id: str | None,
-        since: datetime | None,
-        until: datetime | None,
-    ) -> Iterator[Iterator[str]]:
-        """Yield the ids of each state that is asked for, the latest first where there is an order."""
-        if state in (State.FAILED, None):
-            yield self._failed(error_code, page_id, since, until)
-        for listed in (State.SENT, State.CANCELLED):
-            if state in (listed, None):
-                yield self._list(listed.value)
-        if state is None or state in _DUE:
-            yield self._zset("due", "-inf", "+inf")
-        if state in (State.QUEUED, None):
-            pages = [page_id] if page_id is not None else self._client.zrange(
-                self._key("lanes"), 0, -1
-            )
-            for page in pages:
-                yield self._list(f"urgent:{page}")
-                yield self._list(f"ready:{page}")
-
-    def _failed(
-        self,
-        error_code: str | None,
-        page_id: str | None,
-        since: datetime | None,
-        until: datetime | None,
-    ) -> Iterator[str]:
-        names = []
-        if error_code is not None:
-            names.append(f"failed:{error_code}")
-        if page_id is not None:
-            names.append(f"failed_on:{page_id}")
-        # With two indexes, the shorter one has fewer jobs to read and leave out.
-        names.sort(key=lambda name: cast("int", self._client.zcard(self._key(name))))
-        return self._zset(
-            names[0] if names else "failed", _score(since, "-inf"), _score(until, "+inf")
-        )
-
-    def _zset(self, name: str, lowest: float | str, highest: float | str) -> Iterator[str]:
-        start = 0
-        while True:
-            ids = self._client.zrevrangebyscore(
-                self._key(name), highest, lowest, start=start, num=_CHUNK
-            )
-            yield from ids
-            if len(ids) < _CHUNK:
-                return
-            start += _CHUNK
-
-    def _list(self, name: str) -> Iterator[str]:
-        start = 0
-        while True:
-            ids = self._client.lrange(self._key(name), start, start + _CHUNK - 1)
-            yield from ids
-            if len(ids) < _CHUNK:
-                return
-            start += _CHUNK
-
-
-def _when(record: JobRecord) -> float:
-    time = record.finished_at or record.enqueued_at
-    return time.timestamp() if time else 0.0
-
-
-def _filter(
-    state: State | None,
-    error_code: str | None,
-    page_id: str | None,
-    since: datetime | None,
-    until: datetime | None,
-) -> Callable[[JobRecord], bool]:
-    earliest = since.timestamp() if since else float("-inf")
-    latest = until.timestamp() if until else float("inf")
-
-    def wanted(record: JobRecord) -> bool:
-        return (
-            (state is None or record.state is state)
-            and (error_code is None or record.error_code == error_code)
-            and (page_id is None or record.page_id == page_id)
-            and earliest <= _when(record) <= latest
-        )
-
-    return wanted
-
-
-def _score(time: datetime | None, otherwise: str) -> float | str:
-    return otherwise if time is None else round(time.timestamp() * 1000)
-
-
-def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for job_id in ids:
-        chunk.append(job_id)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -26,7 +26,16 @@ class Scripts:
         shared = _text("transitions")
         self._scripts: dict[str, Script] = {
             name: client.register_script(f"{shared}\n{_text(name)}")
-            for name in ("enqueue", "claim", "record", "sweep", "cancel", "replay", "resume")
+            for name in (
+                "enqueue",
+                "claim",
+                "leave",
+                "record",
+                "sweep",
+                "cancel",
+                "replay",
+                "resume",
+            )
         }
 
     def __call__(self, name: str, *args: str | int | float) -> list[Any]:

@@ -58,7 +58,7 @@ def _default() -> Producer:
 
 
 if TYPE_CHECKING:
-    _typed: Producer
+    _typed = Producer()
     enqueue = _typed.enqueue
     enqueue_many = _typed.enqueue_many
     get_job = _typed.get_job
@@ -70,7 +70,14 @@ else:
 
     def __getattr__(name: str) -> Any:
         # The environment is read when a function is first asked for, not at import.
-        if name in {"enqueue", "enqueue_many", "get_job", "find_jobs", "count_errors", "replay",
-                    "cancel"}:
+        if name in {
+            "enqueue",
+            "enqueue_many",
+            "get_job",
+            "find_jobs",
+            "count_errors",
+            "replay",
+            "cancel",
+        }:
             return getattr(_default(), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
-from ..ledger import Doorbell, Ledger
+from ..ledger import Doorbell, JobFilter, Ledger
 from ..schemas import (
-    EnqueueUnknown,
     InvalidJob,
     JobNotFound,
     JobRecord,
@@ -164,13 +163,29 @@ class Producer:
         `since` and `until` (aware) bound when a job finished or, if it has not, when it was
         enqueued. An `error_code` without a `state` means failed jobs.
         """
-        return self._ledger.lookup.find(
+        wanted = JobFilter(
             state=State(state) if state is not None else None,
             error_code=error_code,
             page_id=page_id,
             since=since,
             until=until,
-            limit=limit,
+        )
+        return self._ledger.lookup.find(wanted, limit)
+
+    def iterate_failed(
+        self,
+        *,
+        error_code: str | None = None,
+        page_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[JobRecord]:
+        """Yield every failed job that fits, the latest first; `since` and `until` are aware.
+
+        The jobs are read as the iteration goes on, so collect the ids before changing any job.
+        """
+        return self._ledger.lookup.iterate_failed(
+            JobFilter(error_code=error_code, page_id=page_id, since=since, until=until)
         )
 
     def count_errors(
@@ -202,9 +217,7 @@ class Producer:
             if ring:
                 self._doorbell.ring()
             replayed += [
-                job_id
-                for job_id, state in zip(batch, states, strict=True)
-                if state is State.FAILED
+                job_id for job_id, state in zip(batch, states, strict=True) if state is State.FAILED
             ]
         return replayed
 
@@ -236,9 +249,7 @@ class Producer:
         return enqueued.job_ids
 
 
-def _valid(
-    rows: Iterable[Mapping[str, Any]], rejected: list[Rejected] | None
-) -> Iterator[NewJob]:
+def _valid(rows: Iterable[Mapping[str, Any]], rejected: list[Rejected] | None) -> Iterator[NewJob]:
     """Yield the job of each row; put wrong rows into `rejected`, or raise if that is None."""
     for index, row in enumerate(rows):
         try:
@@ -249,6 +260,3 @@ def _valid(
                     {f"[{index}].{path}": texts for path, texts in error.errors.items()}
                 ) from None
             rejected.append(Rejected(index=index, row=row, errors=error.errors))
-
-
-__all__ = ["BATCH_SIZE", "EnqueueReport", "EnqueueUnknown", "Producer", "Rejected"]

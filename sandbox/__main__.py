@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .contract import ANY_PAGE
-from .server import serve_forever
+from .standalone import serve_forever
 from .switches import DEFAULT_TOKEN
 
 

@@ -19,7 +19,7 @@ PREFIX = "sandbox:"
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-class UnknownBehaviour(ValueError):
+class UnknownBehaviourError(ValueError):
     """A payload_id starts with `sandbox:` and asks for nothing the sandbox can do."""
 
 
@@ -46,19 +46,19 @@ def parse_behaviour(payload_id: str) -> Behaviour:
     """Return the behaviour that `payload_id` asks for: accepted, if it does not ask.
 
     Raises:
-        UnknownBehaviour: if there is none of that name, or its arguments do not fit.
+        UnknownBehaviourError: if there is none of that name, or its arguments do not fit.
     """
     if not payload_id.startswith(PREFIX):
         return ACCEPTED
     name, *arguments = payload_id[len(PREFIX) :].partition("#")[0].split(":")
     parameters = _PARAMETERS.get(name)
     if parameters is None:
-        raise UnknownBehaviour(
+        raise UnknownBehaviourError(
             f"the sandbox has no behaviour {name!r}; it has {', '.join(BEHAVIOURS)}"
         )
     required = sum(parameter.default is None for parameter in parameters)
     if not required <= len(arguments) <= len(parameters):
-        raise UnknownBehaviour(f"the form is {form(name)}; there are {len(arguments)} arguments")
+        raise UnknownBehaviourError(f"the form is {form(name)}; arguments given: {len(arguments)}")
     values: dict[str, Any] = {
         parameter.field: parameter.default
         for parameter in parameters
@@ -68,7 +68,7 @@ def parse_behaviour(payload_id: str) -> Behaviour:
         try:
             values[parameter.field] = parameter.read(unquote(argument))
         except ValueError as error:
-            raise UnknownBehaviour(
+            raise UnknownBehaviourError(
                 f"{parameter.field} of {form(name)} must be {error}, not {argument!r}"
             ) from None
     return Behaviour(name=name, **values)

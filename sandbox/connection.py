@@ -15,13 +15,12 @@ from typing import cast
 
 from .contract import Job
 from .endpoint import Endpoint
-from .replies import plain_reply
 from .wire import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
     Ending,
     Head,
-    MalformedRequest,
+    RefusedRequestError,
     Reply,
     make_reply,
     parse_head,
@@ -50,22 +49,27 @@ class Connection(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Give up the reply that is being sent: nobody is there to read it."""
         self._connections.discard(self)
         self._deaf = True
         if self._sending is not None:
             self._sending.cancel()
 
     def pause_writing(self) -> None:
+        """Hold back: the client reads more slowly than it is written to."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        """Write on."""
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        """Serve what has come whole, unless a reply is still being sent."""
         if self._deaf:
             return
         self._received += data
@@ -93,28 +97,24 @@ class Connection(asyncio.Protocol):
         while self._sending is None and not self._deaf:
             try:
                 request = self._next_request()
-            except MalformedRequest as error:
-                text = f"malformed request: {error}\n"
-                self._refuse(make_reply(400, text.encode(), ending=Ending.CLOSE_UNREAD))
+            except RefusedRequestError as refused:
+                text = f"{refused}\n".encode()
+                reply = make_reply(refused.status, text, ending=Ending.CLOSE_UNREAD)
+                self._transport.write(reply.head + reply.body)
+                self._end(reply.ending)
                 return
             if request is None:
                 return
             self._answer(*request)
 
     def _next_request(self) -> tuple[Head, bytes] | None:
-        """Take the next whole request from what was received, or refuse one that is too much."""
+        """Take the next whole request from what was received, if there is one."""
         end = self._received.find(b"\r\n\r\n")
-        if end < 0 or end > MAX_HEAD_BYTES:
-            if len(self._received) > MAX_HEAD_BYTES:
-                self._refuse(plain_reply(431))
+        if (len(self._received) if end < 0 else end) > MAX_HEAD_BYTES:
+            raise RefusedRequestError(f"the headers are larger than {MAX_HEAD_BYTES} bytes", 431)
+        if end < 0:
             return None
         head = parse_head(self._received[:end])
-        if head.body_bytes is None:
-            self._refuse(plain_reply(411))
-            return None
-        if head.body_bytes > MAX_BODY_BYTES:
-            self._refuse(plain_reply(413))
-            return None
         whole = end + 4 + head.body_bytes
         if len(self._received) < whole:
             if not self._continued and "100-continue" in head.fields.get("expect", "").lower():
@@ -125,11 +125,6 @@ class Connection(asyncio.Protocol):
         self._received = self._received[whole:]
         self._continued = False
         return head, body
-
-    def _refuse(self, reply: Reply) -> None:
-        """Refuse what cannot be read whole, and close when the client had time to see it."""
-        self._transport.write(reply.head + reply.body)
-        self._end(Ending.CLOSE_UNREAD)
 
     # From requests to replies.
 

@@ -36,7 +36,7 @@ class Job(NamedTuple):
     metadata: str | None
 
 
-class InvalidBody(ValueError):
+class InvalidBodyError(ValueError):
     """The body is not what the API page describes; the message names the field."""
 
 
@@ -47,14 +47,15 @@ def examine(head: Head, body: bytes, tokens: Mapping[str, str]) -> tuple[Job | N
     `tokens` maps page_id, or `ANY_PAGE`, to that page's token.
     """
     job: Job | None = None
-    invalid: InvalidBody | None = None
+    invalid: InvalidBodyError | None = None
     try:
         job = parse_body(body)
-    except InvalidBody as error:
+    except InvalidBodyError as error:
         invalid = error
-    token = _bearer_token(head)
-    if token is None or token not in tokens.values():
-        return job, _unauthorized("the header is not Authorization: Bearer {token}")
+    wrong_token = _wrong_token(head, job, tokens)
+    if wrong_token is not None:
+        challenge = (("WWW-Authenticate", "Bearer"),)
+        return job, make_reply(401, f"{wrong_token}\n".encode(), headers=challenge)
     if _media_type(head.fields.get("content-type", "")) != CONTENT_TYPE:
         return job, make_reply(415, f"Content-Type must be {CONTENT_TYPE}\n".encode())
     accepted = head.fields.get("accept", "").split(",")
@@ -62,14 +63,22 @@ def examine(head: Head, body: bytes, tokens: Mapping[str, str]) -> tuple[Job | N
         return job, make_reply(406, f"accept must be {ACCEPT}\n".encode())
     if invalid is not None:
         return job, error_reply(400, INVALID_REQUEST, str(invalid))
-    if job is not None and tokens.get(job.page_id, tokens.get(ANY_PAGE)) != token:
-        return job, _unauthorized("the token is not this page's")
     return job, None
 
 
-def _bearer_token(head: Head) -> str | None:
+def _wrong_token(head: Head, job: Job | None, tokens: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the token, or None if it is the right one for the job's page.
+
+    Where the body names no page, the token of any page will do.
+    """
     scheme, _, token = head.fields.get("authorization", "").partition(" ")
-    return token if scheme == "Bearer" and token else None
+    if scheme != "Bearer" or not token:
+        return "the header is not Authorization: Bearer {token}"
+    if job is None:
+        return None if token in tokens.values() else "the token is no page's"
+    if token != tokens.get(job.page_id, tokens.get(ANY_PAGE)):
+        return "the token is not this page's"
+    return None
 
 
 def _media_type(value: str) -> str:
@@ -77,34 +86,30 @@ def _media_type(value: str) -> str:
     return value.partition(";")[0].strip().lower()
 
 
-def _unauthorized(why: str) -> Reply:
-    return make_reply(401, f"{why}\n".encode(), headers=(("WWW-Authenticate", "Bearer"),))
-
-
 def parse_body(body: bytes) -> Job:
     """Return the job in `body`.
 
     Raises:
-        InvalidBody: naming the first field that is missing, unknown or of the wrong type.
+        InvalidBodyError: naming the first field that is missing, unknown or of the wrong type.
     """
     try:
         document = _DECODER.decode(body.decode())
     except RecursionError:
-        raise InvalidBody("the body is nested too deeply") from None
+        raise InvalidBodyError("the body is nested too deeply") from None
     except ValueError as error:
-        raise InvalidBody(f"the body is not JSON: {error}") from None
+        raise InvalidBodyError(f"the body is not JSON: {error}") from None
     fields = _object(
         document, "the body", {"messaging_type", "recipient", "message", "page_id"}, {"metadata"}
     )
     recipient = _object(fields["recipient"], "recipient", {"id"})
     message = _object(fields["message"], "message", {"payload_id"})
     if fields["messaging_type"] != MESSAGING_TYPE:
-        raise InvalidBody(f"messaging_type must be {MESSAGING_TYPE!r}")
+        raise InvalidBodyError(f"messaging_type must be {MESSAGING_TYPE!r}")
     metadata = None
     if "metadata" in fields:
         metadata = _string(fields["metadata"], "metadata", blank_allowed=True)
         if len(metadata) > MAX_METADATA_CHARACTERS:
-            raise InvalidBody(
+            raise InvalidBodyError(
                 f"metadata must have at most {MAX_METADATA_CHARACTERS} characters, "
                 f"not {len(metadata)}"
             )
@@ -123,22 +128,22 @@ def _object(
     value: Any, where: str, required: set[str], optional: set[str] | frozenset[str] = _NO_FIELDS
 ) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InvalidBody(f"{where} must be an object")
+        raise InvalidBodyError(f"{where} must be an object")
     names = value.keys()
     if names == required:
         return value
     for name in sorted(required - names):
-        raise InvalidBody(f"{name} is missing in {where}")
+        raise InvalidBodyError(f"{name} is missing in {where}")
     for name in sorted(names - required - optional):
-        raise InvalidBody(f"{name} in {where} is not a field of the API")
+        raise InvalidBodyError(f"{name} in {where} is not a field of the API")
     return value
 
 
 def _string(value: Any, where: str, *, blank_allowed: bool = False) -> str:
     if not isinstance(value, str):
-        raise InvalidBody(f"{where} must be a string")
+        raise InvalidBodyError(f"{where} must be a string")
     if not blank_allowed and not value.strip():
-        raise InvalidBody(f"{where} must not be blank")
+        raise InvalidBodyError(f"{where} must not be blank")
     return value
 
 

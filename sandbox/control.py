@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from .journal import ReceivedJob, Totals
 from .wire import JSON, Head, Reply, make_reply
 
 if TYPE_CHECKING:
@@ -35,8 +35,13 @@ def _health(endpoint: Endpoint, _: bytes) -> Reply:
 
 
 def _received(endpoint: Endpoint, _: bytes) -> Reply:
-    jobs = [asdict(job) for job in endpoint.journal.jobs()]
-    return _json(200, {"totals": asdict(endpoint.journal.totals()), "jobs": jobs})
+    jobs = [_as_object(job) for job in endpoint.journal.jobs()]
+    return _json(200, {"totals": _as_object(endpoint.journal.totals()), "jobs": jobs})
+
+
+def _as_object(record: ReceivedJob | Totals) -> dict[str, Any]:
+    """Return a record's fields by name: `dataclasses.asdict` copies deeply, ten times as slow."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def _requests(endpoint: Endpoint, _: bytes) -> Reply:

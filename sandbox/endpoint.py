@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import control
-from .behaviours import ACCEPTED, UnknownBehaviour, parse_behaviour
+from .behaviours import ACCEPTED, UnknownBehaviourError, parse_behaviour
 from .contract import INVALID_REQUEST, METHOD, PATH, Job, examine
 from .journal import Journal
 from .replies import ACCEPTED_BODY, REDIRECT_PATH, error_reply, plain_reply, reply_to
@@ -46,7 +46,7 @@ class Endpoint:
         if job is not None and refusal is None:
             try:
                 behaviour = parse_behaviour(job.payload_id)
-            except UnknownBehaviour as error:
+            except UnknownBehaviourError as error:
                 refusal = error_reply(400, INVALID_REQUEST, str(error))
         # That one behaves as if the body had not been read, so there is no POST to note.
         post_number = self.journal.note_post(job) if behaviour.name != "drop_before" else 1

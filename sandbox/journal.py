@@ -19,7 +19,7 @@ from .wire import Head
 class Totals:
     """Counts since the start, or since the last reset."""
 
-    #: Requests to the API's paths, whatever became of them.
+    #: Requests read whole, to any path but those under `/_sandbox/`.
     requests: int
     #: POSTs to the messages path that were received whole, valid or not.
     posts: int
@@ -115,8 +115,10 @@ class Journal:
                 return 1
             entry = self._jobs.get(job)
             if entry is None:
-                # Few pages have many jobs: one string for each page is enough.
-                job = job._replace(page_id=sys.intern(job.page_id))
+                # Many jobs share a page, and often a payload: one string of each is enough.
+                job = job._replace(
+                    page_id=sys.intern(job.page_id), payload_id=sys.intern(job.payload_id)
+                )
                 entry = self._jobs[job] = _Entry()
             entry.arrivals += (now,)
             return len(entry.arrivals)

@@ -17,7 +17,9 @@ from .wire import PLAIN_TEXT, Ending, Reply, make_head, make_reply, reason
 REDIRECT_PATH = "/social/redirected"
 
 #: The documented reply to a message that will be processed, letter for letter.
-ACCEPTED_BODY = b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
+ACCEPTED_BODY = (
+    b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
+)
 
 #: Bytes of the body of `huge`.
 HUGE_BYTES = 32 * 1024 * 1024
@@ -203,13 +205,13 @@ _REPLIES: dict[str, Callable[[Behaviour, int], Reply]] = {
     "not_object": _body(b"[" + ACCEPTED_BODY + b"]"),
     "missing_fields": _body(b"{}"),
     "no_success": _body(f'{{"data":null,"has_error":false,{_NO_ERROR}}}'.encode()),
-    "unsuccessful": _body(
-        f'{{"data":{{"success":false}},"has_error":false,{_NO_ERROR}}}'.encode()
-    ),
+    "unsuccessful": _body(f'{{"data":{{"success":false}},"has_error":false,{_NO_ERROR}}}'.encode()),
     "wrong_types": _body(
         b'{"data":{"success":"true"},"has_error":"false","error_code":0,"error_message":[]}'
     ),
-    "nan": _body(f'{{{_SUCCESS},"has_error":false,"error_code":NaN,"error_message":null}}'.encode()),
+    "nan": _body(
+        f'{{{_SUCCESS},"has_error":false,"error_code":NaN,"error_message":null}}'.encode()
+    ),
     "deep": _body(
         f'{{"data":{"[" * DEEP_LEVELS}{"]" * DEEP_LEVELS},"has_error":false,{_NO_ERROR}}}'.encode()
     ),

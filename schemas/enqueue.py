@@ -107,7 +107,9 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
     try:
         loaded = _OPTIONS.load(options)
     except ValidationError as error:
-        errors |= {str(name): [str(t) for t in texts] for name, texts in error.messages_dict.items()}
+        errors |= {
+            str(name): [str(t) for t in texts] for name, texts in error.messages_dict.items()
+        }
     send_at, expires_at = loaded.get("send_at"), loaded.get("expires_at")
     if send_at is not None and expires_at is not None and expires_at <= send_at:
         errors["expires_at"] = ["Must be after send_at."]
@@ -123,7 +125,7 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
     )
 
 
-def parse_row(row: Mapping[str, Any]) -> NewJob:
+def parse_row(row: Any) -> NewJob:
     """Return the job of one row of `enqueue_many`: the API's body with options beside its fields.
 
     Raises:

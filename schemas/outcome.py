@@ -54,12 +54,10 @@ class LaneVerdict:
             for the breaker, which pauses the lane when there are many in a row).
         reason: for a pause, "throttled", "auth" or "failing".
         pause_seconds: how long the lane waits if it comes to a pause.
-        level: how many pauses in a row this one makes, 1 for the first.
         token_fingerprint: of the refused token, so that another one ends the pause at once.
     """
 
     effect: str
     reason: str = ""
     pause_seconds: float = 0.0
-    level: int = 0
     token_fingerprint: str = ""

@@ -26,11 +26,13 @@ class ApiReply:
     error_message: str | None = None
 
 
-def parse_reply(body: bytes) -> ApiReply | None:
+def parse_reply(body: bytes, *, secret: str | None = None) -> ApiReply | None:
     """Return the reply in `body`, or None if it does not have the documented shape.
 
     Never raises, whatever the bytes: duplicated keys, NaN, endless nesting and numbers too long
     to convert are all "not the documented shape", since two readers could take them two ways.
+
+    `secret`, the token, is cut out of the texts: an API may echo what it refuses (promise 9).
     """
     try:
         reply = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_refuse)
@@ -47,8 +49,8 @@ def parse_reply(body: bytes) -> ApiReply | None:
     return ApiReply(
         has_error=reply["has_error"],
         success=success,
-        error_code=_as_text(reply.get("error_code"), MAX_ERROR_CODE_CHARACTERS),
-        error_message=_as_text(reply.get("error_message"), MAX_ERROR_MESSAGE_CHARACTERS),
+        error_code=_as_text(reply.get("error_code"), MAX_ERROR_CODE_CHARACTERS, secret),
+        error_message=_as_text(reply.get("error_message"), MAX_ERROR_MESSAGE_CHARACTERS, secret),
     )
 
 
@@ -64,10 +66,12 @@ def harmless(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _as_text(value: Any, limit: int) -> str | None:
+def _as_text(value: Any, limit: int, secret: str | None) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if secret:
+        text = text.replace(secret, "[token]")
     return harmless(text, limit).strip() or None
 
 

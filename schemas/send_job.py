@@ -1,10 +1,10 @@
 """The body of the API's "Payload Id" request, version 1.0, and its schema.
 
-    {"messaging_type": "harasocial_facebook_payload_id",      fixed; may be left out
-     "recipient": {"id": "2560816460648749"},                 PSID: a string of digits
-     "message": {"payload_id": "__hrf_f_…"},                  from Harasocial's setup content
-     "page_id": "500725830264749",                            a string of digits
-     "metadata": "order 1001"}                                optional, at most 500 characters
+{"messaging_type": "harasocial_facebook_payload_id",      fixed; may be left out
+ "recipient": {"id": "2560816460648749"},                 PSID: a string of digits
+ "message": {"payload_id": "__hrf_f_…"},                  from Harasocial's setup content
+ "page_id": "500725830264749",                            a string of digits
+ "metadata": "order 1001"}                                optional, at most 500 characters
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _read(env: Env) -> Settings:
 
 
 def _error_code_classes(env: Env) -> dict[str, OutcomeClass]:
-    pairs = env.dict("ERROR_CODE_CLASSES", {}, validate=_are_classes)
+    pairs: dict[str, str] = env.dict("ERROR_CODE_CLASSES", {}, validate=_are_classes)
     return {code: OutcomeClass(name) for code, name in pairs.items()}
 
 
@@ -180,7 +180,7 @@ def _is_proxy_url(url: str) -> None:
 
 
 def _without_value(error: EnvError) -> str:
-    """environs quotes the value for some types; say only which variable and what is wrong."""
+    """Environs quotes the value for some types; say only which variable and what is wrong."""
     messages = getattr(error, "error_messages", None)
     text = str(error)
     if isinstance(messages, (list, tuple)) and '"' in text:

@@ -43,7 +43,7 @@ class Delivery(str, Enum):
 
 
 class OutcomeClass(str, Enum):
-    """How one attempt ended. Every reply, and every way of getting none, is exactly one of these."""
+    """How one attempt ended. Every reply, and every way to get none, is exactly one of these."""
 
     #: The API took the message. The job is SENT.
     ACCEPTED = "accepted"

@@ -44,8 +44,10 @@ local function affect_lane(page_id, effect, reason, pause_ms, level, fingerprint
     end
   end
   pause.level = math.max(pause.level, level + 1)
-  pause.until_ms = math.max(pause.until_ms, NOW + pause_ms)
-  pause.reason, pause.error_code, pause.token_fingerprint = reason, error_code, fingerprint
+  if NOW + pause_ms >= pause.until_ms then
+    pause.until_ms = NOW + pause_ms
+    pause.reason, pause.error_code, pause.token_fingerprint = reason, error_code, fingerprint
+  end
   write_pause(page_id, pause)
 end
 

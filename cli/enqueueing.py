@@ -1,0 +1,155 @@
+"""`enqueue`: enqueue the rows of a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import BinaryIO
+
+import click
+
+from ..producer import Producer
+from ..producer.producer import BATCH_SIZE
+from ..schemas import EnqueueUnknown, QueueUnavailable
+from .connecting import open_producer
+from .options import examples, json_option
+from .printing import complain, json_text, progress_bar
+from .rows import Row, read_rows
+
+#: Rejected rows that are shown to people; --json has them all.
+MAX_REJECTED_SHOWN = 20
+
+
+@click.command(
+    epilog=examples(
+        "enqueue messages.jsonl",
+        "enqueue campaign.csv",
+        "enqueue --format csv --json - < campaign.txt",
+    )
+    + """
+
+\b
+A JSON line is the API's own body, with options beside its fields if wanted:
+  {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "__hrf_f_…"},
+   "page_id": "500725830264749", "idempotency_key": "order-1001-paid", "urgent": true}
+
+\b
+CSV has a header row with some of these columns; an empty cell is left out:
+  recipient_id, payload_id, page_id, metadata,
+  idempotency_key, send_at, expires_at, delivery, urgent
+"""
+)
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "csv"]),
+    help="Of the file.  [default: by its ending, else by its first character]",
+)
+@json_option
+@click.pass_context
+def enqueue(ctx: click.Context, file: BinaryIO, file_format: str | None, as_json: bool) -> None:
+    """Enqueue the rows of FILE, or of standard input (-).
+
+    Rows that break the contract are left out and named on standard error; the exit status is 3
+    then. An idempotency key on every row makes it safe to run the same file again.
+    """
+    name = str(getattr(file, "name", "-"))
+    tally = _Tally(as_json)
+    try:
+        with open_producer() as producer, progress_bar(_size(file), "rows") as advance:
+            _enqueue(producer, read_rows(file, name, file_format), tally, file, advance)
+    except (QueueUnavailable, OSError, KeyboardInterrupt):
+        complain(tally.where_it_stopped())
+        tally.finish()
+        raise
+    tally.finish()
+    if tally.rejected:
+        ctx.exit(3)
+
+
+class _Tally:
+    """What became of the rows so far. Holds a few of the rejected ones, however many there are.
+
+    With `as_json`, rejected rows are printed as they come.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._shown: list[tuple[int, dict[str, list[str]]]] = []
+        self.accepted = 0
+        self.rejected = 0
+        #: The last line that is done with.
+        self.last_line = 0
+        #: The last line of the batch that was perhaps stored, if that cannot be known.
+        self.unknown_to_line: int | None = None
+
+    def reject(self, line: int, errors: dict[str, list[str]]) -> None:
+        """Note a rejected row."""
+        self.rejected += 1
+        if self._as_json:
+            opening = '{"rejected": [' if self.rejected == 1 else ", "
+            click.echo(opening + json_text({"line": line, "errors": errors}), nl=False)
+        elif self.rejected <= MAX_REJECTED_SHOWN:
+            self._shown.append((line, errors))
+
+    def finish(self) -> None:
+        """Print what is left to say."""
+        if self._as_json:
+            opening = "" if self.rejected else '{"rejected": ['
+            click.echo(f'{opening}], "accepted": {self.accepted}}}')
+            return
+        for line, errors in self._shown:
+            for path, texts in errors.items():
+                complain(f"line {line}: {path}: {' '.join(texts)}")
+        if self.rejected > len(self._shown):
+            complain(f"and {self.rejected - len(self._shown)} more rejected rows (--json has all)")
+        click.echo(f"enqueued {self.accepted}, rejected {self.rejected}")
+
+    def where_it_stopped(self) -> str:
+        """Say up to which line the file is done, for who goes on from there."""
+        text = f"stopped: {self.accepted} were enqueued, from the lines up to {self.last_line}"
+        if self.unknown_to_line is None:
+            return f"{text}; none after that"
+        return (
+            f"{text}; those of lines {self.last_line + 1} to {self.unknown_to_line} may or may not "
+            "have been; none after that"
+        )
+
+
+def _enqueue(
+    producer: Producer,
+    rows: Iterator[Row],
+    tally: _Tally,
+    file: BinaryIO,
+    advance: Callable[[int, int], None],
+) -> None:
+    """Enqueue the rows, batch by batch, and keep the tally."""
+    while batch := list(islice(rows, BATCH_SIZE)):
+        readable = [row for row in batch if row.errors is None]
+        tally.unknown_to_line = batch[-1].line
+        try:
+            report = producer.enqueue_many((row.body for row in readable), on_invalid="skip")
+        except EnqueueUnknown:
+            raise
+        except QueueUnavailable:
+            tally.unknown_to_line = None
+            raise
+        tally.accepted += len(report.accepted)
+        tally.last_line, tally.unknown_to_line = batch[-1].line, None
+        wrong = [(row.line, row.errors) for row in batch if row.errors is not None]
+        wrong += [(readable[found.index].line, found.errors) for found in report.rejected]
+        for line, errors in sorted(wrong, key=lambda pair: pair[0]):
+            tally.reject(line, errors)
+        advance(file.tell() if file.seekable() else 0, tally.accepted + tally.rejected)
+
+
+def _size(file: BinaryIO) -> int | None:
+    """Return the bytes of a regular file, or None of anything else."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -1,0 +1,208 @@
+"""`results`, `errors`, `show` and `stats`: look at jobs; nothing is changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from ..ledger.connection import address
+from ..schemas import Settings, State, from_ms, iso_utc
+from .connecting import open_ledger, open_producer
+from .job_view import print_job
+from .options import (
+    error_code_option,
+    examples,
+    json_option,
+    page_option,
+    since_option,
+    until_option,
+)
+from .printing import Column, complain, print_json, print_table, shown, state_cell
+from .times import local
+
+
+@click.command(
+    epilog=examples(
+        "results --since 2h",
+        "results --state failed --error-code 10/2018278",
+        "results --page-id 500725830264749 --since 2026-01-31 --until 2026-01-31",
+        "results --state failed --limit 1000 --json | jq -r .job_id",
+    )
+)
+@click.option(
+    "--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state."
+)
+@error_code_option
+@page_option
+@since_option
+@until_option
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at most."
+)
+@json_option
+def results(
+    *,
+    state: str | None,
+    error_code: str | None,
+    page_id: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List jobs, the latest first. With --json, one object a line."""
+    with open_producer() as producer:
+        records = producer.find_jobs(
+            state=state,
+            error_code=error_code,
+            page_id=page_id,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+    if as_json:
+        for record in records:
+            print_json(record.as_json())
+        return
+    if not records:
+        complain("no jobs found")
+        return
+    print_table(
+        [
+            Column("time"),
+            Column("state"),
+            Column("error_code"),
+            Column("page"),
+            Column("payload", fit="cut"),
+            Column("job id"),
+            Column("message", fit="cut"),
+        ],
+        [
+            [
+                local(record.finished_at or record.enqueued_at),
+                state_cell(record.state),
+                shown(record.error_code),
+                shown(record.page_id),
+                shown(record.job["message"]["payload_id"]),
+                record.job_id,
+                shown(record.error_message),
+            ]
+            for record in records
+        ],
+    )
+    if len(records) == limit:
+        complain(f"these are the latest {limit}; there may be more (--limit)")
+
+
+@click.command(
+    epilog=examples("errors", "errors --since 1d --page-id 500725830264749", "errors --json")
+)
+@page_option
+@since_option
+@json_option
+def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
+    """Count failed jobs by error code, the most frequent first."""
+    with open_producer() as producer:
+        counts = producer.count_errors(page_id=page_id, since=since)
+        if as_json:
+            print_json(counts)
+            return
+        if not counts:
+            complain("no failed jobs")
+            return
+        rows = []
+        for code, count in counts.items():
+            latest = producer.find_jobs(error_code=code, page_id=page_id, since=since, limit=1)
+            example = latest[0] if latest else None
+            rows.append(
+                [
+                    code,
+                    str(count),
+                    local(example.finished_at) if example else "",
+                    shown(example.error_message) if example else "",
+                ]
+            )
+    print_table(
+        [
+            Column("error_code"),
+            Column("count", right=True),
+            Column("latest"),
+            Column("message of the latest", fit="cut"),
+        ],
+        rows,
+    )
+
+
+@click.command(epilog=examples("show 1f0c…", "show 1f0c… --json"))
+@click.argument("job_id", metavar="ID")
+@json_option
+def show(job_id: str, as_json: bool) -> None:
+    """Show all there is to know of one job, and its attempts.
+
+    The recipient's id is shown by its last 4 digits; --json has the body as it was sent.
+    """
+    with open_producer() as producer:
+        record = producer.get_job(job_id)
+    if as_json:
+        print_json(record.as_json())
+    else:
+        print_job(record)
+
+
+@click.command(epilog=examples("stats", "stats --json"))
+@json_option
+def stats(as_json: bool) -> None:
+    """Count jobs by state and page, and list paused pages."""
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger:
+        states = ledger.lookup.count_states()
+        waiting = ledger.lookup.waiting_by_page()
+        pauses = ledger.lookup.pauses()
+    if as_json:
+        print_json(
+            {
+                "states": {state.value: count for state, count in states.items()},
+                "waiting_by_page": waiting,
+                "paused": [
+                    {
+                        "page_id": pause.page_id,
+                        "reason": pause.reason,
+                        "error_code": pause.error_code,
+                        "until": iso_utc(_time(pause.until_ms)),
+                    }
+                    for pause in pauses
+                ],
+                "redis": address(settings.redis_url),
+            }
+        )
+        return
+    click.echo(f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}\n")
+    count = Column("jobs", right=True)
+    print_table([Column("state"), count], [[state_cell(s), str(n)] for s, n in states.items()])
+    if waiting:
+        click.echo()
+        print_table(
+            [Column("waiting on page"), count], [[page, str(n)] for page, n in waiting.items()]
+        )
+    if pauses:
+        click.echo()
+        print_table(
+            [Column("paused page"), Column("reason"), Column("error_code"), Column("until")],
+            [
+                [
+                    pause.page_id,
+                    pause.reason,
+                    shown(pause.error_code),
+                    local(_time(pause.until_ms)),
+                ]
+                for pause in pauses
+            ],
+        )
+
+
+def _time(milliseconds: int) -> datetime | None:
+    try:
+        return from_ms(milliseconds)
+    except (ValueError, OverflowError, OSError):
+        return None  # other hands stored a time that no calendar has

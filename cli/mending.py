@@ -1,0 +1,218 @@
+"""`replay` and `cancel`: send failed jobs again, call off waiting ones."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import click
+
+from ..producer import Producer
+from ..producer.producer import BATCH_SIZE
+from ..schemas import JobNotFound, QueueUnavailable, State
+from .connecting import open_producer
+from .options import (
+    error_code_option,
+    examples,
+    json_option,
+    page_option,
+    since_option,
+    until_option,
+)
+from .printing import complain, is_terminal, print_json, progress_bar, shown
+
+
+@click.command(
+    epilog=examples(
+        "replay 1f0c…",
+        "replay --error-code 10/2018278 --since 1d --dry-run",
+        "replay --error-code 10/2018278 --since 1d --rate 20 --yes",
+        "replay --all",
+    )
+)
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@error_code_option
+@page_option
+@since_option
+@until_option
+@click.option("--all", "every", is_flag=True, help="Every failed job.")
+@click.option("--dry-run", is_flag=True, help="Only say how many would be sent again.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Jobs a second at most.  [default: no limit]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    *,
+    job_ids: tuple[str, ...],
+    error_code: str | None,
+    page_id: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    every: bool,
+    dry_run: bool,
+    rate: float | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Queue failed jobs again, to be sent.
+
+    They get all their attempts anew, and a new deadline. Name them by ID, by what they have in
+    common, or take --all. A sent job is never sent again.
+    """
+    filters = {"error_code": error_code, "page_id": page_id, "since": since, "until": until}
+    filtered = any(value is not None for value in filters.values())
+    if bool(job_ids) + filtered + every != 1:
+        raise click.UsageError(
+            "Name jobs by ID, or by --error-code, --page-id, --since and --until, or take --all: "
+            "one of the three."
+        )
+    if not (job_ids or yes or dry_run or sys.stdin.isatty()):
+        raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
+    with open_producer() as producer:
+        if job_ids:
+            # A repeated id is one job.
+            wanted, refused = _failed_among(producer, list(dict.fromkeys(job_ids)))
+        else:
+            # All ids first: a job that fails again at once must not be found again. A page of
+            # the listing may overlap the one before, if jobs fail meanwhile.
+            found = producer.iterate_failed(
+                error_code=error_code, page_id=page_id, since=since, until=until
+            )
+            wanted, refused = list(dict.fromkeys(record.job_id for record in found)), {}
+            if not wanted:
+                complain("no failed jobs found")
+        if dry_run:
+            _print_dry_run(len(wanted), refused, as_json)
+        elif job_ids or not wanted or yes or _confirmed(len(wanted)):
+            _replay(producer, wanted, refused, rate, as_json)
+        else:
+            complain("nothing was replayed")
+            ctx.exit(1)
+    if refused:
+        ctx.exit(1)
+
+
+def _failed_among(
+    producer: Producer, job_ids: Sequence[str]
+) -> tuple[list[str], dict[str, State | None]]:
+    """Return the ids of failed jobs, and each other's state (None if there is no such job)."""
+    states = {job_id: _state(producer, job_id) for job_id in job_ids}
+    failed = [job_id for job_id, state in states.items() if state is State.FAILED]
+    return failed, {job_id: state for job_id, state in states.items() if state is not State.FAILED}
+
+
+def _state(producer: Producer, job_id: str) -> State | None:
+    try:
+        return producer.get_job(job_id).state
+    except JobNotFound:
+        return None
+
+
+def _print_dry_run(count: int, refused: dict[str, State | None], as_json: bool) -> None:
+    _complain_of(refused, "is not failed but")
+    if as_json:
+        print_json({"would_replay": count, "not_replayed": _as_json(refused)})
+    else:
+        click.echo(f"{_jobs(count)} would be replayed")
+
+
+def _confirmed(count: int) -> bool:
+    return click.confirm(f"Send {_jobs(count)} again?", err=True)
+
+
+def _replay(
+    producer: Producer,
+    wanted: list[str],
+    refused: dict[str, State | None],
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    """Replay the jobs at the rate, and print which were; adds to `refused` those that were not."""
+    replayed: list[str] = []
+    try:
+        with progress_bar(len(wanted), "jobs") as advance:
+            for batch in _paced(wanted, rate):
+                done = producer.replay_many(batch)
+                replayed += done
+                if not as_json and not is_terminal():
+                    for job_id in done:
+                        click.echo(shown(job_id))
+                # Somebody else was quicker with the others.
+                refused |= {
+                    job_id: _state(producer, job_id) for job_id in batch if job_id not in done
+                }
+                advance(len(replayed), len(replayed))
+    except (QueueUnavailable, KeyboardInterrupt):
+        complain(f"stopped: {len(replayed)} of {len(wanted)} were replayed")
+        raise
+    finally:
+        if as_json:
+            print_json({"replayed": replayed, "not_replayed": _as_json(refused)})
+        elif is_terminal():
+            click.echo(f"replayed {_jobs(len(replayed))}")
+    _complain_of(refused, "is not failed but")
+
+
+def _paced(ids: list[str], rate: float | None) -> Iterator[list[str]]:
+    """Yield the ids in batches, each when its time has come: `rate` ids a second."""
+    began = time.monotonic()
+    # About ten batches a second are even enough.
+    step = BATCH_SIZE if rate is None else min(BATCH_SIZE, max(1, math.floor(rate / 10)))
+    for start in range(0, len(ids), step):
+        if rate is not None:
+            time.sleep(max(0.0, began + start / rate - time.monotonic()))
+        yield ids[start : start + step]
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+@click.command(epilog=examples("cancel 1f0c…", "cancel 1f0c… 2a9b… --json"))
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@click.pass_context
+def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Call off jobs that are scheduled, queued or retrying.
+
+    What is being sent, or has ended, stays as it is; the exit status is 1 then.
+    """
+    cancelled: list[str] = []
+    refused: dict[str, State | None] = {}
+    with open_producer() as producer:
+        for job_id in dict.fromkeys(job_ids):
+            try:
+                if producer.cancel(job_id):
+                    cancelled.append(job_id)
+                    if not as_json:
+                        click.echo(f"cancelled {job_id}" if is_terminal() else job_id)
+                else:
+                    refused[job_id] = producer.get_job(job_id).state
+            except JobNotFound:
+                refused[job_id] = None
+    if as_json:
+        print_json({"cancelled": cancelled, "not_cancelled": _as_json(refused)})
+    _complain_of(refused, "cannot be cancelled: it")
+    if refused:
+        ctx.exit(1)
+
+
+def _complain_of(refused: dict[str, State | None], what: str) -> None:
+    for job_id, state in refused.items():
+        if state is None:
+            complain(str(JobNotFound(job_id)))
+        else:
+            complain(f"{job_id} {what} is {state}")
+
+
+def _as_json(states: dict[str, State | None]) -> dict[str, str | None]:
+    return {job_id: None if state is None else state.value for job_id, state in states.items()}

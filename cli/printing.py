@@ -1,0 +1,193 @@
+"""What reaches the terminal: tables for people, JSON for programs, and nothing that acts there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import click
+
+from ..schemas import State, harmless
+
+#: Characters of one value that are shown to people: metadata and error messages fit.
+MAX_SHOWN_CHARACTERS = 500
+#: Characters of a whole message on standard error.
+_MAX_COMPLAINT_CHARACTERS = 4000
+#: Blanks after each column of a table.
+GAP = 2
+#: Characters that a column keeps, however narrow the terminal.
+_NARROWEST = 8
+
+STATE_STYLES = {
+    State.SCHEDULED: "blue",
+    State.QUEUED: "blue",
+    State.SENDING: "cyan",
+    State.RETRYING: "yellow",
+    State.SENT: "green",
+    State.FAILED: "red",
+    State.CANCELLED: "bright_black",
+}
+
+
+class Column(NamedTuple):
+    """A table's column. `fit`: what a narrow terminal does to its texts, if they are too long."""
+
+    title: str
+    fit: Literal["whole", "cut", "wrap"] = "whole"
+    right: bool = False
+
+
+class Cell(NamedTuple):
+    """A text of a table with its colour."""
+
+    text: str
+    style: str = ""
+
+
+def is_terminal() -> bool:
+    """Return whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def shown(value: object) -> str:
+    """Return `value` as one harmless line; an empty text for None."""
+    return "" if value is None else harmless(str(value), MAX_SHOWN_CHARACTERS)
+
+
+def masked(personal_id: object) -> str:
+    """Return a personal id with all but its last 4 characters hidden."""
+    text = shown(personal_id)
+    kept = text[-4:] if len(text) > 4 else ""
+    return "*" * (len(text) - len(kept)) + kept
+
+
+def state_cell(state: State) -> Cell:
+    """Return the state in its colour."""
+    return Cell(state.value, STATE_STYLES[state])
+
+
+def json_text(value: object) -> str:
+    """Return `value` as JSON on one line, in ASCII that prints: no control character gets out."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def print_json(value: object) -> None:
+    """Print `value` as JSON on one line."""
+    click.echo(json_text(value))
+
+
+def complain(message: str) -> None:
+    """Print one line about what went wrong on standard error."""
+    click.echo(harmless(message, _MAX_COMPLAINT_CHARACTERS), err=True)
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
+    """Print a table: coloured and fitted to a terminal, in plain aligned text elsewhere."""
+    cells = [
+        [
+            Cell(shown(cell.text), cell.style) if isinstance(cell, Cell) else Cell(shown(cell))
+            for cell in row
+        ]
+        for row in rows
+    ]
+    if not (is_terminal() and _print_rich_table(columns, cells)):
+        _print_plain_table(columns, cells)
+
+
+def _print_plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    lines = [[column.title for column in columns], *([cell.text for cell in row] for row in rows)]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (
+            text.rjust(width) if column.right else text.ljust(width)
+            for text, width, column in zip(line, widths, columns, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> bool:
+    """Print the table by rich; returns False where that is not installed (the extra `cli`)."""
+    try:
+        from rich.cells import cell_len  # noqa: PLC0415 - optional
+        from rich.console import Console  # noqa: PLC0415 - optional
+        from rich.table import Table  # noqa: PLC0415 - optional
+        from rich.text import Text  # noqa: PLC0415 - optional
+    except ImportError:
+        return False
+    console = Console()
+    widest = [
+        max(cell_len(text) for text in (column.title, *(row[i].text for row in rows)))
+        for i, column in enumerate(columns)
+    ]
+    widths = fitted_widths(columns, widest, console.width)
+    # Rather than cut what must stay whole, such as an id to copy, the lines run over the edge.
+    console = Console(width=max(console.width, sum(widths) + GAP * len(widths)))
+    grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        grid.add_column(
+            column.title,
+            width=width,
+            justify="right" if column.right else "left",
+            no_wrap=column.fit != "wrap",
+            overflow="fold" if column.fit == "wrap" else "ellipsis",
+        )
+    for row in rows:
+        # A Text is printed as it is: rich does not look for markup in it.
+        grid.add_row(*(Text(cell.text, style=cell.style) for cell in row))
+    console.print(grid)
+    return True
+
+
+def fitted_widths(
+    columns: Sequence[Column], widest: Sequence[int], terminal_width: int
+) -> list[int]:
+    """Return each column's width: `widest` if whole, else a fair share of what those leave."""
+    widths = list(widest)
+    flexible = sorted(
+        (i for i, column in enumerate(columns) if column.fit != "whole"), key=lambda i: widest[i]
+    )
+    left = terminal_width - GAP * len(columns) - sum(widest) + sum(widest[i] for i in flexible)
+    # The narrowest first: what it does not need of its share is left to the others.
+    for rank, i in enumerate(flexible):
+        share = max(left // (len(flexible) - rank), _NARROWEST, len(columns[i].title))
+        widths[i] = min(widest[i], share)
+        left -= widths[i]
+    return widths
+
+
+@contextmanager
+def progress_bar(total: int | None, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error while the block lasts, if a person reads that.
+
+    Yields a function to call with how much of `total` is done, and how many units that is.
+    """
+    try:
+        from rich import progress  # noqa: PLC0415 - optional
+        from rich.console import Console  # noqa: PLC0415 - optional
+    except ImportError:
+        yield _show_nothing
+        return
+    if not sys.stderr.isatty():
+        yield _show_nothing
+        return
+    with progress.Progress(
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[units]} " + unit),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=total, units=0)
+
+        def advance(done: int, units: int) -> None:
+            bar.update(task, completed=done, units=units)
+
+        yield advance
+
+
+def _show_nothing(*_: Any) -> None:
+    """Stand in for the progress bar."""

@@ -1,0 +1,64 @@
+"""`sandbox`: a stand-in for the Harasocial endpoint, and a Redis if wanted, to try things out."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+import click
+
+from .options import examples
+
+
+@click.command(
+    epilog=examples("sandbox", "sandbox --port 8080 --token secret", "sandbox --redis")
+    + """
+
+Paste the line it prints into another terminal; commands there talk to the sandbox. What it
+answers, the message decides: the payload id 'sandbox:code:10/2018278' fails with that code.
+"""
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help="Port to listen on, on 127.0.0.1.  [default: one that is free]",
+)
+@click.option("--token", metavar="T", help="The token that is right.  [default: sandbox-token]")
+@click.option(
+    "--redis/--no-redis",
+    "with_redis",
+    help="Also start a Redis-compatible server, whose data is gone afterwards.",
+)
+def sandbox(port: int, token: str | None, with_redis: bool) -> None:
+    """Run a stand-in for the Harasocial endpoint until Ctrl-C."""
+    # Here, since no other command needs it.
+    from ..sandbox import (  # noqa: PLC0415
+        DEFAULT_TOKEN,
+        EmbeddedValkey,
+        Sandbox,
+        exports,
+        serve_forever,
+    )
+
+    with ExitStack() as stack:
+        redis_export = ""
+        if with_redis:
+            try:
+                valkey = stack.enter_context(EmbeddedValkey())
+            except ModuleNotFoundError as error:
+                raise click.UsageError(str(error)) from None
+            redis_export = f" HARASOCIAL_REDIS_URL={valkey.url}"
+
+        def on_ready(ready: Sandbox) -> None:
+            click.echo(exports(ready) + redis_export)
+            sys.stdout.flush()
+            click.echo("Paste this line into another terminal; Ctrl-C ends the sandbox.", err=True)
+
+        try:
+            serve_forever("127.0.0.1", port, {"*": token or DEFAULT_TOKEN}, on_ready=on_ready)
+        except OSError as error:
+            raise click.BadParameter(
+                f"cannot listen on {port}: {error}", param_hint="--port"
+            ) from None

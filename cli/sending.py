@@ -1,0 +1,143 @@
+"""`send`: enqueue one message, and wait for it if wanted."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import click
+
+from ..producer import Producer
+from ..schemas import Delivery, JobRecord, QueueUnavailable, State
+from .connecting import open_producer
+from .options import NAME, examples, json_option
+from .printing import complain, is_terminal, print_json, shown
+from .times import Moment
+
+_ENDED = (State.SENT, State.FAILED, State.CANCELLED)
+#: How often a waiting `send` looks, at first and at most.
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
+
+
+@click.command(
+    epilog=examples(
+        "send --page-id 500725830264749 --recipient-id 2560816460648749 --payload-id __hrf_f_…",
+        "send --page-id … --recipient-id … --payload-id … --idempotency-key order-1001-paid",
+        "send --page-id … --recipient-id … --payload-id … --send-at 2h --expires-at 1d",
+        "send --page-id … --recipient-id … --payload-id … --wait 30 --json",
+    )
+)
+@click.option("--page-id", required=True, metavar="P", help="The page that sends.")
+@click.option("--recipient-id", required=True, metavar="R", help="The person's PSID on that page.")
+@click.option("--payload-id", required=True, metavar="X", help="What is sent: from Harasocial.")
+@click.option("--metadata", metavar="M", help="A text that comes back in the message's echo.")
+@click.option("--idempotency-key", metavar="K", help="One job for all calls with the same key.")
+@click.option("--send-at", type=Moment(ahead=True), help="Not before this: 2h, or a date and time.")
+@click.option(
+    "--expires-at",
+    type=Moment(ahead=True),
+    help="Not after this: 1d, or a date and time.  [default: HARASOCIAL_EXPIRES_SECONDS]",
+)
+@click.option(
+    "--at-most-once",
+    is_flag=True,
+    help="Where nobody can know whether it was sent, give up rather than send it twice.",
+)
+@click.option("--urgent", is_flag=True, help="Before the other jobs of its page.")
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait until the job ended, at most so long; exit status 1 unless it was sent.",
+)
+@json_option
+@click.pass_context
+def send(
+    ctx: click.Context,
+    *,
+    page_id: str,
+    recipient_id: str,
+    payload_id: str,
+    metadata: str | None,
+    idempotency_key: str | None,
+    send_at: datetime | None,
+    expires_at: datetime | None,
+    at_most_once: bool,
+    urgent: bool,
+    wait_seconds: float | None,
+    as_json: bool,
+) -> None:
+    """Enqueue one message.
+
+    Prints the job's id; that alone if the output is not read on a terminal. With --wait and
+    --json, prints the job as it stands after the wait.
+    """
+    body = {
+        "recipient": {"id": recipient_id},
+        "message": {"payload_id": payload_id},
+        "page_id": page_id,
+    }
+    if metadata is not None:
+        body["metadata"] = metadata
+    with open_producer() as producer:
+        job_id = producer.enqueue(
+            body,
+            idempotency_key=idempotency_key,
+            send_at=send_at,
+            expires_at=expires_at,
+            delivery=(Delivery.AT_MOST_ONCE if at_most_once else Delivery.AT_LEAST_ONCE).value,
+            urgent=urgent,
+        )
+        # Before the wait: whatever happens meanwhile, the id is known.
+        if not as_json:
+            _print_job_id(job_id)
+        elif wait_seconds is None:
+            print_json({"job_id": job_id})
+        if wait_seconds is None:
+            return
+        try:
+            record = _wait(producer, job_id, wait_seconds)
+        except (QueueUnavailable, KeyboardInterrupt):
+            complain(f"{job_id} is enqueued, but how it ends cannot be waited for any longer")
+            raise
+    if as_json:
+        print_json(record.as_json())
+    if record.state is State.SENT:
+        if is_terminal() and not as_json:
+            click.echo("sent")
+        return
+    complain(_reason(record, wait_seconds))
+    ctx.exit(1)
+
+
+def _print_job_id(job_id: str) -> None:
+    if is_terminal():
+        click.echo(f"enqueued {job_id}; look at it with: {NAME} show {job_id}")
+    else:
+        click.echo(job_id)
+
+
+def _wait(producer: Producer, job_id: str, wait_seconds: float) -> JobRecord:
+    """Return the job once it ended, or as it stands when `wait_seconds` are over."""
+    deadline = time.monotonic() + wait_seconds
+    pause_seconds = _FIRST_LOOK_SECONDS
+    while True:
+        record = producer.get_job(job_id)
+        left_seconds = deadline - time.monotonic()
+        if record.state in _ENDED or left_seconds <= 0:
+            return record
+        time.sleep(min(pause_seconds, left_seconds))
+        pause_seconds = min(2 * pause_seconds, _LOOK_SECONDS)
+
+
+def _reason(record: JobRecord, wait_seconds: float) -> str:
+    if record.state is State.CANCELLED:
+        return "cancelled before it was sent"
+    because = ": ".join(
+        text for text in (shown(record.error_code), shown(record.error_message)) if text
+    )
+    if record.state is State.FAILED:
+        return f"failed: {because}" if because else "failed"
+    still = f"not finished after {wait_seconds:g} s: it is still {record.state}"
+    return f"{still} (latest attempt: {because})" if because else still

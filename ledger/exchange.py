@@ -1,0 +1,112 @@
+"""What goes into the ledger's scripts and what comes out of them, as types and as JSON rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome, State
+from .job_hash import Claim, attempt_text, to_fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What became of an enqueueing: the jobs' ids in order, and whether to ring the doorbell."""
+
+    job_ids: list[str]
+    ring: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The jobs claimed, whether to ring for the rest, and how long until a lane opens.
+
+    `wait_seconds` is 0 when more is ready now, and None when no lane has a job.
+    """
+
+    claims: list[Claim]
+    ring: bool
+    wait_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one claimed job ended, to be recorded.
+
+    `attempt_at_ms` and `attempt_duration_ms` tell of the POST, by the ledger's clock.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    job_verdict: JobVerdict
+    lane_verdict: LaneVerdict
+    attempt_at_ms: int
+    attempt_duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownOutcome:
+    """A job whose lease ran out: the sweep made its state RETRYING or FAILED."""
+
+    job_id: str
+    page_id: str
+    state: State
+    attempts_spent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep did: jobs made ready, leases ended, and whether to ring."""
+
+    ring: bool
+    made_ready: int
+    oldest_due_seconds: float
+    unknown: list[UnknownOutcome]
+
+
+def new_job_row(job_id: str, new: NewJob) -> str:
+    """Return the row that enqueue.lua takes for one job."""
+    return json.dumps(
+        [
+            job_id,
+            new.job.page_id,
+            new.idempotency_key or "",
+            new.send_at_ms or 0,
+            new.expires_at_ms or 0,
+            int(new.urgent),
+            to_fields(new),
+        ]
+    )
+
+
+def result_row(result: Result) -> str:
+    """Return the row that record.lua takes for one result."""
+    outcome, job, lane = result.outcome, result.job_verdict, result.lane_verdict
+    attempt = ""
+    if job.attempt_spent:
+        attempt = attempt_text(
+            result.attempt_at_ms,
+            result.attempt_duration_ms,
+            outcome.http_status,
+            outcome.error_code,
+            outcome.error_message,
+        )
+    return json.dumps(
+        [
+            result.claim.job_id,
+            result.claim.token,
+            job.state.value,
+            round(job.delay_seconds * 1000),
+            outcome.error_code or "",
+            outcome.error_message or "",
+            str(outcome.http_status or ""),
+            attempt,
+            [
+                lane.effect,
+                lane.reason,
+                round(lane.pause_seconds * 1000),
+                result.claim.lane_level,
+                lane.token_fingerprint,
+            ],
+        ]
+    )

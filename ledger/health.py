@@ -1,0 +1,75 @@
+"""What can be asked of the Redis server itself: version, safety of the data, clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from ..schemas import Settings
+from .connection import connect, translated_errors
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHealth:
+    """What the server says of itself; None where it does not, or refuses to answer (by an ACL).
+
+    Attributes:
+        version: of Redis, or the one that a compatible server claims, such as "7.2.4".
+        maxmemory_policy: what it does when memory is full; "noeviction" loses nothing.
+        appendonly: whether it writes each change to disk (AOF), not only snapshots.
+        is_replica: whether it only follows another server, and so refuses to write.
+        clock_offset_seconds: its clock less this host's; positive when it is ahead.
+    """
+
+    version: str | None = None
+    maxmemory_policy: str | None = None
+    appendonly: bool | None = None
+    is_replica: bool | None = None
+    clock_offset_seconds: float | None = None
+
+
+def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth:
+    """Ask the server that `settings` name.
+
+    Raises:
+        QueueUnavailable: it cannot be reached, or does not let us in.
+        SettingsError: `redis_url` is not usable.
+    """
+    client: Any = connect(settings.redis_url, timeout_seconds=timeout_seconds, max_connections=1)
+    try:
+        with translated_errors(settings.redis_url):
+            client.ping()
+            # INFO tells all of it, also where hosted servers refuse CONFIG.
+            info = _unless_refused(client.info) or {}
+            asked_at = time.time()
+            clock = _unless_refused(client.time)
+            answered_at = time.time()
+    finally:
+        client.close()
+    return ServerHealth(
+        version=_text(info.get("redis_version")),
+        maxmemory_policy=_text(info.get("maxmemory_policy")),
+        appendonly=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
+        is_replica=info["role"] == "slave" if "role" in info else None,
+        clock_offset_seconds=(
+            None if clock is None else clock[0] + clock[1] / 1e6 - (asked_at + answered_at) / 2
+        ),
+    )
+
+
+def _unless_refused(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except ResponseError:  # NOPERM, or a server that lacks the command
+        return None
+
+
+def _text(value: Any) -> str | None:
+    # redis-py turns what looks like a number into one.
+    return None if value is None else str(value)

@@ -1,0 +1,7 @@
+-- A pump stops looking: whoever enqueues from now on rings again.
+--
+-- returns  {ring (0 or 1)}: whether to ring for what is ready now
+
+if redis.call('GET', key('bell')) == 'attentive' then redis.call('DEL', key('bell')) end
+local ready = redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0
+return { ready and should_ring() and 1 or 0 }

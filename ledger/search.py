@@ -1,0 +1,142 @@
+"""Searching the ledger: which index answers a question, and reading the jobs behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import redis
+
+from ..schemas import JobRecord, State
+from .job_hash import to_record
+
+#: Entries of an index, or jobs, read in one round trip.
+_CHUNK = 500
+#: States whose jobs stand in `due`.
+_DUE = (State.SCHEDULED, State.SENDING, State.RETRYING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs are wanted; None is no condition.
+
+    `since` and `until` (aware) bound when a job finished or, if it has not, when it was enqueued.
+    """
+
+    state: State | None = None
+    error_code: str | None = None
+    page_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def fits(self, record: JobRecord) -> bool:
+        """Return whether `record` is wanted."""
+        when = ended_or_enqueued(record)
+        return (
+            self.state in (None, record.state)
+            and self.error_code in (None, record.error_code)
+            and self.page_id in (None, record.page_id)
+            and (self.since is None or when >= self.since.timestamp())
+            and (self.until is None or when <= self.until.timestamp())
+        )
+
+
+def ended_or_enqueued(record: JobRecord) -> float:
+    """Return when the job finished or, if it has not, was enqueued; seconds since the epoch."""
+    time = record.finished_at or record.enqueued_at
+    return time.timestamp() if time else 0.0
+
+
+class Search:
+    """Finds the ids that may fit a filter, from the shortest index, and reads their jobs."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        # redis-py types every answer as "this or an awaitable of this".
+        self._client: Any = client
+        self._prefix = prefix
+
+    def records(self, ids: Iterable[str]) -> Iterator[JobRecord]:
+        """Read the jobs behind `ids`, a chunk a round trip; those that are gone are left out."""
+        for chunk in _chunks(ids):
+            pipeline = self._client.pipeline(transaction=False)
+            for job_id in chunk:
+                pipeline.hgetall(f"{self._prefix}job:{job_id}")
+                pipeline.zscore(f"{self._prefix}due", job_id)
+            answers = pipeline.execute(raise_on_error=False)
+            for i, job_id in enumerate(chunk):
+                job, due = answers[2 * i], answers[2 * i + 1]
+                # An error stands for a key of another type: no job of ours.
+                if isinstance(job, dict) and job:
+                    yield to_record(job_id, job, due if isinstance(due, float) else None)
+
+    def sources(self, wanted: JobFilter) -> Iterator[Iterator[str]]:
+        """Yield, for each state asked for, ids of jobs, the latest first if there is an order."""
+        state = wanted.state
+        if state in (State.FAILED, None):
+            yield self._failed(wanted)
+        for listed in (State.SENT, State.CANCELLED):
+            if state in (listed, None):
+                yield self._list(listed.value)
+        if state is None or state in _DUE:
+            yield self._zset("due", "-inf", "+inf")
+        if state in (State.QUEUED, None):
+            pages = [wanted.page_id] if wanted.page_id is not None else self._pages()
+            for page_id in pages:
+                yield self._list(f"urgent:{page_id}")
+                yield self._list(f"ready:{page_id}")
+
+    def _pages(self) -> list[str]:
+        pages: list[str] = self._client.zrange(f"{self._prefix}lanes", 0, -1)
+        return pages
+
+    def _failed(self, wanted: JobFilter) -> Iterator[str]:
+        names = []
+        if wanted.error_code is not None:
+            names.append(f"failed:{wanted.error_code}")
+        if wanted.page_id is not None:
+            names.append(f"failed_on:{wanted.page_id}")
+        # With two indexes, the shorter one has fewer jobs to read and leave out.
+        names.sort(key=lambda name: int(self._client.zcard(self._prefix + name)))
+        return self._zset(
+            names[0] if names else "failed",
+            score(wanted.since, "-inf"),
+            score(wanted.until, "+inf"),
+        )
+
+    def _zset(self, name: str, lowest: float | str, highest: float | str) -> Iterator[str]:
+        start = 0
+        while True:
+            ids = self._client.zrevrangebyscore(
+                self._prefix + name, highest, lowest, start=start, num=_CHUNK
+            )
+            yield from ids
+            if len(ids) < _CHUNK:
+                return
+            start += _CHUNK
+
+    def _list(self, name: str) -> Iterator[str]:
+        start = 0
+        while True:
+            ids = self._client.lrange(self._prefix + name, start, start + _CHUNK - 1)
+            yield from ids
+            if len(ids) < _CHUNK:
+                return
+            start += _CHUNK
+
+
+def score(time: datetime | None, otherwise: str) -> float | str:
+    """Return a bound of a sorted set by time: `time` in milliseconds, or `otherwise`."""
+    return otherwise if time is None else round(time.timestamp() * 1000)
+
+
+def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for job_id in ids:
+        chunk.append(job_id)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

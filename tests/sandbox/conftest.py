@@ -1,0 +1,154 @@
+"""A client of bare sockets, so that what is tested is what went over the wire."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from harasocial_dispatch.sandbox import Sandbox
+
+#: Seconds within which anything here must happen.
+DEADLINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came back, and how the connection stood then: `closed`, `reset` or `open`."""
+
+    data: bytes
+    ending: str
+
+    @property
+    def status(self) -> int:
+        """The status of the first line."""
+        return int(self.data.split(b" ", 2)[1])
+
+    @property
+    def head(self) -> str:
+        """The first line and the headers, without the empty line after them."""
+        return self.data.partition(b"\r\n\r\n")[0].decode()
+
+    @property
+    def body(self) -> bytes:
+        """All that came after the headers."""
+        return self.data.partition(b"\r\n\r\n")[2]
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Client:
+    """Sends requests to a sandbox byte for byte."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
+    def body(self, payload_id: str = "payload", **changes: Any) -> dict[str, Any]:
+        """Return the documented body; a change to None leaves the field out."""
+        body = {
+            "messaging_type": "harasocial_facebook_payload_id",
+            "recipient": {"id": "2560816460648749"},
+            "message": {"payload_id": payload_id},
+            "page_id": "500725830264749",
+            "metadata": "order 1001",
+            **changes,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def request(
+        self,
+        body: bytes | dict[str, Any],
+        *,
+        method: str = "POST",
+        path: str = "/social/messages.json",
+        **headers: str | None,
+    ) -> bytes:
+        """Return the documented request; a header given as None is left out, `_` is a dash."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        values = {
+            "host": "sandbox",
+            "accept": "text/plain",
+            "authorization": "Bearer sandbox-token",
+            "content_type": "application/json-patch+json",
+            "content_length": str(len(content)),
+            **headers,
+        }
+        lines = [f"{method} {path} HTTP/1.1"]
+        lines += [f"{n.replace('_', '-')}: {v}" for n, v in values.items() if v is not None]
+        return "\r\n".join([*lines, "", ""]).encode() + content
+
+    def connect(self) -> socket.socket:
+        """Open a connection that gives up at the deadline."""
+        return socket.create_connection(
+            (self.sandbox.host, self.sandbox.port), timeout=DEADLINE_SECONDS
+        )
+
+    def hear(
+        self, request: bytes, *, silence_seconds: float = DEADLINE_SECONDS, most: int = 10**9
+    ) -> Heard:
+        """Send bytes on a new connection and listen until it ends, is silent, or said `most`."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            connection.settimeout(silence_seconds)
+            data = bytearray()
+            ending = "open"
+            while len(data) < most:
+                try:
+                    piece = connection.recv(1 << 20)
+                except ConnectionResetError:
+                    ending = "reset"
+                    break
+                except TimeoutError:
+                    break
+                if not piece:
+                    ending = "closed"
+                    break
+                data += piece
+        return Heard(bytes(data), ending)
+
+    def post(self, payload_id: str = "payload", **changes: Any) -> Heard:
+        """POST one message and have the connection closed after the reply."""
+        return self.hear(self.request(self.body(payload_id, **changes), connection="close"))
+
+    def control(self, method: str, name: str, document: Any = None) -> Any:
+        """Call a path under `/_sandbox/` and return the JSON of its reply."""
+        body = b"" if document is None else json.dumps(document).encode()
+        request = self.request(body, method=method, path=f"/_sandbox/{name}", connection="close")
+        return self.hear(request).json
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def client(sandbox: Sandbox) -> Client:
+    return Client(sandbox)
+
+
+@pytest.fixture
+def client_of() -> Callable[[Sandbox], Client]:
+    """For tests that make a sandbox of their own."""
+    return Client
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """Wait until a condition holds, and fail if it does not in time."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            time.sleep(0.005)
+
+    return wait

@@ -1,0 +1,347 @@
+"""What each payload_id makes the sandbox do, seen from the other end of the wire."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+import zlib
+from typing import Any
+
+import pytest
+from harasocial_dispatch import sandbox as sandbox_package
+from harasocial_dispatch.sandbox import BEHAVIOURS
+from harasocial_dispatch.sandbox.behaviours import UnknownBehaviourError, form, parse_behaviour
+from harasocial_dispatch.sandbox.replies import BOMB_BYTES, HUGE_BYTES, reply_to
+from hypothesis import given
+from hypothesis import strategies as st
+
+ACCEPTED = b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
+
+
+def error(code: object, message: str) -> dict[str, object]:
+    return {"data": None, "has_error": True, "error_code": code, "error_message": message}
+
+
+# payload_id, status, what the body is, counted as accepted
+WHOLE_REPLIES: list[tuple[str, int, Any, bool]] = [
+    ("__hrf_f_63072efd8d1cc15d16c3848e", 200, ACCEPTED, True),
+    ("sandbox", 200, ACCEPTED, True),
+    ("sandbox:ok", 200, ACCEPTED, True),
+    ("sandbox:ok#17", 200, ACCEPTED, True),
+    ("sandbox:code:10/2018278", 200, error("10/2018278", "sandbox error 10/2018278"), False),
+    ("sandbox:code:190:401", 401, error("190", "sandbox error 190"), False),
+    ("sandbox:code:a%3Ab#1", 200, error("a:b", "sandbox error a:b"), False),
+    ("sandbox:numeric_code:190", 200, error(190, "sandbox error 190"), False),
+    ("sandbox:numeric_code:-1:400", 400, error(-1, "sandbox error -1"), False),
+    ("sandbox:status:500", 500, b"500 Internal Server Error\n", False),
+    ("sandbox:status:204", 204, b"", False),
+    ("sandbox:status:299", 299, b"299 Status\n", False),
+    ("sandbox:throttle", 429, b"429 Too Many Requests\n", False),
+    ("sandbox:throttle:2.0", 429, b"429 Too Many Requests\n", False),
+    ("sandbox:throttle_first:1", 429, b"429 Too Many Requests\n", False),
+    ("sandbox:throttle_first:0", 200, ACCEPTED, True),
+    ("sandbox:flaky:1", 503, b"503 Service Unavailable\n", False),
+    ("sandbox:flaky:1:502", 502, b"502 Bad Gateway\n", False),
+    ("sandbox:flaky_drop:0", 200, ACCEPTED, True),
+    ("sandbox:slow:0.05", 200, ACCEPTED, True),
+    ("sandbox:slow_headers:0.0005", 200, ACCEPTED, True),
+    ("sandbox:drip:0.001", 200, ACCEPTED, True),
+    ("sandbox:garbage", 200, b"<html><body>this is not JSON</body></html>", False),
+    ("sandbox:not_object", 200, [json.loads(ACCEPTED)], False),
+    ("sandbox:missing_fields", 200, {}, False),
+    (
+        "sandbox:no_success",
+        200,
+        {"data": None, "has_error": False, "error_code": None, "error_message": None},
+        False,
+    ),
+    (
+        "sandbox:unsuccessful",
+        200,
+        {"data": {"success": False}, "has_error": False, "error_code": None, "error_message": None},
+        False,
+    ),
+    (
+        "sandbox:wrong_types",
+        200,
+        {"data": {"success": "true"}, "has_error": "false", "error_code": 0, "error_message": []},
+        False,
+    ),
+    ("sandbox:nan", 200, ACCEPTED.replace(b'"error_code":null', b'"error_code":NaN'), False),
+    (
+        "sandbox:deep",
+        200,
+        ACCEPTED.replace(b'{"success":true}', b"[" * 100_000 + b"]" * 100_000),
+        False,
+    ),
+    (
+        "sandbox:duplicate_keys",
+        200,
+        ACCEPTED.replace(b'"has_error"', b'"has_error":true,"has_error"'),
+        False,
+    ),
+    (
+        "sandbox:not_utf8",
+        200,
+        ACCEPTED.replace(b'"error_message":null', b'"error_message":"\xff\xfe\xe9"'),
+        False,
+    ),
+    ("sandbox:http10", 200, ACCEPTED, True),
+    ("sandbox:duplicate_headers", 200, ACCEPTED, True),
+    ("sandbox:redirect", 302, b"302 Found\n", False),
+    ("sandbox:redirect:307", 307, b"307 Temporary Redirect\n", False),
+]
+
+# payload_id, what came, how it ended
+BROKEN_REPLIES = [
+    ("sandbox:drop", b"", "closed"),
+    ("sandbox:flaky_drop:1", b"", "closed"),
+    ("sandbox:drop_before", b"", "reset"),
+    ("sandbox:reset", b"", "reset"),
+    ("sandbox:drop_mid", ACCEPTED[: len(ACCEPTED) // 2], "closed"),
+    ("sandbox:wrong_length", ACCEPTED, "closed"),
+]
+
+# Told in tests of their own.
+OTHERS = {"hang", "huge", "endless", "gzip", "gzip_bomb"}
+
+
+@pytest.mark.parametrize(
+    ("payload_id", "status", "body", "accepted"),
+    WHOLE_REPLIES,
+    ids=[row[0] for row in WHOLE_REPLIES],
+)
+def test_whole_reply(client, payload_id, status, body, accepted):
+    """The status and the body are those of the behaviour; accepted replies alone are counted."""
+    heard = client.post(payload_id)
+
+    assert heard.status == status
+    assert heard.ending == "closed"
+    assert (heard.body if isinstance(body, bytes) else heard.json) == body
+    totals = client.sandbox.totals()
+    assert (totals.posts, totals.accepted) == (1, int(accepted))
+
+
+@pytest.mark.parametrize(
+    ("payload_id", "body", "ending"), BROKEN_REPLIES, ids=[row[0] for row in BROKEN_REPLIES]
+)
+def test_broken_reply(client, payload_id, body, ending):
+    """The connection ends in the way of the behaviour, and nothing counts as accepted."""
+    heard = client.hear(client.request(client.body(payload_id)))
+
+    assert (heard.body, heard.ending) == (body, ending)
+    assert client.sandbox.totals().accepted == 0
+
+
+def test_every_behaviour_is_tested_and_documented():
+    """No behaviour is known to the parser alone."""
+    ids = [row[0] for row in WHOLE_REPLIES] + [row[0] for row in BROKEN_REPLIES]
+    tested = {parse_behaviour(payload_id).name for payload_id in ids}
+
+    assert tested | OTHERS == set(BEHAVIOURS)
+    documented = [line.split() for line in (sandbox_package.__doc__ or "").splitlines()]
+    forms = {words[0] for words in documented if words}
+    assert {form(name).removeprefix("sandbox:") for name in BEHAVIOURS} <= forms
+
+
+def test_accepted_reply_letter_for_letter(client):
+    """The accepted reply is the documented one under plain, honest headers."""
+    assert client.post("sandbox:ok").data == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: 82\r\n\r\n" + ACCEPTED
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "header"),
+    [
+        ("2.0", "2.0"),
+        ("1", "1"),
+        ("Wed, 21 Oct 2026 07%3A28%3A00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        ("soon", "soon"),
+        ("-1", "-1"),
+    ],
+)
+def test_retry_after_is_the_text_given(client, argument, header):
+    """Any text can stand in Retry-After, colons percent-encoded."""
+    for payload_id in (f"sandbox:throttle:{argument}#1", f"sandbox:throttle_first:1:{argument}"):
+        assert f"\r\nRetry-After: {header}" in client.post(payload_id).head
+    assert "Retry-After" not in client.post("sandbox:throttle").head
+
+
+def test_first_posts_of_each_job_fare_badly(client):
+    """The first n POSTs are counted for each job, not over all."""
+    for payload_id, bad in [("sandbox:throttle_first:2", 429), ("sandbox:flaky:2:500", 500)]:
+        for recipient in ("1", "2"):
+            statuses = [
+                client.post(payload_id, recipient={"id": recipient}).status for _ in range(4)
+            ]
+            assert statuses == [bad, bad, 200, 200]
+
+    dropped = [client.post("sandbox:flaky_drop:1").data for _ in range(2)]
+    assert dropped[0] == b""
+    assert dropped[1].startswith(b"HTTP/1.1 200 OK")
+
+
+def test_interim_status_is_followed_by_the_accepted_reply(client):
+    """A 103 comes first and on its own; the final reply follows."""
+    heard = client.post("sandbox:status:103")
+
+    assert heard.data.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert heard.data.endswith(ACCEPTED)
+    assert client.sandbox.totals().accepted == 1
+
+
+def test_status_204_has_no_body_and_no_length(client):
+    """After a 204 the connection serves the next request: no byte was left over."""
+    request = client.request(client.body("sandbox:status:204"))
+    last = client.request(client.body("sandbox:ok"), connection="close")
+    heard = client.hear(request + last)
+
+    assert heard.data.startswith(b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("payload_id", ["slow:0.2", "slow_headers:0.002", "drip:0.002"])
+def test_slow_replies_take_their_time(client, payload_id):
+    """A pause before the reply, or after each byte of its head or body, adds up."""
+    started = time.monotonic()
+
+    assert client.post(f"sandbox:{payload_id}").body == ACCEPTED
+    assert time.monotonic() - started >= 0.16
+
+
+def test_hang_says_nothing_until_the_client_goes(client, wait_until):
+    """A hanging request is silent and open, and no longer counts once its client went."""
+    heard = client.hear(client.request(client.body("sandbox:hang")), silence_seconds=0.1)
+    assert (heard.data, heard.ending) == (b"", "open")
+
+    def free() -> bool:
+        client.sandbox.reset()  # what still is being answered counts from here on
+        return client.sandbox.totals().max_concurrent == 0
+
+    wait_until(free)
+
+
+def test_http10_reply_tells_no_length(client):
+    """The HTTP/1.0 reply ends with the connection, also when the client would keep it."""
+    heard = client.hear(client.request(client.body("sandbox:http10")))
+
+    assert heard.data.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert "Content-Length" not in heard.head
+    assert heard.ending == "closed"
+
+
+def test_duplicate_headers(client):
+    """Type and length stand twice with the same value, X-Request-Id with two values."""
+    lines = client.post("sandbox:duplicate_headers").head.split("\r\n")
+
+    assert lines.count("Content-Length: 82") == 2
+    assert lines.count("Content-Type: text/plain; charset=utf-8") == 2
+    assert {"X-Request-Id: 1", "X-Request-Id: 2"} <= set(lines)
+
+
+def test_wrong_length_announces_more_than_comes(client):
+    """The length is larger than the body that comes before the connection closes."""
+    assert "Content-Length: 182" in client.post("sandbox:wrong_length").head
+
+
+def test_redirect_counts_who_follows(client):
+    """The Location is another path of the sandbox, and a request there is counted."""
+    assert "\r\nLocation: /social/redirected" in client.post("sandbox:redirect").head
+    assert client.sandbox.totals().redirected == 0
+
+    followed = client.request(client.body(), path="/social/redirected", connection="close")
+    assert client.hear(followed).status == 200
+    totals = client.sandbox.totals()
+    assert (totals.redirected, totals.posts, totals.accepted) == (1, 1, 0)
+
+
+def test_gzip_reply_unpacks_to_the_accepted_one(client):
+    """The compressed reply is announced as such and is the accepted one."""
+    heard = client.post("sandbox:gzip")
+
+    assert "\r\nContent-Encoding: gzip" in heard.head
+    assert gzip.decompress(heard.body) == ACCEPTED
+    assert client.sandbox.totals().accepted == 1
+
+
+def test_gzip_bomb_is_a_whole_gzip_file_of_a_gigabyte(client):
+    """A reader that trusts it gets every zero and a right checksum at the end."""
+    packed = client.post("sandbox:gzip_bomb").body
+    assert len(packed) < 2 * 1024 * 1024
+
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    total = 0
+    while not unpacker.eof:
+        zeros = unpacker.decompress(packed, 16 * 1024 * 1024)
+        packed = unpacker.unconsumed_tail
+        total += len(zeros)
+    assert total == BOMB_BYTES
+
+
+def test_huge_body_is_as_long_as_announced(client):
+    """The large body comes whole, and others are served meanwhile."""
+    heard = client.post("sandbox:huge")
+
+    assert f"Content-Length: {HUGE_BYTES}" in heard.head
+    assert len(heard.body) == HUGE_BYTES
+    assert heard.body.rstrip(b" }").endswith(b'"error_message":null')
+
+
+def test_endless_body_goes_on_until_the_client_goes(client):
+    """A chunked body comes for as long as anyone reads; others are served meanwhile."""
+    heard = client.hear(client.request(client.body("sandbox:endless")), most=3_000_000)
+
+    assert heard.ending == "open"
+    assert "\r\nTransfer-Encoding: chunked" in heard.head
+    assert heard.body.startswith(b"4000\r\n   ")
+    assert client.post("sandbox:ok").status == 200
+
+
+@pytest.mark.parametrize(
+    ("payload_id", "complaint"),
+    [
+        ("sandbox:", "no behaviour ''"),
+        ("sandbox:sulk", "no behaviour 'sulk'"),
+        ("sandbox:ok:1", "the form is sandbox:ok; arguments given: 1"),
+        ("sandbox:code", "the form is sandbox:code:<code>[:<status>]; arguments given: 0"),
+        ("sandbox:code:1:99", "status of sandbox:code:<code>[:<status>] must be an HTTP status"),
+        ("sandbox:status:teapot", "must be an HTTP status from 100 to 999, not 'teapot'"),
+        ("sandbox:numeric_code:one", "must be a JSON number"),
+        ("sandbox:flaky:-1", "must be a whole number"),
+        ("sandbox:slow:nan", "must be a number of seconds"),
+        ("sandbox:slow:inf", "must be a number of seconds"),
+        ("sandbox:throttle:1%0d%0aX%3A y", "must be text without control characters"),
+    ],
+)
+def test_unknown_behaviour_is_refused_and_named(client, payload_id, complaint):
+    """What cannot be done is a 400 that says what was asked for, not an accepted message."""
+    heard = client.post(payload_id)
+
+    assert heard.status == 400
+    assert heard.json["error_code"] == "invalid_request"
+    assert complaint in heard.json["error_message"]
+    assert client.sandbox.totals().accepted == 0
+
+
+argument = st.text(max_size=12) | st.from_regex(r"\A[0-9]{1,4}(\.[0-9]{1,3})?\Z")
+
+
+@given(st.sampled_from(BEHAVIOURS), st.lists(argument, max_size=3), st.integers(1, 9))
+def test_any_payload_id_is_parsed_or_refused(
+    name: str, arguments: list[str], post_number: int
+) -> None:
+    """Whatever the arguments, there is a reply with a well-formed head, or a clear refusal."""
+    payload_id = ":".join(["sandbox", name, *arguments])
+    try:
+        behaviour = parse_behaviour(payload_id)
+    except UnknownBehaviourError as refused:
+        assert str(refused)
+        return
+    reply = reply_to(behaviour, post_number)
+
+    assert behaviour.name == name
+    for line in reply.head.removesuffix(b"\r\n\r\n").split(b"\r\n"):
+        assert b"\r" not in line
+        assert b"\n" not in line

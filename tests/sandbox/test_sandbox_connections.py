@@ -1,0 +1,153 @@
+"""HTTP/1.1 as a client meets it: keep-alive, pieces, limits, TLS."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.sandbox.wire import Head, RefusedRequestError, parse_head
+from hypothesis import given
+from hypothesis import strategies as st
+
+#: A certificate for 127.0.0.1 and its key; they are for this test and nothing else.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+HEADERS = {
+    "accept": "text/plain",
+    "Authorization": "Bearer sandbox-token",
+    "Content-Type": "application/json-patch+json",
+}
+
+
+def test_one_connection_serves_many_requests(client):
+    """A client that keeps its connection gets every reply on it, refusals among them."""
+    connection = http.client.HTTPConnection(client.sandbox.host, client.sandbox.port, timeout=5)
+    connection.connect()
+    local_address = connection.sock.getsockname()
+    for payload_id, status in [("sandbox:ok", 200), ("sandbox:status:500", 500), ("x", 200)] * 3:
+        body = json.dumps(client.body(payload_id))
+        connection.request("POST", "/social/messages.json", body, HEADERS)
+        reply = connection.getresponse()
+        assert (reply.status, bool(reply.read())) == (status, True)
+    assert connection.sock.getsockname() == local_address
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "ending"),
+    [("1.1", None, "open"), ("1.1", "close", "closed"), ("1.0", None, "closed")],
+)
+def test_who_keeps_the_connection(client, version, connection, ending):
+    """HTTP/1.1 keeps the connection unless asked not to; HTTP/1.0 does not."""
+    request = client.request(client.body(), connection=connection)
+    request = request.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1)
+
+    heard = client.hear(request, silence_seconds=0.1 if ending == "open" else 5)
+    assert (heard.status, heard.ending) == (200, ending)
+
+
+def test_pipelined_requests_are_answered_in_order(client):
+    """Requests sent in one go wait for the slow one before them."""
+    heard = client.hear(
+        client.request(client.body("sandbox:slow:0.05"))
+        + client.request(client.body("sandbox:code:7"))
+        + client.request(client.body("sandbox:status:503"), connection="close")
+    )
+
+    replies = heard.data.split(b"HTTP/1.1 ")[1:]
+    assert [reply[:3] for reply in replies] == [b"200", b"200", b"503"]
+    assert b'"error_code":"7"' in replies[1]
+
+
+def test_a_request_may_come_in_pieces(client):
+    """A request sent byte by byte is as good as one sent at once."""
+    request = client.request(client.body("sandbox:ok"), connection="close")
+    with client.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request:
+            connection.sendall(bytes([byte]))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    assert client.sandbox.totals().requests == 1
+
+
+def test_a_request_cut_short_is_not_a_post(client):
+    """A client that goes before its body is whole has posted nothing."""
+    with client.connect() as connection:
+        connection.sendall(client.request(client.body())[:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert client.sandbox.totals().requests == 0
+
+
+def test_expectation_is_answered_before_the_body_comes(client):
+    """A client that asks first is told to go on."""
+    request = client.request(client.body(), expect="100-continue", connection="close")
+    head, _, body = request.partition(b"\r\n\r\n")
+    with client.connect() as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /social/messages.json HTTP/2.0\r\nhost: a\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nhost: a\r\n folded: b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nlong: " + b"x" * 17_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nlong: " + b"x" * 17_000, 431),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 999999\r\n\r\n" + b"x" * 500_000, 413),
+    ],
+    ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,
+)
+def test_what_cannot_be_read_is_refused_and_the_connection_closed(client, start, status):
+    """The refusal reaches the client although it sent more than was read."""
+    heard = client.hear(start)
+
+    assert (heard.status, heard.ending) == (status, "closed")
+    assert "\r\nConnection: close" in heard.head
+    assert client.post().status == 200
+
+
+@given(
+    st.binary(max_size=200)
+    | st.text(max_size=99).map(lambda text: f"POST / HTTP/1.1\r\nhost: a\r\n{text}".encode())
+)
+def test_any_head_is_parsed_or_refused(head: bytes) -> None:
+    """No bytes make the parser fail in another way than by refusing."""
+    try:
+        assert isinstance(parse_head(head), Head)
+    except RefusedRequestError as refused:
+        assert refused.status in {400, 411, 413}
+
+
+def test_https(client_of):
+    """With a server's context the same is spoken over TLS, resets included."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(CERTIFICATE)
+    trusting = ssl.create_default_context(cafile=CERTIFICATE)
+    with Sandbox(tls=server) as sandbox:
+        client = client_of(sandbox)
+        assert sandbox.url.startswith("https://127.0.0.1:")
+        connection = http.client.HTTPSConnection(
+            sandbox.host, sandbox.port, timeout=5, context=trusting
+        )
+        for payload_id in ("sandbox:ok", "sandbox:slow:0.01"):
+            body = json.dumps(client.body(payload_id))
+            connection.request("POST", "/social/messages.json", body, HEADERS)
+            assert json.loads(connection.getresponse().read())["has_error"] is False
+        body = json.dumps(client.body("sandbox:reset"))
+        connection.request("POST", "/social/messages.json", body, HEADERS)
+        with pytest.raises((ConnectionResetError, ssl.SSLError)):
+            connection.getresponse()
+        connection.close()

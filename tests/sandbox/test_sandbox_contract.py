@@ -1,0 +1,211 @@
+"""The sandbox takes the documented request and refuses every departure from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from harasocial_dispatch.sandbox.contract import InvalidBodyError, Job, parse_body
+from hypothesis import given
+from hypothesis import strategies as st
+
+#: The example of the API page, as curl sends it.
+EXAMPLE = b"""{
+"messaging_type": "harasocial_facebook_payload_id",
+"recipient": {
+"id": "2560816460648749"
+},
+"message": {
+"payload_id": "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+},
+"page_id": "500725830264749",
+"metadata": "Custom string that is delivered as a message echo"
+}"""
+
+
+def test_the_documented_example_is_accepted(client):
+    """The API page's own example passes, and its four fields tell the job."""
+    assert client.hear(client.request(EXAMPLE, connection="close")).status == 200
+
+    (job,) = client.sandbox.jobs()
+    assert (job.page_id, job.recipient_id) == ("500725830264749", "2560816460648749")
+    assert job.payload_id == "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+    assert job.metadata == "Custom string that is delivered as a message echo"
+    assert (job.posts, job.accepted) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"authorization": None}, 401),
+        ({"authorization": "sandbox-token"}, 401),
+        ({"authorization": "Basic sandbox-token"}, 401),
+        ({"authorization": "Bearer "}, 401),
+        ({"authorization": "Bearer another"}, 401),
+        ({"content_type": None}, 415),
+        ({"content_type": "application/json"}, 415),
+        ({"content_type": "application/json-patch+json; charset=utf-8"}, 200),
+        ({"accept": None}, 406),
+        ({"accept": "*/*"}, 406),
+        ({"accept": "application/json"}, 406),
+        ({"accept": "application/json, text/plain;q=0.5"}, 200),
+        ({"path": "/"}, 404),
+        ({"path": "/social/messages"}, 404),
+        ({"path": "/social/messages.json?page=1"}, 404),
+        ({"method": "GET"}, 405),
+        ({"method": "PUT"}, 405),
+        ({"content_length": None}, 411),
+        ({"content_length": None, "transfer_encoding": "chunked"}, 411),
+        ({"content_length": "65537"}, 413),
+        ({"content_length": "many"}, 400),
+        ({"host": None}, 400),
+    ],
+    ids=str,
+)
+def test_request_line_and_headers(client, changes, status):
+    """Each departure has its status, and a message is accepted only without any."""
+    heard = client.hear(client.request(client.body(), **{"connection": "close", **changes}))
+
+    assert heard.status == status
+    assert heard.ending == "closed"
+    assert client.sandbox.totals().accepted == (1 if status == 200 else 0)
+
+
+def test_allow_names_the_method(client):
+    """A 405 says which method is right; a HEAD gets no body."""
+    heard = client.hear(client.request(b"", method="HEAD", connection="close"))
+
+    assert heard.status == 405
+    assert "\r\nAllow: POST" in heard.head
+    assert heard.body == b""
+
+
+def without(name: str) -> dict[str, object]:
+    return {name: None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (without("messaging_type"), "messaging_type is missing in the body"),
+        (without("recipient"), "recipient is missing in the body"),
+        (without("message"), "message is missing in the body"),
+        (without("page_id"), "page_id is missing in the body"),
+        ({"recipient": {}}, "id is missing in recipient"),
+        ({"message": {}}, "payload_id is missing in message"),
+        ({"messaging_type": "RESPONSE"}, "messaging_type must be 'harasocial_facebook_payload_id'"),
+        ({"recipient": "2560816460648749"}, "recipient must be an object"),
+        ({"recipient": {"id": 2560816460648749}}, "recipient.id must be a string"),
+        ({"recipient": {"id": " "}}, "recipient.id must not be blank"),
+        ({"recipient": {"id": "1", "name": "A"}}, "name in recipient is not a field of the API"),
+        ({"message": ["x"]}, "message must be an object"),
+        ({"message": {"payload_id": 1}}, "message.payload_id must be a string"),
+        ({"message": {"payload_id": ""}}, "message.payload_id must not be blank"),
+        ({"page_id": 500725830264749}, "page_id must be a string"),
+        ({"metadata": 1001}, "metadata must be a string"),
+        ({"metadata": "m" * 501}, "metadata must have at most 500 characters, not 501"),
+        ({"tag": "HUMAN_AGENT"}, "tag in the body is not a field of the API"),
+    ],
+    ids=str,
+)
+def test_fields(client, changes, complaint):
+    """A wrong field is a 400 in the documented shape that names it."""
+    heard = client.post(**changes)
+
+    assert heard.status == 400
+    assert heard.json == {
+        "data": None,
+        "has_error": True,
+        "error_code": "invalid_request",
+        "error_message": complaint,
+    }
+    totals = client.sandbox.totals()
+    assert (totals.posts, totals.accepted, totals.jobs) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("metadata", [None, "", "m" * 500, "\N{SNOWMAN}" * 500, 'a "quoted"\nline'])
+def test_metadata_is_optional_text_of_500_characters(client, metadata):
+    """Metadata may be left out; its limit counts characters, not bytes."""
+    assert client.post(metadata=metadata).status == 200
+    assert client.sandbox.jobs()[0].metadata == metadata
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not JSON",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf" + EXAMPLE,
+        EXAMPLE[:-1],
+        EXAMPLE + b"}",
+        EXAMPLE.replace(b'"page_id"', b'"page_id": "1", "page_id"'),
+        EXAMPLE.replace(b'"500725830264749"', b"NaN"),
+        EXAMPLE.replace(b'"500725830264749"', b"[" * 30_000 + b"]" * 30_000),
+        EXAMPLE.replace(b'"500725830264749"', b"9" * 20_000),
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+def test_body_that_is_not_the_documented_object(client, body):
+    """What is not one JSON object without repeated names is a 400 in the documented shape."""
+    heard = client.hear(client.request(body, connection="close"))
+
+    assert heard.status == 400
+    assert heard.json["has_error"] is True
+    assert heard.json["error_message"]
+
+
+@given(
+    st.binary(max_size=300)
+    | st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=9),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["messaging_type", "recipient", "id", "message", "page_id"]), inner
+            )
+        ),
+        max_leaves=8,
+    ).map(lambda document: json.dumps(document).encode())
+)
+def test_any_body_is_a_job_or_refused(body: bytes) -> None:
+    """No body makes the reader fail in another way than by refusing."""
+    try:
+        assert isinstance(parse_body(body), Job)
+    except InvalidBodyError as refused:
+        assert str(refused)
+
+
+def test_each_page_has_its_token(client):
+    """A page's own token is right for it alone; `*` is for the pages without one."""
+    client.sandbox.tokens = {"1": "one", "2": "two", "*": "rest"}
+
+    def status(page_id: str, token: str) -> int:
+        body = client.body(page_id=page_id)
+        bearer = f"Bearer {token}"
+        return client.hear(client.request(body, authorization=bearer, connection="close")).status
+
+    rights = {
+        (page, token): status(page, token) for page in "123" for token in ("one", "two", "rest")
+    }
+    assert {pair for pair, code in rights.items() if code == 200} == {
+        ("1", "one"),
+        ("2", "two"),
+        ("3", "rest"),
+    }
+    assert {code for code in rights.values() if code != 200} == {401}
+    # A refused POST is a POST of its job all the same.
+    assert [(job.posts, job.accepted) for job in client.sandbox.jobs()] == [(3, 1)] * 3
+
+
+def test_page_without_a_token_is_refused(client):
+    """Without `*`, a page that is not named has no right token."""
+    client.sandbox.tokens = {"1": "one"}
+
+    heard = client.hear(
+        client.request(client.body(), authorization="Bearer one", connection="close")
+    )
+    assert heard.status == 401
+    assert b"one" not in heard.data

@@ -1,0 +1,93 @@
+"""The Celery application: one task, `harasocial.dispatch`, run by doorbells.
+
+Celery starts processes, spreads doorbells over hosts, shuts down warmly and shows all this in
+Flower. Which jobs there are, and where they stand, only the ledger knows.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import Celery, signals
+
+from ..ledger import DISPATCH_TASK, broker_url, queue_name
+from ..schemas import Settings, SettingsError
+from . import shutdown
+from .engine import Engine
+from .sweeper import Sweeper
+from .tokens import Tokens
+
+
+def _settings_or_exit() -> Settings:
+    try:
+        return Settings.from_environment()
+    except SettingsError as error:
+        # Celery shows an exception of this import as a traceback; an exit it lets through.
+        sys.stderr.write(f"Error: {error}\n")
+        raise SystemExit(2) from None
+
+
+settings = _settings_or_exit()
+engine = Engine(settings)
+sweeper = Sweeper(settings)
+
+app = Celery("harasocial_dispatch", broker=broker_url(settings), set_as_current=False)
+app.conf.update(
+    # A doorbell carries no job, so nothing is lost with it and nothing is to be kept of it.
+    task_acks_late=False,
+    task_ignore_result=True,
+    result_backend=None,
+    worker_prefetch_multiplier=1,
+    task_default_queue=queue_name(settings),
+    # Pickles are code; whoever can write to the broker must not run any here.
+    task_serializer="json",
+    event_serializer="json",
+    accept_content=["json"],
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "socket_keepalive": True,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 25,
+    },
+)
+
+
+@app.task(name=DISPATCH_TASK, ignore_result=True)
+def dispatch() -> dict[str, int]:
+    """Send what is ready; return how many jobs ended how."""
+    return engine.dispatch()
+
+
+@signals.celeryd_init.connect
+def _check(conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Refuse to start what cannot work, and say why."""
+    pool = f"{options.get('pool_cls') or conf.worker_pool}"
+    try:
+        if "gevent" in pool or "eventlet" in pool:
+            raise SettingsError(
+                "the pools gevent and eventlet are not supported: a process already keeps "
+                "HARASOCIAL_IN_FLIGHT calls in flight on its own threads; use prefork (the "
+                "default), threads or solo"
+            )
+        Tokens(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        raise SystemExit(2) from None
+    shutdown.reset()
+
+
+@signals.worker_ready.connect
+def _start_sweeping(**_: Any) -> None:
+    sweeper.start()
+
+
+@signals.worker_shutting_down.connect
+def _stop_claiming(**_: Any) -> None:
+    shutdown.request()
+
+
+@signals.worker_shutdown.connect
+def _stop_sweeping(**_: Any) -> None:
+    sweeper.stop()

@@ -1,0 +1,84 @@
+"""What one process needs to send: made at its first dispatch, kept for all later ones."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from ..ledger import Doorbell, Ledger
+from ..schemas import Settings
+from . import shutdown
+from .http_call import Endpoint
+from .pump import Done, Pump
+from .sender import Sender
+from .tokens import Tokens
+
+#: A second dispatch in the same process (Celery's pool of threads) waits this long (seconds) for
+#: one that is just ending; one that goes on sends what is ready itself.
+_WAIT_FOR_PUMP_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs one pump at a time in this process, whatever Celery's pool."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pid = 0
+
+    def dispatch(self) -> dict[str, int]:
+        """Send what is ready; return how many jobs ended how, by state."""
+        self._start_in_this_process()
+        if not self._one_pump.acquire(timeout=_WAIT_FOR_PUMP_SECONDS):
+            return {}
+        try:
+            return Pump(
+                ledger=self._ledger,
+                doorbell=self._doorbell,
+                sender=self._sender,
+                settings=self._settings,
+                threads=self._threads,
+                should_stop=shutdown.requested,
+                observe=_log,
+            ).run()
+        finally:
+            self._one_pump.release()
+
+    def _start_in_this_process(self) -> None:
+        # Connections and threads do not survive Celery's fork.
+        if self._pid == os.getpid():
+            return
+        settings = self._settings
+        self._one_pump = threading.Lock()
+        self._ledger = Ledger(settings)
+        self._doorbell = Doorbell(settings)
+        self._sender = Sender(
+            endpoint=Endpoint(settings), tokens=Tokens(settings), settings=settings
+        )
+        self._threads = ThreadPoolExecutor(settings.in_flight, thread_name_prefix="call")
+        self._pid = os.getpid()
+
+
+def _log(batch: list[Done]) -> None:
+    """Log what did not go well: one line a job, without personal ids."""
+    for done in batch:
+        result = done.result
+        if done.held and result.outcome.error_code is None:
+            continue
+        state = str(result.job_verdict.state) if done.held else "taken over by another worker"
+        logger.warning(
+            "job %s of page %s: %s (%s)",
+            result.claim.job_id,
+            result.claim.page_id,
+            state,
+            result.outcome.error_code,
+            extra={
+                "action": f"job_{result.job_verdict.state}" if done.held else "claim_lost",
+                "job_id": result.claim.job_id,
+                "page_id": result.claim.page_id,
+                "error_code": result.outcome.error_code,
+            },
+        )

@@ -1,0 +1,95 @@
+"""The sweep, every second in every worker: what is due moves on, whatever died before."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+
+from ..ledger import SWEEP_LIMIT, Doorbell, Ledger
+from ..schemas import QueueUnavailable, Settings
+from .tokens import Tokens, fingerprint_of
+
+#: Between two sweeps of one worker, in seconds.
+SWEEP_EVERY_SECONDS = 1.0
+#: After Redis was away, leases are not ended for this long (seconds): the holders, cut off like
+#: this worker was, first get to record the outcomes they kept.
+GRACE_AFTER_OUTAGE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """A thread of the worker's main process. Safe to run in every worker at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._end_leases_from = 0.0
+        self._away = False
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        if self._thread is not None:
+            return
+        self._ledger = Ledger(self._settings)
+        self._doorbell = Doorbell(self._settings)
+        self._tokens = Tokens(self._settings)
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop sweeping; returns when the sweep under way has ended."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+            self._thread = None
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            more = False
+            try:
+                more = self._sweep()
+                self._away = False
+            except QueueUnavailable as error:
+                self._end_leases_from = time.monotonic() + GRACE_AFTER_OUTAGE_SECONDS
+                if not self._away:
+                    logger.warning("%s; trying again", error, extra={"action": "redis_away"})
+                self._away = True
+            except Exception:  # a sweep that ended for good would leave every retry waiting
+                logger.exception("a fault of this program in the sweep", extra={"action": "fault"})
+            if not more:
+                # Spread, so that many workers started together do not sweep together.
+                self._stopping.wait(SWEEP_EVERY_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
+
+    def _sweep(self) -> bool:
+        """Sweep once; return whether there is more to move at once."""
+        swept = self._ledger.sweep(end_leases=time.monotonic() >= self._end_leases_from)
+        for job in swept.unknown:
+            logger.warning(
+                "job %s of page %s: %s, its worker went away while sending",
+                job.job_id,
+                job.page_id,
+                job.state,
+                extra={
+                    "action": f"job_{job.state}",
+                    "job_id": job.job_id,
+                    "page_id": job.page_id,
+                    "error_code": "unknown_outcome",
+                },
+            )
+        if swept.ring | self._resume_pages_with_new_tokens():
+            self._doorbell.ring()
+        return swept.made_ready + len(swept.unknown) >= SWEEP_LIMIT
+
+    def _resume_pages_with_new_tokens(self) -> bool:
+        refused = {
+            pause.page_id: pause.token_fingerprint
+            for pause in self._ledger.lookup.pauses()
+            if pause.reason == "auth"
+            and pause.token_fingerprint != fingerprint_of(self._tokens.for_page(pause.page_id))
+        }
+        return bool(refused) and self._ledger.resume(refused)

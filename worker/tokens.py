@@ -1,0 +1,116 @@
+"""Which token sends for which page. Tokens stay in this process's memory and in the request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..schemas import Settings, SettingsError
+
+#: How often the tokens file is looked at for changes.
+_LOOK_EVERY_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Tokens:
+    """The token of each page: what `TOKENS_FILE` says, else `TOKEN`.
+
+    Raises:
+        SettingsError: at the start, when neither is set or the file is wrong. Later, when a
+            changed file is wrong, the tokens read before stay in use and a warning is logged.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._common = settings.token
+        self._file = settings.tokens_file
+        self._lock = threading.Lock()
+        self._by_page: Mapping[str, str] = {}
+        self._version: tuple[int, int] | None = None
+        self._looked_at = time.monotonic()
+        if self._file is None and self._common is None:
+            raise SettingsError(
+                "no token: set HARASOCIAL_TOKEN to a bearer token with the scope social.conv, "
+                "or HARASOCIAL_TOKENS_FILE to a JSON file of page_id: token"
+            )
+        if self._file is not None:
+            self._version = _version(self._file)
+            self._by_page = read_tokens(self._file)
+
+    def for_page(self, page_id: str) -> str | None:
+        """Return the token that sends for the page, or None if there is none."""
+        self._refresh()
+        return self._by_page.get(page_id, self._common)
+
+    def _refresh(self) -> None:
+        if self._file is None or time.monotonic() - self._looked_at < _LOOK_EVERY_SECONDS:
+            return
+        with self._lock:
+            self._looked_at = time.monotonic()
+            try:
+                version = _version(self._file)
+                if version == self._version:
+                    return
+                self._by_page = read_tokens(self._file)
+                self._version = version
+                logger.info(
+                    "tokens of %d pages were read again",
+                    len(self._by_page),
+                    extra={"action": "tokens_read"},
+                )
+            except SettingsError as error:
+                logger.warning(
+                    "%s; the tokens read before stay in use",
+                    error,
+                    extra={"action": "tokens_unreadable"},
+                )
+
+
+def fingerprint_of(token: str | None) -> str:
+    """Return a text that differs for another token, and from which the token does not follow."""
+    if token is None:
+        return "none"
+    return hashlib.blake2b(token.encode(), digest_size=8, person=b"hs-dispatch").hexdigest()
+
+
+def _version(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise SettingsError(f"HARASOCIAL_TOKENS_FILE cannot be read: {error}") from None
+    return status.st_mtime_ns, status.st_size
+
+
+def read_tokens(file: Path) -> dict[str, str]:
+    """Return page_id → token as the file has it.
+
+    Raises:
+        SettingsError: it cannot be read, or is not a JSON object of strings. No token is quoted.
+    """
+    try:
+        tokens = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"HARASOCIAL_TOKENS_FILE cannot be read: {error}") from None
+    except ValueError:
+        raise SettingsError(f"HARASOCIAL_TOKENS_FILE, {file}, is not JSON") from None
+    if not isinstance(tokens, dict):
+        raise SettingsError(
+            f"HARASOCIAL_TOKENS_FILE, {file}, must be a JSON object of page_id: token"
+        )
+    for page_id, token in tokens.items():
+        if (
+            not isinstance(token, str)
+            or not token.isascii()
+            or not token.isprintable()
+            or " " in (token or " ")
+        ):
+            raise SettingsError(
+                f"HARASOCIAL_TOKENS_FILE, {file}: the token of page {page_id!r} must be "
+                "printable ASCII without blanks"
+            )
+    return tokens
