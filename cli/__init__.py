@@ -20,6 +20,7 @@ import click
 
 from ..schemas import EnqueueUnknown, InvalidJob, JobNotFound, QueueUnavailable, SettingsError
 from .checking import check
+from .demo import demo
 from .enqueueing import enqueue
 from .looking import errors, results, show, stats
 from .mending import cancel, replay
@@ -27,6 +28,7 @@ from .options import NAME
 from .printing import complain
 from .sandboxing import sandbox
 from .sending import send
+from .working import worker
 
 #: What a shell reports of a program that Ctrl-C, or a closed pipe, ended: 128 + the signal.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
@@ -130,7 +132,20 @@ def commands() -> None:
     """Send Harasocial payload messages in the background, and look after them."""
 
 
-for _command in (send, enqueue, results, errors, show, stats, replay, cancel, check, sandbox):
+for _command in (
+    send,
+    enqueue,
+    worker,
+    results,
+    errors,
+    show,
+    stats,
+    replay,
+    cancel,
+    check,
+    sandbox,
+    demo,
+):
     commands.add_command(_command)
 
 

@@ -132,10 +132,9 @@ def _enqueue(
         tally.unknown_to_line = batch[-1].line
         try:
             report = producer.enqueue_many((row.body for row in readable), on_invalid="skip")
-        except EnqueueUnknown:
-            raise
-        except QueueUnavailable:
-            tally.unknown_to_line = None
+        except QueueUnavailable as error:
+            if not isinstance(error, EnqueueUnknown):
+                tally.unknown_to_line = None
             raise
         tally.accepted += len(report.accepted)
         tally.last_line, tally.unknown_to_line = batch[-1].line, None

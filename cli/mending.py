@@ -68,8 +68,7 @@ def replay(
     They get all their attempts anew, and a new deadline. Name them by ID, by what they have in
     common, or take --all. A sent job is never sent again.
     """
-    filters = {"error_code": error_code, "page_id": page_id, "since": since, "until": until}
-    filtered = any(value is not None for value in filters.values())
+    filtered = any(value is not None for value in (error_code, page_id, since, until))
     if bool(job_ids) + filtered + every != 1:
         raise click.UsageError(
             "Name jobs by ID, or by --error-code, --page-id, --since and --until, or take --all: "
@@ -97,7 +96,8 @@ def replay(
         else:
             complain("nothing was replayed")
             ctx.exit(1)
-    if refused:
+    # Of jobs that were found and not named, somebody else's replay is no failure of this one.
+    if job_ids and refused:
         ctx.exit(1)
 
 
@@ -147,12 +147,14 @@ def _replay(
                     for job_id in done:
                         click.echo(shown(job_id))
                 # Somebody else was quicker with the others.
-                refused |= {
-                    job_id: _state(producer, job_id) for job_id in batch if job_id not in done
-                }
+                others = sorted(set(batch) - set(done))
+                refused |= {job_id: _state(producer, job_id) for job_id in others}
                 advance(len(replayed), len(replayed))
     except (QueueUnavailable, KeyboardInterrupt):
-        complain(f"stopped: {len(replayed)} of {len(wanted)} were replayed")
+        complain(
+            f"stopped: at least {len(replayed)} of {len(wanted)} were replayed; the same command "
+            "goes on with the others"
+        )
         raise
     finally:
         if as_json:

@@ -87,7 +87,9 @@ def _json_rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[Row]:
             yield _unreadable(number, f"Is longer than {MAX_LINE_BYTES} bytes.")
             continue
         try:
-            yield Row(line=number, body=json.loads(line.decode(), object_pairs_hook=_unique_keys))
+            yield Row(
+                line=number, body=json.loads(line.decode().rstrip(), object_pairs_hook=_unique_keys)
+            )
         except UnicodeDecodeError as error:
             yield _unreadable(number, f"Is not UTF-8 (byte {error.start + 1}).")
         except json.JSONDecodeError as error:

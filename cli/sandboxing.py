@@ -10,6 +10,15 @@ import click
 from .options import examples
 
 
+def _refuse_blanks(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+    # What no worker could be given to send, the sandbox should not wait for.
+    if token is not None and (
+        " " in (token or " ") or not (token.isascii() and token.isprintable())
+    ):
+        raise click.BadParameter("must be printable ASCII without blanks")
+    return token
+
+
 @click.command(
     epilog=examples("sandbox", "sandbox --port 8080 --token secret", "sandbox --redis")
     + """
@@ -25,7 +34,12 @@ answers, the message decides: the payload id 'sandbox:code:10/2018278' fails wit
     metavar="N",
     help="Port to listen on, on 127.0.0.1.  [default: one that is free]",
 )
-@click.option("--token", metavar="T", help="The token that is right.  [default: sandbox-token]")
+@click.option(
+    "--token",
+    metavar="T",
+    callback=_refuse_blanks,
+    help="The token that is right.  [default: sandbox-token]",
+)
 @click.option(
     "--redis/--no-redis",
     "with_redis",

@@ -10,6 +10,7 @@ import asyncio
 import math
 import socket
 import struct
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -35,9 +36,12 @@ _UNREAD_SECONDS = 1.0
 class Connection(asyncio.Protocol):
     """Serves requests in order until one side closes; pipelined ones wait for their turn."""
 
-    def __init__(self, endpoint: Endpoint, connections: set[Connection]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, connections: set[Connection], is_down: Callable[[], bool]
+    ) -> None:
         self._endpoint = endpoint
         self._connections = connections
+        self._is_down = is_down
         self._received = b""
         self._continued = False
         self._deaf = False
@@ -52,6 +56,8 @@ class Connection(asyncio.Protocol):
         """Keep the way back."""
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
+        if self._is_down():  # it was taken just before, and is known only now
+            self.retire()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up the reply that is being sent: nobody is there to read it."""

@@ -9,16 +9,14 @@ from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from .connection import Connection
 from .contract import ANY_PAGE, PATH
 from .endpoint import Endpoint
 from .journal import Journal, RawRequest, ReceivedJob, Totals
+from .listener import Listener
 from .switches import DEFAULT_TOKEN, Switches
 
 T = TypeVar("T")
 
-#: Connections the system may hold ready while they wait to be taken.
-_BACKLOG = 1024
 #: Addresses to listen on that are no addresses to connect to.
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -55,8 +53,7 @@ class Sandbox:
         given = {ANY_PAGE: DEFAULT_TOKEN} if tokens is None else tokens
         self._journal = Journal(keep_requests)
         self._endpoint = Endpoint(Switches(tokens=given), self._journal)
-        self._connections: set[Connection] = set()
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(self._endpoint, tls)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -203,31 +200,12 @@ class Sandbox:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _listen(self) -> None:
-        if self._listener is not None:
-            return
-        self._listener = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._endpoint, self._connections),
-            self._host,
-            self._port,
-            ssl=self._tls,
-            backlog=_BACKLOG,
-        )
-        self._port = self._listener.sockets[0].getsockname()[1]
+        self._port = self._listener.open(self._host, self._port)
 
     async def _unlisten(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        for connection in list(self._connections):
-            connection.retire()
+        self._listener.close()
 
     async def _close(self) -> None:
-        await self._unlisten()
-        for connection in list(self._connections):
-            connection.abort()
-        while self._connections:  # until asyncio has told each that it is lost
-            await asyncio.sleep(0)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listener.abort()
+        replies = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*replies, return_exceptions=True)

@@ -35,25 +35,25 @@ class Settings:
     #: Set before every key in Redis; two namespaces never see each other.
     namespace: str = "harasocial"
     #: A job's deadline where none is given, from its enqueueing or `send_at`: Messenger's window.
-    expires_seconds: float = 24 * 3600
+    expires_seconds: float = 24.0 * 3600
     max_attempts: int = 12
-    retry_base_seconds: float = 2
-    retry_max_seconds: float = 900
-    connect_timeout_seconds: float = 5
+    retry_base_seconds: float = 2.0
+    retry_max_seconds: float = 900.0
+    connect_timeout_seconds: float = 5.0
     #: Between two pieces of a reply.
-    read_timeout_seconds: float = 15
+    read_timeout_seconds: float = 15.0
     #: For a whole call, however the server drips.
-    call_deadline_seconds: float = 20
+    call_deadline_seconds: float = 20.0
     #: How long a claim holds; a killed worker's jobs are taken up again after this.
-    lease_seconds: float = 60
+    lease_seconds: float = 60.0
     #: Calls at once, per process.
     in_flight: int = 32
     #: Messages a second for one page, over all workers; 0 is no limit.
-    page_rate: float = 0
+    page_rate: float = 0.0
     #: Messages that a page may send at once before `page_rate` holds.
     page_burst: int = 1
-    sent_ttl_seconds: float = 24 * 3600
-    failed_ttl_seconds: float = 30 * 24 * 3600
+    sent_ttl_seconds: float = 24.0 * 3600
+    failed_ttl_seconds: float = 30.0 * 24 * 3600
     #: `user:password` of Flower.
     flower_basic_auth: str | None = field(default=None, repr=False)
     #: error_code → class, added to (and before) the built-in list.

@@ -151,3 +151,23 @@ def test_https(client_of):
         with pytest.raises((ConnectionResetError, ssl.SSLError)):
             connection.getresponse()
         connection.close()
+
+
+def test_a_client_without_tls_does_not_disturb(client_of):
+    """Plain text, or nothing at all, at a TLS port harms neither others nor the stop."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(CERTIFICATE)
+    with Sandbox(tls=server) as sandbox:
+        client = client_of(sandbox)
+        assert b"200 OK" not in client.post().data
+        silent = client.connect()
+        connection = http.client.HTTPSConnection(
+            sandbox.host,
+            sandbox.port,
+            timeout=5,
+            context=ssl.create_default_context(cafile=CERTIFICATE),
+        )
+        connection.request("POST", "/social/messages.json", json.dumps(client.body()), HEADERS)
+        assert connection.getresponse().status == 200
+        connection.close()
+    silent.close()

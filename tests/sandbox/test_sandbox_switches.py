@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
@@ -54,10 +55,10 @@ def test_tokens_are_a_copy(client):
 
 def test_down_refuses_connections_and_up_takes_them_on_the_same_port(client):
     """Down is a closed port; what was received and the port stay."""
-    client.post()
     port = client.sandbox.port
-
     with client.connect() as idle:
+        idle.sendall(client.request(client.body()))
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200 OK")
         client.sandbox.down()
         assert idle.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
@@ -69,6 +70,16 @@ def test_down_refuses_connections_and_up_takes_them_on_the_same_port(client):
     assert client.sandbox.port == port
     assert client.post().status == 200
     assert client.sandbox.totals().accepted == 2
+
+
+def test_down_in_the_moment_of_a_connection_leaves_nobody_waiting(client):
+    """A connection that is just being taken is closed too, at every try."""
+    for _ in range(30):
+        with client.connect() as connection:
+            client.sandbox.down()
+            with suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+        client.sandbox.up()
 
 
 def test_down_lets_replies_under_way_finish(client, wait_until):

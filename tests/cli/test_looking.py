@@ -1,0 +1,195 @@
+"""`results`, `errors`, `show` and `stats`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.ledger import Result as JobResult
+from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, Outcome, OutcomeClass, State
+
+PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
+HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
+
+
+def listed(result):
+    """Return the ids of the jobs that `results --json` printed."""
+    assert result.exit_code == 0
+    return {json.loads(line)["job_id"] for line in result.stdout.splitlines()}
+
+
+def test_results_filters_by_all_that_was_asked_for(run, jobs):
+    """State, error code, page and time, alone and together."""
+    sent = jobs.sent()
+    window = jobs.failed("10/2018278")
+    other = jobs.failed("190", page_id=OTHER_PAGE)
+    queued = jobs.enqueue()
+    assert listed(run("results", "--json")) == {sent, window, other, queued}
+    assert listed(run("results", "--json", "--state", "sent")) == {sent}
+    assert listed(run("results", "--json", "--state", "failed")) == {window, other}
+    assert listed(run("results", "--json", "--error-code", "190")) == {other}
+    assert listed(run("results", "--json", "--page-id", PAGE)) == {sent, window, queued}
+    assert listed(run("results", "--json", "--state", "failed", "--page-id", PAGE)) == {window}
+    assert listed(run("results", "--json", "--since", "2h")) == {sent, window, other, queued}
+    assert listed(run("results", "--json", "--until", "2h")) == set()
+    assert len(listed(run("results", "--json", "--limit", "2"))) == 2
+
+
+def test_results_for_people_is_a_table(run, jobs):
+    """One line a job, in local time; the recipient does not appear."""
+    job_id = jobs.failed(message="outside of the window")
+    header, line = run("results").stdout.splitlines()
+    assert header.split() == [
+        "time",
+        "state",
+        "error_code",
+        "page",
+        "payload",
+        "job",
+        "id",
+        "message",
+    ]
+    when = jobs.producer.get_job(job_id).finished_at.astimezone()
+    assert line.startswith(f"{when:%Y-%m-%d %H:%M:%S}  failed  10/2018278  {PAGE}")
+    assert line.endswith(f"{job_id}  outside of the window")
+    assert RECIPIENT not in line
+
+
+def test_results_says_when_it_left_some_out_or_found_none(run, jobs):
+    """On standard error, so that a program's input stays clean."""
+    assert "no jobs found" in run("results").stderr
+    jobs.enqueue()
+    jobs.enqueue()
+    assert "there may be more" in run("results", "--limit", "2").stderr
+    assert run("results", "--limit", "3").stderr == ""
+
+
+def test_errors_counts_by_code(run, jobs):
+    """The most frequent first, with the message of the latest; by page and time if wanted."""
+    for _ in range(2):
+        jobs.failed("190", message="token expired")
+    jobs.failed("551", message="person unavailable", page_id=OTHER_PAGE)
+    assert json.loads(run("errors", "--json").stdout) == {"190": 2, "551": 1}
+    assert list(json.loads(run("errors", "--json").stdout)) == ["190", "551"]
+    assert json.loads(run("errors", "--json", "--page-id", OTHER_PAGE).stdout) == {"551": 1}
+    assert json.loads(run("errors", "--json", "--since", "1h").stdout) == {"190": 2, "551": 1}
+    tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
+    assert json.loads(run("errors", "--json", "--since", tomorrow.isoformat()).stdout) == {}
+    lines = run("errors").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["190", "2"], ["551", "1"]]
+    assert lines[1].endswith("token expired")
+
+
+def test_errors_says_when_there_are_none(run):
+    """JSON stays JSON."""
+    assert (run("errors").stdout, run("errors").stderr) == ("", "no failed jobs\n")
+    assert run("errors", "--json").stdout == "{}\n"
+
+
+def test_show_json_is_the_whole_record(run, jobs):
+    """With the body as it was sent, and times in UTC."""
+    job_id = jobs.failed(metadata="order 1001", idempotency_key="k-1")
+    shown = json.loads(run("show", job_id, "--json").stdout)
+    assert shown == jobs.producer.get_job(job_id).as_json()
+    assert shown["job"]["recipient"]["id"] == RECIPIENT
+    assert shown["finished_at"].endswith("Z")
+    assert [attempt["error_code"] for attempt in shown["attempts"]] == ["10/2018278"]
+
+
+def test_show_tells_people_what_happened_in_turn(run, jobs):
+    """Each attempt with its reply; the recipient's id but for its end is hidden."""
+    job_id = jobs.failed(metadata="order 1001")
+    jobs.producer.replay(job_id)
+    jobs.end(State.SENT)
+    text = run("show", job_id).stdout
+    assert RECIPIENT not in text
+    assert "************8749" in text
+    assert "order 1001" in text
+    timeline = [line.split(maxsplit=2)[-1] for line in text.split("\n\n")[1].splitlines()[1:]]
+    assert timeline == [
+        "enqueued",
+        "attempt 1  HTTP 400 after 5 ms; 10/2018278: refused",
+        "attempt 2  HTTP 200 after 5 ms",
+        "sent",
+    ]
+
+
+def test_an_unknown_id_is_status_1(run):
+    """With a message, and nothing on standard output."""
+    result = run("show", "nope", "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no job has the id 'nope'" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["results", "errors", "show"])
+def test_hostile_texts_do_not_act(run, jobs, command):
+    """Neither on a terminal nor in JSON, whoever wrote them."""
+    job_id = jobs.failed(
+        error_code=HOSTILE, message=HOSTILE, metadata=HOSTILE.replace("\x9b", "\n")
+    )
+    arguments = [command, job_id] if command == "show" else [command]
+    for options in ([], ["--json"]):
+        result = run(*arguments, *options)
+        assert result.exit_code == 0
+        assert all(line.isprintable() for line in result.stdout.splitlines())
+        assert "[bold]x[/bold]" in result.stdout
+
+
+def test_a_job_of_other_hands_is_shown_as_far_as_it_goes(run, jobs):
+    """What is missing or nonsense in Redis does not stop anybody from looking."""
+    key = f"{{{jobs.producer.settings.namespace}}}:job:odd"
+    client = jobs.ledger._client
+    client.hset(key, mapping={"state": "\x1b[2J", "finished_at": "9" * 30, "attempt:1": "[1]"})
+    assert run("show", "odd").exit_code == 0
+    assert json.loads(run("show", "odd", "--json").stdout)["state"] == "failed"
+
+
+def test_stats_counts_states_pages_and_pauses(run, jobs):
+    """JSON has every state; people see the same as tables."""
+    jobs.sent()
+    jobs.enqueue(page_id=OTHER_PAGE)
+    (claim,) = jobs.ledger.claim(1).claims
+    pause(jobs.ledger, claim)
+    for _ in range(2):
+        jobs.enqueue()
+    found = json.loads(run("stats", "--json").stdout)
+    assert found["states"] == {
+        **dict.fromkeys(["scheduled", "sending", "retrying", "cancelled"], 0),
+        **{"queued": 2, "sent": 1, "failed": 1},
+    }
+    assert found["waiting_by_page"][PAGE] == 2
+    (paused,) = found["paused"]
+    assert (paused["page_id"], paused["reason"], paused["error_code"]) == (
+        OTHER_PAGE,
+        "auth",
+        "190",
+    )
+    assert datetime.fromisoformat(paused["until"].replace("Z", "+00:00")) > claimed_at(claim)
+    assert found["redis"] == jobs.producer.settings.redis_url.removeprefix("redis://")
+    text = run("stats").stdout
+    assert found["redis"] in text
+    assert ["queued", "2"] in [line.split() for line in text.splitlines()]
+    assert any(line.startswith(f"{OTHER_PAGE}  ") and "auth" in line for line in text.splitlines())
+
+
+def claimed_at(claim):
+    """Return when the job was claimed."""
+    return datetime.fromtimestamp(claim.claimed_at_ms / 1000, timezone.utc)
+
+
+def pause(ledger: Ledger, claim) -> None:
+    """Fail the job because of its token, which pauses the page."""
+    ledger.record(
+        [
+            JobResult(
+                claim=claim,
+                outcome=Outcome(outcome_class=OutcomeClass.AUTH, error_code="190", http_status=401),
+                job_verdict=JobVerdict(state=State.FAILED),
+                lane_verdict=LaneVerdict(effect="pause", reason="auth", pause_seconds=60),
+                attempt_at_ms=claim.claimed_at_ms,
+                attempt_duration_ms=5,
+            )
+        ]
+    )

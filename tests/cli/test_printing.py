@@ -1,0 +1,113 @@
+"""What reaches the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from harasocial_dispatch.cli import printing
+from harasocial_dispatch.cli.printing import (
+    GAP,
+    Cell,
+    Column,
+    fitted_widths,
+    json_text,
+    masked,
+    print_table,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+HOSTILE = "\x1b[31mred\x1b[0m [bold]x[/bold]\x00\x07\x9b2J\r\n\u202eevil\ud800"
+
+
+@pytest.mark.parametrize(
+    ("personal_id", "expected"),
+    [
+        ("2560816460648749", "************8749"),
+        ("12345", "*2345"),
+        ("1234", "****"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_of_a_personal_id_the_last_four_digits_are_shown(personal_id, expected):
+    """A short one is hidden whole."""
+    assert masked(personal_id) == expected
+
+
+@given(st.text())
+def test_json_is_ascii_that_prints_and_says_the_same(text):
+    """No control character gets out, and none is lost."""
+    written = json_text({"text": text})
+    assert written.isascii()
+    assert written.isprintable()
+    assert json.loads(written) == {"text": text}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_hostile_texts_come_out_harmless(monkeypatch, capsys, terminal):
+    """Neither escape sequences nor rich's markup act, on a terminal or in a file."""
+    monkeypatch.setattr(printing, "is_terminal", lambda: terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    print_table([Column("message")], [[HOSTILE], [Cell(HOSTILE, "red")]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert all("[31mred [0m [bold]x[/bold]" in line for line in lines[1:])
+
+
+def test_without_a_terminal_a_table_is_aligned_text(capsys):
+    """Programs such as grep get whole lines; nothing is cut."""
+    long = "x" * 300
+    print_table([Column("id"), Column("n", right=True), Column("text", fit="cut")],
+                [["1", "5", long], ["22", "10", ""]])  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == ["id   n  text", f"1    5  {long}", "22  10"]
+
+
+@pytest.mark.parametrize("missing", ["rich.cells", "rich.console"])
+def test_without_rich_a_terminal_gets_plain_text(monkeypatch, capsys, missing):
+    """The extra `cli` makes it nicer; it is not needed."""
+    monkeypatch.setattr(printing, "is_terminal", lambda: True)
+    monkeypatch.setitem(sys.modules, missing, None)
+    print_table([Column("state")], [[Cell("failed", "red")]])
+    assert capsys.readouterr().out == "state\nfailed\n"
+
+
+@pytest.mark.parametrize("width", ["20", "60", "200"])
+def test_on_a_terminal_of_any_width_an_id_stays_whole(monkeypatch, capsys, width):
+    """It is there to be copied; long texts are cut in its place."""
+    monkeypatch.setattr(printing, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", width)
+    job_id = "0123456789abcdef0123456789abcdef"
+    print_table([Column("job id"), Column("message", fit="cut")], [[job_id, "m" * 300]])
+    out = capsys.readouterr().out
+    assert job_id in out
+    assert "…" in out
+    assert len(out.splitlines()) == 2
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["whole", "cut", "wrap"]), st.integers(3, 300)),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(1, 400),
+)
+def test_widths_fit_where_they_can(columns, terminal_width):
+    """What is whole keeps its width; the rest fills the terminal, and no more unless it must."""
+    layout = [Column("abc", fit=fit) for fit, _ in columns]
+    widest = [width for _, width in columns]
+    widths = fitted_widths(layout, widest, terminal_width)
+    for column, natural, width in zip(layout, widest, widths, strict=True):
+        assert width == natural if column.fit == "whole" else 3 <= width <= natural
+    narrowest = sum(
+        n if c.fit == "whole" else min(n, 8) for c, n in zip(layout, widest, strict=True)
+    )
+    assert sum(widths) + GAP * len(widths) <= max(terminal_width, narrowest + GAP * len(widths))
+    if sum(widest) + GAP * len(widths) <= terminal_width:
+        assert widths == widest

@@ -1,0 +1,250 @@
+"""The program as a whole: help, exit statuses, signals, terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import time
+import urllib.request
+
+import click
+import pytest
+from harasocial_dispatch.cli import checking, commands
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.schemas import EnqueueUnknown, State
+
+SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
+        "--payload-id", "p")  # fmt: skip
+OURS = ["send", "enqueue", "results", "errors", "show", "stats", "replay", "cancel", "check",
+        "sandbox"]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in OURS)])
+def test_help_works_with_broken_settings_and_without_redis(run, environment, command):
+    """Each command's help has examples to try."""
+    environment.setenv("HARASOCIAL_REDIS_URL", "nonsense")
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert result.stdout == run(*command, "-h").stdout
+    if command:
+        assert f"Examples:\n    harasocial-dispatch {command[0]}" in result.stdout
+    else:
+        assert "_HARASOCIAL_DISPATCH_COMPLETE=bash_source" in result.stdout
+
+
+def test_every_example_in_the_help_is_a_command_line_that_parses():
+    """Options that are renamed are renamed in the examples too."""
+    examples = re.findall(
+        r"^  harasocial-dispatch (.*)$",
+        "\n".join(commands.commands[name].epilog for name in OURS),
+        re.MULTILINE,
+    )
+    assert len(examples) >= 2 * len(OURS)
+    for example in examples:
+        name, *arguments = shlex.split(re.sub("[|<].*", "", example))
+        command = commands.commands[name]
+        arguments = [__file__ if argument.startswith(("messages", "campaign")) else argument
+                     for argument in arguments]  # fmt: skip
+        with click.Context(commands) as context:
+            command.make_context(name, arguments, parent=context)
+
+
+def test_the_version_is_shown(run):
+    """One line."""
+    result = run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"harasocial-dispatch \S.*\n", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "status", "message"),
+    [
+        ({"HARASOCIAL_IN_FLIGHT": "x"}, ["stats"], 2, "Error: HARASOCIAL_IN_FLIGHT"),
+        ({"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, ["stats"], 4, "Error: Redis at"),
+        ({"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, SEND, 4, "nothing was enqueued"),
+        ({}, ["show", "nope"], 1, "Error: no job has the id 'nope'"),
+        ({}, ["results", "--state", "lost"], 2, "'lost'"),
+        ({}, ["results", "--since", "soon"], 2, "'soon' is no time"),
+        ({}, ["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_errors_are_a_message_and_a_status(run, environment, variables, arguments, status, message):
+    """On standard error; no traceback, no password."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert ":pw@" not in result.stderr
+
+
+def test_a_lost_reply_says_how_to_find_the_job(run, monkeypatch):
+    """It may or may not be enqueued; its id is known all the same."""
+
+    def lose_reply(self, jobs):
+        raise EnqueueUnknown("Redis did not answer", job_ids=["1f0c"])
+
+    monkeypatch.setattr(Ledger, "enqueue", lose_reply)
+    result = run(*SEND)
+    assert result.exit_code == 4
+    assert "harasocial-dispatch show 1f0c" in result.stderr
+
+
+def test_a_mistake_of_ours_is_no_traceback_either(run, monkeypatch):
+    """It says where it is, for a report."""
+
+    def fail(settings):
+        raise RuntimeError("\x1b[31moops")
+
+    monkeypatch.setattr(checking, "inspect", fail)
+    result = run("check")
+    assert result.exit_code == 1
+    assert "RuntimeError in test_program.py, line" in result.stderr
+    assert result.stderr.strip().isprintable()
+
+
+def test_ctrl_c_ends_a_wait_with_130(program, jobs):
+    """The job's id is out by then."""
+    process = subprocess.Popen(
+        [*program, *SEND, "--wait", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    job_id = process.stdout.readline().strip()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Interrupted." in stderr
+    assert "Traceback" not in stderr
+    assert jobs.state(job_id) is State.QUEUED
+
+
+def test_a_reader_that_goes_away_is_no_error_message(program, jobs):
+    """As with `results --json | head`."""
+    jobs.producer.enqueue_many(
+        {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}
+        for _ in range(500)
+    )
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = subprocess.run(
+        [*program, "results", "--json", "--limit", "500"],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write_end)
+    assert (process.returncode, process.stderr) == (141, "")
+
+
+def on_terminal(command, answer="", timeout_seconds=20):
+    """Run a command on a terminal of its own; returns what a person sees, and the status."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="dumb", COLUMNS="200")
+        os.execv(command[0], command)
+    seen = b""
+    deadline = time.monotonic() + timeout_seconds
+    while select.select([terminal], [], [], deadline - time.monotonic())[0]:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+        if answer and seen.endswith(b"[y/N]: "):
+            os.write(terminal, answer.encode())
+            answer = ""
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return seen.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(status)
+
+
+def test_on_a_terminal_send_says_what_to_type_next(program, jobs):
+    """A friendly line in place of the bare id."""
+    text, status = on_terminal([*program, *SEND])
+    assert status == 0
+    (job,) = jobs.producer.find_jobs()
+    assert (
+        text == f"enqueued {job.job_id}; look at it with: harasocial-dispatch show {job.job_id}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "state"), [("y\n", 0, "queued"), ("n\n", 1, "failed")]
+)
+def test_on_a_terminal_replay_asks_before_it_replays_many(program, jobs, answer, status, state):
+    """With how many it would be."""
+    job_id = jobs.failed()
+    text, ended = on_terminal([*program, "replay", "--all"], answer)
+    assert "Send 1 job again? [y/N]: " in text
+    assert ended == status
+    assert jobs.state(job_id).value == state
+
+
+def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp_path):
+    """The summary stands alone in the end."""
+    file = tmp_path / "a.csv"
+    file.write_text("recipient_id,payload_id,page_id\n" + "1,p,2\n" * 700)
+    text, status = on_terminal([*program, "enqueue", str(file)])
+    assert status == 0
+    assert text.splitlines()[-1].endswith("enqueued 700, rejected 0")
+    assert jobs.producer.count_states()[State.QUEUED] == 700
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\nb", "tôken"])
+def test_a_token_that_no_worker_could_send_is_wrong_usage(run, token):
+    """Before anything is started."""
+    result = run("sandbox", "--token", token)
+    assert result.exit_code == 2
+    assert "--token" in result.stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_sandbox_prints_its_settings_and_serves(program, end):
+    """With --redis, a Redis too; either signal ends both, with status 0."""
+    process = subprocess.Popen(
+        [*program, "sandbox", "--token", "a$b", "--redis"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        export, *pairs = shlex.split(process.stdout.readline())
+        settings = dict(pair.split("=", 1) for pair in pairs)
+        assert export == "export"
+        assert settings["HARASOCIAL_TOKEN"] == "a$b"
+        root = settings["HARASOCIAL_API_URL"].removesuffix("/social/messages.json")
+        with urllib.request.urlopen(f"{root}/_sandbox/health", timeout=5) as reply:
+            assert json.load(reply) == {"healthy": True}
+        asked = subprocess.run(
+            [*program, "stats", "--json"],
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(asked.stdout)["redis"] in settings["HARASOCIAL_REDIS_URL"]
+        process.send_signal(end)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_port_in_use_is_wrong_usage(run, redis_url):
+    """The port is named."""
+    port = redis_url.split(":")[-1].split("/")[0]
+    result = run("sandbox", "--port", port)
+    assert result.exit_code == 2
+    assert f"cannot listen on {port}" in result.stderr

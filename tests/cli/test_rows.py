@@ -1,0 +1,181 @@
+"""Rows of JSON lines and CSV."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import tracemalloc
+
+import click
+import pytest
+from harasocial_dispatch.cli.rows import MAX_LINE_BYTES, read_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+BODY = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}
+HEADER = "recipient_id,payload_id,page_id"
+
+
+def read(data, name="-", file_format=None):
+    """Return (line, body or errors) of each row."""
+    data = data.encode() if isinstance(data, str) else data
+    return [
+        (row.line, row.body if row.errors is None else row.errors)
+        for row in read_rows(io.BytesIO(data), name, file_format)
+    ]
+
+
+def test_json_lines_are_numbered_from_1_and_blank_ones_skipped():
+    """A row's number is that of its line in the file."""
+    text = f"\n{json.dumps(BODY)}\n\n  \n{json.dumps(BODY)}"
+    assert read(text) == [(2, BODY), (5, BODY)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"nope", "Is not JSON: Expecting value (character 1)."),
+        (b'{"page_id": "1"', "Is not JSON: Expecting ',' delimiter (character 16)."),
+        (b'{"page_id": "\xff"}', "Is not UTF-8 (byte 14)."),
+        (b'{"a": 1, "a": 2}', "Is not JSON that can be read: a key stands twice in one object."),
+        (b" " * MAX_LINE_BYTES + b"{}", f"Is longer than {MAX_LINE_BYTES} bytes."),
+    ],
+)
+def test_an_unreadable_json_line_is_a_row_with_errors(line, message):
+    """It says what is wrong, and the next line is read as if nothing had been."""
+    good = json.dumps(BODY).encode()
+    assert read(line + b"\n" + good, file_format="jsonl") == [(1, {"job": [message]}), (2, BODY)]
+
+
+def test_endless_nesting_is_an_unreadable_line():
+    """What exhausts the JSON reader does not end the program."""
+    ((line, errors),) = read("[" * 200_000 + "]", file_format="jsonl")
+    assert line == 1
+    assert errors["job"][0].startswith("Is not JSON")
+
+
+def test_csv_cells_become_the_body_and_its_options():
+    """Columns come in any order; an empty cell is left out; a quoted line break stays."""
+    text = (
+        "metadata,page_id,payload_id,recipient_id,urgent,idempotency_key,delivery\r\n"
+        '"a, ""b""\r\nc",2,p,1,yes,k-1,at_most_once\r\n'
+        "\r\n"
+        ",2,p,1,,,\r\n"
+    )
+    options = {"urgent": "yes", "idempotency_key": "k-1", "delivery": "at_most_once"}
+    assert read(text) == [(2, BODY | {"metadata": 'a, "b"\r\nc'} | options), (5, BODY)]
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_spreadsheets_write_is_read(mark, delimiter):
+    """A byte order mark, and the delimiter of the spreadsheet's language, do not matter."""
+    text = f"{HEADER},metadata\n1,p,2,xin chào\n".replace(",", delimiter)
+    assert read(mark + text.encode()) == [(2, BODY | {"metadata": "xin chào"})]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (b"1,p", "Has 2 cells, where the header row has 3."),
+        (b"1,p,2,3", "Has 4 cells, where the header row has 3."),
+        (b"1,\xff,2", "Is not UTF-8."),
+        (b'1,"p"q,2', "Is not CSV: ',' expected after '\"'."),
+    ],
+)
+def test_an_unreadable_csv_row_is_a_row_with_errors(cells, message):
+    """It says what is wrong, and the next row is read as if nothing had been."""
+    data = HEADER.encode() + b"\n" + cells + b"\n1,p,2\n"
+    assert read(data) == [(2, {"job": [message]}), (3, BODY)]
+
+
+def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached():
+    """The lines it swallowed are not lost without a word."""
+    ((line, errors),) = read(f'{HEADER}\n1,"p,2\n1,p,2\n1,p,2\n')
+    assert (line, errors["job"]) == (2, ["Is not CSV: unexpected end of data. Read up to line 4."])
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "message"),
+    [
+        (f"{HEADER},phone\n", "-", "unknown column 'phone'"),
+        (f"{HEADER},page_id\n", "-", "column 'page_id' twice"),
+        ("recipient_id,payload_id\n", "a.csv", "no column 'page_id'"),
+        ('recipient_id,"\n', "a.csv", "header row of a.csv is not CSV"),
+        (HEADER.encode("utf-16"), "-", "UTF-16; save it as UTF-8"),
+        ("[\n{},\n{}\n]", "a.json", "expected one object a line"),
+    ],
+)
+def test_a_file_that_is_wrong_as_a_whole_is_wrong_usage(data, name, message):
+    """Then no row is read at all."""
+    with pytest.raises(click.UsageError, match=message):
+        read(data, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format", "data", "rows"),
+    [
+        ("a.csv", None, f"{HEADER}\n1,p,2\n", 1),
+        ("a.CSV", None, f"{HEADER}\n1,p,2\n", 1),
+        ("a.jsonl", None, "nope\n", 1),
+        ("a.ndjson", None, json.dumps(BODY), 1),
+        ("a.txt", None, json.dumps(BODY), 1),
+        ("-", None, f"{HEADER}\n1,p,2\n", 1),
+        ("a.jsonl", "csv", f"{HEADER}\n1,p,2\n", 1),
+        ("-", None, "", 0),
+        ("-", None, "\n\n", 0),
+    ],
+)
+def test_the_format_is_the_options_the_endings_or_the_first_characters(
+    name, file_format, data, rows
+):
+    """In this order."""
+    assert len(read(data, name, file_format)) == rows
+
+
+@given(
+    st.binary(max_size=300)
+    | st.binary(max_size=200).map(lambda data: f"{HEADER}\n".encode() + data),
+    st.sampled_from(["a.csv", "a.jsonl", "-"]),
+)
+def test_no_bytes_make_it_fail(data, name):
+    """Whatever a file has: rows with a body, rows with errors, or wrong usage."""
+    try:
+        rows = list(read_rows(io.BytesIO(data), name, None))
+    except click.UsageError:
+        return
+    numbers = [row.line for row in rows]
+    assert numbers == sorted(set(numbers))
+    assert all(number <= data.count(b"\n") + 1 for number in numbers)
+
+
+class EndlessLines(io.RawIOBase):
+    """As many bytes of lines as are asked for, made when they are read."""
+
+    def __init__(self, line, size):
+        self._line = line
+        self._left = size
+
+    def readline(self, limit=-1):
+        """Return one line, or its first `limit` bytes."""
+        line = self._line[: min(limit, self._left)]
+        self._left -= len(line)
+        return line
+
+
+@pytest.mark.parametrize(
+    ("line", "size", "most"),
+    [
+        (json.dumps(BODY).encode() + b"\n", 1_000_000, 100_000),
+        (b"x" * (MAX_LINE_BYTES + 1), 30_000_000, 6_000_000),
+    ],
+)
+def test_a_large_file_is_not_held_in_memory(line, size, most):
+    """Many lines, or one without an end, pass through a small part of their size."""
+    tracemalloc.start()
+    count = sum(1 for _ in read_rows(EndlessLines(line, size), "-", "jsonl"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count >= 1
+    assert peak < most

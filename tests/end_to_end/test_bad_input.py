@@ -1,0 +1,163 @@
+"""Bad settings, bad rows, bad entries in Redis: a clear error or a recorded failure, never a crash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis
+from conftest import StartWorker
+from harasocial_dispatch.producer import Producer, QueueUnavailable
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import body, environment, eventually, free_port, wait_until_ended
+
+CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "worker")
+
+
+def run(*command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"TOKEN": None}, ["HARASOCIAL_TOKEN", "HARASOCIAL_TOKENS_FILE"]),
+        ({"TOKENS_FILE": "/nowhere/tokens.json"}, ["HARASOCIAL_TOKENS_FILE"]),
+        ({"MAX_ATTEMPTS": "many"}, ["HARASOCIAL_MAX_ATTEMPTS"]),
+        ({"API_URL": "http://apis.harasocial.com/"}, ["HARASOCIAL_API_URL", "https://"]),
+    ],
+)
+def test_a_wrong_setting_stops_the_worker_with_its_name(
+    changes: dict[str, str | None], words: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    """The variable is named, the exit status is 2, and there is no traceback."""
+    env = environment(settings, "http://127.0.0.1:1/", **changes)
+
+    ended = run(*CELERY, env=env, cwd=tmp_path)
+
+    assert ended.returncode == 2, ended.stderr
+    assert all(word in ended.stderr for word in words)
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_a_pool_that_would_not_work_is_refused_with_the_reason(
+    pool: str, settings: Settings, tmp_path: Path
+) -> None:
+    """The pump keeps calls in flight on threads of its own; green threads would not run them."""
+    # Celery itself imports the library before anything of ours runs, so a stand-in is enough.
+    for name in ("gevent", "eventlet"):
+        package = tmp_path / name
+        package.mkdir()
+        (package / "__init__.py").write_text("def __getattr__(n): return lambda *a, **k: None\n")
+    env = environment(settings, "http://127.0.0.1:1/") | {"PYTHONPATH": str(tmp_path)}
+    code = (
+        "import celery.concurrency as c, sys\n"
+        "from harasocial_dispatch.worker import app\n"
+        f"app.conf.worker_pool = '{pool}'\n"
+        "from celery import signals\n"
+        "signals.celeryd_init.send(sender='x', instance=None, conf=app.conf, options={})\n"
+    )
+
+    ended = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+
+    assert ended.returncode == 2, ended.stderr
+    assert pool in ended.stderr
+    assert "prefork" in ended.stderr
+
+
+def test_enqueue_with_redis_away_or_hanging_fails_within_two_seconds(tmp_path: Path) -> None:
+    """A web request is never held: QueueUnavailable comes in time, and says what to do."""
+    away = Producer(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
+    began = time.monotonic()
+    with pytest.raises(QueueUnavailable, match="nothing was enqueued"):
+        away.enqueue(body())
+    assert time.monotonic() - began < 2
+
+    with EmbeddedValkey() as hanging:
+        producer = Producer(Settings(redis_url=hanging.url))
+        producer.enqueue(body())
+        hanging.pause()
+        began = time.monotonic()
+        with pytest.raises(QueueUnavailable):
+            producer.enqueue(body())
+        with pytest.raises(QueueUnavailable):
+            Producer(Settings(redis_url=hanging.url)).enqueue(body())
+        assert time.monotonic() - began < 4
+        hanging.resume()
+
+
+def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
+    producer: Producer, settings: Settings, sandbox: Sandbox, start_worker: StartWorker
+) -> None:
+    """Promise 10: each becomes a failed `invalid_job`; good jobs of the same lane are sent."""
+    # given a lane with entries of every wrong kind between good ones
+    client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+    prefix = f"{{{settings.namespace}}}:"
+    page_id = "500725830264749"
+    good = [producer.enqueue(body(metadata="before"))]
+    lane = f"{prefix}ready:{page_id}"
+    valid = {"state": "queued", "page_id": page_id, "expires_at": "99999999999999"}
+    client.hset(f"{prefix}job:no-recipient", mapping=valid | {"payload_id": "x"})
+    client.hset(
+        f"{prefix}job:bad-recipient",
+        mapping=valid | {"payload_id": "x", "recipient_id": "\x1b[31mred", "attempts": "a lot"},
+    )
+    client.hset(f"{prefix}job:no-state", mapping={"page_id": page_id})
+    client.set(f"{prefix}job:a-string", "what?")
+    client.hset(f"{prefix}job:other-page", mapping=valid | {"page_id": "42"})
+    client.execute_command("HSET", f"{prefix}job:bytes", "state", "queued", b"\xff\xfe", b"\x80")
+    bad = ["no-recipient", "bad-recipient", "no-state", "a-string", "other-page", "bytes", "gone"]
+    client.rpush(lane, *bad)
+    client.hset(f"{prefix}pauses", "77", "not JSON")
+    client.set(f"{prefix}ready:666", "not a list")
+    client.zadd(f"{prefix}lanes", {"666": 0})
+    good.append(producer.enqueue(body(metadata="after")))
+
+    # when a worker comes to them
+    worker = start_worker()
+
+    # then the good ones are sent, the bad ones are recorded as failed
+    records = wait_until_ended(producer, good)
+    assert {record.state for record in records} == {State.SENT}
+    eventually(lambda: producer.count_errors() == {"invalid_job": len(bad)})
+    assert {record.job_id for record in producer.find_jobs(error_code="invalid_job")} == set(bad)
+    # … nothing was POSTed for them, and the worker lives on
+    assert sandbox.totals().posts == 2
+    assert "Traceback" not in worker.log()
+    wait_until_ended(producer, [producer.enqueue(body(metadata="later"))])
+
+
+def test_a_pickle_on_the_broker_is_refused(
+    settings: Settings, producer: Producer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Whoever can write to the broker must not run code in the worker."""
+    worker = start_worker()
+    proof = tmp_path / "the-pickle-ran"
+    code = f"""
+import os, kombu
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch {proof}",))
+kombu.enable_insecure_serializers(["pickle"])
+with kombu.Connection({settings.redis_url!r}) as connection:
+    kombu.Producer(connection).publish(
+        ([Evil()], {{}}, {{}}), serializer="pickle", routing_key="{settings.namespace}.dispatch",
+        exchange="{settings.namespace}.dispatch",
+        headers={{"task": "harasocial.dispatch", "id": "evil", "lang": "py"}},
+        declare=[kombu.Queue("{settings.namespace}.dispatch",
+                 kombu.Exchange("{settings.namespace}.dispatch"), "{settings.namespace}.dispatch")])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
+
+    eventually(lambda: "pickle" in worker.log(), what="the refusal")
+
+    assert not proof.exists()
+    wait_until_ended(producer, [producer.enqueue(body())])

@@ -1,0 +1,230 @@
+"""What tests put on the stage: real servers and real worker processes, and ways to hurt them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN
+from harasocial_dispatch.schemas import JobRecord, Settings, State
+
+#: By then (seconds), on a busy machine, anything that is going to happen has happened.
+DEADLINE_SECONDS = 30.0
+
+ENDED = {State.SENT, State.FAILED, State.CANCELLED}
+
+T = TypeVar("T")
+
+
+def eventually(
+    condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, what: str = "it"
+) -> T:
+    """Return what `condition` returns once that is true; fail if it is not in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.02)
+
+
+def body(
+    payload_id: str = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d",
+    *,
+    page_id: str = "500725830264749",
+    recipient_id: str = "2560816460648749",
+    metadata: str | None = None,
+) -> dict[str, Any]:
+    """Return the API's body of one message."""
+    message: dict[str, Any] = {
+        "recipient": {"id": recipient_id},
+        "message": {"payload_id": payload_id},
+        "page_id": page_id,
+    }
+    return message if metadata is None else {**message, "metadata": metadata}
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class DebianRedis:
+    """Debian's redis-server, as `EmbeddedValkey` is Valkey's: same life, same names."""
+
+    def __init__(self, port: int | None = None, **config: str | int) -> None:
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._config = {"save": "", "appendonly": "no", **config}
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> DebianRedis:
+        """Start it and wait until it answers."""
+        options = [
+            text
+            for name, value in self._config.items()
+            for text in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        self._process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--dir", str(self._folder), *options],
+            stdout=subprocess.DEVNULL,
+        )
+        eventually(self._answers, what="redis-server's answer")
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            return bool(redis.Redis.from_url(self.url).ping())
+        except redis.RedisError:
+            return False
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Kill it if it runs, and start it again on the same port and data."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Let it hang: connections stay, answers do not come."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """End the pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it and remove its data."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class WorkerProcess:
+    """A real Celery worker: `celery -A harasocial_dispatch.worker worker`, in its own session."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log_file = folder / f"worker-{time.monotonic_ns()}.log"
+        self._environment = environment
+        self._folder = folder
+        self._options = options or ("--concurrency", "2")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, prefix: Iterable[str] = (), wait: bool = True) -> WorkerProcess:
+        """Start it and, unless told otherwise, wait until it is ready."""
+        name = f"w{time.monotonic_ns()}@%h"
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *prefix,
+                    *(sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"),
+                    *("worker", "-n", name, "-l", "INFO", "--without-gossip", "--without-mingle"),
+                    *self._options,
+                ],
+                env=self._environment,
+                cwd=self._folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if wait:
+            eventually(self._is_ready, what=f"the worker's start; its log: {self.log_file}")
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the worker ended:\n{self.log()}"
+        return " ready." in self.log()
+
+    def log(self) -> str:
+        """Return all that it printed."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """The main process's id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def children(self) -> list[int]:
+        """Return the process ids of the prefork children."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def terminate(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop, and return its exit status when it has."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def kill(self) -> None:
+        """Kill it and its children at once, as the out-of-memory killer would."""
+        if self.process is not None:
+            for pid in (*self.children(), self.pid):
+                kill(pid)
+            self.process.wait()
+
+
+def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> bool:
+    """Send a signal to a process; returns False where it is gone already."""
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def environment(settings: Settings, api_url: str, **changes: Any) -> dict[str, str]:
+    """Return a process's environment: this one's, without its HARASOCIAL_ settings but with these.
+
+    `changes` are settings by their names in the environment, without the prefix.
+    """
+    ours = {
+        "REDIS_URL": settings.redis_url,
+        "NAMESPACE": settings.namespace,
+        "API_URL": api_url,
+        "TOKEN": DEFAULT_TOKEN,
+        **changes,
+    }
+    kept = {name: value for name, value in os.environ.items() if "HARASOCIAL" not in name}
+    return kept | {f"HARASOCIAL_{name}": str(v) for name, v in ours.items() if v is not None}
+
+
+def wait_until_ended(
+    producer: Producer, job_ids: Iterable[str], *, seconds: float = DEADLINE_SECONDS
+) -> list[JobRecord]:
+    """Return the jobs' records once all have ended."""
+    waiting = list(job_ids)
+    ended: dict[str, JobRecord] = {}
+    deadline = time.monotonic() + seconds
+    for job_id in waiting:
+        while (record := producer.get_job(job_id)).state not in ENDED:
+            assert time.monotonic() < deadline, f"not ended: {record}"
+            time.sleep(0.02)
+        ended[job_id] = record
+    return [ended[job_id] for job_id in waiting]
