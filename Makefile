@@ -1,40 +1,80 @@
-# `make help` lists what there is to do.
-PYTHON ?= python3
+# `make help` lists what there is to do. All that is installed goes into .venv.
+
+# The first of these that is there and new enough makes .venv; `make PYTHON=… TARGET` takes another.
+PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PARTS := schemas ledger producer worker cli sandbox
+
+# Building an installed package leaves files of its own: they go where build.cfg says, and the
+# repository stays clean. pip and setuptools are pinned like everything else, so nothing is
+# fetched for the build alone.
+INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
+	--disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench install clean
+.PHONY: help demo test lint bench constraints clean
 
 help: ## List what there is to do.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(INSTALLED) ## See it work: an embedded Valkey, a stand-in endpoint, a worker, a few hundred jobs.
-	@$(BIN)/harasocial-dispatch demo
+demo: $(VENV)/.for-demo ## See it work: an embedded Valkey, a stand-in endpoint, a worker, some hundred jobs.
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/harasocial-dispatch demo
 
-test: $(INSTALLED) ## Run every test.
-	$(BIN)/python -m pytest
+test: $(VENV)/.for-test ## Run every test.
+	$(BIN)/pytest
 
-lint: $(INSTALLED) ## Check style, format and types.
+lint: $(VENV)/.for-test .typing ## Check style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Measure throughput and latency on this machine.
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.for-test ## Measure throughput and latency on this machine.
+	$(BIN)/python tests/bench.py
 
-install: $(INSTALLED) ## Make .venv, with everything for development in it.
-
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77" wheel
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
-	@mkdir -p .typing/harasocial_dispatch
-	@for part in schemas ledger producer worker cli sandbox; do \
-		ln -sfn ../../$$part .typing/harasocial_dispatch/$$part; done
-	@touch $@
+constraints: $(VENV)/.made ## Pin the newest versions that fit setup.cfg in constraints.txt.
+	$(BIN)/python -m pip install -qq uv
+	DIST_EXTRA_CONFIG=$(VENV)/build.cfg UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet \
+		--python $(BIN)/python --universal --python-version 3.10 --extra test --upgrade \
+		--custom-compile-command "make constraints" --annotation-style line \
+		--output-file constraints.txt setup.cfg
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .typing build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@for python in $(PYTHON) none; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break; \
+	done; \
+	if [ $$python = none ]; then \
+		echo "Python 3.10 or newer is needed; none of these is: $(PYTHON)." >&2; \
+		echo "Install one, or name yours: make PYTHON=/path/to/python3.12 …" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python cannot make virtual environments: its modules venv and ensurepip are missing." >&2; \
+		echo "On Debian and Ubuntu: sudo apt install python3-venv" >&2; \
+		exit 1; \
+	fi; \
+	"$$python" -m venv $(VENV)
+	@printf '[egg_info]\negg_base = $(VENV)\n' > $(VENV)/build.cfg
+	@$(INSTALL) pip setuptools
+	@touch $@
+
+$(VENV)/.for-demo: $(VENV)/.made setup.cfg constraints.txt
+	@echo "Installing what it needs to run into $(VENV) …"
+	@$(INSTALL) --no-build-isolation --editable ".[all]"
+	@touch $@
+
+$(VENV)/.for-test: $(VENV)/.made setup.cfg constraints.txt
+	@echo "Installing what it needs to be developed into $(VENV) …"
+	@$(INSTALL) --no-build-isolation --editable ".[test]"
+	@touch $(VENV)/.for-demo $@
+
+# Links that give the folders their dotted names, for mypy: it cannot see through the finder of an
+# editable installation.
+.typing: Makefile
+	@mkdir -p $@/harasocial_dispatch
+	@for part in $(PARTS); do ln -sfn ../../$$part $@/harasocial_dispatch/$$part; done
+	@touch $@

@@ -56,9 +56,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that `ctx` names."""
         try:
-            result = super().invoke(ctx)
-            # Here, since a closed pipe would otherwise be noticed too late to be silent.
-            sys.stdout.flush()
+            return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):
@@ -72,8 +70,6 @@ class _Commands(click.Group):
             for line in message:
                 complain(line)
             ctx.exit(status)
-        else:
-            return result
 
 
 def _explain(error: Exception) -> tuple[list[str], int]:

@@ -71,7 +71,7 @@ def state_cell(state: State) -> Cell:
 
 def json_text(value: object) -> str:
     """Return `value` as JSON on one line, in ASCII that prints: no control character gets out."""
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    return json.dumps(value)
 
 
 def print_json(value: object) -> None:

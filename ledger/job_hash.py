@@ -30,10 +30,15 @@ from ..schemas import (
     NewJob,
     State,
     from_ms,
+    harmless,
 )
 
 #: Bytes of a value that a listpack keeps (`hash-max-listpack-value`).
 _LISTPACK_VALUE_BYTES = 64
+#: A greater number in a hash was not written by us, and would overflow a time.
+_GREATEST_NUMBER = 2**53
+#: Characters kept of a text within an attempt; those written by us have no more.
+_ATTEMPT_TEXT_CHARACTERS = 500
 
 
 def to_fields(new: NewJob) -> list[str]:
@@ -115,23 +120,23 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
 
 
 def _attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
-    numbers = sorted(
-        int(name[8:]) for name in job if name.startswith("attempt:") and name[8:].isdecimal()
-    )
+    numbered = [
+        (_int(name.removeprefix("attempt:")), name) for name in job if name.startswith("attempt:")
+    ]
     found = []
-    for number in numbers:
+    for _, name in sorted((number, name) for number, name in numbered if number is not None):
         try:
-            at, duration, status, code, message = json.loads(job[f"attempt:{number}"])
+            at, duration, status, code, message = json.loads(job[name])
             found.append(
                 Attempt(
                     at=from_ms(int(at)),
                     duration_ms=_int(duration),
                     http_status=_int(status),
-                    error_code=code,
-                    error_message=message,
+                    error_code=_text(code),
+                    error_message=_text(message),
                 )
             )
-        except (ValueError, TypeError, OverflowError, OSError):
+        except (ValueError, TypeError, OverflowError, OSError, RecursionError):
             continue  # not written by us
     return tuple(found)
 
@@ -165,9 +170,14 @@ def _delivery(job: Mapping[str, str]) -> Delivery:
 
 def _int(value: Any) -> int | None:
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
+    return number if abs(number) <= _GREATEST_NUMBER else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else harmless(str(value), _ATTEMPT_TEXT_CHARACTERS)
 
 
 def _time(milliseconds: Any) -> Any:
@@ -202,6 +212,10 @@ class Claim:
     claimed_at_ms: int
     claimed_at: float
     remaining_seconds: float
+    #: The latest ones before this claim, at most 50, oldest first.
+    attempts: tuple[Attempt, ...] = ()
+    #: Whether it had failed, and was replayed.
+    replayed: bool = False
 
 
 def to_claim(
@@ -225,4 +239,7 @@ def to_claim(
         claimed_at_ms=now_ms,
         claimed_at=asked_at,
         remaining_seconds=((_int(job.get("expires_at")) or 0) - now_ms) / 1000,
+        # Most jobs are claimed once; the others can bear the reading.
+        attempts=_attempts(job) if job.get("attempts", "0") != "0" else (),
+        replayed="attempts_before_replay" in job,
     )

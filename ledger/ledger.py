@@ -29,9 +29,11 @@ from .exchange import (
     new_job_row,
     result_row,
 )
+from .failures import Failures
 from .job_hash import to_claim
 from .lookup import Lookup
 from .scripts import Scripts
+from .waiting import Waiting
 
 #: Failures in a row that pause a page's lane: its breaker.
 FAILURES_IN_A_ROW = 5
@@ -63,8 +65,16 @@ class Ledger:
         )
         prefix = f"{{{settings.namespace}}}:"
         self._scripts = Scripts(self._client, prefix)
+        # This process, as far as claims go: a token is "holder:number".
+        self._holder = uuid.uuid4().hex
+        self._claim_number = 0
+        #: Whether the reply to the latest claim was lost, and nothing was given back yet.
+        self.claim_was_lost = False
         #: Looking up: everything that changes nothing.
         self.lookup = Lookup(self._client, prefix, settings.redis_url)
+        #: Failed jobs, in pages and counts; and waiting ones.
+        self.failures = Failures(self._client, prefix, settings.redis_url, self._scripts)
+        self.waiting = Waiting(self._client, prefix, settings.redis_url, self._scripts)
 
     def enqueue(self, jobs: Sequence[NewJob]) -> Enqueued:
         """Store jobs, all or none (design promises 1 to 3).
@@ -120,15 +130,22 @@ class Ledger:
 
         Args:
             max_jobs: at least 1.
-            in_flight_by_page: calls under way in this process, of pages that have many.
+            in_flight_by_page: calls under way in this process.
             answers_bell: this is the first call after a doorbell.
             looks_again_in_seconds: the caller promises to claim again within this time, so that
                 nobody rings for what comes meanwhile; 0 when it may stop.
+
+        Not to be called by two threads at once. When its reply is lost, the next call first gives
+        back what may have been claimed.
         """
+        if self.claim_was_lost:
+            self._give_back()
         settings = self._settings
-        token = uuid.uuid4().hex
+        self._claim_number += 1
+        token = f"{self._holder}:{self._claim_number}"
         # Before asking: the lease, by the server's clock, cannot have begun earlier.
         asked_at = time.monotonic()
+        self.claim_was_lost = True
         with translated_errors(settings.redis_url):
             ring, wait_ms, now, *found = self._scripts(
                 "claim",
@@ -142,6 +159,7 @@ class Ledger:
                 int(answers_bell),
                 round(looks_again_in_seconds * 1000),
             )
+        self.claim_was_lost = False
         return Claimed(
             claims=[
                 to_claim(
@@ -157,6 +175,12 @@ class Ledger:
             ring=ring == 1,
             wait_seconds=None if wait_ms < 0 else wait_ms / 1000,
         )
+
+    def _give_back(self) -> None:
+        token = f"{self._holder}:{self._claim_number}"
+        with translated_errors(self._settings.redis_url):
+            self._scripts("give_back", token, round(self._settings.lease_seconds * 1000))
+        self.claim_was_lost = False
 
     def leave(self) -> bool:
         """Say that this pump stops looking. Returns whether to ring for what is ready."""

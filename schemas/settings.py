@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from environs import Env, EnvError, validate
 from marshmallow import ValidationError
@@ -88,13 +88,16 @@ def _read(env: Env) -> Settings:
     default = Settings()
 
     def number(name: str, lowest: float, highest: float) -> Any:
-        bounds = validate.Range(
-            lowest, highest, error=f"must be a number from {lowest:g} to {highest:g}"
+        value = getattr(default, name.lower())
+        read: Callable[..., Any] = env.int if isinstance(value, int) else env.float
+        kind = "whole number" if isinstance(value, int) else "number"
+        expected = f"must be a {kind} from {lowest:.10g} to {highest:.10g}"
+        return read(
+            name,
+            value,
+            validate=validate.Range(lowest, highest, error=expected),
+            error_messages=dict.fromkeys(("invalid", "special", "too_large"), expected),
         )
-        read: Callable[..., Any] = (
-            env.int if isinstance(getattr(default, name.lower()), int) else env.float
-        )
-        return read(name, getattr(default, name.lower()), validate=bounds)
 
     tokens_file = env.str("TOKENS_FILE", "")
     return Settings(
@@ -116,20 +119,24 @@ def _read(env: Env) -> Settings:
         page_burst=number("PAGE_BURST", 1, 100_000),
         sent_ttl_seconds=number("SENT_TTL_SECONDS", 1, 366 * 86400),
         failed_ttl_seconds=number("FAILED_TTL_SECONDS", 1, 3660 * 86400),
-        flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "") or None,
-        error_code_classes=_error_code_classes(env),
+        flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=_is_user_and_password) or None,
+        error_code_classes={
+            code: OutcomeClass(name)
+            for code, name in _pairs(env.str("ERROR_CODE_CLASSES", "", validate=_are_classes))
+        },
         proxy_url=env.str("PROXY_URL", "", validate=_is_proxy_url) or None,
     )
 
 
-def _error_code_classes(env: Env) -> dict[str, OutcomeClass]:
-    pairs: dict[str, str] = env.dict("ERROR_CODE_CLASSES", {}, validate=_are_classes)
-    return {code: OutcomeClass(name) for code, name in pairs.items()}
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Return what `key=value,key=value` says; a part without `=` has an empty value."""
+    parts = [part.partition("=") for part in text.split(",") if part.strip()]
+    return [(key.strip(), value.strip()) for key, _, value in parts]
 
 
-def _are_classes(pairs: dict[str, str]) -> None:
+def _are_classes(text: str) -> None:
     known = {c.value for c in OutcomeClass if c is not OutcomeClass.ACCEPTED}
-    if not set(pairs.values()) <= known:
+    if not all(code and name in known for code, name in _pairs(text)):
         raise ValidationError(
             f"must be code=class pairs such as 551=transient,10/999=permanent; "
             f"classes are {', '.join(sorted(known))}"
@@ -141,13 +148,21 @@ def _is_token(token: str) -> None:
         raise ValidationError("must be the bearer token alone: printable ASCII without blanks")
 
 
-def _is_safe_url(url: str) -> None:
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL, or None if it is none."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        # The port is read only when it is asked for: after a `/` in a password, it is none.
+        _ = parts.port
     except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or parts.username or not url.isprintable():
+        return None
+    return parts if url.isprintable() and " " not in url else None
+
+
+def _is_safe_url(url: str) -> None:
+    parts = _split(url)
+    host = parts.hostname if parts else None
+    if not parts or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
         raise ValidationError(f"must be a URL such as {API_URL}")
     if parts.scheme == "http" and not _is_loopback(host):
         raise ValidationError("must begin with https://, or the token travels in the open")
@@ -163,9 +178,17 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_redis_url(url: str) -> None:
-    if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+    parts = _split(url)
+    if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValidationError(
             "must begin with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
+        )
+    # After the host comes the number of a database; of a socket, the path is the file's.
+    database = "0" + parts.path.strip("/") if parts and parts.scheme != "unix" else "0"
+    if not parts or parts.fragment or not (database.isascii() and database.isdigit()):
+        raise ValidationError(
+            "must be a URL such as redis://:password@127.0.0.1:6379/0; "
+            "write / as %2F, # as %23, ? as %3F and [ as %5B in a password"
         )
 
 
@@ -175,8 +198,15 @@ def _is_namespace(name: str) -> None:
 
 
 def _is_proxy_url(url: str) -> None:
-    if url and urlsplit(url).scheme not in ("http", "https"):
-        raise ValidationError("must begin with http:// or https://")
+    parts = _split(url)
+    if url and not (parts and parts.scheme in ("http", "https") and parts.hostname):
+        raise ValidationError("must be a URL such as http://proxy:3128")
+
+
+def _is_user_and_password(text: str) -> None:
+    user, _, password = text.partition(":")
+    if text and not (user and password and text.isprintable()):
+        raise ValidationError("must be user:password")
 
 
 def _without_value(error: EnvError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
-from stage import DebianRedis, WorkerProcess, environment
-
-StartWorker = Callable[..., WorkerProcess]
+from stage import DebianRedis, StartWorker, WorkerProcess, environment
 
 
 @pytest.fixture(autouse=True)
@@ -83,9 +81,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def start_worker(
-    settings: Settings, sandbox: Sandbox, tmp_path: Path
-) -> Iterator[StartWorker]:
+def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterator[StartWorker]:
     """Start real workers: `start_worker(*celery_options, MAX_ATTEMPTS=3)`; they are killed after."""
     with ExitStack() as stack:
 

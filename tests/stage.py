@@ -26,6 +26,9 @@ ENDED = {State.SENT, State.FAILED, State.CANCELLED}
 
 T = TypeVar("T")
 
+#: What the fixture `start_worker` is.
+StartWorker = Callable[..., "WorkerProcess"]
+
 
 def eventually(
     condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, what: str = "it"

@@ -15,6 +15,7 @@ from ..ledger import DISPATCH_TASK, broker_url, queue_name
 from ..schemas import Settings, SettingsError
 from . import shutdown
 from .engine import Engine
+from .events import JobEvents
 from .sweeper import Sweeper
 from .tokens import Tokens
 
@@ -29,8 +30,6 @@ def _settings_or_exit() -> Settings:
 
 
 settings = _settings_or_exit()
-engine = Engine(settings)
-sweeper = Sweeper(settings)
 
 app = Celery("harasocial_dispatch", broker=broker_url(settings), set_as_current=False)
 app.conf.update(
@@ -44,6 +43,8 @@ app.conf.update(
     task_serializer="json",
     event_serializer="json",
     accept_content=["json"],
+    # Shows each dispatch in Flower, with its counts, from the start.
+    worker_send_task_events=True,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={
@@ -52,6 +53,10 @@ app.conf.update(
         "health_check_interval": 25,
     },
 )
+
+events = JobEvents(app, settings)
+engine = Engine(settings, [events.observe])
+sweeper = Sweeper(settings, events.look_at)
 
 
 @app.task(name=DISPATCH_TASK, ignore_result=True)
@@ -79,7 +84,8 @@ def _check(conf: Any, options: dict[str, Any], **_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def _start_sweeping(**_: Any) -> None:
+def _start_sweeping(sender: Any, **_: Any) -> None:
+    events.hostname = sender.hostname
     sweeper.start()
 
 
@@ -91,3 +97,9 @@ def _stop_claiming(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _stop_sweeping(**_: Any) -> None:
     sweeper.stop()
+    events.stop()
+
+
+@signals.worker_process_shutdown.connect
+def _stop_telling(**_: Any) -> None:
+    events.stop()

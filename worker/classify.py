@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from ..schemas import ApiReply, Outcome, OutcomeClass, parse_reply
-from .error_codes import FINAL, class_of
+from .error_codes import class_of, is_final
 from .retry_after import parse_retry_after
 
 _NO_CODES: Mapping[str, OutcomeClass] = MappingProxyType({})
@@ -50,16 +50,21 @@ def classify_reply(
     api = parse_reply(reply.body, secret=secret) if reply.body is not None else None
     outcome_class, own_code = _class(reply, api, codes, at_most_once=at_most_once)
     api_code = api.error_code if api else None
-    waits = outcome_class in (OutcomeClass.TRANSIENT, OutcomeClass.THROTTLED)
+    # Of the classes that may be tried again; an ambiguous reply's wish counts like any other's.
+    may_wait = outcome_class in (
+        OutcomeClass.TRANSIENT,
+        OutcomeClass.THROTTLED,
+        OutcomeClass.AMBIGUOUS,
+    )
     return Outcome(
         outcome_class=outcome_class,
         error_code=None if outcome_class is OutcomeClass.ACCEPTED else api_code or own_code,
         error_message=_message(reply, api, outcome_class, own_code),
         http_status=reply.status,
         retry_after_seconds=(
-            parse_retry_after(reply.retry_after, date=reply.date, now=now) if waits else None
+            parse_retry_after(reply.retry_after, date=reply.date, now=now) if may_wait else None
         ),
-        final=api_code in FINAL,
+        final=is_final(api_code),
     )
 
 
@@ -72,7 +77,8 @@ def _class(
     success = 200 <= status < 300
     refusal = 400 <= status < 500
 
-    if (success or refusal) and api is not None and api.has_error:
+    # "Sent in spite of the error" holds whatever the status.
+    if api is not None and api.has_error and (success or refusal or is_final(api.error_code)):
         known = class_of(api.error_code, codes)
         if known is not None:
             return known, own_code

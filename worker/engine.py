@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..ledger import Doorbell, Ledger
@@ -22,11 +23,20 @@ _WAIT_FOR_PUMP_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
 
-class Engine:
-    """Runs one pump at a time in this process, whatever Celery's pool."""
+Observer = Callable[[list[Done]], None]
 
-    def __init__(self, settings: Settings) -> None:
+
+class Engine:
+    """Runs one pump at a time in this process, whatever Celery's pool.
+
+    Args:
+        observers: called in turn with each batch of recorded results, after it was logged. They
+            must neither block nor raise.
+    """
+
+    def __init__(self, settings: Settings, observers: Sequence[Observer] = ()) -> None:
         self._settings = settings
+        self._observers = (_log, *observers)
         self._pid = 0
 
     def dispatch(self) -> dict[str, int]:
@@ -42,10 +52,14 @@ class Engine:
                 settings=self._settings,
                 threads=self._threads,
                 should_stop=shutdown.requested,
-                observe=_log,
+                observe=self._observe,
             ).run()
         finally:
             self._one_pump.release()
+
+    def _observe(self, batch: list[Done]) -> None:
+        for observer in self._observers:
+            observer(batch)
 
     def _start_in_this_process(self) -> None:
         # Connections and threads do not survive Celery's fork.

@@ -35,18 +35,19 @@ FINAL = frozenset({"1/1357046", "1357046"})
 _UNIQUE_SUBCODE_DIGITS = 6
 
 
-def _table() -> Mapping[str, OutcomeClass]:
-    table = {}
-    for outcome_class, codes in _BY_CLASS.items():
-        for code in codes.split():
-            table[code] = outcome_class
-            subcode = code.partition("/")[2]
-            if len(subcode) >= _UNIQUE_SUBCODE_DIGITS:
-                table[subcode] = outcome_class
-    return MappingProxyType(table)
+def _unique_subcode(error_code: str) -> str:
+    subcode = error_code.partition("/")[2]
+    return subcode if len(subcode) >= _UNIQUE_SUBCODE_DIGITS else ""
 
 
-KNOWN: Mapping[str, OutcomeClass] = _table()
+def _with_lone_subcodes(table: Mapping[str, OutcomeClass]) -> Mapping[str, OutcomeClass]:
+    lone = {_unique_subcode(code): outcome_class for code, outcome_class in table.items()}
+    return MappingProxyType(lone | dict(table))
+
+
+KNOWN: Mapping[str, OutcomeClass] = _with_lone_subcodes(
+    {code: outcome_class for outcome_class, codes in _BY_CLASS.items() for code in codes.split()}
+)
 
 
 def class_of(
@@ -54,13 +55,19 @@ def class_of(
 ) -> OutcomeClass | None:
     """Return the class of an API error code, or None if it is not known.
 
-    A compound `code/subcode` that is not listed falls back to its code. `extra` comes first.
+    A compound `code/subcode` that is not listed falls back to its subcode, if that means the same
+    with any code, and then to its code. `extra` comes first.
     """
     if error_code is None:
         return None
-    code = error_code.partition("/")[0]
-    for table in (extra, KNOWN):
-        for known in (error_code, code):
-            if known in table:
-                return table[known]
+    names = (error_code, _unique_subcode(error_code), error_code.partition("/")[0])
+    for table in (_with_lone_subcodes(extra), KNOWN):
+        for name in names:
+            if name and name in table:
+                return table[name]
     return None
+
+
+def is_final(error_code: str | None) -> bool:
+    """Return whether the code says that the message was sent in spite of the error."""
+    return error_code is not None and (error_code in FINAL or _unique_subcode(error_code) in FINAL)

@@ -100,8 +100,9 @@ def judge_lane(outcome: Outcome, *, lane_level: int, token_fingerprint: str = ""
     if not outcome.posted:
         return LaneVerdict(effect="none")
     if outcome.outcome_class is OutcomeClass.THROTTLED:
-        asked = outcome.retry_after_seconds
-        pause = pause_seconds("throttled", level) if asked is None else asked
+        # Asked to wait no time at all (0, or a date that has passed), the lane still backs off:
+        # throttled POSTs spend no attempts, so nothing else would ever slow them down.
+        pause = outcome.retry_after_seconds or pause_seconds("throttled", level)
         return LaneVerdict(
             effect="pause",
             reason="throttled",

@@ -109,13 +109,16 @@ class Pump:
             not self.should_stop()
             and not self._unrecorded
             and now >= self._redis_retry_at
-            and elapsed % (SLICE_SECONDS + DRAIN_SECONDS) < SLICE_SECONDS
+            and (
+                self.ledger.claim_was_lost
+                or elapsed % (SLICE_SECONDS + DRAIN_SECONDS) < SLICE_SECONDS
+            )
             and len(self._in_flight) < self.settings.in_flight
             and self._has_reason_to_look(now)
         )
 
     def _has_reason_to_look(self, now: float) -> bool:
-        if self._in_flight:
+        if self._in_flight or self.ledger.claim_was_lost:
             return now - self._looked_at >= LOOK_EVERY_SECONDS or self._lane_wait_seconds == 0
         lane_opens = (
             self._lane_wait_seconds is not None and self._lane_wait_seconds <= WAIT_FOR_LANE_SECONDS
@@ -124,6 +127,9 @@ class Pump:
 
     def _is_over(self, now: float, elapsed: float) -> bool:
         if self._in_flight or self._unrecorded:
+            return False
+        if self.ledger.claim_was_lost and not self.should_stop():
+            # What it may have claimed is given back when Redis answers again.
             return False
         return (
             self.should_stop()
@@ -138,7 +144,9 @@ class Pump:
         try:
             claimed = self.ledger.claim(
                 free,
-                in_flight_by_page=self._busy_pages(free),
+                in_flight_by_page=Counter(
+                    flight.claim.page_id for flight in self._in_flight.values()
+                ),
                 answers_bell=self._answers_bell,
                 looks_again_in_seconds=4 * LOOK_EVERY_SECONDS,
             )
@@ -154,13 +162,6 @@ class Pump:
         self._start(claimed.claims)
         if claimed.ring:
             self.doorbell.ring()
-
-    def _busy_pages(self, free: int) -> dict[str, int]:
-        """Count calls by page, of pages that hold more than what is free."""
-        if len(self._in_flight) <= free:
-            return {}
-        calls = Counter(flight.claim.page_id for flight in self._in_flight.values())
-        return {page_id: count for page_id, count in calls.items() if count > free}
 
     def _start(self, claims: list[Claim]) -> None:
         call_seconds = self.settings.safe_call_deadline_seconds

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 
 from ..ledger import SWEEP_LIMIT, Doorbell, Ledger
 from ..schemas import QueueUnavailable, Settings
@@ -21,10 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """A thread of the worker's main process. Safe to run in every worker at once."""
+    """A thread of the worker's main process. Safe to run in every worker at once.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        observe: called with the ids of jobs whose lease ran out. Must neither block nor raise.
+    """
+
+    def __init__(
+        self, settings: Settings, observe: Callable[[list[str]], None] = lambda _: None
+    ) -> None:
         self._settings = settings
+        self._observe = observe
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._end_leases_from = 0.0
@@ -81,6 +89,7 @@ class Sweeper:
                     "error_code": "unknown_outcome",
                 },
             )
+        self._observe([job.job_id for job in swept.unknown])
         if swept.ring | self._resume_pages_with_new_tokens():
             self._doorbell.ring()
         return swept.made_ready + len(swept.unknown) >= SWEEP_LIMIT

@@ -90,19 +90,32 @@ def read_tokens(file: Path) -> dict[str, str]:
     """Return page_id → token as the file has it.
 
     Raises:
-        SettingsError: it cannot be read, or is not a JSON object of strings. No token is quoted.
+        SettingsError: it cannot be read, or is not a JSON object of strings that names each page
+            once. No token is quoted.
     """
     try:
-        tokens = json.loads(file.read_text(encoding="utf-8"))
+        # As pairs, since a page that stands in it twice would lose one of its tokens unseen.
+        pairs = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=tuple)
     except OSError as error:
         raise SettingsError(f"HARASOCIAL_TOKENS_FILE cannot be read: {error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SettingsError(f"HARASOCIAL_TOKENS_FILE, {file}, is not JSON") from None
-    if not isinstance(tokens, dict):
+    if not isinstance(pairs, tuple):
         raise SettingsError(
             f"HARASOCIAL_TOKENS_FILE, {file}, must be a JSON object of page_id: token"
         )
-    for page_id, token in tokens.items():
+    tokens: dict[str, str] = {}
+    for number, (page_id, token) in enumerate(pairs, start=1):
+        # What stands in place of a page id may be a token, so it is not quoted.
+        if not (page_id.isascii() and page_id.isdigit()):
+            raise SettingsError(
+                f"HARASOCIAL_TOKENS_FILE, {file}: the page id of entry {number} must be "
+                "a string of digits"
+            )
+        if page_id in tokens:
+            raise SettingsError(
+                f"HARASOCIAL_TOKENS_FILE, {file}: the page id of entry {number} stands there twice"
+            )
         if (
             not isinstance(token, str)
             or not token.isascii()
@@ -110,7 +123,8 @@ def read_tokens(file: Path) -> dict[str, str]:
             or " " in (token or " ")
         ):
             raise SettingsError(
-                f"HARASOCIAL_TOKENS_FILE, {file}: the token of page {page_id!r} must be "
+                f"HARASOCIAL_TOKENS_FILE, {file}: the token of entry {number} must be "
                 "printable ASCII without blanks"
             )
+        tokens[page_id] = token
     return tokens

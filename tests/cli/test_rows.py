@@ -67,6 +67,11 @@ def test_csv_cells_become_the_body_and_its_options():
     assert read(text) == [(2, BODY | {"metadata": 'a, "b"\r\nc'} | options), (5, BODY)]
 
 
+def test_blank_lines_before_the_header_count_as_lines():
+    """A row's number is that of its line in the file."""
+    assert read(f"\n\n{HEADER}\n1,p,2\n") == [(4, BODY)]
+
+
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_what_spreadsheets_write_is_read(mark, delimiter):

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import StartWorker
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import body, environment, eventually, free_port, wait_until_ended
+from stage import StartWorker, body, environment, eventually, free_port, wait_until_ended
 
 CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "worker")
 

@@ -6,12 +6,11 @@ import json
 import time
 from pathlib import Path
 
-from conftest import StartWorker
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
-from stage import body, eventually, wait_until_ended
+from stage import StartWorker, body, eventually, wait_until_ended
 
 SICK, WELL = "1111", "2222"
 

@@ -7,12 +7,11 @@ import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from conftest import StartWorker
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import body, eventually, wait_until_ended
+from stage import StartWorker, body, eventually, wait_until_ended
 
 
 def test_the_documented_request_goes_over_the_wire_to_the_letter(

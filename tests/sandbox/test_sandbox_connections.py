@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -10,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.sandbox.connection import Connection
+from harasocial_dispatch.sandbox.endpoint import Endpoint
+from harasocial_dispatch.sandbox.journal import Journal
+from harasocial_dispatch.sandbox.switches import Switches
 from harasocial_dispatch.sandbox.wire import Head, RefusedRequestError, parse_head
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +122,52 @@ def test_what_cannot_be_read_is_refused_and_the_connection_closed(client, start,
     assert (heard.status, heard.ending) == (status, "closed")
     assert "\r\nConnection: close" in heard.head
     assert client.post().status == 200
+
+
+def test_a_client_that_sends_on_and_on_is_cut_off(client, wait_until):
+    """What comes while a reply is due is kept, but not without bound."""
+    with client.connect() as connection:
+        connection.sendall(client.request(client.body("sandbox:hang")))
+        wait_until(lambda: client.sandbox.totals().posts == 1)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(1_000):
+                connection.sendall(b"x" * 65_536)
+
+
+class _Deaf(asyncio.Transport):
+    """A transport whose client reads nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Count what is written."""
+        self.written_bytes += len(data)
+
+
+def test_a_client_that_does_not_read_is_not_written_to(client):
+    """Nothing piles up in memory for a client that asked for an endless body and sleeps."""
+    request = client.request(client.body("sandbox:endless"))
+
+    async def written_bytes() -> list[int]:
+        transport = _Deaf()
+        endpoint = Endpoint(Switches(tokens={"*": "sandbox-token"}), Journal(keep_requests=0))
+        connection = Connection(endpoint, set(), lambda: False)
+        connection.connection_made(transport)
+        connection.data_received(request)
+        counts = []
+        for switch in (connection.pause_writing, connection.resume_writing):
+            switch()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            counts.append(transport.written_bytes)
+        connection.connection_lost(None)
+        return counts
+
+    held_back, written = asyncio.run(written_bytes())
+    assert held_back == 0
+    assert written > 16_384
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from contextlib import suppress
@@ -168,8 +169,8 @@ def test_start_and_stop(client_of):
     assert "harasocial-sandbox" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_stop_ends_whatever_is_under_way(client_of, wait_until):
-    """Hanging, dripping and endless replies do not hold up the stop."""
+def test_stop_ends_whatever_is_under_way(client_of, wait_until, caplog):
+    """Hanging, dripping and endless replies do not hold up the stop, nor outlive it."""
     with Sandbox() as sandbox:
         client = client_of(sandbox)
         connections = []
@@ -180,6 +181,8 @@ def test_stop_ends_whatever_is_under_way(client_of, wait_until):
         started = time.monotonic()
 
     assert time.monotonic() - started < 1
+    gc.collect()  # a task that was forgotten complains now
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
     for connection in connections:
         connection.close()
 

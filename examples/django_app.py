@@ -1,0 +1,200 @@
+"""A Django project in one file: it hands messages over, and tells what became of them.
+
+    python examples/django_app.py migrate --run-syncdb
+    python examples/django_app.py runserver
+
+`POST /messages` enqueues at once. `POST /orders` shows the usual case: the message belongs to a
+row of the database, so it is enqueued when that row is committed, and not if it is rolled back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import django
+from django import forms
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.core.management import execute_from_command_line
+from django.core.management.utils import get_random_secret_key
+from django.core.validators import RegexValidator
+from django.core.wsgi import get_wsgi_application
+from django.db import models, transaction
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.urls import path, reverse
+from django.views.decorators.http import require_POST, require_safe
+from harasocial_dispatch.producer import (
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    Producer,
+    QueueUnavailable,
+)
+
+#: Tells a client when to come back while Redis is away.
+RETRY_AFTER_SECONDS = 5
+#: Who sends, and what, when an order is placed.
+PAGE_ID = "500725830264749"
+ORDER_PLACED_PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+
+logger = logging.getLogger(__name__)
+
+
+class Orders(AppConfig):
+    name = __name__
+    label = "orders"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def import_models(self) -> None:
+        super().import_models()
+        self.models_module = self.module  # they are in this file, not in a models.py
+
+
+settings.configure(
+    DEBUG=os.environ.get("DJANGO_DEBUG") == "1",
+    SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY") or get_random_secret_key(),
+    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=[f"{__name__}.Orders"],
+    # No cookie tells who asks, so there is nothing for a forged request to use (CSRF).
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware", f"{__name__}.QueueErrors"],
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": os.environ.get("ORDERS_DATABASE", "orders.sqlite3"),
+        }
+    },
+)
+django.setup()
+# The settings are read here: a wrong one ends the start, and not the first request.
+producer = Producer()
+
+
+class Order(models.Model):
+    number = models.SlugField(max_length=40, unique=True)
+    customer_psid = models.CharField(max_length=32, validators=[RegexValidator(r"\A[0-9]+\Z")])
+    #: Of its message; empty until that is enqueued.
+    job_id = models.CharField(max_length=32, blank=True, db_index=True)
+
+
+class OrderForm(forms.ModelForm):
+    class Meta:
+        model = Order
+        fields = ("number", "customer_psid")
+
+
+@require_POST
+def place_order(request: HttpRequest) -> JsonResponse:
+    form = OrderForm(request.POST)
+    if not form.is_valid():
+        errors = {field: list(texts) for field, texts in form.errors.items()}
+        return JsonResponse({"errors": errors}, status=400)
+    order = save_order(form.instance)
+    return JsonResponse({"number": order.number, "job_id": order.job_id or None}, status=201)
+
+
+@transaction.atomic
+def save_order(order: Order) -> Order:
+    order.save()
+    # Runs after the commit of the outermost transaction. Enqueued here and now, the message
+    # would go out even if something later rolled the order back.
+    transaction.on_commit(partial(enqueue_for, order))
+    return order
+
+
+def enqueue_for(order: Order) -> None:
+    body = {
+        "recipient": {"id": order.customer_psid},
+        "message": {"payload_id": ORDER_PLACED_PAYLOAD},
+        "page_id": PAGE_ID,
+        "metadata": f"order {order.number}",
+    }
+    try:
+        order.job_id = producer.enqueue(body, idempotency_key=f"order-placed-{order.number}")
+    except QueueUnavailable as error:
+        # The order stands. Its job_id stays empty, by which enqueue_missing finds it.
+        logger.warning("the message of order %s is not enqueued yet: %s", order.number, error)
+        return
+    order.save(update_fields=["job_id"])
+
+
+def enqueue_missing() -> None:
+    """Enqueue what an outage, or a crash just after the commit, left out. For a cron job.
+
+    The idempotency key makes it harmless where the message had been enqueued after all.
+    """
+    for order in Order.objects.filter(job_id=""):
+        enqueue_for(order)
+
+
+@require_POST
+def send_message(request: HttpRequest) -> JsonResponse:
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        return JsonResponse({"errors": {NON_FIELD_ERRORS: ["Is not JSON."]}}, status=400)
+    job_id = producer.enqueue(body, idempotency_key=request.headers.get("Idempotency-Key"))
+    location = reverse(show_message, args=[job_id])
+    return JsonResponse({"job_id": job_id}, status=202, headers={"Location": location})
+
+
+@require_safe
+def show_message(_: HttpRequest, job_id: str) -> JsonResponse:
+    job = producer.get_job(job_id)
+    return JsonResponse(
+        {"state": job.state, "error_code": job.error_code, "error_message": job.error_message}
+    )
+
+
+class QueueErrors:
+    """Answers for the errors of `producer`, in whichever view they come up."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, _: HttpRequest, error: Exception) -> JsonResponse | None:
+        match error:
+            case InvalidJob():
+                # Django's forms have this name for what is wrong with the whole of the input.
+                names = {"job": NON_FIELD_ERRORS}
+                errors = {names.get(path, path): texts for path, texts in error.errors.items()}
+                return JsonResponse({"errors": errors}, status=400)
+            case JobNotFound():
+                return JsonResponse({"error": "There is no such message (any more)."}, status=404)
+            case EnqueueUnknown():
+                return unavailable(
+                    error,
+                    error="Whether the message was enqueued is not known. Try again with the same "
+                    "Idempotency-Key: that makes one message. Without a key, look first whether "
+                    "there is a message with this job_id.",
+                    job_id=error.job_ids[0],
+                )
+            case QueueUnavailable():
+                return unavailable(error, error="The queue is not available. Try again soon.")
+        return None
+
+
+def unavailable(reason: QueueUnavailable, /, **answer: str) -> JsonResponse:
+    # What it says of Redis is for the operator; the client learns when to come back.
+    logger.warning("%s", reason)
+    return JsonResponse(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+urlpatterns = [
+    path("messages", send_message),
+    path("messages/<str:job_id>", show_message),
+    path("orders", place_order),
+]
+application = get_wsgi_application()
+
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)

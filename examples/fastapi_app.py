@@ -1,0 +1,132 @@
+"""A FastAPI app that hands messages over, and tells what became of them.
+
+    fastapi dev examples/fastapi_app.py
+
+The endpoints are plain functions: FastAPI runs those on threads, so that waiting for Redis never
+holds the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, FastAPI, Header, Request, Response, status
+from fastapi.responses import JSONResponse
+from harasocial_dispatch.producer import (
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    Producer,
+    QueueUnavailable,
+    State,
+)
+from pydantic import BaseModel
+
+#: Tells a client when to come back while Redis is away.
+RETRY_AFTER_SECONDS = 5
+EXAMPLE = {
+    "recipient": {"id": "2560816460648749"},
+    "message": {
+        "payload_id": "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+    },
+    "page_id": "500725830264749",
+    "metadata": "order 1001",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Accepted(BaseModel):
+    job_id: str
+
+
+class Message(BaseModel):
+    state: State
+    error_code: str | None
+    error_message: str | None
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Producer]]:
+    # The settings are read here: a wrong one ends the start, and not the first request.
+    producer = Producer()
+    yield {"producer": producer}
+    producer.close()
+
+
+async def get_producer(request: Request) -> Producer:
+    producer: Producer = request.state.producer
+    return producer
+
+
+TheProducer = Annotated[Producer, Depends(get_producer)]
+# The package checks the body, so that its rules are in one place.
+MessageBody = Annotated[Any, Body(examples=[EXAMPLE])]
+
+app = FastAPI(title="Messages", lifespan=lifespan)
+
+
+@app.post("/messages", status_code=status.HTTP_202_ACCEPTED)
+def send_message(
+    body: MessageBody,
+    producer: TheProducer,
+    request: Request,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Accepted:
+    job_id = producer.enqueue(body, idempotency_key=idempotency_key)
+    response.headers["Location"] = request.app.url_path_for("show_message", job_id=job_id)
+    return Accepted(job_id=job_id)
+
+
+@app.get("/messages/{job_id}")
+def show_message(job_id: str, producer: TheProducer) -> Message:
+    job = producer.get_job(job_id)
+    return Message(state=job.state, error_code=job.error_code, error_message=job.error_message)
+
+
+@app.exception_handler(InvalidJob)
+async def invalid_job(_: Request, error: InvalidJob) -> JSONResponse:
+    """As FastAPI itself tells of a wrong body: a list of places and messages."""
+    detail = [
+        {"type": "value_error", "loc": location(path), "msg": text}
+        for path, texts in error.errors.items()
+        for text in texts
+    ]
+    return JSONResponse({"detail": detail}, status_code=422)
+
+
+def location(path: str) -> list[str]:
+    if path == "idempotency_key":
+        return ["header", "idempotency-key"]
+    return ["body"] if path == "job" else ["body", *path.split(".")]
+
+
+@app.exception_handler(JobNotFound)
+async def job_not_found(_: Request, error: JobNotFound) -> JSONResponse:
+    return JSONResponse({"detail": "There is no such message (any more)."}, status_code=404)
+
+
+@app.exception_handler(QueueUnavailable)
+async def queue_unavailable(_: Request, error: QueueUnavailable) -> JSONResponse:
+    return unavailable(error, {"detail": "The queue is not available. Try again soon."})
+
+
+@app.exception_handler(EnqueueUnknown)
+async def enqueue_unknown(_: Request, error: EnqueueUnknown) -> JSONResponse:
+    answer = {
+        "detail": "Whether the message was enqueued is not known. Try again with the same "
+        "Idempotency-Key: that makes one message. Without a key, look first whether there is "
+        "a message with this job_id.",
+        "job_id": error.job_ids[0],
+    }
+    return unavailable(error, answer)
+
+
+def unavailable(error: QueueUnavailable, answer: dict[str, str]) -> JSONResponse:
+    # What it says of Redis is for the operator; the client learns when to come back.
+    logger.warning("%s", error)
+    return JSONResponse(answer, status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

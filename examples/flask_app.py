@@ -1,0 +1,85 @@
+"""A Flask app that hands messages over, and tells what became of them.
+
+flask --app examples/flask_app run
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, current_app, request, url_for
+from harasocial_dispatch.producer import (
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    Producer,
+    QueueUnavailable,
+)
+from werkzeug.exceptions import HTTPException
+
+#: Tells a client when to come back while Redis is away.
+RETRY_AFTER_SECONDS = 5
+
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    # The settings are read here: a wrong one ends the start, and not the first request.
+    producer = Producer()
+
+    @app.post("/messages")
+    def send_message() -> Answer:
+        key = request.headers.get("Idempotency-Key")
+        job_id = producer.enqueue(request.get_json(), idempotency_key=key)
+        return {"job_id": job_id}, 202, {"Location": url_for("show_message", job_id=job_id)}
+
+    @app.get("/messages/<job_id>")
+    def show_message(job_id: str) -> dict[str, Any]:
+        job = producer.get_job(job_id)
+        return {
+            "state": job.state,
+            "error_code": job.error_code,
+            "error_message": job.error_message,
+        }
+
+    app.register_error_handler(InvalidJob, invalid_job)
+    app.register_error_handler(JobNotFound, job_not_found)
+    app.register_error_handler(QueueUnavailable, queue_unavailable)
+    app.register_error_handler(EnqueueUnknown, enqueue_unknown)
+    app.register_error_handler(HTTPException, http_error)
+    return app
+
+
+def invalid_job(error: InvalidJob) -> Answer:
+    return {"errors": error.errors}, 422, {}
+
+
+def job_not_found(_: JobNotFound) -> Answer:
+    return {"error": "There is no such message (any more)."}, 404, {}
+
+
+def queue_unavailable(error: QueueUnavailable) -> Answer:
+    # What it says of Redis is for the operator; the client learns when to come back.
+    current_app.logger.warning("%s", error)
+    return (
+        {"error": "The queue is not available. Try again soon."},
+        503,
+        {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def enqueue_unknown(error: EnqueueUnknown) -> Answer:
+    _, status, headers = queue_unavailable(error)
+    answer = {
+        "error": "Whether the message was enqueued is not known. Try again with the same "
+        "Idempotency-Key: that makes one message. Without a key, look first whether there is "
+        "a message with this job_id.",
+        "job_id": error.job_ids[0],
+    }
+    return answer, status, headers
+
+
+def http_error(error: HTTPException) -> Answer:
+    """Flask's own errors, such as a body that is not JSON, as JSON too."""
+    return {"error": error.description}, error.code or 500, {}

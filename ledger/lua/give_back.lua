@@ -1,0 +1,29 @@
+-- Undo a claim whose reply was lost: its jobs go back to the front of their lanes, unsent. Should
+-- the claim itself arrive only later (from a buffer of a server that hung), it does nothing.
+--
+-- ARGV[1]  claim token, "holder:number", of the lost claim
+-- ARGV[2]  lease (ms)
+-- returns  {jobs given back}
+
+local token = ARGV[1]
+local holder, number = string.match(token, '^(.*):(%d+)$')
+redis.call('SET', key('void:' .. holder), number, 'PX', ARGV[2])
+
+local given_back = 0
+local ids = cjson.decode(redis.call('GET', key('last_claim:' .. holder)) or '[]')
+if ids[1] == token then
+  -- The last one first, so that they end up in the order they were in.
+  for i = #ids, 2, -1 do
+    local job = read_job(ids[i])
+    if job and job.state == 'sending' and job.claim == token then
+      redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')
+      redis.call('HDEL', key('job:' .. ids[i]), 'claim')
+      redis.call('ZREM', key('due'), ids[i])
+      to_lane(ids[i], job.page_id, job.urgent == '1', true)
+      moved('sending', 'queued')
+      given_back = given_back + 1
+    end
+  end
+end
+write_counts()
+return { given_back }

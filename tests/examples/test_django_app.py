@@ -1,0 +1,140 @@
+"""The Django example's own habits, and messages that belong to a row of the database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "django_app.py"
+PSID = "2560816460648749"
+
+
+@pytest.fixture
+def place(django_app):
+    """POST a form to /orders."""
+
+    def post(**fields):
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return django_app.request("POST", "/orders", urlencode(fields).encode(), headers)
+
+    return post
+
+
+def count_jobs(ledger):
+    return sum(ledger.count_states().values())
+
+
+def test_field_errors_are_a_bad_request(django_app):
+    """400 with the errors by field, as a form's; those of the whole body as a form names them."""
+    answer = django_app.post(b'{"recipient": {"id": 5}, "colour": "red"}', idempotency_key=" ")
+
+    assert answer.status == 400
+    assert answer.json["errors"].keys() == {
+        "recipient.id",
+        "message",
+        "page_id",
+        "colour",
+        "idempotency_key",
+    }
+    for body in (b"[]", b"{"):
+        assert list(django_app.post(body).json["errors"]) == ["__all__"]
+
+
+def test_an_order_is_followed_by_its_message(place, django_module, ledger):
+    """201, and the job that the order names is in the ledger."""
+    answer = place(number="1001", customer_psid=PSID)
+
+    assert answer.status == 201
+    order = django_module.Order.objects.get(number="1001")
+    assert answer.json == {"number": "1001", "job_id": order.job_id}
+    job = ledger.get_job(order.job_id)
+    assert job.job["recipient"] == {"id": PSID}
+    assert job.job["metadata"] == "order 1001"
+
+
+def test_a_wrong_order_is_refused_by_the_form(place, django_module, ledger):
+    """400 with Django's own words, no order and no job."""
+    answer = place(number="10 01", customer_psid="someone")
+
+    assert answer.status == 400
+    assert answer.json["errors"].keys() == {"number", "customer_psid"}
+    assert all(isinstance(text, str) for texts in answer.json["errors"].values() for text in texts)
+    assert django_module.Order.objects.count() == count_jobs(ledger) == 0
+
+
+def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, ledger):
+    """Whatever fails later in the transaction, nothing was enqueued."""
+    from django.db import transaction
+
+    class OutOfStockError(Exception):
+        pass
+
+    with pytest.raises(OutOfStockError), transaction.atomic():
+        django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
+        raise OutOfStockError
+
+    assert django_module.Order.objects.count() == count_jobs(ledger) == 0
+
+
+def test_nothing_is_enqueued_before_the_commit(django_app, django_module, ledger):
+    """A worker can never meet a job whose order is not there yet."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        order = django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
+        assert count_jobs(ledger) == 0
+
+    assert ledger.get_job(order.job_id).job["metadata"] == "order 1001"
+
+
+def test_an_outage_does_not_refuse_the_order(place, away, django_module, ledger):
+    """The order stands without its message, which is enqueued, once, when Redis is back."""
+    with away():
+        answer = place(number="1001", customer_psid=PSID)
+    assert answer.status == 201
+    assert answer.json == {"number": "1001", "job_id": None}
+
+    django_module.enqueue_missing()
+    django_module.enqueue_missing()
+    order = django_module.Order.objects.get(number="1001")
+    assert ledger.get_job(order.job_id).state == "queued"
+    assert count_jobs(ledger) == 1
+
+
+def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_module, ledger):
+    """Stored after all, the message is found again by its idempotency key."""
+    assert place(number="1000", customer_psid=PSID).json["job_id"]
+    with halted():
+        assert place(number="1001", customer_psid=PSID).json["job_id"] is None
+
+    django_module.enqueue_missing()
+    assert django_module.Order.objects.filter(job_id="").count() == 0
+    assert count_jobs(ledger) == 2
+
+
+def test_the_commands_at_the_top_of_the_file_work(valkey, tmp_path):
+    """As a program the file makes its table and passes Django's own checks."""
+    environment = {
+        "PATH": "",
+        "HARASOCIAL_REDIS_URL": valkey.url,
+        "ORDERS_DATABASE": str(tmp_path / "orders.sqlite3"),
+    }
+    for arguments, expected in [
+        (["migrate", "--run-syncdb"], "Creating table orders_order"),
+        (["check", "--fail-level", "WARNING"], "no issues"),
+        (["dumpdata", "orders"], json.dumps([])),
+    ]:
+        run = subprocess.run(
+            [sys.executable, str(EXAMPLE), *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert expected in run.stdout

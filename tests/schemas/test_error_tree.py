@@ -1,0 +1,87 @@
+"""The errors as one tree: what catches what, what they carry, and over process borders too."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from harasocial_dispatch import schemas
+from harasocial_dispatch.schemas import (
+    DispatchError,
+    EnqueueUnknown,
+    InvalidJob,
+    JobNotFound,
+    QueueUnavailable,
+    SettingsError,
+)
+
+ERRORS = [
+    DispatchError("something"),
+    SettingsError("HARASOCIAL_TOKEN must be …"),
+    InvalidJob({"recipient.id": ["Must not be blank.", "Is bad."], "page_id": ["Is missing."]}),
+    JobNotFound("0123abcd"),
+    QueueUnavailable("Redis is away", accepted=["a", "b"]),
+    EnqueueUnknown("the reply was lost", job_ids=["c"], accepted=["a", "b"]),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_survives_pickling(error: DispatchError, protocol: int):
+    """Celery and multiprocessing hand errors over as pickles."""
+    found = pickle.loads(pickle.dumps(error, protocol))
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    assert vars(found) == vars(error)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_survives_copying(error: DispatchError):
+    """As it survives pickling."""
+    assert vars(copy.deepcopy(error)) == vars(error)
+    assert str(copy.copy(error)) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parents"),
+    [
+        (SettingsError, {DispatchError}),
+        (InvalidJob, {DispatchError, ValueError}),
+        (JobNotFound, {DispatchError, LookupError}),
+        (QueueUnavailable, {DispatchError}),
+        (EnqueueUnknown, {DispatchError, QueueUnavailable}),
+    ],
+)
+def test_the_tree_is_as_drawn(kind: type[Exception], parents: set[type[Exception]]):
+    """One handler for all, and a mistake in the settings is in nobody's way."""
+    ours = {DispatchError, SettingsError, InvalidJob, JobNotFound, QueueUnavailable, EnqueueUnknown}
+    assert {parent for parent in ours if issubclass(kind, parent)} - {kind} == parents & ours
+    assert all(issubclass(kind, parent) for parent in parents)
+
+
+def test_the_tree_is_whole():
+    """No error of the contract stands beside it."""
+    kinds = {error for error in vars(schemas).values() if isinstance(error, type)}
+    errors = {kind for kind in kinds if issubclass(kind, Exception)}
+    assert errors == {type(error) for error in ERRORS}
+
+
+def test_an_invalid_job_says_everything_in_one_line():
+    """For a log; `errors` has the same for programs."""
+    error = InvalidJob({"recipient.id": ("Is blank.", "Is bad."), "page_id": ["Is missing."]})
+    assert str(error) == "recipient.id: Is blank. Is bad.; page_id: Is missing."
+    assert error.errors == {"recipient.id": ["Is blank.", "Is bad."], "page_id": ["Is missing."]}
+
+
+def test_a_lost_reply_tells_which_jobs_it_is_about():
+    """Those stored before, and those that may be."""
+    error = EnqueueUnknown("lost", job_ids=("c",), accepted=("a",))
+    assert (error.job_ids, error.accepted) == (["c"], ["a"])
+    assert EnqueueUnknown("lost").job_ids == []
+    assert QueueUnavailable("away").accepted == []
+
+
+def test_a_hostile_job_id_is_quoted():
+    """It cannot act in the terminal that shows the error."""
+    assert "\x1b" not in str(JobNotFound("\x1b[2J"))

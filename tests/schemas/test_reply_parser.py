@@ -1,0 +1,219 @@
+"""The API's reply: the documented shape is read, anything else is no reply, nothing in it acts."""
+
+from __future__ import annotations
+
+import json
+import string
+import sys
+
+import pytest
+from harasocial_dispatch.schemas import ApiReply, harmless, parse_reply
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+#: The example of the API page, word for word.
+DOCUMENTED = b"""{
+"data": {
+"success": true
+},
+"has_error": false,
+"error_code": null,
+"error_message": null
+}"""
+SECRET = "EAAB-secret_token.1234"
+
+
+def refusal(**fields: object) -> bytes:
+    return json.dumps({"has_error": True, **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (DOCUMENTED, ApiReply(has_error=False, success=True)),
+        (b'{"has_error": false, "data": {"success": false}}', ApiReply(has_error=False, success=False)),
+        (b'{"has_error": false, "data": {}}', ApiReply(has_error=False)),
+        (b'{"has_error": false, "data": {"success": null}}', ApiReply(has_error=False)),
+        (b'{"has_error": false, "data": null}', ApiReply(has_error=False)),
+        (b'{"has_error": false}', ApiReply(has_error=False)),
+        (
+            b'{"has_error": false, "data": {"success": true, "id": 5}, "more": []}',
+            ApiReply(has_error=False, success=True),
+        ),
+        (
+            b'{"has_error": true, "data": null, "error_code": "10/2018278", "error_message": "late"}',
+            ApiReply(has_error=True, error_code="10/2018278", error_message="late"),
+        ),
+        (refusal(error_code=190), ApiReply(has_error=True, error_code="190")),
+        (refusal(error_code=0), ApiReply(has_error=True, error_code="0")),
+        (refusal(error_code=1.5), ApiReply(has_error=True, error_code="1.5")),
+        (refusal(error_code=True), ApiReply(has_error=True, error_code="true")),
+        (refusal(error_code=["a", "ơ"]), ApiReply(has_error=True, error_code='["a", "ơ"]')),
+        (refusal(error_code="  190 \n"), ApiReply(has_error=True, error_code="190")),
+        (refusal(error_code="", error_message=" "), ApiReply(has_error=True)),
+        (refusal(error_code="\x00\x1b"), ApiReply(has_error=True)),
+        (
+            refusal(error_message="red \x1b[31m\u202e\ud83d line\r\nnext"),
+            ApiReply(has_error=True, error_message="red  [31m   line  next"),
+        ),
+        (DOCUMENTED.decode().encode("utf-16"), ApiReply(has_error=False, success=True)),
+        (b"\xef\xbb\xbf" + DOCUMENTED, ApiReply(has_error=False, success=True)),
+    ],
+)
+def test_the_documented_shape_is_read(body: bytes, expected: ApiReply):
+    """Also with less in it, more in it, and codes that are no strings."""
+    assert parse_reply(body) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"OK",
+        b"<html><h1>502 Bad Gateway</h1></html>",
+        b"null",
+        b"true",
+        b"[]",
+        b'"has_error"',
+        b"{}",
+        b'{"data": {"success": true}}',
+        b'{"has_error": null, "data": {"success": true}}',
+        b'{"has_error": "false", "data": {"success": true}}',
+        b'{"has_error": 0, "data": {"success": true}}',
+        b'{"has_error": false, "data": true}',
+        b'{"has_error": false, "data": []}',
+        b'{"has_error": false, "data": ""}',
+        b'{"has_error": false, "data": {"success": "true"}}',
+        b'{"has_error": false, "data": {"success": 1}}',
+        b'{"has_error": true, "has_error": false, "data": {"success": true}}',
+        b'{"has_error": false, "data": {"success": false, "success": true}}',
+        b'{"has_error": false, "data": {"success": true}, "data": {"success": true}}',
+        b'{"has_error": true, "error_code": NaN}',
+        b'{"has_error": true, "error_code": -Infinity}',
+        b'{"has_error": false, "data": {"success": true}} trailing',
+        b'{"has_error": false, "data": {"success": true}',
+        b'{"has_error": true, "error_code": ' + b"9" * 10_000 + b"}",
+        b'{"has_error": true, "error_message": "\xff\xfe"}',
+        b'{"has_error": true, "error_message": "line\nbreak"}',
+        b"\x00" * 100,
+        b"[" * 60_000,
+        b'{"a":' * 12_000,
+        b'{"has_error": true, "error_code": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
+)
+def test_any_other_shape_is_no_reply(body: bytes):
+    """What two readers could take two ways is not guessed at."""
+    assert parse_reply(body) is None
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_no_depth_of_nesting_is_too_deep_to_survive(opening: bytes):
+    """Also just where reading a value still works and writing it does not any more."""
+    closing = b"]" if opening == b"[" else b"}"
+    for depth in range(sys.getrecursionlimit() - 400, sys.getrecursionlimit()):
+        nested = opening * depth + b"1" + closing * depth
+        found = parse_reply(b'{"has_error": true, "error_code": ' + nested + b"}")
+        assert found is None or len(found.error_code or "") <= 64
+
+
+def test_a_megabyte_of_error_is_cut():
+    """A code keeps 64 characters, a message 500."""
+    found = parse_reply(refusal(error_code="c" * 1_000_000, error_message="m" * 1_000_000))
+    assert found == ApiReply(
+        has_error=True, error_code="c" * 63 + "…", error_message="m" * 499 + "…"
+    )
+
+
+@pytest.mark.parametrize(
+    ("echo", "expected"),
+    [
+        (f"bad token {SECRET}", "bad token [token]"),
+        (f"{SECRET}{SECRET}", "[token][token]"),
+        (f"x{SECRET}y", "x[token]y"),
+        ({"Authorization": f"Bearer {SECRET}"}, '{"Authorization": "Bearer [token]"}'),
+        ("m" * 490 + SECRET, "m" * 490 + "[token]"),
+        ("m" * 495 + SECRET, "m" * 495 + "[tok…"),
+    ],
+)
+def test_an_echoed_token_is_cut_out(echo: object, expected: str):
+    """Whole, also where the text is cut in the middle of it (design promise 9)."""
+    found = parse_reply(refusal(error_code=SECRET, error_message=echo), secret=SECRET)
+    assert found == ApiReply(has_error=True, error_code="[token]", error_message=expected)
+
+
+secrets = st.text(string.ascii_letters + string.digits + string.punctuation, min_size=8, max_size=40)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.binary(max_size=2_000), st.none() | secrets)
+def test_any_bytes_are_a_reply_or_none(body: bytes, secret: str | None):
+    """Reading them never raises."""
+    assert isinstance(parse_reply(body, secret=secret), (ApiReply, type(None)))
+
+
+@given(
+    st.fixed_dictionaries(
+        {"has_error": st.booleans() | json_values},
+        optional={
+            "data": st.fixed_dictionaries({"success": st.booleans() | json_values}) | json_values,
+            "error_code": json_values,
+            "error_message": json_values,
+        },
+    )
+)
+def test_any_object_gives_texts_that_are_safe_to_show(reply: dict[str, object]):
+    """Printable, on one line, bounded, never blank, whatever the API put there."""
+    found = parse_reply(json.dumps(reply).encode())
+    for text, limit in (
+        (found.error_code, 64) if found else (None, 0),
+        (found.error_message, 500) if found else (None, 0),
+    ):
+        assert text is None or (text.isprintable() and 0 < len(text.strip()) <= limit)
+
+
+@given(secrets, st.data())
+@example("]xxxxxxx", None)
+def test_no_text_around_a_token_lets_it_through(secret: str, data: st.DataObject | None):
+    """Wherever it stands, whatever stands beside it, also parts of itself."""
+    if data is None:
+        echo = "]xxxxxxx" * 2 + "xxxxxxx"
+    else:
+        pieces = st.sampled_from([secret, secret[:4], secret[4:], secret[1:], secret[:-1]])
+        echo = "".join(data.draw(st.lists(pieces | st.text(max_size=5), max_size=6)))
+    for body in (refusal(error_message=echo), refusal(error_code=echo, error_message=[echo])):
+        found = parse_reply(body, secret=secret)
+        assert found is not None
+        for text in (found.error_code, found.error_message):
+            assert secret not in (text or "") or secret in "[token]"
+
+
+@given(st.text(st.characters(), max_size=60), st.integers(1, 50))
+@example("\x1b[2J", 3)
+@example("\ud800\udfff", 1)
+def test_harmless_text_prints_on_one_line_within_its_limit(text: str, limit: int):
+    """And what was harmless already stays as it is."""
+    found = harmless(text, limit)
+    assert found.isprintable()
+    assert len(found) <= limit
+    assert harmless(found, limit) == found
+    if text.isprintable() and len(text) <= limit:
+        assert found == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12345", "12345"),
+        ("123456", "1234…"),
+        ("1234\n", "1234 "),
+        ("đơn hàng", "đơn …"),
+        ("\x9b31m", " 31m"),
+    ],
+)
+def test_harmless_cuts_with_a_mark(text: str, expected: str):
+    """Five characters are allowed here; a text that was cut says so."""
+    assert harmless(text, 5) == expected

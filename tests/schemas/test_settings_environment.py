@@ -1,0 +1,357 @@
+"""Settings: read from the environment, then from `.env`; wrong ones are named, never quoted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harasocial_dispatch.schemas import OutcomeClass, Settings, SettingsError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+API_URL = "https://apis.harasocial.com/social/messages.json"
+SECRET = "s3cr3t-v4lue"
+
+
+def read(environment: dict[str, str], env_file: Path | None = None) -> Settings:
+    """Return the settings of `environment`, whose names lack the prefix."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(f"HARASOCIAL_{name}", value)
+        return Settings.from_environment(env_file)
+
+
+def error_of(environment: dict[str, str], env_file: Path | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read(environment, env_file)
+    return str(caught.value)
+
+
+def test_with_nothing_set_the_documented_defaults_hold():
+    """24 hours is Messenger's window; the configured page limit is off."""
+    assert read({}) == Settings(
+        token=None,
+        tokens_file=None,
+        api_url=API_URL,
+        redis_url="redis://127.0.0.1:6379/0",
+        namespace="harasocial",
+        expires_seconds=86_400,
+        max_attempts=12,
+        retry_base_seconds=2,
+        retry_max_seconds=900,
+        connect_timeout_seconds=5,
+        read_timeout_seconds=15,
+        call_deadline_seconds=20,
+        lease_seconds=60,
+        in_flight=32,
+        page_rate=0,
+        page_burst=1,
+        sent_ttl_seconds=86_400,
+        failed_ttl_seconds=30 * 86_400,
+        flower_basic_auth=None,
+        error_code_classes={},
+        proxy_url=None,
+    )
+    assert read({}) == Settings()
+
+
+#: One good value for every variable, and what it is read as.
+GOOD = {
+    "TOKEN": ("EAAB.c-d_e~f+g/h==", "EAAB.c-d_e~f+g/h=="),
+    "TOKENS_FILE": ("/run/secrets/tokens.json", Path("/run/secrets/tokens.json")),
+    "API_URL": ("http://127.0.0.1:8080/x", "http://127.0.0.1:8080/x"),
+    "REDIS_URL": ("rediss://u:p%2Fw@redis:6380/3", "rediss://u:p%2Fw@redis:6380/3"),
+    "NAMESPACE": ("shop-1_test", "shop-1_test"),
+    "EXPIRES_SECONDS": ("3600.5", 3600.5),
+    "MAX_ATTEMPTS": ("3", 3),
+    "RETRY_BASE_SECONDS": ("0.1", 0.1),
+    "RETRY_MAX_SECONDS": ("60", 60.0),
+    "CONNECT_TIMEOUT_SECONDS": ("0.5", 0.5),
+    "READ_TIMEOUT_SECONDS": ("2.5", 2.5),
+    "CALL_DEADLINE_SECONDS": ("10", 10.0),
+    "LEASE_SECONDS": ("30", 30.0),
+    "IN_FLIGHT": ("8", 8),
+    "PAGE_RATE": ("0.25", 0.25),
+    "PAGE_BURST": ("80", 80),
+    "SENT_TTL_SECONDS": ("60", 60.0),
+    "FAILED_TTL_SECONDS": ("86400", 86_400.0),
+    "FLOWER_BASIC_AUTH": ("admin:pass:word", "admin:pass:word"),
+    "ERROR_CODE_CLASSES": (
+        "551=transient, 10/999 = permanent",
+        {"551": OutcomeClass.TRANSIENT, "10/999": OutcomeClass.PERMANENT},
+    ),
+    "PROXY_URL": ("http://user:pw@proxy:3128", "http://user:pw@proxy:3128"),
+}
+
+
+def test_every_setting_is_read_from_its_variable():
+    """A field without a variable could not be set by anybody."""
+    assert {field.name.upper() for field in fields(Settings)} == set(GOOD)
+    found = read({name: text for name, (text, _) in GOOD.items()})
+    assert {name: getattr(found, name.lower()) for name in GOOD} == {
+        name: value for name, (_, value) in GOOD.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "TOKENS_FILE", "FLOWER_BASIC_AUTH", "PROXY_URL"])
+def test_an_empty_value_is_none(name: str):
+    """Compose files write `NAME=${NAME:-}` for what is not set."""
+    assert getattr(read({name: ""}), name.lower()) is None
+
+
+NUMBERS = {
+    "EXPIRES_SECONDS": ("number", "1", "31622400"),
+    "MAX_ATTEMPTS": ("whole number", "1", "100"),
+    "RETRY_BASE_SECONDS": ("number", "0.01", "3600"),
+    "RETRY_MAX_SECONDS": ("number", "0.01", "86400"),
+    "CONNECT_TIMEOUT_SECONDS": ("number", "0.05", "300"),
+    "READ_TIMEOUT_SECONDS": ("number", "0.05", "300"),
+    "CALL_DEADLINE_SECONDS": ("number", "0.1", "600"),
+    "LEASE_SECONDS": ("number", "0.2", "3600"),
+    "IN_FLIGHT": ("whole number", "1", "1000"),
+    "PAGE_RATE": ("number", "0", "100000"),
+    "PAGE_BURST": ("whole number", "1", "100000"),
+    "SENT_TTL_SECONDS": ("number", "1", "31622400"),
+    "FAILED_TTL_SECONDS": ("number", "1", "316224000"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_within_its_bounds(name: str):
+    """Both bounds are allowed; what is beyond, or no number, is told what was expected."""
+    kind, lowest, highest = NUMBERS[name]
+    expected = f"HARASOCIAL_{name} must be a {kind} from {lowest} to {highest}"
+    for text in (lowest, highest):
+        assert getattr(read({name: text}), name.lower()) == float(text)
+    beyond = [str(float(lowest) - 0.001), str(float(highest) + 1), "-1", "1e400"]
+    no_numbers = ["", " ", "ten", "1,5", "1.2.3", "nan", "inf", "0x1f", "9" * 5000, "\x1b[2J", '"']
+    whole = ["1.5", "2.0"] if kind == "whole number" else []
+    for text in beyond + no_numbers + whole:
+        assert error_of({name: text}) == expected, text[:20]
+
+
+TOKEN_ERROR = "HARASOCIAL_TOKEN must be the bearer token alone: printable ASCII without blanks"
+URL_ERROR = f"HARASOCIAL_API_URL must be a URL such as {API_URL}"
+OPEN_ERROR = "HARASOCIAL_API_URL must begin with https://, or the token travels in the open"
+REDIS_SCHEME_ERROR = (
+    "HARASOCIAL_REDIS_URL must begin with redis://, rediss:// or unix://, "
+    "such as redis://127.0.0.1:6379/0"
+)
+REDIS_ERROR = (
+    "HARASOCIAL_REDIS_URL must be a URL such as redis://:password@127.0.0.1:6379/0; "
+    "write / as %2F, # as %23, ? as %3F and [ as %5B in a password"
+)
+NAMESPACE_ERROR = "HARASOCIAL_NAMESPACE must be letters, digits, - and _ only"
+CLASSES_ERROR = (
+    "HARASOCIAL_ERROR_CODE_CLASSES must be code=class pairs such as 551=transient,"
+    "10/999=permanent; classes are ambiguous, auth, permanent, throttled, transient"
+)
+PROXY_ERROR = "HARASOCIAL_PROXY_URL must be a URL such as http://proxy:3128"
+FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TOKEN", f"Bearer {SECRET}", TOKEN_ERROR),
+        ("TOKEN", f"{SECRET}\n", TOKEN_ERROR),
+        ("TOKEN", f"{SECRET}\x1b", TOKEN_ERROR),
+        ("TOKEN", f"{SECRET}é", TOKEN_ERROR),
+        ("TOKEN", f'"{SECRET}" ', TOKEN_ERROR),
+        ("TOKEN", SECRET * 100_000 + " ", TOKEN_ERROR),
+        ("API_URL", "", URL_ERROR),
+        ("API_URL", "apis.harasocial.com", URL_ERROR),
+        ("API_URL", "ftp://apis.harasocial.com/", URL_ERROR),
+        ("API_URL", "https://", URL_ERROR),
+        ("API_URL", "https:///social/messages.json", URL_ERROR),
+        ("API_URL", f"https://user:{SECRET}@apis.harasocial.com/", URL_ERROR),
+        ("API_URL", f"https://:{SECRET}@apis.harasocial.com/", URL_ERROR),
+        ("API_URL", "https://h:99999/", URL_ERROR),
+        ("API_URL", "https://h:x/", URL_ERROR),
+        ("API_URL", "https://[::1/", URL_ERROR),
+        ("API_URL", "https://a b/", URL_ERROR),
+        ("API_URL", "https://h/\n", URL_ERROR),
+        ("API_URL", "http://apis.harasocial.com/", OPEN_ERROR),
+        ("API_URL", "http://10.0.0.1/", OPEN_ERROR),
+        ("API_URL", "http://localhost.example.com/", OPEN_ERROR),
+        ("API_URL", "http://127.0.0.1.example.com/", OPEN_ERROR),
+        ("REDIS_URL", "", REDIS_SCHEME_ERROR),
+        ("REDIS_URL", "127.0.0.1:6379", REDIS_SCHEME_ERROR),
+        ("REDIS_URL", f"http://:{SECRET}@127.0.0.1:6379", REDIS_SCHEME_ERROR),
+        ("REDIS_URL", f'amqp://:"{SECRET}"@h', REDIS_SCHEME_ERROR),
+        ("REDIS_URL", f"redis:{SECRET}", REDIS_SCHEME_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}/x@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:12/{SECRET}@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}#x@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}?x@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}[x@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}@h:port/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}@h:66666/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}@h:6379/zero", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}@h:6379/٣", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET} x@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:{SECRET}@h:6379/0\n", REDIS_ERROR),
+        ("NAMESPACE", "", NAMESPACE_ERROR),
+        ("NAMESPACE", "--", NAMESPACE_ERROR),
+        ("NAMESPACE", "a b", NAMESPACE_ERROR),
+        ("NAMESPACE", "{a}", NAMESPACE_ERROR),
+        ("NAMESPACE", "a:b", NAMESPACE_ERROR),
+        ("NAMESPACE", "cửa-hàng", NAMESPACE_ERROR),
+        ("ERROR_CODE_CLASSES", "551", CLASSES_ERROR),
+        ("ERROR_CODE_CLASSES", "551=", CLASSES_ERROR),
+        ("ERROR_CODE_CLASSES", "=transient", CLASSES_ERROR),
+        ("ERROR_CODE_CLASSES", "551=perhaps", CLASSES_ERROR),
+        ("ERROR_CODE_CLASSES", "551=accepted", CLASSES_ERROR),
+        ("ERROR_CODE_CLASSES", "551=transient=auth", CLASSES_ERROR),
+        ("ERROR_CODE_CLASSES", "551=transient;10=auth", CLASSES_ERROR),
+        ("PROXY_URL", "proxy:3128", PROXY_ERROR),
+        ("PROXY_URL", f"socks5://user:{SECRET}@proxy", PROXY_ERROR),
+        ("PROXY_URL", f"http://user:{SECRET}@proxy:port", PROXY_ERROR),
+        ("PROXY_URL", f"http://user:{SECRET}[@proxy:1", PROXY_ERROR),
+        ("PROXY_URL", "http://", PROXY_ERROR),
+        ("FLOWER_BASIC_AUTH", SECRET, FLOWER_ERROR),
+        ("FLOWER_BASIC_AUTH", f":{SECRET}", FLOWER_ERROR),
+        ("FLOWER_BASIC_AUTH", f"{SECRET}:", FLOWER_ERROR),
+        ("FLOWER_BASIC_AUTH", f"user:{SECRET}\x1b", FLOWER_ERROR),
+    ],
+)
+def test_a_wrong_value_is_named_and_never_quoted(name: str, value: str, expected: str):
+    """The message says which variable and what was expected; a secret may be in any of them."""
+    assert error_of({name: value}) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_URL", "http://localhost/"),
+        ("API_URL", "http://[::1]:8080/"),
+        ("API_URL", "HTTPS://apis.harasocial.com"),
+        ("REDIS_URL", "redis://redis"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://redis:6379/"),
+        ("REDIS_URL", "rediss://default:p%40ss@redis.example.com:6380/0?ssl_cert_reqs=none"),
+        ("REDIS_URL", "unix:///run/redis/redis.sock?db=2"),
+        ("REDIS_URL", "unix://:password@/run/redis.sock"),
+        ("PROXY_URL", "https://proxy"),
+        ("ERROR_CODE_CLASSES", ""),
+        ("ERROR_CODE_CLASSES", "551=transient,"),
+    ],
+)
+def test_unusual_but_right_values_are_taken(name: str, value: str):
+    """Strictness ends where people's set-ups begin."""
+    read({name: value})
+
+
+def test_secrets_are_not_in_the_repr():
+    """Settings end up in logs and tracebacks."""
+    found = read(
+        {
+            "TOKEN": f"token-{SECRET}",
+            "REDIS_URL": f"redis://:{SECRET}@h",
+            "FLOWER_BASIC_AUTH": f"user:{SECRET}",
+            "PROXY_URL": f"http://user:{SECRET}@proxy",
+            "NAMESPACE": "shown",
+        }
+    )
+    assert SECRET not in repr(found)
+    assert SECRET not in f"{found}"
+    assert "shown" in repr(found)
+
+
+def test_the_env_file_fills_what_the_environment_leaves_open(tmp_path: Path):
+    """The environment wins, and nothing is written into it: child processes inherit no secret."""
+    file = tmp_path / ".env"
+    file.write_text(
+        "# a comment\n"
+        "HARASOCIAL_TOKEN='from-the-file'\n"
+        "export HARASOCIAL_NAMESPACE=file\n"
+        "HARASOCIAL_MAX_ATTEMPTS=7\n"
+        "HARASOCIAL_IN_FLIGHT\n"
+        "TOKEN=without-the-prefix\n"
+    )
+    before = dict(os.environ)
+    found = read({"NAMESPACE": "environment"}, file)
+    assert (found.token, found.namespace, found.max_attempts, found.in_flight) == (
+        "from-the-file",
+        "environment",
+        7,
+        32,
+    )
+    assert dict(os.environ) == before
+
+
+def test_an_empty_variable_wins_over_the_env_file(tmp_path: Path):
+    """Set to nothing is set."""
+    file = tmp_path / ".env"
+    file.write_text("HARASOCIAL_TOKEN=from-the-file\n")
+    assert read({"TOKEN": ""}, file).token is None
+
+
+def test_the_env_file_is_the_one_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Not one of a directory above, which may belong to another program."""
+    below = tmp_path / "below"
+    below.mkdir()
+    (tmp_path / ".env").write_text("HARASOCIAL_NAMESPACE=here\n")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.from_environment().namespace == "here"
+    monkeypatch.chdir(below)
+    assert Settings.from_environment().namespace == "harasocial"
+
+
+@pytest.mark.parametrize("name", [None, "missing.env", "."])
+def test_without_an_env_file_the_environment_is_all(tmp_path: Path, name: str | None):
+    """No file, a missing one, or a directory of that name."""
+    assert read({"NAMESPACE": "n"}, tmp_path / name if name else None).namespace == "n"
+
+
+def test_a_wrong_value_in_the_env_file_is_named_as_any_other(tmp_path: Path):
+    """And not quoted either."""
+    file = tmp_path / ".env"
+    file.write_text(f'HARASOCIAL_TOKEN="Bearer {SECRET}"\n')
+    assert error_of({}, file) == TOKEN_ERROR
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path):
+    """Its bytes are not quoted."""
+    file = tmp_path / ".env"
+    file.write_bytes(b"HARASOCIAL_TOKEN=\xff\xfe" + SECRET.encode())
+    found = error_of({}, file)
+    assert found.startswith(f"{file} cannot be read: ")
+    assert SECRET not in found
+
+
+@given(
+    st.sampled_from(sorted(GOOD)),
+    st.sampled_from(["", "redis://", "unix://", "https://", "http://:@", "551=transient,", "a:"]),
+    st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=30),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_taken_or_named(name: str, beginning: str, text: str):
+    """No value makes another exception, and an error never quotes it."""
+    marked = f"{beginning}{text}~{SECRET}"
+    try:
+        read({name: marked})
+    except SettingsError as error:
+        assert str(error).startswith(f"HARASOCIAL_{name} must ")
+        assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "lease", "expected"), [(20.0, 60.0, 20.0), (60.0, 60.0, 48.0), (20.0, 1.0, 0.8)]
+)
+def test_no_call_outlasts_its_lease(deadline: float, lease: float, expected: float):
+    """Else a second worker would send what the first one is still sending."""
+    found = Settings(call_deadline_seconds=deadline, lease_seconds=lease)
+    assert found.safe_call_deadline_seconds == pytest.approx(expected)
+
+
+def test_settings_cannot_be_changed_under_way():
+    """Every part reads them when it likes."""
+    found: Any = Settings()
+    with pytest.raises(AttributeError):
+        found.token = SECRET
