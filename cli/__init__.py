@@ -22,6 +22,7 @@ from ..schemas import EnqueueUnknown, InvalidJob, JobNotFound, QueueUnavailable,
 from .checking import check
 from .demo import demo
 from .enqueueing import enqueue
+from .flowering import flower
 from .looking import errors, results, show, stats
 from .mending import cancel, replay
 from .options import NAME
@@ -132,6 +133,7 @@ for _command in (
     send,
     enqueue,
     worker,
+    flower,
     results,
     errors,
     show,

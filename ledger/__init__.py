@@ -5,25 +5,34 @@ Redis is touched in this folder alone.
 
 from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
 from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome
+from .failures import Counts, FailurePage, Failures
+from .index_page import Place
 from .job_hash import Claim
 from .ledger import SWEEP_LIMIT, Ledger
 from .lookup import Lookup, Pause
 from .search import JobFilter
+from .waiting import Waiting, WaitingPage
 
 __all__ = [
     "DISPATCH_TASK",
     "SWEEP_LIMIT",
     "Claim",
     "Claimed",
+    "Counts",
     "Doorbell",
     "Enqueued",
+    "FailurePage",
+    "Failures",
     "JobFilter",
     "Ledger",
     "Lookup",
     "Pause",
+    "Place",
     "Result",
     "Swept",
     "UnknownOutcome",
+    "Waiting",
+    "WaitingPage",
     "broker_url",
     "queue_name",
 ]

@@ -22,7 +22,7 @@ from .search import JobFilter, Search, score
 #: Entries of an index that one page may look at, where it leaves some out.
 PAGE_LOOK_AT = 20_000
 #: Jobs that one page may read, to find a text in them.
-PAGE_READ = 2000
+PAGE_READ = 4000
 #: Jobs whose error code is read to tell how those of one page failed.
 _SAMPLE = 2000
 #: Error codes, or pages, that are counted: those with the latest failures.
@@ -105,6 +105,32 @@ class Failures:
             if page.after is None:
                 return
             after = page.after
+
+    def each_ids(
+        self, wanted: JobFilter, *, text: str = "", chunk: int = 500
+    ) -> Iterator[list[str]]:
+        """Yield the ids of all that fit, `chunk` at a time; without a text, no job is read."""
+        if text:
+            for page in self.each(wanted, text=text, chunk=chunk):
+                yield [record.job_id for record in page.records]
+            return
+        after: Place | None = None
+        while True:
+            with translated_errors(self._url):
+                ids = self._ids(wanted, after, limit=chunk, budget=PAGE_LOOK_AT)
+            yield ids.ids
+            if ids.after is None:
+                return
+            after = ids.after
+
+    def states(self, job_ids: Sequence[str]) -> dict[State, int]:
+        """Return how many of some jobs are in each state; those that are gone are left out."""
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hget(f"{self._prefix}job:{job_id}", "state")
+        with translated_errors(self._url):
+            found = Counter(pipeline.execute(raise_on_error=False))
+        return {state: found[state.value] for state in State if state.value in found}
 
     def count(self, wanted: JobFilter) -> int | None:
         """Return how many fit; None where only reading them all could tell."""

@@ -85,13 +85,13 @@ def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterat
     """Start real workers: `start_worker(*celery_options, MAX_ATTEMPTS=3)`; they are killed after."""
     with ExitStack() as stack:
 
-        def start(*options: str, **changes: Any) -> WorkerProcess:
+        def start(*options: str, wait: bool = True, **changes: Any) -> WorkerProcess:
             quick = {"RETRY_BASE_SECONDS": 0.1, "RETRY_MAX_SECONDS": 0.5}
             made = WorkerProcess(
                 environment(settings, sandbox.url, **{**quick, **changes}), tmp_path, *options
             )
             stack.callback(made.kill)
-            return made.start()
+            return made.start(wait=wait)
 
         yield start
 

@@ -154,10 +154,11 @@ class WorkerProcess:
                 start_new_session=True,
             )
         if wait:
-            eventually(self._is_ready, what=f"the worker's start; its log: {self.log_file}")
+            eventually(self.is_ready, what=f"the worker's start; its log: {self.log_file}")
         return self
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Return whether it takes doorbells by now."""
         assert self.process is not None
         assert self.process.poll() is None, f"the worker ended:\n{self.log()}"
         return " ready." in self.log()

@@ -9,15 +9,27 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import click
 from celery import Celery, signals
 
 from ..ledger import DISPATCH_TASK, broker_url, queue_name
 from ..schemas import Settings, SettingsError
 from . import shutdown
+from .broker import Amqp, use_this_transport
 from .engine import Engine
 from .events import JobEvents
 from .sweeper import Sweeper
 from .tokens import Tokens
+
+
+def _runs_flower() -> bool:
+    """Return whether this is imported by `celery -A harasocial_dispatch.worker flower`."""
+    context = click.get_current_context(silent=True)
+    return (
+        context is not None
+        and context.command.name == "celery"
+        and context.invoked_subcommand == "flower"
+    )
 
 
 def _settings_or_exit() -> Settings:
@@ -30,8 +42,9 @@ def _settings_or_exit() -> Settings:
 
 
 settings = _settings_or_exit()
+use_this_transport()
 
-app = Celery("harasocial_dispatch", broker=broker_url(settings), set_as_current=False)
+app = Celery("harasocial_dispatch", broker=broker_url(settings), amqp=Amqp, set_as_current=False)
 app.conf.update(
     # A doorbell carries no job, so nothing is lost with it and nothing is to be kept of it.
     task_acks_late=False,
@@ -103,3 +116,10 @@ def _stop_sweeping(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 def _stop_telling(**_: Any) -> None:
     events.stop()
+
+
+if _runs_flower():
+    # Flower has no way to name extensions, and builds its application right after this import.
+    from .flower import extend
+
+    extend(app, settings)

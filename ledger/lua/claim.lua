@@ -45,7 +45,7 @@ local function claim(id, page_id, level)
   elseif job.page_id ~= page_id then
     moved('queued', nil)
     fail_invalid(id, page_id, "the job's page_id is not the page whose lane it was in")
-  elseif (tonumber(job.expires_at) or 0) <= NOW then
+  elseif number(job.expires_at) <= NOW then
     moved('queued', nil)
     fail(id, page_id, 'expired', 'its deadline passed before it could be sent')
   else
@@ -74,7 +74,7 @@ end
 local function serve(page_id, share)
   local limit = lane_limit(page_id, share)
   local pause, level = pause_of(page_id), 0
-  if pause and (tonumber(pause.level) or 0) > 0 then
+  if pause and pause.level > 0 then
     level = pause.level
     if pause.until_ms > NOW then
       return pause.until_ms

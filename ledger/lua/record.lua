@@ -12,9 +12,6 @@
 --            since only the holder of the current claim may record an outcome (design promise 6)
 
 local sent_ttl_s, failures_in_a_row = ARGV[1], tonumber(ARGV[2])
--- Attempts kept in a job's record.
-local ATTEMPTS_KEPT = 50
-
 local function write_pause(page_id, pause)
   redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
   if pause.level > 0 then
@@ -56,17 +53,10 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
   local job = key('job:' .. id)
   local found = redis.pcall('HMGET', job, 'state', 'claim', 'page_id', 'attempts', 'urgent',
     'idempotency_key')
-  if found.err or found[1] ~= 'sending' or found[2] ~= token then return 0 end
+  if found.err or found[1] ~= 'sending' or found[2] ~= token or not found[3] then return 0 end
   local page_id, urgent, idempotency_key = found[3], found[5] == '1', found[6]
 
-  local spent = tonumber(found[4]) or 0
-  if attempt ~= '' then
-    spent = spent + 1
-    redis.call('HSET', job, 'attempts', int(spent), 'attempt:' .. int(spent), attempt)
-    if spent > ATTEMPTS_KEPT then
-      redis.call('HDEL', job, 'attempt:' .. int(spent - ATTEMPTS_KEPT))
-    end
-  end
+  if attempt ~= '' then add_attempt(id, number(found[4]) + 1, attempt) end
 
   moved('sending', nil)
   if state == 'failed' then

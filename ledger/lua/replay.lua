@@ -2,8 +2,8 @@
 --
 -- ARGV[1]    how long each job lives from now (ms)
 -- ARGV[2..]  ids
--- returns    {ring (0 or 1), for each job its state before this call, or "" if there is none}:
---            those that were "failed" are queued now
+-- returns    {ring (0 or 1), for each job its state before this call}: those that were "failed" are
+--            queued now. It is "" where there is no job, or one of other hands that has no page.
 
 local life_ms = tonumber(ARGV[1])
 local answer = { 0 }
@@ -11,9 +11,9 @@ local answer = { 0 }
 for i = 2, #ARGV do
   local id = ARGV[i]
   local job = read_job(id)
-  local state = job and job.state or ''
+  local state = job and job.page_id and job.state or ''
   answer[#answer + 1] = state
-  if state == 'failed' and job.page_id then
+  if state == 'failed' then
     unindex_failed(id, job)
     redis.call('HDEL', key('job:' .. id), 'error_code', 'error_message', 'http_status', 'finished_at')
     redis.call('HSET', key('job:' .. id), 'state', 'queued', 'attempts_before_replay',

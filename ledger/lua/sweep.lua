@@ -18,15 +18,14 @@ local unknown = {}
 
 -- Its holder died, or is cut off: whether the message went out, nobody knows.
 local function end_lease(id, job)
-  local spent = (tonumber(job.attempts) or 0) + 1
+  local spent = number(job.attempts) + 1
   local text = 'the worker that was sending it went away; the message may have gone out'
-  redis.call('HSET', key('job:' .. id), 'attempts', int(spent), 'attempt:' .. int(spent),
-    cjson.encode({ NOW, cjson.null, cjson.null, 'unknown_outcome', text }))
+  add_attempt(id, spent, cjson.encode({ NOW, cjson.null, cjson.null, 'unknown_outcome', text }))
   moved('sending', nil)
-  local replayed_at = tonumber(job.attempts_before_replay) or 0
+  local replayed_at = number(job.attempts_before_replay)
   local state = 'retrying'
   if job.delivery == 'at_most_once' or spent - replayed_at >= max_attempts
-      or NOW + retry_delay_ms >= (tonumber(job.expires_at) or 0) then
+      or NOW + retry_delay_ms >= number(job.expires_at) then
     state = 'failed'
     fail(id, job.page_id, 'unknown_outcome', text)
   else
@@ -83,5 +82,5 @@ end
 write_counts()
 local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
-local oldest_ms = due[2] and int(NOW - tonumber(due[2])) or '0'
+local oldest_ms = due[2] and int(NOW - number(due[2])) or '0'
 return { ring, oldest_ms, made_ready, unpack(unknown) }

@@ -39,6 +39,14 @@ local function int(ms)
   return string.format('%.0f', ms)
 end
 
+-- A number out of a hash or of JSON; 0 where other hands left something else, or none that is
+-- finite, which could not be written again.
+local function number(value)
+  local n = tonumber(value)
+  if n and n >= -2 ^ 53 and n <= 2 ^ 53 then return n end
+  return 0
+end
+
 -- Changes to `counts`, gathered, so that a batch costs one command a state.
 local count_changes = {}
 
@@ -53,7 +61,10 @@ end
 
 local function write_counts()
   for state, by in pairs(count_changes) do
-    if by ~= 0 then redis.call('HINCRBY', key('counts'), state, by) end
+    -- Below 0 comes only what other hands put there: it was never counted in.
+    if by ~= 0 and redis.call('HINCRBY', key('counts'), state, by) < 0 then
+      redis.call('HSET', key('counts'), state, '0')
+    end
   end
 end
 
@@ -64,8 +75,25 @@ end
 -- Put a job into its lane: at the end, or (given back unsent) at the front.
 local function to_lane(id, page_id, urgent, at_front)
   local lane = key((urgent and 'urgent:' or 'ready:') .. page_id)
-  redis.call(at_front and 'LPUSH' or 'RPUSH', lane, id)
+  local push = at_front and 'LPUSH' or 'RPUSH'
+  if type(redis.pcall(push, lane, id)) == 'table' then
+    -- Not a list: out of the way, or the lane would never move again.
+    redis.call('DEL', lane)
+    redis.call(push, lane, id)
+  end
   open_lane(page_id)
+end
+
+-- Attempts kept in a job's record.
+local ATTEMPTS_KEPT = 50
+
+-- Count an attempt, and keep what is told of it (JSON text).
+local function add_attempt(id, spent, text)
+  local job = key('job:' .. id)
+  redis.call('HSET', job, 'attempts', int(spent), 'attempt:' .. int(spent), text)
+  if spent > ATTEMPTS_KEPT then
+    redis.call('HDEL', job, 'attempt:' .. int(spent - ATTEMPTS_KEPT))
+  end
 end
 
 local function fail(id, page_id, error_code, error_message, http_status)
@@ -130,7 +158,9 @@ end
 local function should_ring()
   local bell = redis.call('GET', key('bell'))
   if bell == 'attentive' then return false end
-  if bell and NOW - (tonumber(bell) or 0) < BELL_LOST_AFTER_MS then return false end
+  -- A time to come was written before the clock was set back: nobody would ring until then.
+  local age = NOW - number(bell)
+  if age >= 0 and age < BELL_LOST_AFTER_MS then return false end
   redis.call('SET', key('bell'), int(NOW))
   return true
 end
@@ -140,5 +170,8 @@ local function pause_of(page_id)
   if not text then return nil end
   local fine, pause = pcall(cjson.decode, text)
   if not fine or type(pause) ~= 'table' then return nil end
+  for _, name in ipairs({ 'level', 'failures', 'until_ms' }) do
+    pause[name] = number(pause[name])
+  end
   return pause
 end

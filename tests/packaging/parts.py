@@ -64,5 +64,5 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.Complet
 def run_well(*command: str | Path, cwd: Path, **variables: str) -> str:
     """Run a program that must succeed; return what it printed."""
     done = run(*command, cwd=cwd, **variables)
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{Path(command[0]).name} failed:\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

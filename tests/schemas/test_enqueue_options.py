@@ -102,7 +102,7 @@ DATETIME = "Must be a datetime with a time zone."
     [
         ("2026-01-31T09:30:00", ZONE),
         ("2026-01-31", ZONE),
-        (datetime(2026, 1, 31), ZONE),  # noqa: DTZ001 - without a zone on purpose
+        (datetime(2026, 1, 31), ZONE),
         (datetime(2026, 1, 31, tzinfo=NoOffset()), ZONE),
         ("tomorrow", ISO),
         ("", ISO),
@@ -117,7 +117,10 @@ DATETIME = "Must be a datetime with a time zone."
         (True, DATETIME),
         ([], DATETIME),
         ("9999-12-31T23:59:59Z", "Is more than 366 days ahead."),
-        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))), "Is more than 366 days ahead."),
+        (
+            datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))),
+            "Is more than 366 days ahead.",
+        ),
         ("1999-12-31T23:59:59Z", "Is before the year 2000."),
         (datetime.min.replace(tzinfo=timezone(timedelta(hours=23))), "Is before the year 2000."),
     ],

@@ -31,7 +31,10 @@ def refusal(**fields: object) -> bytes:
     ("body", "expected"),
     [
         (DOCUMENTED, ApiReply(has_error=False, success=True)),
-        (b'{"has_error": false, "data": {"success": false}}', ApiReply(has_error=False, success=False)),
+        (
+            b'{"has_error": false, "data": {"success": false}}',
+            ApiReply(has_error=False, success=False),
+        ),
         (b'{"has_error": false, "data": {}}', ApiReply(has_error=False)),
         (b'{"has_error": false, "data": {"success": null}}', ApiReply(has_error=False)),
         (b'{"has_error": false, "data": null}', ApiReply(has_error=False)),
@@ -141,7 +144,9 @@ def test_an_echoed_token_is_cut_out(echo: object, expected: str):
     assert found == ApiReply(has_error=True, error_code="[token]", error_message=expected)
 
 
-secrets = st.text(string.ascii_letters + string.digits + string.punctuation, min_size=8, max_size=40)
+secrets = st.text(
+    string.ascii_letters + string.digits + string.punctuation, min_size=8, max_size=40
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -190,7 +190,9 @@ def test_every_wrong_field_is_named_at_once():
 @pytest.mark.parametrize("body", [None, [], "{}", b"{}", 5, [("page_id", "1")]])
 def test_what_is_no_object_is_refused_as_a_whole(body: Any):
     """There is no field to name, so the job itself is."""
-    assert errors_of(body) == {"job": ["Must be an object (a dict): the body of the API's request."]}
+    assert errors_of(body) == {
+        "job": ["Must be an object (a dict): the body of the API's request."]
+    }
 
 
 @pytest.mark.parametrize("name", ["x" * 1_000_000, ESCAPE, LONE_SURROGATE, "", ".", "_schema", 5])
@@ -215,8 +217,10 @@ def test_deep_nesting_is_refused_by_the_field_it_stands_in():
 #: JSON values and what Python takes for such: NaN, lone surrogates, keys that are no strings.
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(st.characters()) | st.sampled_from(FIELDS), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters()) | st.sampled_from(FIELDS), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 digits = st.text("0123456789", min_size=1, max_size=32)

@@ -1,0 +1,78 @@
+"""`flower`: Flower with the Failures page, our metrics, and a login wherever others can reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from .options import examples
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "flower",
+        "flower --port 8888",
+        "flower --address 0.0.0.0   # wants HARASOCIAL_FLOWER_BASIC_AUTH=user:password",
+        "flower --read-only",
+    )
+    + """
+
+\b
+Often used, of Flower's own:
+  --port 5555              the port to listen on
+  --address 127.0.0.1      the address; other than this, a login is required
+  --basic-auth u:p         the login, if not in HARASOCIAL_FLOWER_BASIC_AUTH
+  --url-prefix flower      behind a proxy that serves it under /flower
+  --certfile, --keyfile    to speak HTTPS
+  --read-only              nothing can be changed, nor sent again
+  --read-only=no           Flower's controls of workers and tasks work, too
+  --max-tasks 100000       tasks kept in memory; the Failures page keeps nothing there
+All of them: https://flower.readthedocs.io/en/latest/config.html
+""",
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[FLOWER OPTIONS]...")
+def flower(options: tuple[str, ...]) -> None:
+    """Run Flower: workers, tasks, and what failed, on a web page.
+
+    Failed jobs are at /failures: found, understood and sent again, the same after every restart.
+    This is `celery -A harasocial_dispatch.worker flower`; all options are Flower's.
+    """
+    # Imported here: it is an extra, it reads the settings, and it takes a moment.
+    try:
+        from flower.options import options as known  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "flower":
+            raise
+        raise click.UsageError(
+            "Flower is not installed; do: pip install 'harasocial-dispatch[flower]'"
+        ) from None
+    arguments = list(_joined(options, known))
+    from ..worker import app  # noqa: PLC0415
+    from ..worker.celery_app import settings  # noqa: PLC0415
+    from ..worker.flower import extend  # noqa: PLC0415
+
+    extend(app, settings)
+    raise SystemExit(app.start(["flower", *arguments]))
+
+
+def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
+    """Yield each option as Flower reads it, `--name=value`, whether or not it was written so.
+
+    Flower leaves out what it does not know; a misspelt --basic-auth must not go by unnoticed.
+    """
+    waiting = iter(options)
+    for option in waiting:
+        name, equals, _ = option.lstrip("-").partition("=")
+        definition = known._options.get(name.replace("_", "-"))  # noqa: SLF001 - has no other way
+        if not option.startswith("--") or definition is None:
+            raise click.UsageError(f"Flower has no option {option.partition('=')[0]!r}.")
+        if equals or definition.type is bool:
+            yield option
+            continue
+        value = next(waiting, None)
+        if value is None or value.startswith("--"):
+            raise click.UsageError(f"The option {option} needs a value.")
+        yield f"{option}={value}"

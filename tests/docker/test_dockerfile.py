@@ -1,0 +1,131 @@
+"""The Dockerfile: every file, extra and command in it is one that there is."""
+
+from __future__ import annotations
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from harasocial_dispatch.cli import commands
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def setup_cfg():
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    return config
+
+
+@pytest.fixture
+def of(dockerfile):
+    """Pick the instructions with a keyword; of the last stage only, if wanted."""
+
+    def pick(keyword, *, last_stage=False):
+        last = dockerfile[-1].stage
+        return [
+            each
+            for each in dockerfile
+            if each.keyword == keyword and (not last_stage or each.stage == last)
+        ]
+
+    return pick
+
+
+@pytest.fixture
+def copied(of):
+    """What is copied from the repository, each with its destination."""
+    return {
+        source: destination
+        for each in of("COPY")
+        if not each.text.startswith("--from=")
+        for *sources, destination in [each.words]
+        for source in sources
+    }
+
+
+def test_one_pinned_image_is_under_every_stage(of, setup_cfg):
+    """One Python, of a version that this package says it runs on."""
+    base, *stages = [each.words for each in of("FROM")]
+
+    assert base == ["python:3.13-slim", "AS", "python"]
+    assert len(stages) >= 2
+    assert {stage[0] for stage in stages} == {"python"}
+    assert "Programming Language :: Python :: 3.13" in setup_cfg["metadata"]["classifiers"]
+
+
+def test_what_is_copied_is_there_and_nothing_is_missing(copied, setup_cfg):
+    """All parts, each under its own name, and what setup.cfg needs to build them."""
+    folders = {
+        line.split("=")[1].strip()
+        for line in setup_cfg["options"]["package_dir"].split("\n")
+        if line
+    }
+    files = {"setup.cfg", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+
+    assert copied == dict.fromkeys(files, "./") | {folder: folder for folder in folders}
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_nothing_else_reaches_the_build(copied):
+    """The ignore file shuts all out but what is copied: no .env, no secrets, no history."""
+    ignore = (ROOT / "docker" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    first, *others = [line for line in ignore.splitlines() if line and line[0] != "#"]
+
+    assert first == "*"
+    assert {line for line in others if line[0] == "!"} == {f"!{source}" for source in copied}
+
+
+def test_what_is_installed_is_pinned(of, copied, setup_cfg):
+    """The constraints hold for every pip command, and the extra exists."""
+    (workdir,) = of("WORKDIR")
+    variables = dict(word.split("=", 1) for word in of("ENV")[0].words)
+    (run,) = [each for each in of("RUN") if "pip" in each.text]
+
+    assert variables["PIP_CONSTRAINT"] == f"{workdir.text}/constraints.txt"
+    assert of("ENV")[0].stage == workdir.stage == run.stage
+    assert "[all]" in run.text
+    assert "all" in setup_cfg["options.extras_require"]
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert all(f"\n{name}==" in pinned for name in ("celery", "flower", "setuptools"))
+
+
+def test_the_image_has_only_what_was_built(of, dockerfile):
+    """From the repository nothing is copied into the last stage, and only root may write there."""
+    (copy,) = of("COPY", last_stage=True)
+
+    assert copy.words[0] == "--from=build"
+    assert not any("chown" in each.text for each in dockerfile)
+    path = dict(word.split("=", 1) for word in of("ENV", last_stage=True)[0].words)["PATH"]
+    assert path.startswith(f"{copy.words[-1]}/bin:")
+
+
+def test_it_does_not_run_as_root(of, dockerfile):
+    """A user by number, made before it is used; all that follows is run by it."""
+    (user,) = of("USER", last_stage=True)
+    number, _ = user.text.split(":")
+
+    assert int(number) > 0
+    made = next(each for each in of("RUN", last_stage=True) if "useradd" in each.text)
+    assert f"--uid {number}" in made.text
+    following = dockerfile[dockerfile.index(user) + 1 :]
+    assert [each.keyword for each in following] == ["HEALTHCHECK", "CMD"]
+
+
+def test_no_secret_is_in_a_layer(dockerfile):
+    """No build argument, and no variable, has the name of a secret."""
+    assert not [each for each in dockerfile if each.keyword == "ARG"]
+    for each in dockerfile:
+        if each.keyword == "ENV":
+            names = {word.split("=")[0] for word in each.words}
+            assert not any(name.startswith("HARASOCIAL_") for name in names)
+
+
+def test_it_starts_a_worker(of):
+    """By default; any other command may stand in its place."""
+    (command,) = of("CMD")
+
+    assert command.words == ["harasocial-dispatch", "worker"]
+    assert "worker" in commands.commands
+    assert not of("ENTRYPOINT")

@@ -1,0 +1,282 @@
+"""What an endpoint may do wrong, row by row, and what must become of a call that meets it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import repeat
+
+from harasocial_dispatch.schemas import Delivery, OutcomeClass, State
+from raw_server import ACCEPTED_BODY, Ending, Script, Step, reply, steps
+
+
+class Place(Enum):
+    """An endpoint that is not where, or what, the settings say."""
+
+    #: Nothing listens there.
+    DOWN = "down"
+    #: https, with a certificate that nobody vouches for.
+    SELF_SIGNED = "self-signed"
+    #: https in the settings, plain HTTP at the endpoint.
+    PLAIN_WHERE_TLS_IS_MEANT = "plain where TLS is meant"
+    #: http in the settings, TLS at the endpoint.
+    TLS_WHERE_PLAIN_IS_MEANT = "TLS where plain is meant"
+    #: https; the connection is taken, and then nothing comes.
+    TLS_THAT_NEVER_ANSWERS = "TLS that never answers"
+    #: https; the connection is taken, and then reset.
+    TLS_THAT_RESETS = "TLS that resets"
+    #: https, through a proxy whose reply to CONNECT never ends.
+    PROXY_THAT_DRIPS = "proxy that drips"
+    #: https, through a proxy that does not let the call through.
+    PROXY_THAT_REFUSES = "proxy that refuses"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One row: what the endpoint does, and what must become of the call.
+
+    Attributes:
+        endpoint: a payload id for the sandbox, a script for a raw server, or a place.
+        state: where the job goes, if not where its outcome class sends it by itself.
+        pause_seconds: of the page's lane, where that is told.
+    """
+
+    name: str
+    endpoint: str | Script | Place
+    outcome_class: OutcomeClass
+    error_code: str | None
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    state: State | None = None
+    pause_seconds: float | None = None
+
+    @property
+    def expected_state(self) -> State:
+        """Where the job goes."""
+        return self.state or STATES[self.outcome_class]
+
+
+STATES = {
+    OutcomeClass.ACCEPTED: State.SENT,
+    OutcomeClass.PERMANENT: State.FAILED,
+    OutcomeClass.AUTH: State.FAILED,
+    OutcomeClass.TRANSIENT: State.RETRYING,
+    OutcomeClass.AMBIGUOUS: State.RETRYING,
+    OutcomeClass.THROTTLED: State.QUEUED,
+}
+
+
+def accepted(name: str, endpoint: str | Script) -> Fault:
+    return Fault(name=name, endpoint=endpoint, outcome_class=OutcomeClass.ACCEPTED, error_code=None)
+
+
+def permanent(name: str, endpoint: str | Script, error_code: str) -> Fault:
+    return Fault(
+        name=name, endpoint=endpoint, outcome_class=OutcomeClass.PERMANENT, error_code=error_code
+    )
+
+
+def transient(name: str, endpoint: str | Script | Place, error_code: str) -> Fault:
+    return Fault(
+        name=name, endpoint=endpoint, outcome_class=OutcomeClass.TRANSIENT, error_code=error_code
+    )
+
+
+def ambiguous(name: str, endpoint: str | Script | Place, error_code: str) -> Fault:
+    return Fault(
+        name=name, endpoint=endpoint, outcome_class=OutcomeClass.AMBIGUOUS, error_code=error_code
+    )
+
+
+def at_most_once(fault: Fault) -> Fault:
+    """Return the row of the same fault for a job that must not be sent twice."""
+    return Fault(
+        name=f"{fault.name}, at_most_once",
+        endpoint=fault.endpoint,
+        outcome_class=OutcomeClass.AMBIGUOUS,
+        error_code=fault.error_code,
+        delivery=Delivery.AT_MOST_ONCE,
+        state=State.FAILED,
+    )
+
+
+def throttled(
+    name: str, endpoint: str | Script, pause_seconds: float, state: State | None = None
+) -> Fault:
+    return Fault(
+        name=name,
+        endpoint=endpoint,
+        outcome_class=OutcomeClass.THROTTLED,
+        error_code="http_429",
+        pause_seconds=pause_seconds,
+        state=state,
+    )
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def dripping(start: bytes, piece: bytes) -> Script:
+    """Send `start`, then `piece` over and over, a little later each time."""
+
+    def script() -> Iterator[Step]:
+        yield start
+        while True:
+            yield piece
+            yield 0.02
+
+    return script
+
+
+def answering(body: str, status: str = "200 OK", *headers: str) -> Script:
+    return steps(reply(body.encode(), *headers, status=status))
+
+
+def redirecting(status: str) -> Script:
+    return steps(reply(b"", "Location: /social/messages.json", status=status))
+
+
+HANG = math.inf
+OK = reply()
+EARLY_HINTS = head("HTTP/1.1 103 Early Hints", "Link: </style.css>; rel=preload")
+PROCESSING = head("HTTP/1.1 102 Processing")
+SWITCHING = head("HTTP/1.1 101 Switching Protocols", "Upgrade: other", "Connection: upgrade")
+CONTINUE = head("HTTP/1.1 100 Continue")
+DATE = "Date: Sat, 31 Jan 2026 09:30:00 GMT"
+IN_90_SECONDS = "Retry-After: Sat, 31 Jan 2026 09:31:30 GMT"
+YESTERDAY = "Retry-After: Fri, 30 Jan 2026 09:30:00 GMT"
+DEEP = "[" * 32_000
+
+FAULTS = [
+    # Away, or not what it should be: the request never went out.
+    transient("down", Place.DOWN, "connection_failed"),
+    transient("self-signed certificate", Place.SELF_SIGNED, "connection_failed"),
+    transient("plain HTTP on a TLS port", Place.PLAIN_WHERE_TLS_IS_MEANT, "connection_failed"),
+    transient("TLS handshake unanswered", Place.TLS_THAT_NEVER_ANSWERS, "connection_failed"),
+    transient("TLS handshake reset", Place.TLS_THAT_RESETS, "connection_failed"),
+    transient("CONNECT dripping", Place.PROXY_THAT_DRIPS, "connection_failed"),
+    transient("CONNECT refused", Place.PROXY_THAT_REFUSES, "connection_failed"),
+    ambiguous("TLS on a plain port", Place.TLS_WHERE_PLAIN_IS_MEANT, "connection_lost"),
+    # 5xx.
+    *(transient(f"{s}", f"sandbox:status:{s}", f"http_{s}") for s in (500, 502, 503, 504, 599)),
+    at_most_once(transient("500", "sandbox:status:500", "http_500")),
+    at_most_once(transient("504", "sandbox:status:504", "http_504")),
+    transient("503 without length", steps(head("HTTP/1.1 503 Busy"), Ending.CLOSE), "http_503"),
+    # 429: the page waits as told, the job spends nothing.
+    throttled("429 bare", "sandbox:throttle", 1.0),
+    throttled("429 float", "sandbox:throttle:2.5", 2.5),
+    throttled("429 integer", "sandbox:throttle:3", 3.0),
+    throttled("429 date", answering("", "429 Too Many", DATE, IN_90_SECONDS), 90.0),
+    throttled("429 date in the past", answering("", "429 Too Many", DATE, YESTERDAY), 1.0),
+    throttled("429 nonsense", "sandbox:throttle:soon", 1.0),
+    throttled("429 negative", "sandbox:throttle:-5", 1.0),
+    throttled("429 nan", "sandbox:throttle:nan", 1.0),
+    throttled("429 infinity", "sandbox:throttle:1e400", 1.0),
+    throttled("429 twice", answering("", "429 Busy", "Retry-After: 2", "Retry-After: 9"), 1.0),
+    throttled("429 a year", "sandbox:throttle:31536000", 3600.0, State.FAILED),
+    # Slow: cut off at the call's deadline.
+    ambiguous("hang", "sandbox:hang", "timeout"),
+    at_most_once(ambiguous("hang", "sandbox:hang", "timeout")),
+    ambiguous("slow headers", "sandbox:slow_headers:0.1", "timeout"),
+    ambiguous("dripping body", "sandbox:drip:0.1", "timeout"),
+    ambiguous(
+        "dripping body without length",
+        dripping(head("HTTP/1.1 200 OK", "Connection: close"), b" "),
+        "timeout",
+    ),
+    ambiguous("dripping HTTP/1.0", dripping(head("HTTP/1.0 200 OK"), b'{"data": "'), "timeout"),
+    permanent(
+        "dripping 400", dripping(head("HTTP/1.1 400 Bad", "Connection: close"), b" "), "http_400"
+    ),
+    ambiguous("dripping header", dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a"), "timeout"),
+    # Large: read no further than the cap.
+    ambiguous("endless body", "sandbox:endless", "invalid_response"),
+    ambiguous("32 MB", "sandbox:huge", "invalid_response"),
+    ambiguous("gzip bomb", "sandbox:gzip_bomb", "invalid_response"),
+    ambiguous(
+        "endless header",
+        lambda: (piece for piece in (b"HTTP/1.1 200 OK\r\nA: ", *repeat(b"a" * 65536, 1000))),
+        "connection_lost",
+    ),
+    ambiguous(
+        "endless headers",
+        lambda: (piece for piece in (b"HTTP/1.1 200 OK\r\n", *repeat(b"A: b\r\n" * 9999, 100))),
+        "connection_lost",
+    ),
+    # Cut short.
+    ambiguous("wrong length", "sandbox:wrong_length", "connection_lost"),
+    ambiguous("half a body", "sandbox:drop_mid", "connection_lost"),
+    ambiguous("reset before reading", "sandbox:drop_before", "connection_lost"),
+    ambiguous("reset while answering", steps(OK[:-20], 0.05, Ending.RESET), "connection_lost"),
+    ambiguous("reset after reading", "sandbox:reset", "connection_lost"),
+    ambiguous("closed after reading", "sandbox:drop", "connection_lost"),
+    at_most_once(ambiguous("closed after reading", "sandbox:drop", "connection_lost")),
+    permanent(
+        "half of a 400",
+        steps(reply(b"half", status="400 Bad")[:-2], Ending.CLOSE),
+        "http_400",
+    ),
+    # Unusual HTTP.
+    accepted("HTTP/1.0", "sandbox:http10"),
+    accepted("gzip", "sandbox:gzip"),
+    accepted("duplicated headers", "sandbox:duplicate_headers"),
+    accepted("103 and the reply", "sandbox:status:103"),
+    accepted("103, and the reply later", steps(EARLY_HINTS, 0.05, OK)),
+    accepted("100, 102, 103, and the reply", steps(CONTINUE, PROCESSING, EARLY_HINTS, OK)),
+    accepted("a header that is none", steps(reply(ACCEPTED_BODY, "not a header", "X: y"))),
+    ambiguous("102 alone", steps(PROCESSING, HANG), "timeout"),
+    ambiguous("endless 100", dripping(CONTINUE, CONTINUE), "timeout"),
+    ambiguous("101", steps(SWITCHING, HANG), "invalid_response"),
+    ambiguous("status 999", steps(reply(status="999 What")), "invalid_response"),
+    ambiguous("no HTTP", steps(b"SSH-2.0-OpenSSH_9.2\r\n", Ending.CLOSE), "connection_lost"),
+    ambiguous(
+        "two lengths",
+        steps(head("HTTP/1.1 200 OK", "Content-Length: 9", "Content-Length: 99"), OK),
+        "connection_lost",
+    ),
+    ambiguous(
+        "no gzip",
+        steps(reply(ACCEPTED_BODY, "Content-Encoding: gzip")),
+        "invalid_response",
+    ),
+    ambiguous("204", "sandbox:status:204", "invalid_response"),
+    # Bodies that are no reply.
+    ambiguous("empty", answering(""), "invalid_response"),
+    ambiguous("no JSON", "sandbox:garbage", "invalid_response"),
+    ambiguous("not UTF-8", "sandbox:not_utf8", "invalid_response"),
+    ambiguous("NaN", "sandbox:nan", "invalid_response"),
+    ambiguous("100,000 levels", "sandbox:deep", "invalid_response"),
+    ambiguous(
+        "32,000 levels",
+        answering(f'{{"has_error":true,"error_code":{DEEP}{DEEP.replace("[", "]")}}}'),
+        "invalid_response",
+    ),
+    ambiguous("32,000 open brackets", answering(DEEP), "invalid_response"),
+    ambiguous("a number of 50,000 digits", answering("9" * 50_000), "invalid_response"),
+    ambiguous("duplicated keys", "sandbox:duplicate_keys", "invalid_response"),
+    ambiguous("wrong types", "sandbox:wrong_types", "invalid_response"),
+    *(
+        ambiguous(
+            f"has_error {value}",
+            answering(f'{{"data":{{"success":true}},"has_error":{value}}}'),
+            "invalid_response",
+        )
+        for value in ('"false"', "0", "null", "[]")
+    ),
+    # Numbers for strings are read as the strings that they stand for.
+    permanent("error_code 100", "sandbox:numeric_code:100", "100"),
+    transient("error_code 2", "sandbox:numeric_code:2:400", "2"),
+    permanent(
+        "numbers for all strings",
+        answering('{"data":null,"has_error":true,"error_code":4.5e3,"error_message":17}'),
+        "4500.0",
+    ),
+    # Never followed: the token would travel.
+    *(
+        permanent(f"{status} to itself", redirecting(f"{status} Moved"), "redirected")
+        for status in (301, 302, 303, 307, 308)
+    ),
+    permanent("302 elsewhere", "sandbox:redirect", "redirected"),
+]

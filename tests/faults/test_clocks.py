@@ -1,0 +1,72 @@
+"""A worker whose clock is wrong: leases, backoff and limits go by Redis' clock alone."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import WorkerProcess, body, environment, wait_until_ended
+
+
+@pytest.mark.parametrize("offset", ["+10m", "-10m"])
+def test_a_clock_ten_minutes_off_breaks_nothing(
+    offset: str, producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Promises 4 and 5: nothing is early, late or twice, and the record's times are right."""
+    if shutil.which("faketime") is None:
+        pytest.skip("faketime is not installed")
+    env = environment(settings, sandbox.url, RETRY_BASE_SECONDS=0.2, PAGE_RATE=50, PAGE_BURST=10)
+    worker = WorkerProcess(env | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, tmp_path)
+    worker.start(prefix=("faketime", "-f", offset))
+    try:
+        now = datetime.now(timezone.utc)
+        later = producer.enqueue(
+            body(metadata="later", page_id="1"), send_at=now + timedelta(seconds=2)
+        )
+        flaky = producer.enqueue(body("sandbox:flaky:2", page_id="2"))
+        until = (now + timedelta(seconds=3)).strftime("%a, %d %b %Y %H%%3A%M%%3A%S GMT")
+        throttled = producer.enqueue(body(f"sandbox:throttle_first:1:{until}", page_id="3"))
+        many = [producer.enqueue(body(metadata=f"{i}", page_id="4")) for i in range(60)]
+
+        records = wait_until_ended(producer, [later, flaky, throttled, *many])
+        assert {record.state for record in records} == {State.SENT}
+        assert all(job.accepted == 1 for job in sandbox.jobs())
+        (arrival,) = sandbox.jobs(page_id="1")[0].arrived_at
+        assert 2.0 <= arrival - now.timestamp() < 6
+        first, second = sandbox.jobs(page_id="3")[0].arrived_at
+        assert second >= (now + timedelta(seconds=2)).timestamp(), "before Retry-After"
+        assert second - first < 10, "a wrong clock made a date in Retry-After far away"
+        for record in records:
+            assert record.finished_at is not None
+            assert abs((record.finished_at - now).total_seconds()) < 60
+            assert abs((record.attempts[-1].at - now).total_seconds()) < 60
+    finally:
+        worker.kill()
+
+
+def test_a_worker_far_ahead_ends_no_lease_of_another(
+    producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Promise 6: to a sweep an hour ahead, a claim made just now has not run out."""
+    if shutil.which("faketime") is None:
+        pytest.skip("faketime is not installed")
+    sandbox.latency_seconds = 2
+    env = environment(settings, sandbox.url)
+    right = WorkerProcess(env, tmp_path).start()
+    job_id = producer.enqueue(body())
+    ahead = WorkerProcess(env | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, tmp_path)
+    ahead.start(prefix=("faketime", "-f", "+1h"))
+    try:
+        (record,) = wait_until_ended(producer, [job_id])
+        assert (record.state, record.attempt_count) == (State.SENT, 1)
+        assert sandbox.totals().posts == 1
+        assert ahead.process is not None
+        assert ahead.process.poll() is None
+    finally:
+        right.kill()
+        ahead.kill()

@@ -1,0 +1,136 @@
+"""Connections to the endpoint: kept, dropped when stale, and never shut for another call."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from calling import Caller, error_code
+from harasocial_dispatch.ledger import Result
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import State
+from harasocial_dispatch.worker import http_call
+from harasocial_dispatch.worker.http_call import Call
+from raw_server import CERTIFICATE, Ending, RawServer, reply, steps, tls_context
+from stage import eventually
+
+OK = reply()
+#: What a busy machine may add (seconds).
+MARGIN_SECONDS = 1.5
+
+
+def test_many_calls_use_one_connection() -> None:
+    """Keep-alive: one after the other, they need no further one."""
+    with RawServer(steps(OK)) as server, Caller(server.url) as caller:
+        states = [caller.send().job_verdict.state for _ in range(50)]
+
+    assert set(states) == {State.SENT}
+    assert (server.connections, len(server.requests)) == (1, 50)
+
+
+def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a certificate that the system trusts: accepted, on one connection; else not sent."""
+    with RawServer(steps(OK), tls=tls_context()) as server:
+        with Caller(server.url) as caller:
+            assert error_code(caller.send()) == "connection_failed"
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        with Caller(server.url) as caller:
+            assert {caller.send().job_verdict.state for _ in range(20)} == {State.SENT}
+
+    # The refused handshake was one connection, and the trusted one another.
+    assert (server.connections, len(server.requests)) == (2, 20)
+
+
+def test_the_deadline_ends_a_reply_that_drips_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shutting the plain socket under TLS wakes the thread that reads from it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with Sandbox(tls=tls_context()) as sandbox, Caller(sandbox.url) as caller:
+        for payload_id in ("sandbox:drip:0.2", "sandbox:hang"):
+            began = time.monotonic()
+            result = caller.send(payload_id, deadline_seconds=0.3)
+            assert error_code(result) == "timeout"
+            assert time.monotonic() - began < 0.3 + MARGIN_SECONDS
+        assert caller.send().job_verdict.state is State.SENT
+
+
+def test_a_connection_idle_for_too_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers close theirs at about that age, and a POST into a closing one is lost."""
+    with RawServer(steps(OK)) as server, Caller(server.url) as caller:
+        caller.send()
+        caller.send()
+        assert server.connections == 1
+
+        monkeypatch.setattr(http_call, "MAX_IDLE_SECONDS", 0.0)
+        assert caller.send().job_verdict.state is State.SENT
+
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(ending: Ending) -> None:
+    """Whether closed in order or reset, nothing is sent into it, so no outcome is in doubt."""
+    with RawServer(steps(OK, ending)) as server, Caller(server.url) as caller:
+        for number in range(1, 6):
+            assert caller.send().job_verdict.state is State.SENT
+            eventually(lambda: server.ended == number, what="the closing")  # noqa: B023 - at once
+
+    assert (server.connections, len(server.requests)) == (5, 5)
+
+
+def test_what_follows_an_unasked_for_switch_of_protocols_is_nobodys_reply() -> None:
+    """101: the connection is not used again, so the next call reads its own reply."""
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n"
+    with RawServer(steps(switching, 0.05, OK)) as server, Caller(server.url) as caller:
+        results = [caller.send() for _ in range(3)]
+
+    assert [error_code(result) for result in results] == ["invalid_response"] * 3
+    assert server.connections == 3
+
+
+def test_a_deadline_noticed_late_does_not_shut_a_connection_that_is_kept() -> None:
+    """The watch may look at a call that has just ended; its connection is another's by then."""
+    with RawServer(steps(OK)) as server, Caller(server.url) as caller:
+        for _ in range(10):
+            call = Call(deadline=time.monotonic() + 10)
+            assert caller.call(call, "__hrf_f_1").job_verdict.state is State.SENT
+            call.cut_off_if_late(call.deadline)
+
+    assert server.connections == 1
+
+
+def test_no_deadline_shuts_a_socket_that_another_call_uses(chance: random.Random) -> None:
+    """Many calls share a pool; half are cut off. Each reply belongs to its own request.
+
+    The calls that have time must all be answered, by the reply to their own request.
+    """
+    calls = [(i, 30.0 if i % 2 else chance.uniform(0.005, 0.04)) for i in range(1200)]
+    chance.shuffle(calls)
+
+    with Sandbox() as sandbox, Caller(sandbox.url, in_flight=16) as caller:
+        sandbox.latency_seconds = 0.015
+        with ThreadPoolExecutor(16) as threads:
+            codes = dict(
+                zip(
+                    (number for number, _ in calls),
+                    threads.map(lambda c: error_code(send_numbered(caller, *c)), calls),
+                    strict=True,
+                )
+            )
+
+    for number, seconds in calls:
+        own = f"reply-{number}"
+        if seconds == 30.0:
+            assert codes[number] == own
+        else:
+            # A cut-off call is told from one whose connection was taken from under it.
+            assert codes[number] in {own, "timeout", "connection_failed"}
+    ended = Counter(code for code in codes.values() if code in {"timeout", "connection_failed"})
+    assert 100 < ended.total() < 600, "the deadlines should cut off some, and let others pass"
+
+
+def send_numbered(caller: Caller, number: int, deadline_seconds: float) -> Result:
+    return caller.send(f"sandbox:code:reply-{number}", deadline_seconds=deadline_seconds)

@@ -1,0 +1,155 @@
+"""Whatever the endpoint does: one outcome, in time, in little memory, and one request at most.
+
+Each fault is met by a call made as a worker makes it, in a process whose memory is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint_faults import FAULTS, HANG, Fault, Place, dripping
+from harasocial_dispatch.sandbox import Sandbox
+from raw_server import Ending, RawServer, Script, reply, steps, tls_context
+from stage import free_port
+
+TESTS = Path(__file__).parents[1]
+
+#: Of every call, as `CALL_DEADLINE_SECONDS` sets it, and what a busy machine may add.
+DEADLINE_SECONDS, MARGIN_SECONDS = 0.5, 1.5
+#: Resident memory (kilobytes) that one call may add at its worst moment.
+MOST_KILOBYTES = 8 * 1024
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def tls_endpoint() -> Iterator[Sandbox]:
+    with Sandbox(tls=tls_context()) as sandbox:
+        yield sandbox
+
+
+Measure = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def measure(endpoint: Sandbox) -> Iterator[Measure]:
+    """Make calls in a process of their own; see `calling.measured`."""
+    with subprocess.Popen(
+        [sys.executable, TESTS / "calling.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def call(api_url: str, payload_id: str = "__hrf_f_1", **options: Any) -> dict[str, Any]:
+            settings = options.pop("settings", {})
+            question = {
+                "api_url": api_url,
+                "payload_id": payload_id,
+                "delivery": "at_least_once",
+                "deadline_seconds": DEADLINE_SECONDS,
+                "settings": settings,
+                **options,
+            }
+            stdin.write(json.dumps(question) + "\n")
+            answer: dict[str, Any] = json.loads(stdout.readline())
+            return answer
+
+        # What is loaded at the first call of all is no call's own.
+        call(endpoint.url)
+        yield call
+        stdin.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_fault_of_the_endpoint_has_one_outcome_in_time_and_in_little_memory(
+    fault: Fault, measure: Measure, endpoint: Sandbox, tls_endpoint: Sandbox
+) -> None:
+    """Promises 4, 5 and 11: outcome class, error_code, state, time limit, memory limit."""
+    # given an endpoint at fault
+    endpoint.reset()
+    with ExitStack() as stack:
+        payload_id, settings, raw = "__hrf_f_1", {}, None
+        match fault.endpoint:
+            case str(payload_id):
+                url = endpoint.url
+            case Place() as place:
+                url, settings = where(place, stack, endpoint, tls_endpoint)
+            case script:
+                raw = stack.enter_context(RawServer(script))
+                url = raw.url
+
+        # when one call is made
+        ended = measure(url, payload_id, delivery=fault.delivery, settings=settings)
+
+        # then it ends as it must
+        found = (ended["outcome_class"], ended["error_code"], ended["state"])
+        assert found == (fault.outcome_class, fault.error_code, fault.expected_state), ended
+        if fault.pause_seconds is not None:
+            assert ended["pause_seconds"] == pytest.approx(fault.pause_seconds)
+        # … in time and in little memory
+        assert ended["seconds"] < DEADLINE_SECONDS + MARGIN_SECONDS
+        assert ended["kilobytes"] < MOST_KILOBYTES
+        # … and the request went out once at most, whatever came back.
+        posts = endpoint.totals().posts if raw is None else len(raw.requests)
+        assert posts <= 1
+        assert endpoint.totals().redirected == 0
+
+
+def where(
+    place: Place, stack: ExitStack, endpoint: Sandbox, tls_endpoint: Sandbox
+) -> tuple[str, dict[str, Any]]:
+    """Return the URL of a place, and the settings that lead there."""
+
+    def silent(script: Script, *, reads: bool = False) -> str:
+        return stack.enter_context(RawServer(script, reads=reads)).root_url
+
+    nowhere = "https://127.0.0.1:1/social/messages.json"
+    dripping_proxy = dripping(b"HTTP/1.1 200 Connection established\r\n", b"A: b\r\n")
+    match place:
+        case Place.DOWN:
+            return f"http://127.0.0.1:{free_port()}/", {}
+        case Place.SELF_SIGNED:
+            return tls_endpoint.url, {}
+        case Place.PLAIN_WHERE_TLS_IS_MEANT:
+            return endpoint.url.replace("http:", "https:"), {}
+        case Place.TLS_WHERE_PLAIN_IS_MEANT:
+            return tls_endpoint.url.replace("https:", "http:"), {}
+        case Place.TLS_THAT_NEVER_ANSWERS:
+            return silent(steps(HANG)).replace("http:", "https:"), {}
+        case Place.TLS_THAT_RESETS:
+            return silent(steps(Ending.RESET)).replace("http:", "https:"), {}
+        case Place.PROXY_THAT_DRIPS:
+            return nowhere, {"proxy_url": silent(dripping_proxy, reads=True)}
+        case Place.PROXY_THAT_REFUSES:
+            refusal = steps(reply(b"", status="403 Forbidden"))
+            return nowhere, {"proxy_url": silent(refusal, reads=True)}
+
+
+def test_a_rested_endpoint_is_used_again(measure: Measure) -> None:
+    """Down for a while, then up again: refused calls are transient, the next one is accepted."""
+    with Sandbox() as resting:
+        assert measure(resting.url)["state"] == "sent"
+        resting.down()
+        away = [measure(resting.url) for _ in range(3)]
+        resting.up()
+        back = measure(resting.url)
+
+    assert {ended["error_code"] for ended in away} == {"connection_failed"}
+    assert back["state"] == "sent"
+    assert resting.totals().posts == 2

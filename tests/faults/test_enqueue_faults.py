@@ -1,0 +1,165 @@
+"""Enqueueing: many at once with one key, clients killed at any moment, Redis down, hanging, full."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+
+import pytest
+import redis
+from account import settle
+from harasocial_dispatch.producer import EnqueueUnknown, Producer, QueueUnavailable
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import StartWorker, body, eventually, kill, wait_until_ended
+
+RACERS, CLIENTS = 50, 60
+
+#: A fresh interpreter for each of 50 racers would take a minute to start.
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def fragile() -> Iterator[EmbeddedValkey]:
+    """A Valkey of its own, to be hurt."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+def _race(settings: Settings, start: Barrier, answer: Connection) -> None:
+    producer = Producer(settings)
+    start.wait()
+    answer.send(producer.enqueue(body(metadata=str(os.getpid())), idempotency_key="order-1001"))
+
+
+def test_one_idempotency_key_makes_one_job_from_fifty_processes_at_once(
+    settings: Settings, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
+) -> None:
+    """Promise 3: fifty processes race with one key; all get the same id, one message is sent."""
+    start_worker()
+    start = fork.Barrier(RACERS)
+    ours, theirs = fork.Pipe()
+    racers = [fork.Process(target=_race, args=(settings, start, theirs)) for _ in range(RACERS)]
+    for racer in racers:
+        racer.start()
+    ids = {ours.recv() for _ in racers}
+    for racer in racers:
+        racer.join()
+
+    assert len(ids) == 1
+    wait_until_ended(producer, ids)
+    assert sandbox.totals().posts == 1
+    assert producer.enqueue(body(), idempotency_key="order-1001") in ids
+
+
+def _enqueue_until_killed(settings: Settings, name: str, answer: Connection) -> None:
+    producer = Producer(settings)
+    for i in range(10_000):
+        answer.send(producer.enqueue(body(metadata=f"{name}-{i}")))
+
+
+def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
+    settings: Settings,
+    producer: Producer,
+    sandbox: Sandbox,
+    start_worker: StartWorker,
+    chance: random.Random,
+) -> None:
+    """Promise 1: an id that was returned is a job that is sent; a job nobody knows of is too."""
+    start_worker()
+    known: list[str] = []
+    for number in range(CLIENTS):
+        ours, theirs = fork.Pipe()
+        client = fork.Process(target=_enqueue_until_killed, args=(settings, str(number), theirs))
+        client.start()
+        time.sleep(chance.uniform(0, 0.06))
+        assert client.pid is not None
+        kill(client.pid)
+        client.join()
+        theirs.close()
+        with contextlib.suppress(EOFError):
+            while True:
+                known.append(ours.recv())
+
+    # Jobs of killed clients, whose ids nobody heard, are in the ledger like all others.
+    waiting = (State.QUEUED, State.SENDING, State.RETRYING, State.SCHEDULED)
+    eventually(lambda: not any(producer.count_states()[state] for state in waiting))
+    stored = [record.job_id for record in producer.find_jobs(limit=100_000)]
+    assert set(known) <= set(stored)
+    account = settle(producer, sandbox, stored)
+    account.check(kills_excuse_doubles=False)
+    assert account.posts.total() == len(stored)
+
+
+def test_with_redis_down_or_full_nothing_is_enqueued_and_it_says_so(
+    fragile: EmbeddedValkey,
+) -> None:
+    """Promise 2: it raised, so there is no job; and it took less than two seconds."""
+    producer = Producer(Settings(redis_url=fragile.url))
+    client = redis.Redis.from_url(fragile.url)
+
+    client.config_set("maxmemory", 1)
+    with pytest.raises(QueueUnavailable, match="no memory left") as full:
+        producer.enqueue(body())
+    client.config_set("maxmemory", 0)
+    fragile.kill()
+    began = time.monotonic()
+    with pytest.raises(QueueUnavailable, match="nothing was enqueued") as down:
+        producer.enqueue(body())
+    assert time.monotonic() - began < 2
+    fragile.restart()
+
+    for raised in (full, down):
+        assert not isinstance(raised.value, EnqueueUnknown)
+    assert producer.find_jobs() == []
+    assert len(producer.enqueue(body())) == 32
+
+
+def test_with_redis_hanging_it_says_unknown_and_the_key_may_be_tried_again(
+    fragile: EmbeddedValkey,
+) -> None:
+    """Promise 2: the reply was lost, so it says so; the same key afterwards makes one job."""
+    producer = Producer(Settings(redis_url=fragile.url))
+    producer.count_states()  # connects
+    fragile.pause()
+    began = time.monotonic()
+    with pytest.raises(EnqueueUnknown, match="same idempotency key") as raised:
+        producer.enqueue(body(), idempotency_key="order-1001")
+    assert time.monotonic() - began < 2
+    fragile.resume()
+
+    job_id = producer.enqueue(body(), idempotency_key="order-1001")
+
+    assert [record.job_id for record in producer.find_jobs()] == [job_id]
+    # It hung before it had read the command, or did what it said: then the id was told.
+    assert raised.value.job_ids in ([job_id], raised.value.job_ids)
+
+
+def test_a_broken_connection_is_tried_once_more_without_doubling(
+    fragile: EmbeddedValkey,
+) -> None:
+    """Promises 1 and 3: connections cut all the time; each enqueue makes one job or says why."""
+    producer = Producer(Settings(redis_url=fragile.url))
+    cutter = redis.Redis.from_url(fragile.url)
+    returned, refused, unknown = [], 0, set()
+    for i in range(300):
+        if i % 3 == 0:
+            cutter.client_kill_filter(_type="normal", skipme=True)
+        try:
+            returned.append(producer.enqueue(body(metadata=f"job {i}")))
+        except EnqueueUnknown as error:
+            unknown |= set(error.job_ids)
+        except QueueUnavailable:
+            refused += 1
+
+    stored = {record.job_id for record in producer.find_jobs(limit=1000)}
+    assert set(returned) <= stored
+    assert stored <= set(returned) | unknown
+    assert len(returned) + refused + len(unknown) == 300
+    assert len(returned) > 200

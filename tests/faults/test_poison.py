@@ -1,0 +1,53 @@
+"""A job that kills its process each time it is sent must not do so for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import WorkerProcess, body, environment, wait_until_ended
+
+#: Loaded by Python at the worker's start: a call of the poisonous job ends its process at once.
+POISON = """
+import os, signal
+from harasocial_dispatch.worker.http_call import Endpoint
+healthy = Endpoint.post
+def post(self, body, token, call):
+    if body["metadata"] == "poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return healthy(self, body, token, call)
+Endpoint.post = post
+"""
+
+
+def test_poison_ends_after_a_bounded_number_of_claims(
+    producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Promises 1 and 11: it fails as unknown_outcome after its attempts; the others are sent."""
+    (tmp_path / "sitecustomize.py").write_text(POISON)
+    env = environment(
+        settings,
+        sandbox.url,
+        MAX_ATTEMPTS=3,
+        LEASE_SECONDS=1,
+        CALL_DEADLINE_SECONDS=0.8,
+        RETRY_BASE_SECONDS=0.1,
+    )
+    worker = WorkerProcess(env | {"PYTHONPATH": str(tmp_path)}, tmp_path, "--concurrency", "2")
+    worker.start()
+    try:
+        poison = producer.enqueue(body(metadata="poison", page_id="666"))
+        others = [
+            producer.enqueue(body(metadata=f"job {i}", page_id=str(1000 + i))) for i in range(20)
+        ]
+
+        (failed,) = wait_until_ended(producer, [poison])
+        assert (failed.state, failed.error_code) == (State.FAILED, "unknown_outcome")
+        assert [attempt.error_code for attempt in failed.attempts] == ["unknown_outcome"] * 3
+        records = wait_until_ended(producer, others)
+        assert {record.state for record in records} == {State.SENT}
+        assert worker.log().count("SIGKILL") >= 3, "it did not kill"
+    finally:
+        worker.kill()

@@ -1,0 +1,101 @@
+"""SIGTERM, SIGINT and rolling restarts under load: nothing lost, nothing sent twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+from account import settle
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import State
+from stage import StartWorker, body, eventually
+
+RESTARTS = 20
+
+
+def test_twenty_rolling_restarts_under_load(
+    producer: Producer,
+    sandbox: Sandbox,
+    ledger: Ledger,
+    start_worker: StartWorker,
+    chance: random.Random,
+) -> None:
+    """Promises 1 and 4 over 20 warm shutdowns, by SIGTERM and SIGINT in turn.
+
+    No worker is killed, so not one message is POSTed twice, and no attempt is in doubt.
+    """
+    # given two workers under a load that outlasts the test
+    sandbox.latency_seconds = 0.05
+    options = ("--concurrency", "2")
+    workers = [start_worker(*options, IN_FLIGHT=3) for _ in "12"]
+    ids: list[str] = []
+    stops: list[float] = []
+
+    # when one after the other is stopped and replaced
+    for turn in range(RESTARTS):
+        ids += producer.enqueue_many(
+            body(page_id=str(1000 + i % 7), metadata=f"job {turn}-{i}") for i in range(100)
+        ).accepted
+        time.sleep(chance.uniform(0, 0.3))
+        worker = workers.pop(0)
+        began = time.monotonic()
+        how = signal.SIGTERM if turn % 2 else signal.SIGINT
+        status = worker.terminate(how)
+        stops.append(time.monotonic() - began)
+        # After SIGINT, Celery says 1.
+        assert status == (how == signal.SIGINT), worker.log()
+        workers.append(start_worker(*options, IN_FLIGHT=3, wait=False))
+        eventually(workers[0].is_ready, what="the start of the next to be stopped")
+
+    # then all messages have arrived once
+    account = settle(producer, sandbox, ids)
+    print(f"{RESTARTS} restarts, {max(stops):.1f} s at most: {account}")  # noqa: T201 - figures
+    account.check(kills_excuse_doubles=False)
+    assert account.posts.total() == len(ids)
+    assert {record.state for record in account.records.values()} == {State.SENT}
+    assert max(stops) < 8, "a warm shutdown takes a slice and a call at most"
+
+
+def test_sigterm_to_the_whole_process_group_cuts_no_call(
+    producer: Producer, sandbox: Sandbox, ledger: Ledger, start_worker: StartWorker
+) -> None:
+    """As systemd stops a service: parent and children get SIGTERM at once."""
+    sandbox.latency_seconds = 0.5
+    worker = start_worker("--concurrency", "2", IN_FLIGHT=10)
+    ids = producer.enqueue_many(body(metadata=f"job {i}") for i in range(200)).accepted
+    eventually(lambda: sandbox.totals().posts >= 20, what="calls in flight")
+
+    os.killpg(worker.pid, signal.SIGTERM)
+    assert worker.process is not None
+    worker.process.wait(20)
+
+    # Every call that went out has its outcome recorded; the rest is untouched.
+    states = ledger.lookup.count_states()
+    assert states[State.SENDING] == 0
+    assert states[State.SENT] == sandbox.totals().posts
+    sandbox.latency_seconds = 0
+    start_worker()
+    account = settle(producer, sandbox, ids)
+    account.check(kills_excuse_doubles=False)
+    assert account.posts.total() == 200
+
+
+def test_a_child_that_is_recycled_cuts_no_call(
+    producer: Producer, sandbox: Sandbox, start_worker: StartWorker
+) -> None:
+    """Celery's --max-tasks-per-child ends processes between dispatches, not within a call."""
+    sandbox.latency_seconds = 0.02
+    start_worker("--concurrency", "2", "--max-tasks-per-child", "1")
+
+    ids = []
+    for i in range(30):
+        ids.append(producer.enqueue(body(metadata=f"job {i}")))
+        time.sleep(0.05)
+
+    account = settle(producer, sandbox, ids)
+    account.check(kills_excuse_doubles=False)
+    assert account.posts.total() == 30

@@ -1,0 +1,154 @@
+"""A ledger on fakeredis, whose clock stands still until a test moves it.
+
+The Lua scripts run in a real Lua; only the commands under them are fakeredis'. It tells the time by
+Python's clock, so moving that moves leases, retries and retentions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import fakeredis
+import pytest
+import time_machine
+from harasocial_dispatch.ledger import Claim, Ledger, Result
+from harasocial_dispatch.schemas import (
+    JobRecord,
+    Outcome,
+    OutcomeClass,
+    Settings,
+    State,
+    parse_new_job,
+)
+from harasocial_dispatch.worker.policy import judge_job, judge_lane
+from hypothesis import settings
+
+settings.register_profile("unhurried", settings.default, deadline=None)
+settings.load_profile("unhurried")
+
+START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+PREFIX = "{test}:"
+
+
+@dataclass
+class Story:
+    """A ledger, what stands under it, and short words for what is done to it."""
+
+    ledger: Ledger
+    client: Any
+    clock: Any
+    settings: Settings
+
+    def enqueue(self, page_id: str = "1", **options: Any) -> str:
+        """Enqueue one job and return its id."""
+        body = {
+            "recipient": {"id": "2560816460648749"},
+            "message": {"payload_id": "__hrf_f_1"},
+            "page_id": page_id,
+        }
+        (job_id,) = self.ledger.enqueue([parse_new_job(body, options)]).job_ids
+        return job_id
+
+    def claim(self, max_jobs: int = 100, **options: Any) -> list[Claim]:
+        return self.ledger.claim(max_jobs, **options).claims
+
+    def claim_ids(self, max_jobs: int = 100) -> list[str]:
+        return [claim.job_id for claim in self.claim(max_jobs)]
+
+    def result(self, claim: Claim, outcome: Outcome, fingerprint: str = "old-token") -> Result:
+        """Judge an outcome as a worker does, without its chance."""
+        return Result(
+            claim=claim,
+            outcome=outcome,
+            job_verdict=judge_job(
+                outcome,
+                delivery=claim.delivery,
+                attempts_spent=claim.attempts_spent,
+                remaining_seconds=claim.remaining_seconds,
+                settings=self.settings,
+                jitter=1.0,
+            ),
+            lane_verdict=judge_lane(
+                outcome, lane_level=claim.lane_level, token_fingerprint=fingerprint
+            ),
+            attempt_at_ms=claim.claimed_at_ms,
+            attempt_duration_ms=250,
+        )
+
+    def record(self, claim: Claim, outcome_class: OutcomeClass, **outcome: Any) -> bool:
+        """Record how one attempt ended; returns whether the claim still held."""
+        if outcome_class is not OutcomeClass.ACCEPTED:
+            outcome = {"error_code": "http_500", "error_message": "it failed", **outcome}
+        made = Outcome(outcome_class=outcome_class, **outcome)
+        (held,) = self.ledger.record([self.result(claim, made)])
+        return held
+
+    def fail(self, page_id: str = "1", error_code: str = "551", **options: Any) -> str:
+        """Enqueue a job and have it refused for good."""
+        job_id = self.enqueue(page_id, **options)
+        (claim,) = [claim for claim in self.claim() if claim.job_id == job_id]
+        self.record(claim, OutcomeClass.PERMANENT, error_code=error_code, http_status=400)
+        return job_id
+
+    def fail_token(self, page_id: str) -> None:
+        """Have the page's token refused, which pauses its lane."""
+        job_id = self.enqueue(page_id)
+        (claim,) = [claim for claim in self.claim() if claim.job_id == job_id]
+        self.record(claim, OutcomeClass.AUTH, error_code="190", http_status=401)
+
+    def get(self, job_id: str) -> JobRecord:
+        found = self.ledger.lookup.get(job_id)
+        assert found is not None
+        return found
+
+    def state(self, job_id: str) -> State:
+        return self.get(job_id).state
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, by the ledger's clock."""
+        self.clock.shift(seconds)
+
+    def clock_ms(self) -> int:
+        """Return the time by the ledger's clock, in milliseconds since the epoch."""
+        seconds, microseconds = self.client.time()
+        return int(seconds * 1000 + microseconds // 1000)
+
+    def key(self, name: str) -> str:
+        return PREFIX + name
+
+    def recount(self) -> Counter[str]:
+        """Count jobs by state, by looking at each."""
+        names = self.client.scan_iter(self.key("job:*"), count=10_000)
+        return Counter(self.client.hget(name, "state") for name in names)
+
+    def counts(self) -> Counter[str]:
+        """Return what the ledger says of the same."""
+        counted = self.ledger.lookup.count_states()
+        return Counter({state.value: count for state, count in counted.items() if count})
+
+
+@pytest.fixture
+def clock() -> Iterator[Any]:
+    with time_machine.travel(START, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def make_story(clock: Any) -> Callable[..., Story]:
+    """Return a maker of stories with settings of their own, on a Redis of their own."""
+
+    def make(**changes: Any) -> Story:
+        made = Settings(namespace="test", **{"retry_base_seconds": 2.0, **changes})
+        client = fakeredis.FakeRedis(decode_responses=True)
+        return Story(Ledger(made, client=client), client, clock, made)
+
+    return make
+
+
+@pytest.fixture
+def story(make_story: Callable[..., Story]) -> Story:
+    return make_story()

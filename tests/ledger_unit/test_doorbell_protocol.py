@@ -1,0 +1,113 @@
+"""When to ring: once for work that nobody looks at, and again if that was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harasocial_dispatch.schemas import OutcomeClass, from_ms, parse_new_job
+
+if TYPE_CHECKING:
+    from .conftest import Story
+
+START_MS = 1_769_851_800_000
+
+
+def rings(story: Story, **options: Any) -> bool:
+    """Enqueue one job; return whether to ring for it."""
+    body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
+    return story.ledger.enqueue([parse_new_job(body, options)]).ring
+
+
+def test_the_first_job_rings_and_the_next_do_not(story: Story):
+    """A doorbell is out; one is enough to wake a worker."""
+    assert [rings(story) for _ in range(5)] == [True, False, False, False, False]
+
+
+def test_a_doorbell_that_nobody_answers_is_rung_again(story: Story):
+    """After two seconds it must be taken for lost, by an enqueueing or a sweep."""
+    assert rings(story)
+    story.wait(1.999)
+    assert not rings(story)
+    assert not story.ledger.sweep().ring
+    story.wait(0.001)
+    assert story.ledger.sweep().ring
+    assert not story.ledger.sweep().ring
+    story.wait(2)
+    assert rings(story)
+
+
+def test_a_job_for_later_does_not_ring(story: Story):
+    """There is nothing to send; the sweep rings when there is."""
+    assert not rings(story, send_at=from_ms(START_MS + 60_000))
+    assert not story.ledger.sweep().ring
+    story.wait(60)
+    assert story.ledger.sweep().ring
+
+
+def test_a_claim_that_leaves_work_rings_for_another_worker(story: Story):
+    """So that idle processes join in, one after the other."""
+    for _ in range(10):
+        rings(story)
+    assert story.ledger.claim(1, answers_bell=True).ring
+    assert not story.ledger.claim(1).ring, "that doorbell is out"
+    assert story.ledger.claim(1, answers_bell=True).ring
+    assert not story.ledger.claim(100, answers_bell=True).ring
+
+
+def test_while_a_pump_looks_nobody_rings(story: Story):
+    """It promised to look again within the time it named."""
+    rings(story)
+    story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
+    assert not rings(story)
+    assert len(story.claim(10, looks_again_in_seconds=0.04)) == 1
+    assert not story.ledger.sweep().ring
+
+
+def test_a_pump_that_breaks_its_promise_is_not_waited_for(story: Story):
+    """It may have been killed."""
+    rings(story)
+    story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
+    story.wait(0.1)
+    assert rings(story)
+
+
+def test_a_pump_that_leaves_rings_for_what_has_come(story: Story):
+    """And whoever enqueues from then on rings again."""
+    rings(story)
+    story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    assert not story.ledger.leave(), "nothing is ready"
+    assert rings(story)
+    story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    assert not rings(story)
+    assert story.ledger.leave()
+
+
+def test_a_pump_that_stops_looking_after_a_claim_says_so(story: Story):
+    """With no promise to look again, the next job rings."""
+    rings(story)
+    story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    story.ledger.claim(10)
+    assert rings(story)
+
+
+def test_a_paused_lane_rings_for_nobody(make_story: Callable[..., Story]):
+    """Until it opens."""
+    story = make_story()
+    rings(story)
+    rings(story)
+    (claim,) = story.claim(1, answers_bell=True)
+    story.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=30.0)
+    story.wait(10)
+    assert not story.ledger.sweep().ring
+    assert not story.ledger.leave()
+    story.wait(20)
+    assert story.ledger.sweep().ring
+
+
+@pytest.mark.parametrize("bell", ["", "soon", "attentive ", "-1", "1e400", str(START_MS + 1)])
+def test_a_bell_of_other_hands_is_taken_for_lost(story: Story, bell: str):
+    """Or was rung before the clock was set back; it must not silence everybody."""
+    story.client.set(story.key("bell"), bell)
+    assert rings(story)

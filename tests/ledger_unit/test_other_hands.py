@@ -1,0 +1,385 @@
+"""What other hands may have put into Redis: recorded as failed or cleared away, never a stop.
+
+Each test ends with a good job of the same page that goes out (design promise 10).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harasocial_dispatch.ledger import JobFilter
+from harasocial_dispatch.schemas import InvalidJob, JobRecord, OutcomeClass, State, parse_send_job
+
+if TYPE_CHECKING:
+    from .conftest import Story
+
+START_MS = 1_769_851_800_000
+GOOD = {
+    "state": "queued",
+    "page_id": "1",
+    "recipient_id": "2560816460648749",
+    "payload_id": "p",
+    "attempts": "0",
+    "enqueued_at": str(START_MS),
+    "expires_at": str(START_MS + 86_400_000),
+}
+
+
+@pytest.fixture
+def story(make_story: Callable[..., Story]) -> Iterator[Story]:
+    """A story at whose end page 1 still works, and everything can still be looked at."""
+    made = make_story()
+    yield made
+    made.wait(3600)
+    job_id = made.enqueue("1")
+    for _ in range(5):
+        made.ledger.sweep()
+        for claim in made.claim():
+            made.record(claim, OutcomeClass.ACCEPTED)
+        made.wait(30)
+    assert made.state(job_id) is State.SENT
+    made.ledger.lookup.pauses()
+    made.ledger.lookup.waiting_by_page()
+    for record in made.ledger.lookup.find(JobFilter(), 1000):
+        json.dumps(record.as_json())
+    assert all(count >= 0 for count in made.ledger.lookup.count_states().values())
+
+
+def put(story: Story, job_id: str, fields: dict[str, str] | None, page_id: str = "1") -> None:
+    """Put a job into a lane as other hands would."""
+    if fields:
+        story.client.hset(story.key(f"job:{job_id}"), mapping=fields)
+    story.client.rpush(story.key(f"ready:{page_id}"), job_id)
+    story.client.zadd(story.key("lanes"), {page_id: 0})
+
+
+def failed(story: Story, job_id: str) -> JobRecord:
+    record = story.get(job_id)
+    assert record.state is State.FAILED
+    assert record.error_code == "invalid_job"
+    assert story.ledger.lookup.count_errors() == {"invalid_job": 1}
+    assert [found.job_id for found in story.ledger.lookup.find(JobFilter(page_id="1"), 10)] == [
+        job_id
+    ]
+    return record
+
+
+def test_a_whole_job_put_by_hand_is_as_good_as_any(story: Story):
+    """Migrations do that."""
+    put(story, "by-hand", GOOD)
+    (claim,) = story.claim()
+    assert parse_send_job(claim.body).recipient_id == "2560816460648749"
+    assert story.record(claim, OutcomeClass.ACCEPTED)
+
+
+def test_an_id_without_a_job_is_recorded(story: Story):
+    """It was to be a job of this page; now it says that it was none."""
+    put(story, "ghost", None)
+    assert story.claim() == []
+    record = failed(story, "ghost")
+    assert record.error_message == "no complete job was stored under this id"
+    assert (record.page_id, record.attempt_count) == ("1", 0)
+    assert record.finished_at == record.enqueued_at is not None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda client, key: client.set(key, "text"),
+        lambda client, key: client.rpush(key, "a", "b"),
+        lambda client, key: client.zadd(key, {"a": 1}),
+        lambda client, key: client.sadd(key, "a"),
+        lambda client, key: client.hset(key, "page_id", "1"),
+        lambda client, key: client.hset(key, "payload_id", "p"),
+    ],
+    ids=["string", "list", "zset", "set", "hash without a state", "hash without a page"],
+)
+@pytest.mark.parametrize("where", ["lane", "due"])
+def test_a_key_that_is_no_job_is_recorded(
+    story: Story, make: Callable[[Any, str], object], where: str
+):
+    """Whatever stood under the job's key."""
+    make(story.client, story.key("job:odd"))
+    if where == "lane":
+        put(story, "odd", None)
+        assert story.claim() == []
+        failed(story, "odd")
+    else:
+        story.client.zadd(story.key("due"), {"odd": 1})
+        assert story.ledger.sweep().made_ready == 0
+        assert story.get("odd").error_code == "invalid_job"
+        assert story.client.zcard(story.key("due")) == 0
+
+
+def test_a_job_in_the_wrong_lane_is_recorded(story: Story):
+    """Which page should send it, nobody knows."""
+    put(story, "lost", {**GOOD, "page_id": "2"})
+    assert story.claim() == []
+    assert story.get("lost").error_code == "invalid_job"
+    assert "page_id" in (story.get("lost").error_message or "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"recipient_id": ""}, "recipient.id"),
+        ({"recipient_id": "someone"}, "recipient.id"),
+        ({"recipient_id": "1" * 1_000_000}, "recipient.id"),
+        ({"payload_id": "\x1b[2J"}, "message.payload_id"),
+        ({"payload_id": ""}, "message.payload_id"),
+        ({"metadata": "m" * 64, **{f"metadata+{i}": "m" * 64 for i in range(1, 9)}}, "metadata"),
+        ({"metadata": " "}, "metadata"),
+    ],
+)
+def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
+    story: Story, changes: dict[str, str], field: str
+):
+    """Which names the wrong field and records it."""
+    put(story, "bad", {**GOOD, **changes})
+    (claim,) = story.claim()
+    with pytest.raises(InvalidJob) as caught:
+        parse_send_job(claim.body)
+    assert set(caught.value.errors) == {field}
+    assert story.record(
+        claim, OutcomeClass.PERMANENT, error_code="invalid_job", error_message=str(caught.value),
+        posted=False,
+    )
+    record = failed(story, "bad")
+    assert field in (record.error_message or "")
+
+
+@pytest.mark.parametrize("field", ["recipient_id", "payload_id"])
+def test_a_job_that_lacks_a_field_reaches_the_worker_too(story: Story, field: str):
+    """With a null where it should be."""
+    put(story, "bad", {name: value for name, value in GOOD.items() if name != field})
+    (claim,) = story.claim()
+    with pytest.raises(InvalidJob, match="may not be null"):
+        parse_send_job(claim.body)
+    assert story.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
+    failed(story, "bad")
+
+
+NUMBERS = ["", "abc", "-1", "1e400", "-1e400", "nan", "inf", "1.5", "0x10", "9" * 400, "9" * 5000, "٣"]
+
+
+@pytest.mark.parametrize("ending", ["accepted", "transient", "lease"])
+@pytest.mark.parametrize(
+    "field",
+    ["attempts", "attempts_before_replay", "expires_at", "enqueued_at", "send_at", "urgent"],
+)
+def test_a_number_that_is_none_stops_nothing(story: Story, field: str, ending: str):
+    """Neither the claim, nor what is recorded of it, nor the sweep, nor looking at it."""
+    ids = [f"odd-{number}" for number in range(len(NUMBERS))]
+    for job_id, value in zip(ids, NUMBERS, strict=True):
+        put(story, job_id, {**GOOD, field: value})
+    claims = story.claim()
+    assert len(claims) == len(ids) or field == "expires_at"
+    for claim in claims:
+        assert claim.attempts_spent >= 0
+        if ending != "lease":
+            assert story.record(claim, OutcomeClass(ending))
+    if ending == "lease":
+        story.wait(60)
+        assert len(story.ledger.sweep().unknown) == len(claims)
+    for job_id in ids:
+        record = story.get(job_id)
+        json.dumps(record.as_json())
+        assert record.state is not State.QUEUED
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        {"attempt:٣": "[1,2,3,null,null]"},
+        {"attempt:007": "[1,2,3,null,null]"},
+        {"attempt:" + "9" * 5000: "[1,2,3,null,null]"},
+        {"attempt:": "x", "attempt:-1": "x", "attempt:1.5": "x", "attempt": "x"},
+        {"attempt:1": "not JSON"},
+        {"attempt:1": "[]"},
+        {"attempt:1": "[" * 100_000},
+        {"attempt:1": "[1e400,null,null,null,null]"},
+        {"attempt:1": "[NaN,null,null,null,null]"},
+        {"attempt:1": '["a","b","c","d","e"]'},
+        {"attempt:1": '[1,2,3,{"a":1},["\\ud800\\u001b"]]'},
+        {"attempt:1": "[99999999999999999,2,3,null,null]"},
+    ],
+)
+def test_attempts_that_are_none_are_left_out(story: Story, attempts: dict[str, str]):
+    """Or shown as far as they can be; their texts are harmless."""
+    put(story, "odd", {**GOOD, **attempts, "attempt:2": '[5000,1,200,null,"fine"]'})
+    record = story.get("odd")
+    assert "fine" in [attempt.error_message for attempt in record.attempts]
+    for attempt in record.attempts:
+        for text in (attempt.error_code, attempt.error_message):
+            assert text is None or text.isprintable()
+    json.dumps(record.as_json(), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("state", ["", "QUEUED", "lost", "\x1b[2J"])
+@pytest.mark.parametrize("where", ["lane", "due"])
+def test_a_state_that_is_none_is_shown_as_failed(story: Story, state: str, where: str):
+    """Nothing will send it; it is out of the way."""
+    put(story, "odd", {**GOOD, "state": state})
+    story.client.zadd(story.key("due"), {"odd": 1} if where == "due" else {"other": 1})
+    story.ledger.sweep()
+    assert story.claim() == []
+    assert story.state("odd") is State.FAILED
+
+
+@pytest.mark.parametrize("list_name", ["ready:1", "urgent:1"])
+@pytest.mark.parametrize("by", ["claim", "enqueue", "give back", "sweep", "replay"])
+def test_a_lane_that_is_no_list_is_replaced(story: Story, list_name: str, by: str):
+    """Nobody can read what stood there; the page goes on."""
+    urgent = list_name == "urgent:1"
+
+    def break_lane() -> None:
+        story.client.set(story.key(list_name), "not a list")
+        story.client.zadd(story.key("lanes"), {"1": 0})
+
+    if by == "claim":
+        break_lane()
+        assert story.claim() == []
+        return
+    if by == "enqueue":
+        break_lane()
+        job_id = story.enqueue(urgent=urgent)
+    elif by == "replay":
+        job_id = story.fail(urgent=urgent)
+        break_lane()
+        story.ledger.replay([job_id])
+    else:
+        job_id = story.enqueue(urgent=urgent)
+        (claim,) = story.claim()
+        if by == "sweep":
+            story.record(claim, OutcomeClass.TRANSIENT)
+            story.wait(2)
+            break_lane()
+            story.ledger.sweep()
+        else:
+            break_lane()
+            story.record(claim, OutcomeClass.THROTTLED, posted=False)
+    assert story.claim_ids() == [job_id]
+
+
+def test_a_batch_into_a_broken_lane_is_stored_whole(story: Story):
+    """All or none, also where one of its lanes cannot be read (design promise 2)."""
+    story.client.set(story.key("ready:2"), "not a list")
+    ids = [story.enqueue(page) for page in ("1", "2", "3")]
+    assert sorted(story.claim_ids()) == sorted(ids)
+
+
+PAUSES = [
+    "not JSON",
+    "",
+    "null",
+    "5",
+    '"text"',
+    "[]",
+    "{}",
+    '{"level": "high"}',
+    '{"level": null, "failures": null, "until_ms": null}',
+    '{"level": 1}',
+    '{"level": 1, "until_ms": "soon"}',
+    '{"level": -5, "failures": -5, "until_ms": -5}',
+    '{"level": 1e300, "failures": 1e300, "until_ms": 1e300}',
+    '{"level": 1, "failures": {}, "until_ms": [], "reason": {}, "token_fingerprint": 5}',
+    '{"level": 1, "failures": true, "until_ms": false, "error_code": ["x"]}',
+]
+
+
+@pytest.mark.parametrize("outcome_class", OutcomeClass)
+def test_a_pause_that_cannot_be_read_stops_nothing(story: Story, outcome_class: OutcomeClass):
+    """Claiming, recording, resuming and looking at it all go on."""
+    pages = [str(number) for number in range(1, len(PAUSES) + 1)]
+    for page, pause in zip(pages, PAUSES, strict=True):
+        story.enqueue(page)
+        story.client.hset(story.key("pauses"), page, pause)
+    story.ledger.lookup.pauses()
+    story.ledger.resume(dict.fromkeys(pages, ""))
+    claims = story.claim()
+    assert {claim.page_id for claim in claims} >= set(pages) - {"14"}, "14 is paused for long"
+    for claim in claims:
+        assert story.record(claim, outcome_class)
+    story.ledger.lookup.pauses()
+
+
+@pytest.mark.parametrize(
+    "pause",
+    [
+        "[" * 100_000,
+        '{"level": 1, "reason": "auth", "until_ms": 1e400}',
+        '{"level": 1e400, "reason": "auth", "until_ms": Infinity}',
+    ],
+)
+def test_a_pause_that_cannot_be_read_is_not_shown(story: Story, pause: str):
+    """Nor does it keep others from being shown."""
+    story.client.hset(story.key("pauses"), "1", pause)
+    story.fail_token("2")
+    shown = story.ledger.lookup.pauses()
+    story.client.hdel(story.key("pauses"), "1")
+    assert [found.page_id for found in shown] == ["2"]
+
+
+@pytest.mark.parametrize("field", ["page_id", "claim", "state"])
+def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(story: Story, field: str):
+    """The rest of the batch is."""
+    story.enqueue()
+    story.enqueue()
+    broken, whole = story.claim()
+    story.client.hdel(story.key(f"job:{broken.job_id}"), field)
+    assert not story.record(broken, OutcomeClass.TRANSIENT)
+    assert story.record(whole, OutcomeClass.ACCEPTED)
+    story.wait(60)
+    story.ledger.sweep()
+    assert story.get(broken.job_id).error_code in ("invalid_job", "unknown_outcome")
+
+
+def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(story: Story):
+    """When its lease ends, since the message may have gone out."""
+    job_id = story.enqueue()
+    (claim,) = story.claim()
+    story.client.delete(story.key(f"job:{job_id}"))
+    assert not story.record(claim, OutcomeClass.ACCEPTED)
+    story.wait(60)
+    story.ledger.sweep()
+    assert story.get(job_id).error_code == "invalid_job"
+
+
+def test_a_due_time_that_is_none_is_due_now(story: Story):
+    """Neither infinity stops the sweep."""
+    job_id = story.enqueue(send_at="2026-02-01T00:00:00Z")
+    story.client.zadd(story.key("due"), {job_id: float("-inf"), "ghost": float("-inf")})
+    assert story.ledger.sweep().made_ready == 1
+    assert story.state(job_id) is State.QUEUED
+
+
+def test_a_failed_record_without_a_page_cannot_be_replayed_and_says_so(story: Story):
+    """It was never a job; replaying would send nothing."""
+    story.client.zadd(story.key("due"), {"ghost": 1})
+    story.ledger.sweep()
+    assert story.ledger.replay(["ghost"])[0] == [None]
+    assert story.state("ghost") is State.FAILED
+
+
+def test_a_failed_record_of_another_page_replays_into_another_failure(story: Story):
+    """An id without a job stays one."""
+    put(story, "ghost", None)
+    story.claim()
+    assert story.ledger.replay(["ghost"])[0] == [State.FAILED]
+    (claim,) = story.claim()
+    assert claim.body["recipient"] == {"id": None}
+    assert story.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
+    assert story.ledger.lookup.count_errors() == {"invalid_job": 1}
+
+
+def test_jobs_put_by_hand_do_not_hide_ours(story: Story):
+    """They were never counted in; what is counted stays right."""
+    for number in range(3):
+        put(story, f"by-hand-{number}", GOOD)
+    for claim in story.claim():
+        story.record(claim, OutcomeClass.ACCEPTED)
+    story.enqueue()
+    assert story.counts() == {"queued": 1, "sent": 3}

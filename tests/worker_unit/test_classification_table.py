@@ -1,0 +1,415 @@
+"""Each row of the tables of outcome classes, and that every reply falls into exactly one class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from harasocial_dispatch.schemas import Outcome, OutcomeClass, parse_reply
+from harasocial_dispatch.worker.classify import (
+    Reply,
+    classify_failure,
+    classify_reply,
+    invalid_job,
+    page_waits,
+    token_missing,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+ACCEPTED = b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
+HTML = b"<html><body>Bad Gateway</body></html>"
+SECRET = "EAAB-secret-token"
+
+accepted, permanent, transient, throttled, auth, ambiguous = (
+    OutcomeClass.ACCEPTED,
+    OutcomeClass.PERMANENT,
+    OutcomeClass.TRANSIENT,
+    OutcomeClass.THROTTLED,
+    OutcomeClass.AUTH,
+    OutcomeClass.AMBIGUOUS,
+)
+
+
+def classify(
+    status: int, body: bytes | None, codes: Mapping[str, OutcomeClass] | None = None, **more: Any
+) -> Outcome:
+    at_most_once = more.pop("at_most_once", False)
+    return classify_reply(
+        Reply(status=status, body=body, **more),
+        now=NOW,
+        at_most_once=at_most_once,
+        codes=codes or {},
+        secret=SECRET,
+    )
+
+
+def refusal(code: Any = None, message: Any = None) -> bytes:
+    return json.dumps(
+        {
+            "data": {"success": False},
+            "has_error": True,
+            "error_code": code,
+            "error_message": message,
+        }
+    ).encode()
+
+
+#: (signal, status, body, class, error_code): the rows on replies, one for each thing they name.
+SIGNALS = [
+    ("2xx, no error, success true", 200, ACCEPTED, accepted, None),
+    ("2xx, no error, success true", 201, ACCEPTED, accepted, None),
+    ("2xx, no error, success true", 299, ACCEPTED, accepted, None),
+    (
+        "2xx, no error, success false",
+        200,
+        b'{"has_error":false,"data":{"success":false}}',
+        permanent,
+        "not_accepted",
+    ),
+    (
+        "2xx, no error, success absent",
+        200,
+        b'{"has_error":false,"data":{}}',
+        permanent,
+        "not_accepted",
+    ),
+    (
+        "2xx, no error, data null",
+        200,
+        b'{"has_error":false,"data":null}',
+        permanent,
+        "not_accepted",
+    ),
+    ("2xx, no error, data absent", 200, b'{"has_error":false}', permanent, "not_accepted"),
+    (
+        "2xx, no error, no success, but a code",
+        200,
+        b'{"has_error":false,"data":{"success":false},"error_code":"E7"}',
+        permanent,
+        "E7",
+    ),
+    ("2xx with an error, no code", 200, refusal(), permanent, "unspecified"),
+    ("2xx with an error, blank code", 200, refusal(" "), permanent, "unspecified"),
+    ("2xx with an error, unknown code", 200, refusal("E7"), permanent, "E7"),
+    (
+        "2xx with an error though success is true",
+        200,
+        ACCEPTED.replace(b"false", b"true"),
+        permanent,
+        "unspecified",
+    ),
+    ("4xx with an error, no code", 400, refusal(), permanent, "unspecified"),
+    ("4xx with an error, unknown code", 400, refusal("E7"), permanent, "E7"),
+    ("4xx with an error, unknown code", 404, refusal("E7"), permanent, "E7"),
+    ("2xx that is not JSON", 200, HTML, ambiguous, "invalid_response"),
+    ("2xx that is empty", 200, b"", ambiguous, "invalid_response"),
+    ("2xx that is empty", 204, b"", ambiguous, "invalid_response"),
+    ("2xx that is no object", 200, b"[true]", ambiguous, "invalid_response"),
+    ("2xx that lacks the fields", 200, b"{}", ambiguous, "invalid_response"),
+    ("2xx that lacks has_error", 200, b'{"data":{"success":true}}', ambiguous, "invalid_response"),
+    (
+        "2xx with fields of other types",
+        200,
+        b'{"has_error":"false","data":{"success":true}}',
+        ambiguous,
+        "invalid_response",
+    ),
+    ("2xx larger than the cap", 200, None, ambiguous, "invalid_response"),
+    *(
+        ("3xx", status, b"", permanent, "redirected")
+        for status in (300, 301, 302, 303, 307, 308, 399)
+    ),
+    ("3xx that says accepted", 302, ACCEPTED, permanent, "redirected"),
+    *(
+        ("4xx without a known code", status, body, permanent, f"http_{status}")
+        for status in (400, 402, 404, 405, 410, 413, 415, 422, 418, 499)
+        for body in (HTML, b"", None, b"{}")
+    ),
+    *(
+        ("401, 403", status, body, auth, f"http_{status}")
+        for status in (401, 403)
+        for body in (HTML, b"", None, refusal())
+    ),
+    *(
+        ("408, 500, 502, 503, 504, other 5xx", status, body, transient, f"http_{status}")
+        for status in (408, 500, 502, 503, 504, 501, 505, 520, 599)
+        for body in (HTML, b"", None, ACCEPTED, refusal())
+    ),
+    *(("429", 429, body, throttled, "http_429") for body in (HTML, b"", None, refusal())),
+    # Beyond the tables: no final status of HTTP, so nobody can know.
+    ("no status of HTTP", 199, b"", ambiguous, "invalid_response"),
+    ("no status of HTTP", 600, ACCEPTED, ambiguous, "invalid_response"),
+]
+
+
+@pytest.mark.parametrize(
+    ("signal", "status", "body", "outcome_class", "error_code"),
+    SIGNALS,
+    ids=[f"{row[1]}: {row[0]}, {i}" for i, row in enumerate(SIGNALS)],
+)
+def test_each_signal_falls_where_the_table_says(
+    signal: str,
+    status: int,
+    body: bytes | None,
+    outcome_class: OutcomeClass,
+    error_code: str | None,
+):
+    """Our own code stands where the API gave none; what is not accepted explains itself."""
+    found = classify(status, body)
+    assert (found.outcome_class, found.error_code) == (outcome_class, error_code), signal
+    assert found.http_status == status
+    assert found.posted
+    assert bool(found.error_message) == (outcome_class is not accepted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome_class"),
+    [
+        ("connection_failed", transient),
+        ("connection_lost", ambiguous),
+        ("timeout", ambiguous),
+        ("internal_error", ambiguous),
+    ],
+)
+def test_each_way_of_getting_no_reply_falls_where_the_table_says(
+    kind: str, outcome_class: OutcomeClass
+):
+    """Only where the request surely did not go out, it is safe to send again."""
+    found = classify_failure(kind, "ConnectionRefusedError")
+    assert (found.outcome_class, found.error_code) == (outcome_class, kind)
+    assert found.http_status is None
+    assert found.posted
+    assert not found.final
+    assert "ConnectionRefusedError" in (found.error_message or "")
+    assert classify_failure(kind).error_message
+
+
+def test_a_reply_cut_short_is_a_lost_connection():
+    """The status line came, the rest did not: the message may have gone out."""
+    found = classify(200, None, cut_short=True)
+    assert (found.outcome_class, found.error_code) == (ambiguous, "connection_lost")
+    assert classify(503, None, cut_short=True).outcome_class is transient
+    assert classify(400, None, cut_short=True).error_code == "http_400"
+
+
+def test_no_token_for_the_page_is_auth_without_a_post():
+    """The job fails, the lane pauses; no attempt was made."""
+    found = token_missing("500725830264749")
+    assert (found.outcome_class, found.error_code, found.posted) == (auth, "token_missing", False)
+    assert "500725830264749" in (found.error_message or "")
+
+
+def test_jobs_of_a_page_that_waits_are_given_back():
+    """One job tells of the missing token; the others keep their attempts."""
+    found = page_waits(token_missing("500"))
+    assert (found.outcome_class, found.error_code, found.posted) == (
+        throttled,
+        "token_missing",
+        False,
+    )
+
+
+def test_a_stored_job_that_does_not_validate_is_permanent_without_a_post():
+    """Its error says which field is wrong."""
+    found = invalid_job("page_id: Must not be blank.")
+    assert (found.outcome_class, found.error_code, found.posted) == (
+        permanent,
+        "invalid_job",
+        False,
+    )
+    assert found.error_message == "page_id: Must not be blank."
+
+
+#: The table of codes, one entry for each code it names.
+CODES = {
+    **dict.fromkeys(["1", "2", "1200", "1200/2018024"], transient),
+    **dict.fromkeys(["4", "17", "32", "341", "613", "80006"], throttled),
+    **dict.fromkeys(["102", "190"], auth),
+    **dict.fromkeys(["3", "10", "10/1", "10/2999999", "1/99", "2/2018344"], permanent),
+    **dict.fromkeys([str(code) for code in range(200, 300)], permanent),
+    "1/1357046": ambiguous,
+    **dict.fromkeys(["10/2018278", "10/2018065", "2534022", "4/2018354"], permanent),
+    **dict.fromkeys(["10/2018108", "200/1545041", "551", "551/1545041"], permanent),
+    **dict.fromkeys(["100", "100/2018001", "100/2018109", "506", "368"], permanent),
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429])
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_has_the_class_of_its_row(code: str, status: int):
+    """Whatever 2xx or 4xx status it comes with, and it is kept as the job's error code."""
+    found = classify(status, refusal(code))
+    assert (found.outcome_class, found.error_code) == (CODES[code], code)
+    assert found.final == (code == "1/1357046")
+
+
+@pytest.mark.parametrize("code", [code for code in CODES if code.isdigit()])
+def test_a_code_that_is_a_number_is_the_same_code(code: str):
+    """The documented type is a string; Messenger's own is a number."""
+    assert classify(400, refusal(int(code))) == classify(400, refusal(code))
+
+
+@pytest.mark.parametrize(
+    "code", [code for code in CODES if len(code.partition("/")[2]) > 5 and code != "10/2999999"]
+)
+def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str):
+    """An API may pass on either half."""
+    subcode = code.partition("/")[2]
+    for form in (subcode, f"1/{subcode}", f"999/{subcode}"):
+        found = classify(400, refusal(form))
+        assert (found.outcome_class, found.final) == (CODES[code], code == "1/1357046")
+
+
+def test_a_short_subcode_means_nothing_by_itself():
+    """1/99 is a permission; 99 is not, nor is 2/99."""
+    assert classify(503, refusal("99")).outcome_class is transient
+    assert classify(400, refusal("2/99")).outcome_class is transient, "as its code, 2"
+    assert classify(400, refusal("99")).error_code == "99"
+
+
+@pytest.mark.parametrize("code", ["1/33", "2/1", "1200/5", "17/1", "190/460", "190/463", "100/33"])
+def test_an_unknown_subcode_falls_back_to_its_code(code: str):
+    """The code's class is the best guess there is."""
+    whole = classify(400, refusal(code))
+    alone = classify(400, refusal(code.partition("/")[0]))
+    assert whole.outcome_class is alone.outcome_class
+    assert whole.error_code == code
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 429])
+def test_an_unknown_code_leaves_the_status_to_say_it(status: int):
+    """A 401 with words of its own is still a refused token."""
+    found = classify(status, refusal("E7", "who are you?"))
+    bare = classify(status, b"")
+    assert found.outcome_class is bare.outcome_class
+    assert (found.error_code, found.error_message) == ("E7", "who are you?")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("code", ["4", "190", "551", "E7"])
+def test_a_server_error_is_transient_whatever_code_it_carries(status: int, code: str):
+    """The table looks at codes of 2xx and 4xx alone; the API's code is kept for people."""
+    found = classify(status, refusal(code))
+    assert (found.outcome_class, found.error_code) == (transient, code)
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 500, 503])
+@pytest.mark.parametrize("code", ["1/1357046", "1357046", 1357046, "2/1357046"])
+def test_messages_sent_despite_the_error_are_never_sent_again(status: int, code: str | int):
+    """Whatever the status: the code says that the message went out."""
+    found = classify(status, refusal(code))
+    assert (found.outcome_class, found.final) == (ambiguous, True)
+
+
+@pytest.mark.parametrize("status", [500, 504])
+def test_at_most_once_a_server_error_may_have_been_processed(status: int):
+    """Raised while processing, or by a gateway that gave up waiting."""
+    assert classify(status, HTML).outcome_class is transient
+    found = classify(status, HTML, at_most_once=True)
+    assert (found.outcome_class, found.error_code) == (ambiguous, f"http_{status}")
+
+
+@pytest.mark.parametrize("status", [408, 502, 503, 501, 520])
+def test_at_most_once_other_server_errors_were_not_processed(status: int):
+    """No server behind took the message."""
+    assert classify(status, HTML, at_most_once=True).outcome_class is transient
+
+
+def test_operators_extend_the_list_of_codes():
+    """Their list comes before the built-in one, whole codes and families alike."""
+    codes = {"551": transient, "10/7654321": throttled, "E7": auth}
+    assert classify(400, refusal("551"), codes).outcome_class is transient
+    assert classify(400, refusal("551/1545041"), codes).outcome_class is transient
+    assert classify(400, refusal("10/7654321"), codes).outcome_class is throttled
+    assert classify(400, refusal("7654321"), codes).outcome_class is throttled
+    assert classify(400, refusal("E7"), codes).outcome_class is auth
+    assert classify(400, refusal("10"), codes).outcome_class is permanent
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "asked"),
+    [
+        (429, HTML, 7.5),
+        (503, HTML, 7.5),
+        (200, HTML, 7.5),
+        (400, refusal("4"), 7.5),
+        (400, refusal("551"), None),
+        (401, HTML, None),
+        (302, b"", None),
+        (200, ACCEPTED, None),
+    ],
+)
+def test_retry_after_is_heard_where_there_may_be_a_retry(
+    status: int, body: bytes, asked: float | None
+):
+    """Of any class that is tried again (design promise 5)."""
+    assert classify(status, body, retry_after="7.5").retry_after_seconds == asked
+
+
+def test_retry_after_as_a_date_is_relative_to_the_reply():
+    """The server's clock wrote both."""
+    found = classify(
+        503,
+        HTML,
+        retry_after="Sat, 31 Jan 2026 12:00:30 GMT",
+        date="Sat, 31 Jan 2026 12:00:00 GMT",
+    )
+    assert found.retry_after_seconds == 30.0
+
+
+def test_an_echoed_token_is_in_no_outcome():
+    """Neither in the code nor in the message (design promise 9)."""
+    found = classify(401, refusal(f"bad:{SECRET}", f"token {SECRET} is not valid"))
+    assert found.error_code == "bad:[token]"
+    assert found.error_message == "token [token] is not valid"
+
+
+statuses = st.integers(100, 999)
+bodies = (
+    st.none()
+    | st.binary(max_size=200)
+    | st.just(ACCEPTED)
+    | st.fixed_dictionaries(
+        {"has_error": st.booleans()},
+        optional={
+            "data": st.none() | st.fixed_dictionaries({}, optional={"success": st.booleans()}),
+            "error_code": st.none() | st.sampled_from(sorted(CODES)) | st.text() | st.integers(),
+            "error_message": st.none() | st.text(st.characters()),
+        },
+    ).map(lambda reply: json.dumps(reply).encode())
+)
+
+
+@given(statuses, bodies, st.booleans(), st.none() | st.text(), st.booleans())
+def test_every_reply_falls_into_exactly_one_class(
+    status: int,
+    body: bytes | None,
+    at_most_once: bool,
+    retry_after: str | None,
+    cut_short: bool,
+):
+    """And only a documented success is accepted; all the rest has an error, safe to show."""
+    found = classify(
+        status, body, at_most_once=at_most_once, retry_after=retry_after, cut_short=cut_short
+    )
+    api = parse_reply(body) if body is not None else None
+    is_success = (
+        200 <= status < 300 and api is not None and not api.has_error and api.success is True
+    )
+    assert (found.outcome_class is accepted) == is_success
+    assert found.outcome_class in OutcomeClass
+    if is_success:
+        assert (found.error_code, found.error_message) == (None, None)
+    else:
+        assert found.error_code and found.error_code.isprintable() and len(found.error_code) <= 64
+        assert found.error_message and found.error_message.isprintable()
+        assert len(found.error_message) <= 500
+    asked = found.retry_after_seconds
+    assert asked is None or (
+        asked >= 0 and found.outcome_class in (transient, throttled, ambiguous)
+    )

@@ -1,0 +1,191 @@
+"""Which token sends for which page; the file of tokens may change, break and come back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from harasocial_dispatch.schemas import Settings, SettingsError
+from harasocial_dispatch.worker import tokens
+from harasocial_dispatch.worker.tokens import Tokens, fingerprint_of, read_tokens
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECRET = "EAAB-s3cr3t.token"
+
+
+@dataclass
+class Clock:
+    """The monotonic clock, moved by hand."""
+
+    seconds: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(tokens, "time", SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    made = tmp_path / "tokens.json"
+    made.write_text(json.dumps({"500": "token-of-500"}))
+    return made
+
+
+def write(file: Path, content: Any, *, age: int) -> None:
+    """Write the file with a time of change that differs from the one before."""
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    os.utime(file, ns=(age, age))
+
+
+def test_one_token_serves_every_page():
+    """Where only TOKEN is set."""
+    found = Tokens(Settings(token="common"))
+    assert found.for_page("500") == found.for_page("501") == "common"
+
+
+def test_the_file_names_tokens_by_page(file: Path):
+    """A page that it does not name has none, or the common one if that is set."""
+    assert Tokens(Settings(tokens_file=file)).for_page("500") == "token-of-500"
+    assert Tokens(Settings(tokens_file=file)).for_page("501") is None
+    assert Tokens(Settings(token="common", tokens_file=file)).for_page("501") == "common"
+
+
+def test_without_any_token_nothing_starts():
+    """And the message names both variables."""
+    with pytest.raises(SettingsError, match=r"HARASOCIAL_TOKEN .*HARASOCIAL_TOKENS_FILE"):
+        Tokens(Settings())
+
+
+def test_a_changed_file_is_read_again_after_a_second(file: Path, clock: Clock):
+    """Looked at once a second, not once a call."""
+    found = Tokens(Settings(tokens_file=file))
+    write(file, {"500": "new-token"}, age=1)
+    clock.seconds += 0.9
+    assert found.for_page("500") == "token-of-500"
+    clock.seconds += 0.2
+    assert found.for_page("500") == "new-token"
+
+
+def test_an_unchanged_file_is_not_read_again(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    """A look at its time and size is enough."""
+    found = Tokens(Settings(tokens_file=file))
+    monkeypatch.setattr(tokens, "read_tokens", pytest.fail)
+    clock.seconds += 60
+    assert found.for_page("500") == "token-of-500"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"500": ""}', None])
+def test_a_file_that_breaks_leaves_the_tokens_in_use(
+    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: str | None
+):
+    """A warning says so; when the file is right again, it counts again."""
+    found = Tokens(Settings(tokens_file=file))
+    if content is None:
+        file.unlink()
+    else:
+        write(file, content, age=1)
+    clock.seconds += 2
+    with caplog.at_level(logging.WARNING):
+        assert found.for_page("500") == "token-of-500"
+    (record,) = caplog.records
+    assert record.__dict__["action"] == "tokens_unreadable"
+    assert "HARASOCIAL_TOKENS_FILE" in record.getMessage()
+    write(file, {"500": "mended-token"}, age=2)
+    clock.seconds += 2
+    assert found.for_page("500") == "mended-token"
+
+
+def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture):
+    """Only how many there are (design promise 9)."""
+    found = Tokens(Settings(tokens_file=file))
+    write(file, {"500": SECRET, "501": SECRET}, age=1)
+    clock.seconds += 2
+    with caplog.at_level(logging.DEBUG):
+        found.for_page("500")
+    assert "tokens of 2 pages were read again" in caplog.text
+    assert SECRET not in caplog.text
+    assert "500" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "is not JSON"),
+        (SECRET, "is not JSON"),
+        (f'{{"500": "{SECRET}"', "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (f'"{SECRET}"', "must be a JSON object of page_id: token"),
+        (f'["{SECRET}"]', "must be a JSON object of page_id: token"),
+        ("NaN", "must be a JSON object of page_id: token"),
+        (f'{{"500": "a", "500": "{SECRET}"}}', "the page id of entry 2 stands there twice"),
+        (f'{{"500": "a", "{SECRET}": "501"}}', "the page id of entry 2 must be a string of digits"),
+        (f'{{"{SECRET}": 500}}', "the page id of entry 1 must be a string of digits"),
+        (f'{{"": "{SECRET}"}}', "the page id of entry 1 must be a string of digits"),
+        (f'{{"٥": "{SECRET}"}}', "the page id of entry 1 must be a string of digits"),
+        (f'{{"500": "Bearer {SECRET}"}}', "the token of entry 1 must be printable ASCII"),
+        (f'{{"500": "{SECRET}\\n"}}', "the token of entry 1 must be printable ASCII"),
+        (f'{{"500": "{SECRET}é"}}', "the token of entry 1 must be printable ASCII"),
+        (f'{{"500": ["{SECRET}"]}}', "the token of entry 1 must be printable ASCII"),
+        (f'{{"500": {{"a": "{SECRET}"}}}}', "the token of entry 1 must be printable ASCII"),
+        ('{"500": ""}', "the token of entry 1 must be printable ASCII"),
+        ('{"500": null}', "the token of entry 1 must be printable ASCII"),
+        ('{"500": 1}', "the token of entry 1 must be printable ASCII"),
+    ],
+)
+def test_a_wrong_file_stops_the_start_and_is_not_quoted(
+    tmp_path: Path, content: str | bytes, expected: str
+):
+    """The variable and the entry are named; what stands there may be a token."""
+    file = tmp_path / "tokens.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError) as caught:
+        Tokens(Settings(tokens_file=file))
+    message = str(caught.value)
+    assert message.startswith(f"HARASOCIAL_TOKENS_FILE, {file}")
+    assert expected in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("name", ["missing.json", "."])
+def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, name: str):
+    """It is missing, or a directory."""
+    with pytest.raises(SettingsError, match="HARASOCIAL_TOKENS_FILE cannot be read: "):
+        Tokens(Settings(tokens_file=tmp_path / name))
+
+
+def test_a_file_may_be_empty_of_pages(tmp_path: Path):
+    """Tokens may be put in later."""
+    file = tmp_path / "tokens.json"
+    file.write_text("{}")
+    assert read_tokens(file) == {}
+
+
+tokens_of_any_kind = st.text(
+    string.ascii_letters + string.digits + string.punctuation, min_size=1, max_size=300
+)
+
+
+@given(tokens_of_any_kind, tokens_of_any_kind)
+def test_a_fingerprint_tells_tokens_apart_and_tells_nothing_else(one: str, other: str):
+    """16 hex digits, in which no part of the token stands."""
+    assert (fingerprint_of(one) == fingerprint_of(other)) == (one == other)
+    assert len(fingerprint_of(one)) == 16
+    assert set(fingerprint_of(one)) <= set("0123456789abcdef")
+    assert fingerprint_of(one) != fingerprint_of(None) == "none"

@@ -1,0 +1,103 @@
+"""Where ours is put into Flower: handlers, templates, defaults, and the check before it listens.
+
+Flower 2.2 has no hook for this. It builds its application from two lists of its module `urls` and
+its global options, all made before its command runs; and it lets Celery import the application's
+modules, which is announced by a signal, after its options are read and before it listens. A newer
+minor release may do otherwise, so setup.cfg allows 2.2 alone, and tests hold each of these.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import Celery
+from celery.signals import import_modules
+from flower import urls
+from flower.options import options
+from tornado.web import StaticFileHandler, url
+
+from ...schemas import Settings
+from . import assets, safety
+from .export import Export
+from .failures_page import FailuresPage
+from .job_page import JobPage
+from .metrics import Metrics
+from .replay_pages import ReplayPage, ReplaysPage
+from .site import Site
+from .templates import Templates
+from .waiting_page import WaitingPage
+
+#: In Flower's task list: what a job's failure is searched and recognised by.
+_COLUMNS = "name,uuid,state,args,result,received,runtime,worker"
+
+
+def extend(app: Celery, settings: Settings) -> None:
+    """Add the Failures page, our metrics and our defaults to Flower, in this process.
+
+    To be called once, before Flower reads its options: what a user sets comes before our defaults.
+    When Flower is about to listen, it is checked whether it may; if not, the process ends with
+    status 2 and says why.
+    """
+    site = Site.of(settings)
+    _set_defaults(settings)
+    urls.settings.update(
+        template_loader=Templates(urls.settings["template_path"]),
+        xsrf_cookies=True,
+        xsrf_cookie_kwargs={"samesite": "Lax"},
+    )
+    urls.handlers[:] = _handlers(urls.handlers, site)
+
+    def check(sender: Any = None, **_: Any) -> None:
+        if sender is app:
+            _finish_options(site)
+
+    import_modules.connect(check, weak=False)
+
+
+def _set_defaults(settings: Settings) -> None:
+    options.address = "127.0.0.1"
+    options.tasks_columns = _COLUMNS
+    # Neither yes nor no, so that what a user says can be told from what we assume.
+    options.read_only = None
+    if settings.flower_basic_auth:
+        options.basic_auth = [settings.flower_basic_auth]
+
+
+def _finish_options(site: Site) -> None:
+    reason = safety.refusal(
+        address=options.address,
+        unix_socket=options.unix_socket,
+        credentials=options.basic_auth or [],
+        has_other_login=bool(options.auth),
+    )
+    if reason:
+        sys.stderr.write(f"Error: {reason}\n")
+        raise SystemExit(2)
+    # Left alone, Flower's controls of workers and tasks are off, and jobs can be sent again.
+    site.read_only = options.read_only is True
+    if options.read_only is None:
+        options.read_only = True
+
+
+def _handlers(flowers: list[Any], site: Site) -> list[Any]:
+    """Return Flower's handlers with ours among them."""
+    shared = {"site": site}
+    ours = [
+        url(r"/failures", FailuresPage, shared, name="failures"),
+        url(r"/failures/", FailuresPage, shared),
+        url(r"/failures/export\.(csv|jsonl)", Export, shared, name="failures-export"),
+        url(r"/failures/waiting", WaitingPage, shared, name="waiting"),
+        url(r"/failures/replays", ReplaysPage, shared, name="replays"),
+        url(r"/failures/replays/([0-9a-f]+)", ReplayPage, shared, name="replay"),
+        url(
+            r"/failures/static/(.+)",
+            StaticFileHandler,
+            {"path": str(assets.FOLDER)},
+            name="failures-asset",
+        ),
+        url(r"/failures/(.+)", JobPage, shared, name="failure"),
+        url(r"/metrics", Metrics, shared, name="metrics"),
+    ]
+    # Tornado takes the first that fits; Flower's last one fits everything.
+    return [*ours, *flowers]

@@ -1,0 +1,148 @@
+"""`/failures`: what failed, how often and why, and the way to each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tornado.web import HTTPError, authenticated
+
+from ...ledger import Counts, FailurePage, JobFilter, Ledger, Pause, Place
+from ...schemas import State, from_ms
+from ..explanations import explain
+from .chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
+from .filters import SPANS, FailureFilter
+from .page import Page
+from .replays import Stage
+
+#: Jobs on one page.
+PAGE_SIZE = 50
+#: Lines of the lists beside the chart.
+_TOP = 8
+_JOB_ID = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """All that the page says of one filter, read from the ledger in one go."""
+
+    now: datetime
+    page: FailurePage
+    total: int | None
+    by_error_code: Counts
+    by_page_id: Counts
+    series: Sequence[Series]
+    edges: Sequence[int]
+    totals: Sequence[int]
+    states: dict[State, int]
+    pauses: list[Pause]
+
+
+class FailuresPage(Page):
+    """The list with its chart and form."""
+
+    @authenticated
+    async def get(self) -> None:
+        wanted = self.read_filter()
+        if _JOB_ID.fullmatch(wanted.text) and await self._is_job(wanted.text):
+            self.redirect(self.reverse_url("failure", wanted.text))
+            return
+        after = self._place()
+        split_by = "page_id" if self.text_argument("by") == "page_id" else "error_code"
+        seen = await self.ask(_look, self.site.ledger, wanted, after, split_by)
+        bars = self._bars(wanted, seen)
+        self.show(
+            "failures.html",
+            after=after,
+            bars=bars,
+            chart=draw(seen.series, bars),
+            explain=explain,
+            filter=wanted,
+            running=[r for r in self.site.replays.all() if r.stage is Stage.RUNNING],
+            seen=seen,
+            spans=SPANS,
+            split_by=split_by,
+            top=_TOP,
+        )
+
+    async def _is_job(self, job_id: str) -> bool:
+        return await self.ask(self.site.ledger.lookup.get, job_id) is not None
+
+    def _place(self) -> Place | None:
+        text = self.text_argument("after")
+        try:
+            return Place.parse(text) if text else None
+        except ValueError as error:
+            raise HTTPError(400, str(error)) from None
+
+    def _bars(self, wanted: FailureFilter, seen: Overview) -> list[Bar]:
+        here = self.reverse_url("failures")
+        addresses = [
+            f"{here}?{wanted.between(from_ms(start), from_ms(end - 1)).as_query()}"
+            for start, end in zip(seen.edges, seen.edges[1:], strict=False)
+        ]
+        return bars_of(seen.edges, seen.totals, addresses)
+
+
+def _look(ledger: Ledger, wanted: FailureFilter, after: Place | None, split_by: str) -> Overview:
+    failures = ledger.failures
+    now = from_ms(failures.now_ms())
+    job_filter = wanted.as_of(now)
+    page = failures.page(job_filter, text=wanted.text, after=after, limit=PAGE_SIZE)
+    by_error_code = failures.by_error_code(job_filter)
+    by_page_id = failures.by_page_id(job_filter)
+    names = (by_page_id if split_by == "page_id" else by_error_code).by_name
+    edges = _edges(ledger, job_filter, now)
+    series, totals = _series(ledger, job_filter, split_by, list(names)[:MAX_SERIES], edges)
+    return Overview(
+        now=now,
+        page=page,
+        total=None if wanted.text else failures.count(job_filter),
+        by_error_code=by_error_code,
+        by_page_id=by_page_id,
+        series=series,
+        edges=edges,
+        totals=totals,
+        states=ledger.lookup.count_states(),
+        pauses=ledger.lookup.pauses(),
+    )
+
+
+def _edges(ledger: Ledger, wanted: JobFilter, now: datetime) -> list[int]:
+    """Return the chart's edges: from the filter's times or, where it has none, from the oldest."""
+    latest = min(wanted.until or now, now)
+    earliest_ms = _ms(wanted.since) if wanted.since else ledger.failures.oldest_ms(wanted)
+    if earliest_ms is None or earliest_ms > _ms(latest):
+        return []
+    edges = edges_ms(earliest_ms, _ms(latest))
+    # What lies outside the filter's times is not counted.
+    return [max(edges[0], earliest_ms), *edges[1:-1], min(edges[-1], _ms(latest) + 1)]
+
+
+def _series(
+    ledger: Ledger, wanted: JobFilter, split_by: str, names: list[str], edges: Sequence[int]
+) -> tuple[list[Series], list[int]]:
+    """Return what the chart stacks, and each bar's total."""
+    if not edges:
+        return [], []
+    if wanted.error_code is not None or wanted.page_id is not None:
+        # One index tells how many. What they have beside that would have to be read, so with both
+        # the page is left aside, and the page says so.
+        (totals,) = ledger.failures.over_time([wanted], edges)
+        return [Series(name=wanted.error_code or wanted.page_id or "", counts=totals)], totals
+    each = [
+        JobFilter(page_id=name) if split_by == "page_id" else JobFilter(error_code=name)
+        for name in names
+    ]
+    *counts, totals = ledger.failures.over_time([*each, JobFilter()], edges)
+    series = [Series(name=n, counts=c) for n, c in zip(names, counts, strict=True)]
+    rest = [max(0, total - sum(c[i] for c in counts)) for i, total in enumerate(totals)]
+    if any(rest):
+        series.append(Series(name="others", counts=rest, is_rest=True))
+    return series, totals
+
+
+def _ms(time: datetime) -> int:
+    return round(time.timestamp() * 1000)

@@ -1,0 +1,155 @@
+"""Which failures are wanted: the filter as it stands in a page's address. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from urllib.parse import urlencode
+
+from ...ledger import JobFilter
+
+#: Spans to choose from, as they stand in the address, with their names.
+SPANS = {
+    "1h": (timedelta(hours=1), "Last hour"),
+    "24h": (timedelta(hours=24), "Last 24 hours"),
+    "7d": (timedelta(days=7), "Last 7 days"),
+    "30d": (timedelta(days=30), "Last 30 days"),
+}
+#: Characters of a value that are read: more than the longest error code or payload id.
+_MAX_CHARACTERS = 300
+
+
+class InvalidFilter(ValueError):
+    """The address says something that is no filter; the message tells which part of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureFilter:
+    """What the form of the Failures page has.
+
+    Attributes:
+        within: one of `SPANS`, counted back from now; "" for no such bound.
+        since, until: bounds (aware); where given, `within` does not count.
+    """
+
+    error_code: str = ""
+    page_id: str = ""
+    text: str = ""
+    within: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @classmethod
+    def read(cls, argument: Callable[[str], str]) -> FailureFilter:
+        """Return the filter of a request; `argument` returns a parameter's text, or "".
+
+        Raises:
+            InvalidFilter: a time or span cannot be read.
+        """
+
+        def text(name: str) -> str:
+            return argument(name).strip()[:_MAX_CHARACTERS]
+
+        within = text("within")
+        if within and within not in SPANS:
+            raise InvalidFilter(f"within={within} is no span; known are {', '.join(SPANS)}.")
+        since, until = _time("since", text("since")), _time("until", text("until"))
+        if since and until and until < since:
+            raise InvalidFilter("The time that the filter ends at is before the one it begins at.")
+        return cls(
+            error_code=text("error_code"),
+            page_id=text("page_id"),
+            text=text("text"),
+            within="" if since or until else within,
+            since=since,
+            until=until,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every failure is wanted."""
+        return self == FailureFilter()
+
+    def as_fields(self) -> dict[str, str]:
+        """Return what `read` reads, without what is empty."""
+        fields = {
+            "error_code": self.error_code,
+            "page_id": self.page_id,
+            "text": self.text,
+            "within": self.within,
+            "since": _iso(self.since),
+            "until": _iso(self.until),
+        }
+        return {name: value for name, value in fields.items() if value}
+
+    def as_query(self, **more: str) -> str:
+        """Return the filter as the part of an address after `?`, with `more` beside it."""
+        return urlencode(self.as_fields() | {name: value for name, value in more.items() if value})
+
+    def with_error_code(self, error_code: str) -> FailureFilter:
+        """Return the filter narrowed to an error code."""
+        return replace(self, error_code=error_code)
+
+    def with_page_id(self, page_id: str) -> FailureFilter:
+        """Return the filter narrowed to a page."""
+        return replace(self, page_id=page_id)
+
+    def between(self, since: datetime, until: datetime) -> FailureFilter:
+        """Return the filter with other times."""
+        return replace(self, within="", since=since, until=until)
+
+    def as_of(self, now: datetime) -> JobFilter:
+        """Return the ledger's filter, its text left out, spans counted back from `now` (aware)."""
+        since = now - SPANS[self.within][0] if self.within else self.since
+        return JobFilter(
+            error_code=self.error_code or None,
+            page_id=self.page_id or None,
+            since=since,
+            until=self.until,
+        )
+
+    def in_words(self) -> str:
+        """Return the filter as a person would say it."""
+        parts = []
+        if self.error_code:
+            parts.append(f"with error code {self.error_code}")
+        if self.page_id:
+            parts.append(f"on page {self.page_id}")
+        if self.text:
+            parts.append(f"with the text “{self.text}”")
+        if self.within:
+            parts.append(f"in the {SPANS[self.within][1].lower()}")
+        if self.since:
+            parts.append(f"from {_words(self.since)}")
+        if self.until:
+            parts.append(f"until {_words(self.until)}")
+        return "all failures" if not parts else "failures " + ", ".join(parts)
+
+
+def _time(name: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        # Python 3.10 does not yet read the `Z` of UTC.
+        time = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
+        # A browser without scripts sends what was typed; the form says that it is UTC.
+        time = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+        time.timestamp()
+        if not 1990 < time.year < 9000:
+            raise OverflowError
+    except (ValueError, OverflowError):
+        raise InvalidFilter(
+            f"{name}={text} is no time; expected one such as 2026-01-31T09:30Z."
+        ) from None
+    return time.astimezone(timezone.utc)
+
+
+def _iso(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _words(time: datetime) -> str:
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,69 @@
+"""`/failures/<job id>`: one job, what happened to it, and what can be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tornado.web import HTTPError, authenticated
+
+from ...schemas import JobRecord, State
+from ..explanations import explain
+from ..masking import masked
+from .page import Page
+from .presentation import body_text
+
+#: States in which a job can be called off.
+CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
+#: States that change by themselves; the page looks again while a job is in one.
+_MOVING = (State.QUEUED, State.SENDING, State.RETRYING)
+
+
+class JobPage(Page):
+    """One job; a POST sends it again or calls it off."""
+
+    @authenticated
+    async def get(self, job_id: str) -> None:
+        record = await self._record(job_id)
+        with_recipient = self.text_argument("recipient") == "shown"
+        self.show(
+            "failures_job.html",
+            body=body_text(record, with_recipient=with_recipient),
+            explanation=explain(record.error_code),
+            # Only the latest attempts are kept; they are numbered by all there were.
+            first_number=max(0, record.attempt_count - len(record.attempts)) + 1,
+            is_cancellable=record.state in CANCELLABLE,
+            is_moving=record.state in _MOVING,
+            job=record,
+            known_to_flower=job_id in self._flowers_tasks(),
+            recipient=record.job["recipient"]["id"] if with_recipient else masked(
+                record.job["recipient"]["id"]
+            ),
+            with_recipient=with_recipient,
+        )
+
+    @authenticated
+    async def post(self, job_id: str) -> None:
+        self.forbid_if_read_only()
+        action = self.text_argument("action")
+        if action == "replay":
+            states, ring = await self.ask(self.site.ledger.replay, [job_id])
+            if ring:
+                await self.ask(self.site.doorbell.ring)
+            done, what = states[0] is State.FAILED, "sent again: it is not failed"
+        elif action == "cancel":
+            (state,) = await self.ask(self.site.ledger.cancel, [job_id])
+            done, what = state is State.CANCELLED, "called off: it is being sent, or has ended"
+        else:
+            raise HTTPError(400, f"action={action} is neither replay nor cancel.")
+        if not done:
+            raise HTTPError(409, f"The job could not be {what}.")
+        self.redirect(self.reverse_url("failure", job_id))
+
+    async def _record(self, job_id: str) -> JobRecord:
+        record = await self.ask(self.site.ledger.lookup.get, job_id)
+        if record is None:
+            raise HTTPError(404, "No job has this id. It never existed, or is not kept any more.")
+        return record
+
+    def _flowers_tasks(self) -> Any:
+        return self.application.events.state.tasks  # type: ignore[attr-defined]

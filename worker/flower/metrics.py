@@ -1,0 +1,42 @@
+"""`/metrics`: Flower's own, and what the ledger holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from tornado.web import HTTPError
+
+from ..ledger_metrics import registry_of
+from .site import Site
+
+if TYPE_CHECKING:
+    from tornado.web import RequestHandler as FlowerMetrics  # Flower ships no types
+else:
+    from flower.views.monitor import Metrics as FlowerMetrics
+
+_WHY_NOT = (
+    "# What harasocial-dispatch counts is shown to those who are logged in: set basic_auth in the "
+    "scrape_config of Prometheus.\n"
+)
+
+
+class Metrics(FlowerMetrics):
+    """Flower shows its metrics without a login; ours name pages, and are shown with it."""
+
+    def initialize(self, site: Site) -> None:
+        self._registry: CollectorRegistry = registry_of(site.ledger)
+
+    async def get(self) -> None:
+        await super().get()
+        try:
+            known = bool(self.current_user)
+        except HTTPError:
+            known = False
+        if not known:
+            self.write(_WHY_NOT)
+            return
+        loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
+        text = await loop.run_in_executor(None, prometheus_client.generate_latest, self._registry)
+        self.write(text)

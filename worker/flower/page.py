@@ -1,0 +1,119 @@
+"""What every page of ours has: Flower's login and style, and a stricter guard than Flower's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from tornado.web import HTTPError, RequestHandler
+
+from ...schemas import QueueUnavailable
+from . import presentation
+from .assets import address_of
+from .filters import FailureFilter, InvalidFilter
+from .safety import is_loopback
+from .site import Site
+
+if TYPE_CHECKING:
+    from tornado.web import RequestHandler as FlowerHandler  # Flower ships no types
+else:
+    from flower.views import BaseHandler as FlowerHandler
+
+T = TypeVar("T")
+
+#: Everything comes from this host; nothing may frame the page, nor be run within it.
+_CONTENT_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class Page(FlowerHandler):
+    """A handler of ours. `site` is what all of them share."""
+
+    site: Site
+
+    def initialize(self, site: Site) -> None:
+        self.site = site
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", _CONTENT_POLICY)
+        self.set_header("Referrer-Policy", "same-origin")
+        # What it shows is of people.
+        self.set_header("Cache-Control", "no-store")
+
+    def prepare(self) -> None:
+        """Let nobody in without a login, nor, where there is none, under another host's name.
+
+        Without a login Flower listens on this host alone. A page from outside could still reach it
+        through the reader's browser, by a name of its own that it lets point to this host.
+        """
+        options = self.application.options  # type: ignore[attr-defined]  # Flower's application
+        if options.basic_auth or options.auth:
+            return
+        host = urlsplit(f"//{self.request.host}").hostname or ""
+        if not (is_loopback(host) or options.unix_socket):
+            raise HTTPError(
+                403,
+                f"Flower has no login set up, so it answers on this host alone, not as {host}. "
+                "Set HARASOCIAL_FLOWER_BASIC_AUTH, or open http://127.0.0.1.",
+            )
+
+    def check_xsrf_cookie(self) -> None:
+        # Flower asks for the token only with some kinds of login. These forms send messages.
+        super().check_xsrf_cookie()
+        RequestHandler.check_xsrf_cookie(self)
+
+    async def ask(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call what talks to the ledger, on a thread; a page may not hold up the others."""
+        loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
+        try:
+            return await loop.run_in_executor(None, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
+        except QueueUnavailable as error:
+            self.set_header("Retry-After", "5")
+            raise HTTPError(503, f"{error}.") from None
+
+    def text_argument(self, name: str) -> str:
+        """Return a parameter as it was sent (not yet escaped); "" if it was not."""
+        return RequestHandler.get_argument(self, name, "") or ""
+
+    def read_filter(self) -> FailureFilter:
+        """Return the filter that the request names."""
+        try:
+            return FailureFilter.read(self.text_argument)
+        except InvalidFilter as error:
+            raise HTTPError(400, str(error)) from None
+
+    def forbid_if_read_only(self) -> None:
+        """Refuse what changes jobs, where Flower was started with --read-only."""
+        if self.site.read_only:
+            raise HTTPError(403, "Flower was started with --read-only: nothing can be changed.")
+
+    def show(self, template: str, **values: Any) -> None:
+        """Render one of our templates."""
+        self.render(template, **values)
+
+    def get_template_namespace(self) -> dict[str, Any]:
+        names = super().get_template_namespace()
+        return names | {
+            "asset": lambda name: self.reverse_url("failures-asset", name) + address_of(name),
+            "duration": presentation.duration,
+            "jobs": presentation.jobs,
+            "number": presentation.number,
+            "shown": presentation.shown,
+            "state_colours": presentation.STATE_COLOURS,
+            "time_html": presentation.time_html,
+            "may_change": not self.site.read_only,
+        }
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if status_code == 401 or not isinstance(error, HTTPError):
+            super().write_error(status_code, **kwargs)
+            return
+        if not hasattr(self, "_current_user"):
+            # As Flower does: no login is asked for while an error is told.
+            self.current_user = None
+        self.show("failures_error.html", status=status_code, message=error.log_message or "")

@@ -1,0 +1,65 @@
+"""How values look on the pages: text that stays text, wherever it came from. Pure."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from html import escape
+
+from ...schemas import JobRecord, State, harmless, iso_utc
+from ..masking import masked
+
+#: Bootstrap's colour of each state's badge.
+STATE_COLOURS = {
+    State.SCHEDULED: "secondary",
+    State.QUEUED: "secondary",
+    State.SENDING: "info",
+    State.RETRYING: "warning",
+    State.SENT: "success",
+    State.FAILED: "danger",
+    State.CANCELLED: "secondary",
+}
+#: Characters of a value that a list shows.
+_MAX_CHARACTERS = 500
+
+
+def shown(value: object) -> str:
+    """Return a value as one harmless line (not yet escaped for HTML); "" for None."""
+    return "" if value is None else harmless(str(value), _MAX_CHARACTERS)
+
+
+def number(value: int) -> str:
+    """Return a count as people write it: 12,345."""
+    return f"{value:,}"
+
+
+def jobs(count: int) -> str:
+    """Return a count of jobs in words."""
+    return "1 job" if count == 1 else f"{number(count)} jobs"
+
+
+def time_html(time: datetime | None) -> str:
+    """Return a time as HTML, in UTC; the page's script turns it into the reader's own zone."""
+    if time is None:
+        return ""
+    text = time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f'<time datetime="{escape(iso_utc(time) or "")}">{text}</time>'
+
+
+def duration(milliseconds: float | None) -> str:
+    """Return how long something took, in words."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    return str(timedelta(seconds=round(milliseconds / 1000)))
+
+
+def body_text(record: JobRecord, *, with_recipient: bool) -> str:
+    """Return the body as sent, as JSON to read; the person's id masked unless asked for."""
+    body = json.loads(json.dumps(record.job))
+    if not with_recipient:
+        body["recipient"]["id"] = masked(body["recipient"]["id"])
+    return json.dumps(body, indent=2, ensure_ascii=False)

@@ -1,0 +1,30 @@
+"""What the pages share: the ledger, the replays under way, and what may be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...ledger import Doorbell, Ledger
+from ...schemas import Settings
+from .replays import Replays
+
+#: For Redis to answer a page, in seconds.
+_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Site:
+    """One of a Flower process. `read_only` refuses to replay and cancel."""
+
+    settings: Settings
+    ledger: Ledger
+    doorbell: Doorbell
+    replays: Replays
+    read_only: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Site:
+        """Return the site of the ledger that `settings` name; nothing is connected yet."""
+        ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS)
+        doorbell = Doorbell(settings)
+        return cls(settings, ledger, doorbell, Replays(ledger, doorbell))

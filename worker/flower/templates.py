@@ -1,0 +1,57 @@
+"""Flower's templates with ours beside them, and a link to ours in two of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tornado.template import BaseLoader, Template
+
+_OURS = Path(__file__).parent / "templates"
+
+#: In the bar at the top of every page, after Flower's own sections.
+_LINK_IN_BAR = """
+        <li class="nav-item">
+          <a class="nav-link{% if active_tab == 'failures' %} active{% end %}"
+            href="{{ reverse_url('failures') }}"
+            {% if active_tab == 'failures' %}aria-current="page"{% end %}>Failures</a>
+        </li>
+      """
+#: On the page of a task that stands for a job.
+_LINK_ON_TASK = """
+      {% if task.name == 'harasocial.send' %}
+      <a class="btn btn-primary" href="{{ reverse_url('failure', task.uuid) }}">Open in Failures</a>
+      {% end %}"""
+
+#: Flower's template → what is inserted where: before or after the first mark.
+_INSERTIONS = {
+    "navbar.html": ("before", "</ul>", _LINK_IN_BAR),
+    "task.html": ("after", '<div class="detail-actions">', _LINK_ON_TASK),
+}
+
+
+class Templates(BaseLoader):
+    """Loads a template of ours, or Flower's from its own folder."""
+
+    def __init__(self, flowers: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._flowers = Path(flowers)
+
+    def resolve_path(self, name: str, parent_path: str | None = None) -> str:
+        """Return the name as it is: there are no folders."""
+        return name
+
+    def _create_template(self, name: str) -> Template:
+        file = _OURS / name
+        if file.is_file():
+            return Template(file.read_text(encoding="utf-8"), name=name, loader=self)
+        text = (self._flowers / name).read_text(encoding="utf-8")
+        return Template(_with_link(name, text), name=name, loader=self)
+
+
+def _with_link(name: str, text: str) -> str:
+    if name not in _INSERTIONS:
+        return text
+    where, mark, link = _INSERTIONS[name]
+    inserted = link + mark if where == "before" else mark + link
+    return text.replace(mark, inserted, 1)
