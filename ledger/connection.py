@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -67,9 +68,9 @@ def explain(error: RedisError, redis_url: str) -> str:
         return f"{where} is still loading its data; try again soon"
     if isinstance(error, ReadOnlyError):
         return f"{where} is a read-only replica: point HARASOCIAL_REDIS_URL to the primary"
+    if isinstance(error, OutOfMemoryError):
+        return f"{where} has no memory left and refuses to write"
     if isinstance(error, ResponseError):
-        if "OOM" in str(error):
-            return f"{where} has no memory left and refuses to write"
         return f"{where} refused: {error}"
     if isinstance(error, redis.TimeoutError):
         return f"{where} did not answer in time"

@@ -6,6 +6,7 @@ Each method is one script call, so each happens whole or not at all, whoever die
 from __future__ import annotations
 
 import json
+import random
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -208,6 +209,8 @@ class Ledger:
                 SWEEP_LIMIT,
                 int(end_leases),
                 round(settings.retry_base_seconds * 1000),
+                round(settings.retry_max_seconds * 1000),
+                random.getrandbits(31),
                 settings.max_attempts,
                 round(settings.failed_ttl_seconds * 1000),
             )

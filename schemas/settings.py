@@ -1,5 +1,7 @@
 """Settings, from the environment or a `.env` file, prefix `HARASOCIAL_`.
 
+Each may also come from a file: `HARASOCIAL_TOKEN_FILE=/run/secrets/token` is `HARASOCIAL_TOKEN`.
+
 The defaults are the documentation: `_read` names every variable, its default and its bounds.
 """
 
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from environs import Env, EnvError, validate
+from environs import Env, EnvError, FileAwareEnv, validate
 from marshmallow import ValidationError
 
 from .errors import SettingsError
@@ -73,15 +75,22 @@ class Settings:
         Raises:
             SettingsError: naming the variable and what was expected.
         """
-        env = Env(prefix=PREFIX)
+        # A variable may also be the name of a file that holds the value: HARASOCIAL_TOKEN_FILE,
+        # the habit of container secrets.
+        env = FileAwareEnv(prefix=PREFIX, strip_whitespace=True)
         try:
             if env_file is not None and env_file.is_file():
                 env.read_env(env_file, recurse=False)
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{env_file} cannot be read: {error}") from None
+        try:
             return _read(env)
         except EnvError as error:
             raise SettingsError(_without_value(error)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{env_file} cannot be read: {error}") from None
+        except (OSError, ValueError) as error:
+            # Of a file that a variable names. A decoding error would quote what is in it.
+            reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise SettingsError(f"a {PREFIX}…_FILE variable: {reason}") from None
 
 
 def _read(env: Env) -> Settings:

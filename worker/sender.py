@@ -7,10 +7,9 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from ..ledger import Claim, Result
-from ..schemas import Delivery, InvalidJob, Outcome, SendJob, Settings, parse_send_job
+from ..schemas import Delivery, InvalidJob, Outcome, SendJob, Settings, from_ms, parse_send_job
 from .classify import (
     classify_failure,
     classify_reply,
@@ -77,7 +76,10 @@ class Sender:
             return classify_failure(failure.kind, failure.detail)
         return classify_reply(
             reply,
-            now=datetime.now(timezone.utc),
+            # By the ledger's clock, which this host's may differ from.
+            now=from_ms(
+                claim.claimed_at_ms + round((time.monotonic() - claim.claimed_at) * 1000)
+            ),
             at_most_once=claim.delivery is Delivery.AT_MOST_ONCE,
             codes=self.settings.error_code_classes,
             secret=token,

@@ -3,15 +3,19 @@
 --
 -- ARGV[1]  entries of each kind to look at, at most
 -- ARGV[2]  1: end claims whose lease ran out; 0: leave them for now
--- ARGV[3]  delay before a job of unknown outcome is tried again (ms)
--- ARGV[4]  attempts that a job may spend
--- ARGV[5]  how long a failed job is kept (ms)
+-- ARGV[3]  longest wait (ms) after the first attempt of unknown outcome; doubles with each further
+-- ARGV[4]  longest wait of all (ms)
+-- ARGV[5]  seed of the jitter: one process's jobs, of which one may have killed it, must not all
+--          come back together
+-- ARGV[6]  attempts that a job may spend
+-- ARGV[7]  how long a failed job is kept (ms)
 -- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready,
 --           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
 
 local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
-local retry_delay_ms, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4])
-local failed_ttl_ms = tonumber(ARGV[5])
+local retry_base_ms, retry_max_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local max_attempts, failed_ttl_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
+math.randomseed(tonumber(ARGV[5]))
 
 local made_ready = 0
 local unknown = {}
@@ -22,17 +26,19 @@ local function end_lease(id, job)
   local text = 'the worker that was sending it went away; the message may have gone out'
   add_attempt(id, spent, cjson.encode({ NOW, cjson.null, cjson.null, 'unknown_outcome', text }))
   moved('sending', nil)
-  local replayed_at = number(job.attempts_before_replay)
+  local fresh = spent - number(job.attempts_before_replay)
+  -- The same backoff as after any other transient failure: see worker/policy.py.
+  local delay_ms = math.random() * math.min(retry_max_ms, retry_base_ms * 2 ^ (fresh - 1))
   local state = 'retrying'
-  if job.delivery == 'at_most_once' or spent - replayed_at >= max_attempts
-      or NOW + retry_delay_ms >= number(job.expires_at) then
+  if job.delivery == 'at_most_once' or fresh >= max_attempts
+      or NOW + delay_ms >= number(job.expires_at) then
     state = 'failed'
     fail(id, job.page_id, 'unknown_outcome', text)
   else
     redis.call('HDEL', key('job:' .. id), 'claim', 'http_status')
     redis.call('HSET', key('job:' .. id), 'state', state, 'error_code', 'unknown_outcome',
       'error_message', text)
-    redis.call('ZADD', key('due'), int(NOW + retry_delay_ms), id)
+    redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
     moved(nil, state)
   end
   unknown[#unknown + 1] = { id, job.page_id or '', state, int(spent) }

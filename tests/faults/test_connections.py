@@ -102,6 +102,18 @@ def test_a_deadline_noticed_late_does_not_shut_a_connection_that_is_kept() -> No
     assert server.connections == 1
 
 
+def test_a_deadline_noticed_late_does_not_cut_off_the_connections_next_call() -> None:
+    """The first call's connection carries the second; the first one's deadline leaves it alone."""
+    with Sandbox() as sandbox, Caller(sandbox.url) as caller:
+        first = Call(deadline=time.monotonic() + 10)
+        caller.call(first, "sandbox:ok")
+        with ThreadPoolExecutor(1) as thread:
+            second = thread.submit(caller.send, "sandbox:slow:0.2")
+            eventually(lambda: sandbox.totals().posts == 2, what="the second call")
+            first.cut_off_if_late(first.deadline)
+            assert second.result().job_verdict.state is State.SENT
+
+
 def test_no_deadline_shuts_a_socket_that_another_call_uses(chance: random.Random) -> None:
     """Many calls share a pool; half are cut off. Each reply belongs to its own request.
 

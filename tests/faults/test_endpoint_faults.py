@@ -6,9 +6,10 @@ Each fault is met by a call made as a worker makes it, in a process whose memory
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ TESTS = Path(__file__).parents[1]
 
 #: Of every call, as `CALL_DEADLINE_SECONDS` sets it, and what a busy machine may add.
 DEADLINE_SECONDS, MARGIN_SECONDS = 0.5, 1.5
+GIVE_UP_SECONDS = 10.0
 #: Resident memory (kilobytes) that one call may add at its worst moment.
 MOST_KILOBYTES = 8 * 1024
+
+PAYLOAD = "__hrf_f_1"
 
 
 @pytest.fixture(scope="module")
@@ -39,52 +43,70 @@ def tls_endpoint() -> Iterator[Sandbox]:
         yield sandbox
 
 
-Measure = Callable[..., dict[str, Any]]
+class Measurer:
+    """A process that makes calls and measures them; see `calling.measured`."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __call__(self, api_url: str, payload_id: str = PAYLOAD, **options: Any) -> dict[str, Any]:
+        """Make one call; return what `calling.measured` does."""
+        if self._process is None:
+            self._start()
+            # What is loaded at the first call of all is no call's own.
+            self(f"http://127.0.0.1:{free_port()}/")
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        question = {
+            "api_url": api_url,
+            "payload_id": payload_id,
+            "delivery": "at_least_once",
+            "deadline_seconds": DEADLINE_SECONDS,
+            "settings": {},
+            **options,
+        }
+        self._process.stdin.write(json.dumps(question) + "\n")
+        answered, _, _ = select.select([self._process.stdout], [], [], GIVE_UP_SECONDS)
+        if not answered:
+            self.kill()
+            pytest.fail("the call did not end")
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, TESTS / "calling.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def kill(self) -> None:
+        """End it; the next call starts it anew."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 @pytest.fixture(scope="module")
-def measure(endpoint: Sandbox) -> Iterator[Measure]:
-    """Make calls in a process of their own; see `calling.measured`."""
-    with subprocess.Popen(
-        [sys.executable, TESTS / "calling.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        stdin, stdout = process.stdin, process.stdout
-
-        def call(api_url: str, payload_id: str = "__hrf_f_1", **options: Any) -> dict[str, Any]:
-            settings = options.pop("settings", {})
-            question = {
-                "api_url": api_url,
-                "payload_id": payload_id,
-                "delivery": "at_least_once",
-                "deadline_seconds": DEADLINE_SECONDS,
-                "settings": settings,
-                **options,
-            }
-            stdin.write(json.dumps(question) + "\n")
-            answer: dict[str, Any] = json.loads(stdout.readline())
-            return answer
-
-        # What is loaded at the first call of all is no call's own.
-        call(endpoint.url)
-        yield call
-        stdin.close()
+def measure() -> Iterator[Measurer]:
+    measurer = Measurer()
+    yield measurer
+    measurer.kill()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_every_fault_of_the_endpoint_has_one_outcome_in_time_and_in_little_memory(
-    fault: Fault, measure: Measure, endpoint: Sandbox, tls_endpoint: Sandbox
+    fault: Fault, measure: Measurer, endpoint: Sandbox, tls_endpoint: Sandbox
 ) -> None:
     """Promises 4, 5 and 11: outcome class, error_code, state, time limit, memory limit."""
     # given an endpoint at fault
     endpoint.reset()
     with ExitStack() as stack:
-        payload_id, settings, raw = "__hrf_f_1", {}, None
+        payload_id, settings, raw = PAYLOAD, {}, None
         match fault.endpoint:
             case str(payload_id):
                 url = endpoint.url
@@ -141,7 +163,7 @@ def where(
             return nowhere, {"proxy_url": silent(refusal, reads=True)}
 
 
-def test_a_rested_endpoint_is_used_again(measure: Measure) -> None:
+def test_a_rested_endpoint_is_used_again(measure: Measurer) -> None:
     """Down for a while, then up again: refused calls are transient, the next one is accepted."""
     with Sandbox() as resting:
         assert measure(resting.url)["state"] == "sent"

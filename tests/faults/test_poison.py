@@ -30,10 +30,10 @@ def test_poison_ends_after_a_bounded_number_of_claims(
     env = environment(
         settings,
         sandbox.url,
-        MAX_ATTEMPTS=3,
+        MAX_ATTEMPTS=5,
         LEASE_SECONDS=1,
         CALL_DEADLINE_SECONDS=0.8,
-        RETRY_BASE_SECONDS=0.1,
+        RETRY_BASE_SECONDS=0.5,
     )
     worker = WorkerProcess(env | {"PYTHONPATH": str(tmp_path)}, tmp_path, "--concurrency", "2")
     worker.start()
@@ -45,9 +45,9 @@ def test_poison_ends_after_a_bounded_number_of_claims(
 
         (failed,) = wait_until_ended(producer, [poison])
         assert (failed.state, failed.error_code) == (State.FAILED, "unknown_outcome")
-        assert [attempt.error_code for attempt in failed.attempts] == ["unknown_outcome"] * 3
+        assert [attempt.error_code for attempt in failed.attempts] == ["unknown_outcome"] * 5
         records = wait_until_ended(producer, others)
         assert {record.state for record in records} == {State.SENT}
-        assert worker.log().count("SIGKILL") >= 3, "it did not kill"
+        assert worker.log().count("SIGKILL") >= 5, "it did not kill"
     finally:
         worker.kill()

@@ -176,9 +176,7 @@ def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
     assert account.records["kept"].attempt_count == 1
 
 
-def test_a_claim_whose_reply_was_lost_is_given_back(
-    server: Server, own_settings: Settings
-) -> None:
+def test_a_claim_whose_reply_was_lost_is_given_back(server: Server, own_settings: Settings) -> None:
     """Claimed by a process that never heard of it: the next claim undoes it; no attempt is spent."""
     producer = Producer(own_settings)
     ids = [producer.enqueue(body(metadata=str(i))) for i in range(3)]

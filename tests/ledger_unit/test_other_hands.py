@@ -300,7 +300,7 @@ def test_a_pause_that_cannot_be_read_stops_nothing(story: Story, outcome_class: 
     story.ledger.lookup.pauses()
     story.ledger.resume(dict.fromkeys(pages, ""))
     claims = story.claim()
-    assert {claim.page_id for claim in claims} >= set(pages) - {"14"}, "14 is paused for long"
+    assert {claim.page_id for claim in claims} == set(pages)
     for claim in claims:
         assert story.record(claim, outcome_class)
     story.ledger.lookup.pauses()

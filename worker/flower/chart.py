@@ -14,7 +14,7 @@ from .presentation import number
 MAX_SERIES = 6
 
 _WIDTH, _HEIGHT = 960, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 8, 12, 26
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
 #: Lengths of a bar (seconds) that start and end at round times.
@@ -155,10 +155,10 @@ def _utc(time: datetime) -> str:
 
 
 def _round_up(value: int) -> int:
-    """Return the next of 2, 4, 10, 20, 40, 100, …, which halve well."""
+    """Return the next of 2, 4, 6, 8, 10, 20, 40, …, which halve well."""
     scale = 1
     while True:
-        for factor in (2, 4, 10):
+        for factor in (2, 4, 6, 8, 10):
             if factor * scale >= value:
                 return factor * scale
         scale *= 10

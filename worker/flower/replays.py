@@ -15,10 +15,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 from ...ledger import Doorbell, JobFilter, Ledger
-from ...schemas import QueueUnavailable, State
+from ...schemas import QueueUnavailable, State, from_ms
 
 #: Replays that are remembered; of those that are over, the oldest is forgotten first.
 _REMEMBERED = 50
@@ -80,6 +81,11 @@ class Replay:
     ended_at: float | None = None
     latest_ids: deque[str] = field(default_factory=lambda: deque(maxlen=_IDS_KEPT))
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def asked(self) -> datetime:
+        """Return when it was asked for, in UTC."""
+        return from_ms(round(self.asked_at * 1000))
 
     @property
     def is_over(self) -> bool:

@@ -6,7 +6,6 @@ from tornado.web import HTTPError, authenticated
 
 from ...ledger import Place
 from ...schemas import State
-from ..explanations import explain
 from .page import Page
 
 PAGE_SIZE = 50
@@ -32,7 +31,6 @@ class WaitingPage(Page):
             "failures_waiting.html",
             after=after,
             cancelled=int(cancelled) if cancelled.isascii() and cancelled.isdecimal() else None,
-            explain=explain,
             page=page,
             state=state,
             states=states,

@@ -1,0 +1,218 @@
+"""Looking at the ledger: filters, counts and lanes; looking changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harasocial_dispatch.ledger import JobFilter
+from harasocial_dispatch.schemas import OutcomeClass, State, from_ms
+
+if TYPE_CHECKING:
+    from .conftest import Story
+
+START = from_ms(1_769_851_800_000)
+
+
+def ids(story: Story, limit: int = 100, **conditions: Any) -> list[str]:
+    return [record.job_id for record in story.ledger.lookup.find(JobFilter(**conditions), limit)]
+
+
+@pytest.fixture
+def one_of_each(story: Story) -> dict[State, str]:
+    """A job in every state, on page 1."""
+    made = {State.SENT: story.enqueue()}
+    (claim,) = story.claim()
+    story.record(claim, OutcomeClass.ACCEPTED)
+    made[State.FAILED] = story.fail()
+    made[State.RETRYING] = story.enqueue()
+    (claim,) = story.claim()
+    story.record(claim, OutcomeClass.TRANSIENT)
+    made[State.SENDING] = story.enqueue()
+    assert len(story.claim()) == 1
+    made[State.CANCELLED] = story.enqueue()
+    story.ledger.cancel([made[State.CANCELLED]])
+    made[State.QUEUED] = story.enqueue()
+    made[State.SCHEDULED] = story.enqueue(send_at=START + timedelta(days=1))
+    assert {state: story.state(job_id) for state, job_id in made.items()} == {
+        state: state for state in State
+    }
+    return made
+
+
+@pytest.mark.parametrize("state", State)
+def test_jobs_are_found_by_state(story: Story, one_of_each: dict[State, str], state: State):
+    """Also together with their page; not on another."""
+    assert ids(story, state=state) == [one_of_each[state]]
+    assert ids(story, state=state, page_id="1") == [one_of_each[state]]
+    assert ids(story, state=state, page_id="2") == []
+
+
+def test_without_a_state_every_job_is_found_once(story: Story, one_of_each: dict[State, str]):
+    """A cancelled one too, though its id still stands in its lane."""
+    assert sorted(ids(story)) == sorted(one_of_each.values())
+
+
+def test_counts_are_by_state(story: Story, one_of_each: dict[State, str]):
+    """One of each."""
+    assert story.ledger.lookup.count_states() == dict.fromkeys(State, 1)
+    assert story.recount() == {state.value: 1 for state in State}
+
+
+def test_an_empty_ledger_counts_nothing(story: Story):
+    """But names every state."""
+    assert story.ledger.lookup.count_states() == dict.fromkeys(State, 0)
+    assert story.ledger.lookup.count_errors() == {}
+    assert story.ledger.lookup.waiting_by_page() == {}
+    assert story.ledger.lookup.pauses() == []
+    assert ids(story) == []
+    assert story.ledger.lookup.get("") is None
+
+
+@pytest.fixture
+def failures(story: Story) -> dict[str, str]:
+    """Four failed jobs, one a minute: two pages, two error codes."""
+    made = {}
+    for page_id, error_code in (("1", "551"), ("1", "190"), ("2", "551"), ("2", "551")):
+        made[f"{page_id}:{error_code}:{len(made)}"] = story.fail(page_id, error_code)
+        story.wait(60)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, [3, 2, 1, 0]),
+        ({"error_code": "551"}, [3, 2, 0]),
+        ({"error_code": "190"}, [1]),
+        ({"error_code": "unheard"}, []),
+        ({"page_id": "1"}, [1, 0]),
+        ({"page_id": "2"}, [3, 2]),
+        ({"page_id": "1", "error_code": "551"}, [0]),
+        ({"page_id": "2", "error_code": "190"}, []),
+        ({"since": START + timedelta(seconds=60)}, [3, 2, 1]),
+        ({"since": START + timedelta(seconds=60.001)}, [3, 2]),
+        ({"until": START + timedelta(seconds=60)}, [1, 0]),
+        ({"since": START + timedelta(seconds=60), "until": START + timedelta(seconds=120)}, [2, 1]),
+        ({"since": START + timedelta(seconds=60), "error_code": "551"}, [3, 2]),
+        ({"since": START + timedelta(days=1)}, []),
+    ],
+)
+def test_failed_jobs_are_found_by_code_page_and_time(
+    story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
+):
+    """The latest first; the times are those of the failure (design promise 12)."""
+    made = list(failures.values())
+    wanted = [made[number] for number in expected]
+    assert ids(story, state=State.FAILED, **conditions) == wanted
+    found = story.ledger.lookup.iterate_failed(JobFilter(**conditions))
+    assert [record.job_id for record in found] == wanted
+    assert ids(story, limit=2, state=State.FAILED, **conditions) == wanted[:2]
+
+
+def test_an_error_code_alone_means_failed_jobs(story: Story, failures: dict[str, str]):
+    """Not those that wait for a retry with the same code."""
+    story.enqueue("3")
+    (claim,) = story.claim()
+    story.record(claim, OutcomeClass.TRANSIENT, error_code="551")
+    assert len(ids(story, error_code="551")) == 3
+    assert ids(story, error_code="551", state=State.RETRYING) == [claim.job_id]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, {"551": 3, "190": 1}),
+        ({"page_id": "1"}, {"190": 1, "551": 1}),
+        ({"page_id": "2"}, {"551": 2}),
+        ({"page_id": "9"}, {}),
+        ({"since": START + timedelta(seconds=100)}, {"551": 2}),
+        ({"since": START + timedelta(seconds=60), "page_id": "1"}, {"190": 1}),
+    ],
+)
+def test_errors_are_counted_by_code(
+    story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: dict[str, int]
+):
+    """The most frequent first."""
+    found = story.ledger.lookup.count_errors(**conditions)
+    assert list(found.items()) == list(expected.items())
+
+
+def test_a_replay_takes_a_job_out_of_every_index(story: Story, failures: dict[str, str]):
+    """It has not failed any more; failing again, it is found by its new code."""
+    job_id = failures["1:190:1"]
+    story.ledger.replay([job_id])
+    assert story.ledger.lookup.count_errors() == {"551": 3}
+    assert ids(story, page_id="1", state=State.FAILED) == [failures["1:551:0"]]
+    (claim,) = story.claim()
+    story.record(claim, OutcomeClass.PERMANENT, error_code="100")
+    assert ids(story, error_code="190") == []
+    assert ids(story, error_code="100") == [job_id]
+
+
+@pytest.mark.parametrize("code", ["", "a:b", "{x}", "*", "10/2018278", "đã lỗi", "x" * 64])
+def test_any_error_code_is_an_index_of_its_own(story: Story, code: str):
+    """The API may send anything."""
+    job_id = story.fail(error_code=code or "none")
+    assert story.ledger.lookup.count_errors() == {code or "none": 1}
+    assert ids(story, error_code=code or "none") == [job_id]
+
+
+def test_more_jobs_than_one_round_trip_reads_are_all_found(story: Story):
+    """And the limit is kept to."""
+    for _ in range(3):
+        for _ in range(400):
+            story.enqueue()
+    assert len(ids(story, limit=5000, state=State.QUEUED)) == 1200
+    assert len(ids(story, limit=700)) == 700
+    assert story.ledger.lookup.waiting_by_page() == {"1": 1200}
+
+
+def test_waiting_jobs_are_counted_by_page(story: Story):
+    """Urgent ones with the others, the longest lane first."""
+    for page, count in (("1", 1), ("2", 3), ("3", 2)):
+        for number in range(count):
+            story.enqueue(page, urgent=number == 0)
+    assert list(story.ledger.lookup.waiting_by_page().items()) == [("2", 3), ("3", 2), ("1", 1)]
+    assert list(story.ledger.lookup.waiting_by_page(limit=1)) == ["2"]
+
+
+def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(story: Story):
+    """What has not finished has no other."""
+    early = story.enqueue()
+    story.wait(60)
+    late = story.enqueue()
+    between: datetime = START + timedelta(seconds=30)
+    assert ids(story, since=between) == [late]
+    assert ids(story, until=between) == [early]
+
+
+def test_looking_changes_nothing(story: Story, one_of_each: dict[State, str]):
+    """Not a key, not a bell."""
+
+    def everything() -> dict[str, bytes]:
+        return {name: story.client.dump(name) for name in story.client.scan_iter("*")}
+
+    before = everything()
+    lookup = story.ledger.lookup
+    lookup.find(JobFilter(), 10)
+    list(lookup.iterate_failed(JobFilter(page_id="1", error_code="551")))
+    lookup.get(one_of_each[State.SENT])
+    lookup.count_errors()
+    lookup.count_states()
+    lookup.waiting_by_page()
+    lookup.pauses()
+    assert everything() == before
+
+
+def test_indexes_without_jobs_show_nothing(make_story: Callable[..., Story]):
+    """Ids whose jobs other hands deleted are left out, and are no error."""
+    story = make_story()
+    job_id = story.fail()
+    story.client.delete(story.key(f"job:{job_id}"))
+    story.client.set(story.key("job:odd"), "text")
+    story.client.zadd(story.key("failed"), {"odd": 1})
+    assert ids(story, state=State.FAILED) == []
+    assert list(story.ledger.lookup.iterate_failed(JobFilter())) == []
