@@ -76,16 +76,18 @@ class DebianRedis:
         self._config = {"save": "", "appendonly": "no", **config}
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._process: subprocess.Popen[bytes] | None = None
+        #: What the command begins with, such as `ip netns exec …`.
+        self.prefix: tuple[str, ...] = ()
 
     def start(self) -> DebianRedis:
         """Start it and wait until it answers."""
         options = [
             text
             for name, value in self._config.items()
-            for text in (f"--{name.replace('_', '-')}", str(value))
+            for text in (f"--{name.replace('_', '-')}", *(str(value).split() or [""]))
         ]
         self._process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--dir", str(self._folder), *options],
+            [*self.prefix, "redis-server", "--port", str(self.port), "--dir", str(self._folder), *options],
             stdout=subprocess.DEVNULL,
         )
         eventually(self._answers, what="redis-server's answer")

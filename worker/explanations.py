@@ -42,6 +42,7 @@ _PARAMETER = Explanation(
     "Messenger found something in the message wrong: an id, or the payload's content.",
     "Check page_id, recipient id and payload_id; correct the content in Harasocial, then replay.",
 )
+_API_WORKS_AGAIN = "Replay when the API works again."
 _MAY_HAVE_GONE_OUT = (
     "Look into the conversation first: a replay may send the message a second time."
 )
@@ -182,8 +183,8 @@ _HTTP = {
         "The API failed while it handled the message.",
         "Replay when it works again; a first attempt may still have gone out.",
     ),
-    502: Explanation("The API could not be reached behind its gateway.", _PASSING.remedy),
-    503: Explanation("The API was overloaded or down for maintenance.", _PASSING.remedy),
+    502: Explanation("The API could not be reached behind its gateway.", _API_WORKS_AGAIN),
+    503: Explanation("The API was overloaded or down for maintenance.", _API_WORKS_AGAIN),
     504: Explanation(
         "The API's gateway got no answer in time.",
         "Replay when it works again; a first attempt may still have gone out.",
@@ -240,5 +241,5 @@ def _of_http(error_code: str) -> Explanation | None:
             "Read its message; check HARASOCIAL_API_URL, page_id and payload_id, then replay.",
         )
     if 500 <= status < 600:
-        return Explanation(f"The API failed with HTTP status {status}.", _PASSING.remedy)
+        return Explanation(f"The API failed with HTTP status {status}.", _API_WORKS_AGAIN)
     return None

@@ -5,7 +5,6 @@ The jobs' own hashes are the truth; everything else must say the same after ever
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -193,9 +192,7 @@ class LedgerMachine(RuleBasedStateMachine):
             # What expired by itself leaves its list at the next sweep.
             listed = client.lrange(key(state), 0, -1)
             assert len(listed) == len(set(listed))
-            assert [job_id for job_id in listed if job_id in jobs] == listed[
-                : len(by_state[state])
-            ]
+            assert [job_id for job_id in listed if job_id in jobs] == listed[: len(by_state[state])]
             assert set(listed) >= by_state[state]
 
         lanes = set(client.zrange(key("lanes"), 0, -1))
@@ -256,7 +253,7 @@ def test_any_sequence_of_operations_keeps_everything_in_agreement(story: Story):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=int(os.environ.get("N","20")),
+            max_examples=40,
             stateful_step_count=30,
             deadline=None,
             # Explaining a failure line by line would trace all of fakeredis.

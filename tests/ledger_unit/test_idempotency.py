@@ -108,7 +108,9 @@ def test_a_connection_that_breaks_once_makes_one_job(
 
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize(
-    ("error", "tries"), [(redis.TimeoutError("no answer"), 1), (BROKEN, 2)], ids=["timeout", "broken"]
+    ("error", "tries"),
+    [(redis.TimeoutError("no answer"), 1), (BROKEN, 2)],
+    ids=["timeout", "broken"],
 )
 def test_a_reply_that_stays_lost_is_said_to_be_unknown(
     story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool

@@ -183,7 +183,13 @@ def test_attempts_come_in_their_order():
         for number in (10, 2, 9, 1, 11)
     }
     found = to_record("id", fields, None).attempts
-    assert [attempt.error_code for attempt in found] == ["code1", "code2", "code9", "code10", "code11"]
+    assert [attempt.error_code for attempt in found] == [
+        "code1",
+        "code2",
+        "code9",
+        "code10",
+        "code11",
+    ]
 
 
 attempts = st.tuples(

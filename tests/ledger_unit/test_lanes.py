@@ -310,7 +310,11 @@ def test_five_failures_in_a_row_pause_a_lane(story: Story):
     assert story.ledger.lookup.pauses() == []
     story.record(claims[4], OutcomeClass.AMBIGUOUS, error_code="timeout")
     (pause,) = story.ledger.lookup.pauses()
-    assert (pause.reason, pause.error_code, pause.until_ms) == ("failing", "timeout", START_MS + 1000)
+    assert (pause.reason, pause.error_code, pause.until_ms) == (
+        "failing",
+        "timeout",
+        START_MS + 1000,
+    )
     assert story.claim() == []
     assert len([story.enqueue("2"), *story.claim()]) == 2
 

@@ -459,9 +459,7 @@ def test_one_call_records_many_jobs_and_says_which_held(story: Story):
     assert story.ledger.record([]) == []
 
 
-def test_a_claim_whose_reply_was_lost_is_given_back(
-    story: Story, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_claim_whose_reply_was_lost_is_given_back(story: Story, monkeypatch: pytest.MonkeyPatch):
     """The next claim gets the same jobs, in their order, with no attempt spent."""
     ids = [story.enqueue() for _ in range(3)]
     scripts = story.ledger._scripts
@@ -520,6 +518,5 @@ def test_fifty_attempts_are_kept(make_story: Callable[..., Story]):
     record = story.get(job_id)
     assert record.attempt_count == 63
     assert [attempt.error_code for attempt in record.attempts] == [
-        "unknown_outcome" if attempt % 3 == 0 else f"timeout_{attempt}"
-        for attempt in range(14, 64)
+        "unknown_outcome" if attempt % 3 == 0 else f"timeout_{attempt}" for attempt in range(14, 64)
     ]

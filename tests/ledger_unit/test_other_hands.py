@@ -144,7 +144,10 @@ def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
         parse_send_job(claim.body)
     assert set(caught.value.errors) == {field}
     assert story.record(
-        claim, OutcomeClass.PERMANENT, error_code="invalid_job", error_message=str(caught.value),
+        claim,
+        OutcomeClass.PERMANENT,
+        error_code="invalid_job",
+        error_message=str(caught.value),
         posted=False,
     )
     record = failed(story, "bad")
@@ -162,7 +165,20 @@ def test_a_job_that_lacks_a_field_reaches_the_worker_too(story: Story, field: st
     failed(story, "bad")
 
 
-NUMBERS = ["", "abc", "-1", "1e400", "-1e400", "nan", "inf", "1.5", "0x10", "9" * 400, "9" * 5000, "٣"]
+NUMBERS = [
+    "",
+    "abc",
+    "-1",
+    "1e400",
+    "-1e400",
+    "nan",
+    "inf",
+    "1.5",
+    "0x10",
+    "9" * 400,
+    "9" * 5000,
+    "٣",
+]
 
 
 @pytest.mark.parametrize("ending", ["accepted", "transient", "lease"])

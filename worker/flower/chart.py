@@ -15,6 +15,7 @@ MAX_SERIES = 6
 
 _WIDTH, _HEIGHT = 960, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 8, 12, 26
+_LABEL_WIDTH = 100
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
 #: Lengths of a bar (seconds) that start and end at round times.
@@ -132,6 +133,7 @@ def _labels(bars: Sequence[Bar]) -> list[str]:
         f'data-time="{iso_utc(bars[i].since)}" data-kind="{kind}" data-day="{int(" " in pattern)}">'
         f"{bars[i].since.strftime(pattern)}</text>"
         for i in range(0, len(bars), every)
+        if _LEFT + i * width < _WIDTH - _LABEL_WIDTH
     ]
 
 

@@ -1,0 +1,132 @@
+"""Two hosts: one is cut off from Redis for longer than its leases, then comes back.
+
+Redis runs in a network namespace of its own, reached over two links, one for each worker "host".
+Taking a link down is a cable pulled: packets vanish, connections neither answer nor break.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from account import settle
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import DebianRedis, WorkerProcess, body, environment, eventually
+
+JOBS = 300
+
+
+class TwoLinks:
+    """A namespace for Redis, and two links into it."""
+
+    def __init__(self) -> None:
+        tag = uuid.uuid4().hex[:6]
+        self.namespace = f"hsd-{tag}"
+        self._links = [f"hsd{i}{tag}" for i in (1, 2)]
+        # A range of its own for each run: runs side by side must not meet.
+        self._net = f"10.{os.getpid() % 200 + 20}"
+        self.addresses = [f"{self._net}.{i}.2" for i in (1, 2)]
+
+    def make(self) -> None:
+        _ip("netns", "add", self.namespace)
+        _ip("-n", self.namespace, "link", "set", "lo", "up")
+        for i, link in enumerate(self._links, start=1):
+            inner = f"{link}r"
+            _ip("link", "add", link, "type", "veth", "peer", "name", inner)
+            _ip("link", "set", inner, "netns", self.namespace)
+            _ip("addr", "add", f"{self._net}.{i}.1/24", "dev", link)
+            _ip("-n", self.namespace, "addr", "add", f"{self._net}.{i}.2/24", "dev", inner)
+            _ip("link", "set", link, "up")
+            _ip("-n", self.namespace, "link", "set", inner, "up")
+
+    def cut(self, index: int) -> None:
+        # On Redis' side, so that the host's own end stays up and packets just vanish.
+        _ip("-n", self.namespace, "link", "set", f"{self._links[index]}r", "down")
+
+    def mend(self, index: int) -> None:
+        _ip("-n", self.namespace, "link", "set", f"{self._links[index]}r", "up")
+
+    def remove(self) -> None:
+        subprocess.run(["ip", "netns", "del", self.namespace], check=False)
+        for link in self._links:
+            subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+class RedisBehindLinks(DebianRedis):
+    """Debian's redis-server inside the namespace."""
+
+    def __init__(self, links: TwoLinks) -> None:
+        super().__init__(protected_mode="no", bind=" ".join(["127.0.0.1", *links.addresses]))
+        self.prefix = ("ip", "netns", "exec", links.namespace)
+        self.url = f"redis://{links.addresses[1]}:{self.port}/0"
+
+
+@pytest.fixture
+def links() -> Iterator[TwoLinks]:
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and iproute2")
+    made = TwoLinks()
+    try:
+        made.make()
+        yield made
+    finally:
+        made.remove()
+
+
+def test_a_host_cut_off_for_longer_than_its_leases_records_nothing_stale(
+    links: TwoLinks, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Promises 1, 4 and 6 over a partition: the other host takes over; doubles are in the record."""
+    with ExitStack() as stack:
+        redis = RedisBehindLinks(links).start()
+        stack.callback(redis.stop)
+        sandbox.latency_seconds = 0.3
+        times = {"LEASE_SECONDS": 3, "CALL_DEADLINE_SECONDS": 2, "IN_FLIGHT": 8}
+        urls = [f"redis://{address}:{redis.port}/0" for address in links.addresses]
+        hosts = []
+        for url in urls:
+            settings = Settings(redis_url=url)
+            env = environment(settings, sandbox.url, **times)
+            host = WorkerProcess(env, tmp_path, "--concurrency", "1")
+            stack.callback(host.kill)
+            hosts.append(host.start())
+        producer = Producer(Settings(redis_url=urls[1]))
+        stack.callback(producer.close)
+        ids = producer.enqueue_many(body(metadata=f"job {i}") for i in range(JOBS)).accepted
+        eventually(lambda: sandbox.totals().posts >= 24, what="both hosts at work")
+
+        # when the first host loses sight of Redis in the middle of its calls
+        links.cut(0)
+        began = time.monotonic()
+        eventually(lambda: producer.count_states()[State.SENT] == JOBS or _old(began, 9))
+        time.sleep(max(0.0, 8 - (time.monotonic() - began)))
+        links.mend(0)
+
+        # then all jobs are sent, and what went out twice is told in the record
+        account = settle(producer, sandbox, ids)
+        print(f"partition: {account}")  # noqa: T201 - figures of the run
+        account.check(kills_excuse_doubles=True)
+        assert {record.state for record in account.records.values()} == {State.SENT}
+        assert 1 <= len(account.posted_twice) <= 8, "the calls in flight when the link was cut"
+
+        # and the first host works again by itself
+        hosts[1].kill()
+        late = producer.enqueue(body(metadata="after the partition"))
+        eventually(lambda: producer.get_job(late).state is State.SENT, seconds=40)
+
+
+def _old(began: float, seconds: float) -> bool:
+    return time.monotonic() - began > seconds
