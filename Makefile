@@ -13,7 +13,7 @@ INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
 	--disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench constraints clean
+.PHONY: help demo test lint bench soak constraints clean
 
 help: ## List what there is to do.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,9 @@ lint: $(VENV)/.for-test .typing ## Check style, format and types.
 
 bench: $(VENV)/.for-test ## Measure throughput and latency on this machine.
 	$(BIN)/python tests/bench.py
+
+soak: $(VENV)/.for-test ## Ten minutes of mixed traffic with faults; does anything grow? (SECONDS=600)
+	$(BIN)/python tests/soak.py $(or $(SECONDS),600)
 
 constraints: $(VENV)/.made ## Pin the newest versions that fit setup.cfg in constraints.txt.
 	$(BIN)/python -m pip install -qq uv

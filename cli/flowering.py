@@ -1,4 +1,4 @@
-"""`flower`: Flower with the Failures page, our metrics, and a login wherever others can reach it."""
+"""`flower`: Flower with the Failures page, our metrics, and a login where others can reach it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
     waiting = iter(options)
     for option in waiting:
         name, equals, _ = option.lstrip("-").partition("=")
-        definition = known._options.get(name.replace("_", "-"))  # noqa: SLF001 - has no other way
+        definition = known._options.get(name.replace("_", "-"))
         if not option.startswith("--") or definition is None:
             raise click.UsageError(f"Flower has no option {option.partition('=')[0]!r}.")
         if equals or definition.type is bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import redis
@@ -61,9 +62,7 @@ class Failures:
     the job's ids, error, payload, metadata and idempotency key.
     """
 
-    def __init__(
-        self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts
-    ) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
         # redis-py types every answer as "this or an awaitable of this".
         self._client: Any = client
         self._prefix = prefix
@@ -80,9 +79,7 @@ class Failures:
         budget = PAGE_READ if text else PAGE_LOOK_AT
         with translated_errors(self._url):
             while True:
-                ids = self._ids(
-                    wanted, after, limit=limit - len(found), budget=budget - looked_at
-                )
+                ids = self._ids(wanted, after, limit=limit - len(found), budget=budget - looked_at)
                 looked_at += ids.looked_at
                 found += (
                     record
@@ -170,7 +167,7 @@ class Failures:
         with translated_errors(self._url):
             for wanted in filters:
                 index = self._prefix + _index_names(wanted)[0]
-                for start, end in zip(edges_ms, edges_ms[1:], strict=False):
+                for start, end in pairwise(edges_ms):
                     pipeline.zcount(index, start, f"({end}")
             counts = pipeline.execute()
         buckets = len(edges_ms) - 1
@@ -189,9 +186,7 @@ class Failures:
             names.sort(key=lambda name: int(self._client.zcard(self._prefix + name)))
         return names
 
-    def _ids(
-        self, wanted: JobFilter, after: Place | None, *, limit: int, budget: int
-    ) -> IdPage:
+    def _ids(self, wanted: JobFilter, after: Place | None, *, limit: int, budget: int) -> IdPage:
         earliest, latest = _times(wanted)
         return read_ids(
             self._scripts,

@@ -41,9 +41,7 @@ class Backlog:
 class Waiting:
     """The waiting jobs of one ledger."""
 
-    def __init__(
-        self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts
-    ) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
         # redis-py types every answer as "this or an awaitable of this".
         self._client: Any = client
         self._prefix = prefix

@@ -34,6 +34,10 @@ Refused
     code:<code>[:<status>]            has_error true with that error_code, such as `10/2018278`;
                                       the status is 200 unless given
     numeric_code:<code>[:<status>]    the same with error_code as a JSON number
+    echo_token[:<status>]             has_error true; error_code, error_message, a header and a line
+                                      that is no header quote the request's token
+    hostile[:<status>]                has_error true; error_code and error_message full of control
+                                      characters, escape sequences, markup and format strings
     status:<status>                   that status with a plain text; one below 200, such as 103, is
                                       followed by the accepted reply
     throttle[:<retry_after>]          429; with the header Retry-After if given, whose value is the
@@ -94,7 +98,8 @@ The same over HTTP, for a sandbox in another process, in JSON:
 
 from __future__ import annotations
 
-from .behaviours import BEHAVIOURS
+# Through the parent: a bare `import sandbox` fails here, instead of loading everything twice.
+from ..sandbox.behaviours import BEHAVIOURS
 from .journal import RawRequest, ReceivedJob, Totals
 from .server import Sandbox
 from .standalone import exports, print_exports, serve_forever

@@ -37,6 +37,8 @@ class Behaviour:
     #: How many of a job's POSTs fare badly before one is accepted.
     times: int = 0
     seconds: float = 0.0
+    #: The request's header Authorization; only `echo_token` looks at it.
+    authorization: str = ""
 
 
 ACCEPTED = Behaviour()
@@ -148,6 +150,8 @@ _PARAMETERS: dict[str, tuple[_Parameter, ...]] = {
         _Parameter("code", _json_number),
         _Parameter("status", _final_status, 200),
     ),
+    "echo_token": (_Parameter("status", _final_status, 200),),
+    "hostile": (_Parameter("status", _final_status, 200),),
     "status": (_Parameter("status", _status),),
     "throttle": (_RETRY_AFTER,),
     "throttle_first": (_TIMES, _RETRY_AFTER),

@@ -30,6 +30,15 @@ _BOMB_CRC32 = 0x5B64C2B0
 #: Levels of nesting in the body of `deep`.
 DEEP_LEVELS = 100_000
 
+#: What acts where it is not made harmless: in a terminal, log, web page, template or shell.
+HOSTILE_TEXT = (
+    "\x1b[2J\x1b[31mred\x1b[0m\x1b]0;title\x07\x08\x00\r\n\t\x7f\x9b31m "
+    "\u202eback\u2028\u200b\ud800 "
+    "<script>alert('x')</script> &lt; [bold]x[/bold] %s %n %(x)s {0} {x!r} ${x} $(id) `id` \"'\\"
+)
+#: Characters of the error_message of `hostile`.
+HOSTILE_CHARACTERS = 20_000
+
 _CHUNK_BYTES = 16 * 1024
 
 
@@ -64,6 +73,23 @@ def _code(behaviour: Behaviour, _: int) -> Reply:
 def _numeric_code(behaviour: Behaviour, _: int) -> Reply:
     body = _error_body(behaviour.code, f"sandbox error {behaviour.code}")
     return make_reply(behaviour.status, body)
+
+
+def _echo_token(behaviour: Behaviour, _: int) -> Reply:
+    echoed = behaviour.authorization
+    token = echoed.partition(" ")[2]
+    reply = make_reply(
+        behaviour.status,
+        _error_body(json.dumps(f"refused {token}"), f"the request's header was {echoed}"),
+        headers=(("X-Request-Authorization", echoed),),
+    )
+    # HTTP libraries like to quote a line that is no header when they complain of it.
+    return replace(reply, head=reply.head[:-2] + f"{echoed}\r\n\r\n".encode())
+
+
+def _hostile(behaviour: Behaviour, _: int) -> Reply:
+    message = HOSTILE_TEXT * (HOSTILE_CHARACTERS // len(HOSTILE_TEXT) + 1)
+    return error_reply(behaviour.status, HOSTILE_TEXT, message[:HOSTILE_CHARACTERS])
 
 
 def _status(behaviour: Behaviour, _: int) -> Reply:
@@ -174,6 +200,8 @@ _REPLIES: dict[str, Callable[[Behaviour, int], Reply]] = {
     "ok": _ok,
     "code": _code,
     "numeric_code": _numeric_code,
+    "echo_token": _echo_token,
+    "hostile": _hostile,
     "status": _status,
     "throttle": _throttle,
     "throttle_first": _throttle_first,

@@ -3,7 +3,8 @@
 Nothing here talks to anything; every other part may import it.
 """
 
-from .enqueue import NewJob, parse_new_job, parse_row
+# Through the parent: a bare `import schemas` fails here, instead of loading everything twice.
+from ..schemas.enqueue import NewJob, parse_new_job, parse_row
 from .errors import (
     DispatchError,
     EnqueueUnknown,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -87,10 +87,25 @@ class Settings:
             return _read(env)
         except EnvError as error:
             raise SettingsError(_without_value(error)) from None
-        except (OSError, ValueError) as error:
-            # Of a file that a variable names. A decoding error would quote what is in it.
-            reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            raise SettingsError(f"a {PREFIX}…_FILE variable: {reason}") from None
+        except (OSError, ValueError):
+            # Their texts may quote what is in the file or, where somebody put the secret itself in
+            # place of a file's name, that.
+            raise SettingsError(
+                f"{_unreadable_file(env)} must be the name of a readable file of text (UTF-8)"
+            ) from None
+
+
+def _unreadable_file(env: Env) -> str:
+    """Return which variable names a file that cannot be read."""
+    for setting in fields(Settings):
+        name = f"{setting.name.upper()}_FILE"
+        try:
+            file = env.str(name, "")
+            if file:
+                Path(file).read_text()
+        except (OSError, ValueError):
+            return PREFIX + name
+    return f"a {PREFIX}…_FILE variable"
 
 
 def _read(env: Env) -> Settings:

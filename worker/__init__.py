@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+# Through the parent: a bare `import worker` fails here, instead of loading everything twice.
+from .. import worker as _worker  # noqa: F401
+
 if TYPE_CHECKING:
     from .celery_app import app
 

@@ -67,6 +67,7 @@ class JobEvents:
         self.dropped = 0
         self._pid = 0
         self._start_lock = threading.Lock()
+        self._stopping = threading.Event()
 
     def observe(self, batch: list[Done]) -> None:
         """Take a batch of recorded results. Never blocks, never raises."""
@@ -136,7 +137,8 @@ class JobEvents:
             # None only wakes: the process is about to end.
             if item is not None:
                 group.append(item)
-                self._stopping.wait(_GATHER_SECONDS)
+                if self._waiting.qsize() < _GROUP_SIZE:
+                    self._stopping.wait(_GATHER_SECONDS)
         with suppress(queue.Empty):
             while len(group) < _GROUP_SIZE:
                 item = self._waiting.get_nowait()

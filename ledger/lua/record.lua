@@ -12,6 +12,7 @@
 --            since only the holder of the current claim may record an outcome (design promise 6)
 
 local sent_ttl_s, failures_in_a_row = ARGV[1], tonumber(ARGV[2])
+
 local function write_pause(page_id, pause)
   redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
   if pause.level > 0 then

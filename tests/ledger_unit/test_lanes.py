@@ -292,7 +292,7 @@ def test_another_token_ends_the_pause_at_once(story: Story):
 def test_a_new_token_ends_only_the_pause_of_the_old_one(
     story: Story, outcome_class: OutcomeClass, refused: dict[str, str]
 ):
-    """Another process may have paused it for the new token meanwhile; throttling is no matter of it."""
+    """Another process may have paused it for the new one meanwhile; throttling is not its matter."""
     story.enqueue("1")
     story.enqueue("1")
     story.record(only(story.claim(1)), outcome_class)

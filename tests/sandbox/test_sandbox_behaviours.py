@@ -12,7 +12,13 @@ import pytest
 from harasocial_dispatch import sandbox as sandbox_package
 from harasocial_dispatch.sandbox import BEHAVIOURS
 from harasocial_dispatch.sandbox.behaviours import UnknownBehaviourError, form, parse_behaviour
-from harasocial_dispatch.sandbox.replies import BOMB_BYTES, HUGE_BYTES, reply_to
+from harasocial_dispatch.sandbox.replies import (
+    BOMB_BYTES,
+    HOSTILE_CHARACTERS,
+    HOSTILE_TEXT,
+    HUGE_BYTES,
+    reply_to,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +40,12 @@ WHOLE_REPLIES: list[tuple[str, int, Any, bool]] = [
     ("sandbox:code:a%3Ab#1", 200, error("a:b", "sandbox error a:b"), False),
     ("sandbox:numeric_code:190", 200, error(190, "sandbox error 190"), False),
     ("sandbox:numeric_code:-1:400", 400, error(-1, "sandbox error -1"), False),
+    (
+        "sandbox:echo_token",
+        200,
+        error("refused sandbox-token", "the request's header was Bearer sandbox-token"),
+        False,
+    ),
     ("sandbox:status:500", 500, b"500 Internal Server Error\n", False),
     ("sandbox:status:204", 204, b"", False),
     ("sandbox:status:299", 299, b"299 Status\n", False),
@@ -104,7 +116,7 @@ BROKEN_REPLIES = [
 ]
 
 # Told in tests of their own.
-OTHERS = {"hang", "huge", "endless", "gzip", "gzip_bomb"}
+OTHERS = {"hang", "huge", "endless", "gzip", "gzip_bomb", "hostile"}
 
 
 @pytest.mark.parametrize(
@@ -255,6 +267,25 @@ def test_redirect_counts_who_follows(client):
     assert client.hear(followed).status == 200
     totals = client.sandbox.totals()
     assert (totals.redirected, totals.posts, totals.accepted) == (1, 1, 0)
+
+
+def test_echoed_token_is_in_the_headers_too(client):
+    """Once as a header, and once as a line that is none."""
+    head = client.post("sandbox:echo_token:400").head
+
+    assert head.startswith("HTTP/1.1 400 ")
+    assert "\r\nX-Request-Authorization: Bearer sandbox-token\r\n" in head
+    assert head.endswith("\r\nBearer sandbox-token")
+
+
+def test_hostile_reply_is_valid_json_of_hostile_texts(client):
+    """What is hostile about it is not its form."""
+    heard = client.post("sandbox:hostile")
+
+    assert heard.json["error_code"] == HOSTILE_TEXT
+    assert heard.json["error_message"].startswith(HOSTILE_TEXT * 2)
+    assert len(heard.json["error_message"]) == HOSTILE_CHARACTERS
+    assert len(heard.body) < 64 * 1024
 
 
 def test_gzip_reply_unpacks_to_the_accepted_one(client):

@@ -44,8 +44,8 @@ def refusal(**fields: object) -> bytes:
             ApiReply(has_error=False, success=True),
         ),
         (
-            b'{"has_error": true, "data": null, "error_code": "10/2018278", "error_message": "late"}',
-            ApiReply(has_error=True, error_code="10/2018278", error_message="late"),
+            b'{"has_error": true, "data": null, "error_code": "10/2018278", "error_message": "x"}',
+            ApiReply(has_error=True, error_code="10/2018278", error_message="x"),
         ),
         (refusal(error_code=190), ApiReply(has_error=True, error_code="190")),
         (refusal(error_code=0), ApiReply(has_error=True, error_code="0")),

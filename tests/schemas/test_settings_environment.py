@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,51 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path):
     found = error_of({}, file)
     assert found.startswith(f"{file} cannot be read: ")
     assert SECRET not in found
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_setting_may_come_from_a_file(tmp_path: Path, name: str):
+    """Container secrets are files; the line break at their end is none of the value's."""
+    text, value = GOOD[name]
+    file = tmp_path / "secret"
+    file.write_text(f"{text}\n")
+    assert getattr(read({f"{name}_FILE": str(file)}), name.lower()) == value
+    (tmp_path / ".env").write_text(f"HARASOCIAL_{name}_FILE={file}\n")
+    assert getattr(read({}, tmp_path / ".env"), name.lower()) == value
+
+
+def test_a_wrong_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Path):
+    """As if it stood in the variable."""
+    file = tmp_path / "secret"
+    file.write_text(f"Bearer {SECRET}\n")
+    assert error_of({"TOKEN_FILE": str(file)}) == TOKEN_ERROR
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: folder / "missing",
+        lambda folder: folder,
+        lambda folder: folder / "file" / "below",
+        lambda folder: folder / "binary",
+        lambda _: SECRET,
+        lambda _: SECRET * 40,
+    ],
+    ids=["missing", "directory", "below a file", "no text", "the secret itself", "a long secret"],
+)
+@pytest.mark.parametrize("name", ["TOKEN", "REDIS_URL", "MAX_ATTEMPTS"])
+def test_a_secret_file_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, make: Callable[[Path], Path | str]
+):
+    """By its variable alone: in its place there may stand the secret itself."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe" + SECRET.encode())
+    (tmp_path / "good").write_text("n")
+    found = error_of(
+        {f"{name}_FILE": str(make(tmp_path)), "NAMESPACE_FILE": str(tmp_path / "good")}
+    )
+    expected = "must be the name of a readable file of text (UTF-8)"
+    assert found == f"HARASOCIAL_{name}_FILE {expected}"
 
 
 @given(

@@ -67,7 +67,9 @@ def draw(series: Sequence[Series], bars: Sequence[Bar]) -> str:
     ]
     width = _PLOT_WIDTH / max(1, len(bars))
     for i, bar in enumerate(bars):
-        parts += _bar(i, bar, [(rank, each.counts[i]) for rank, each in _ranked(series)], top, width)
+        parts += _bar(
+            i, bar, [(rank, each.counts[i]) for rank, each in _ranked(series)], top, width
+        )
     return "".join([*parts, "</svg>"])
 
 
@@ -75,9 +77,7 @@ def _ranked(series: Sequence[Series]) -> list[tuple[str, Series]]:
     return [("rest" if each.is_rest else str(i), each) for i, each in enumerate(series)]
 
 
-def _bar(
-    i: int, bar: Bar, counts: Sequence[tuple[str, int]], top: int, width: float
-) -> list[str]:
+def _bar(i: int, bar: Bar, counts: Sequence[tuple[str, int]], top: int, width: float) -> list[str]:
     x = _LEFT + i * width
     gap = min(2.0, width * 0.2)
     label = f"{_interval(bar)}: {number(bar.total)} failed"
@@ -122,7 +122,9 @@ def _labels(bars: Sequence[Bar]) -> list[str]:
     whole = bars[-1].until - bars[0].since
     pattern, kind = "%d %b", "day"
     if step < timedelta(days=1):
-        pattern, kind = ("%d %b %H:%M", "minute") if whole > timedelta(hours=20) else ("%H:%M", "minute")
+        pattern, kind = (
+            ("%d %b %H:%M", "minute") if whole > timedelta(hours=20) else ("%H:%M", "minute")
+        )
     if step < timedelta(minutes=1):
         pattern, kind = "%H:%M:%S", "second"
     wanted = 6 if whole > timedelta(hours=20) else 8
@@ -166,9 +168,7 @@ def _round_up(value: int) -> int:
         scale *= 10
 
 
-def bars_of(
-    edges: Sequence[int], totals: Sequence[int], addresses: Sequence[str]
-) -> list[Bar]:
+def bars_of(edges: Sequence[int], totals: Sequence[int], addresses: Sequence[str]) -> list[Bar]:
     """Return the bars between edges."""
     return [
         Bar(since=from_ms(start), until=from_ms(end), total=total, address=address)

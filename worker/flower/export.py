@@ -1,4 +1,4 @@
-"""`/failures/export.csv` and `.jsonl`: a whole filter, written as it is read, however much it is."""
+"""`/failures/export.csv` and `.jsonl`: a whole filter, written as it is read, however much."""
 
 from __future__ import annotations
 

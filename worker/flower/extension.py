@@ -25,11 +25,11 @@ from .job_page import JobPage
 from .metrics import Metrics
 from .replay_pages import ReplayPage, ReplaysPage
 from .site import Site
-from .templates import Templates
+from .template_loader import Templates
 from .waiting_page import WaitingPage
 
 #: In Flower's task list: what a job's failure is searched and recognised by.
-_COLUMNS = "name,uuid,state,args,result,received,runtime,worker"
+_COLUMNS = "name,uuid,state,result,args,received,runtime,worker"
 
 
 def extend(app: Celery, settings: Settings) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from tornado.web import HTTPError, authenticated
 
@@ -82,7 +83,7 @@ class FailuresPage(Page):
         here = self.reverse_url("failures")
         addresses = [
             f"{here}?{wanted.between(from_ms(start), from_ms(end - 1)).as_query()}"
-            for start, end in zip(seen.edges, seen.edges[1:], strict=False)
+            for start, end in pairwise(seen.edges)
         ]
         return bars_of(seen.edges, seen.totals, addresses)
 

@@ -35,9 +35,9 @@ class JobPage(Page):
             is_moving=record.state in _MOVING,
             job=record,
             known_to_flower=job_id in self._flowers_tasks(),
-            recipient=record.job["recipient"]["id"] if with_recipient else masked(
-                record.job["recipient"]["id"]
-            ),
+            recipient=record.job["recipient"]["id"]
+            if with_recipient
+            else masked(record.job["recipient"]["id"]),
             with_recipient=with_recipient,
         )
 

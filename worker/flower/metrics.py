@@ -26,10 +26,11 @@ class Metrics(FlowerMetrics):
     """Flower shows its metrics without a login; ours name pages, and are shown with it."""
 
     def initialize(self, site: Site) -> None:
+        self._threads = site.threads
         self._registry: CollectorRegistry = registry_of(site.ledger)
 
     async def get(self) -> None:
-        await super().get()
+        await super().get()  # type: ignore[misc]  # Flower's is a coroutine
         try:
             known = bool(self.current_user)
         except HTTPError:
@@ -38,5 +39,7 @@ class Metrics(FlowerMetrics):
             self.write(_WHY_NOT)
             return
         loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
-        text = await loop.run_in_executor(None, prometheus_client.generate_latest, self._registry)
+        text = await loop.run_in_executor(
+            self._threads, prometheus_client.generate_latest, self._registry
+        )
         self.write(text)

@@ -70,7 +70,7 @@ class Page(FlowerHandler):
         """Call what talks to the ledger, on a thread; a page may not hold up the others."""
         loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
         try:
-            return await loop.run_in_executor(None, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
+            return await loop.run_in_executor(self.site.threads, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
         except QueueUnavailable as error:
             self.set_header("Retry-After", "5")
             raise HTTPError(503, f"{error}.") from None
@@ -116,4 +116,4 @@ class Page(FlowerHandler):
         if not hasattr(self, "_current_user"):
             # As Flower does: no login is asked for while an error is told.
             self.current_user = None
-        self.show("failures_error.html", status=status_code, message=error.log_message or "")
+        self.show("failures_error.html", status=status_code, message=error.get_message())

@@ -207,9 +207,7 @@ class Replays:
 
     def _ids(self, replay: Replay, step: int) -> Iterator[Sequence[str]]:
         if replay.job_ids is None:
-            yield from self._ledger.failures.each_ids(
-                replay.wanted, text=replay.text, chunk=step
-            )
+            yield from self._ledger.failures.each_ids(replay.wanted, text=replay.text, chunk=step)
             return
         while replay.job_ids:
             yield replay.job_ids[:step]
@@ -230,7 +228,9 @@ class Replays:
         replay.error = ""
         if ring:
             self._doorbell.ring()
-        queued = [job_id for job_id, state in zip(ids, states, strict=True) if state is State.FAILED]
+        queued = [
+            job_id for job_id, state in zip(ids, states, strict=True) if state is State.FAILED
+        ]
         replay.latest_ids.extend(queued)
         replay.replayed += len(queued)
         replay.skipped += len(ids) - len(queued)

@@ -1,4 +1,4 @@
-"""Whether Flower may start as it was told to: never open to others without a good password. Pure."""
+"""Whether Flower may start as told: never open to others without a good password. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _COMMON_WORDS = (
     "messenger monkey my ninja pass passw password passwort please princess qazwsx qwer qwert "
     "qwerty qwertyuiop root sample secret secure security shadow star starwars sunshine superman "
     "super test testing the this trustno user welcome whatever worker xyz your zxcvbn"
-).split()
-_ALL_COMMON = re.compile("(?:" + "|".join(sorted(_COMMON_WORDS, key=len, reverse=True)) + ")*")
+)
+_ALL_COMMON = re.compile(
+    "(?:" + "|".join(sorted(_COMMON_WORDS.split(), key=len, reverse=True)) + ")*"
+)
 #: Digits and signs that stand for letters in such passwords.
 _LOOKALIKES = str.maketrans("013457@$!", "oieastasi")
 _RUNS = (string.ascii_lowercase, string.digits * 2, "qwertyuiopasdfghjklzxcvbnm")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from ...ledger import Doorbell, Ledger
 from ...schemas import Settings
@@ -20,6 +21,11 @@ class Site:
     ledger: Ledger
     doorbell: Doorbell
     replays: Replays
+    #: What talks to Redis for a page runs here, so that it does not wait for Flower's own calls to
+    #: workers, which take their time.
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="failures")
+    )
     read_only: bool = False
 
     @classmethod

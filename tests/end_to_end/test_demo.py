@@ -1,0 +1,47 @@
+"""`harasocial-dispatch demo`: the whole thing at work, and nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Exit 0 within a minute; a table of results, three failures explained, no file, no process."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    folder = tmp_path / "empty"
+    folder.mkdir()
+
+    ended = subprocess.run(
+        [Path(sys.executable).parent / "harasocial-dispatch", "demo"],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(
+        r"309 jobs ended in .* s: \d+ POSTs, 281 messages accepted, 0 of them twice", ended.stdout
+    )
+    assert re.search(r"^sent +281$", ended.stdout, re.MULTILINE)
+    for code, count in {
+        "10/2018278": 9,
+        "551": 6,
+        "http_503": 2,
+        "http_401": 1,
+        "timeout": 1,
+    }.items():
+        assert re.search(rf"^failed +{code} +{count} ", ended.stdout, re.MULTILINE), code
+    assert ended.stdout.count("means:") == 3
+    assert ended.stdout.count("    to do: ") == 3
+    assert list(folder.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+    worker = re.search(r"process (\d+)", ended.stdout)
+    assert worker is not None
+    assert not Path(f"/proc/{worker.group(1)}").exists()

@@ -1,0 +1,134 @@
+"""The README's commands and code do what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from stage import StartWorker, environment, eventually, free_port, wait_until_ended
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line[2:]
+    for language, text in BLOCKS
+    if language == "console"
+    for line in text.splitlines()
+    if line.startswith("$ ")
+]
+#: Commands that go on until they are stopped.
+SERVERS = ("harasocial-dispatch worker", "harasocial-dispatch flower")
+
+
+def run(command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        shlex.split(command),
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_console_line_is_a_command_that_a_test_runs() -> None:
+    """A line that is neither make, export nor our command would be run by nobody."""
+    assert len(COMMANDS) > 10
+    for command in COMMANDS:
+        assert command.split()[0] in ("make", "export", "harasocial-dispatch"), command
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_the_make_targets_exist(command: str) -> None:
+    """`make demo` itself is run by the test of the demo, `make test` is running now."""
+    ended = run(f"{command} --dry-run", dict(os.environ), ROOT)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_commands_work_one_after_the_other(
+    settings: Settings,
+    producer: Producer,
+    sandbox: Sandbox,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    """All of them in the README's order, `ID` being the job that failed."""
+    start_worker()
+    env = environment(settings, sandbox.url)
+    job_id = "ID"
+    for command in COMMANDS:
+        if command.startswith(("make ", "export ", *SERVERS)):
+            continue
+        ended = run(command.replace("ID", job_id), env, tmp_path)
+        # `check` says 0 also with warnings.
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+        assert ended.stdout.strip(), f"{command} printed nothing"
+        if command.startswith("harasocial-dispatch send "):
+            job_id = ended.stdout.strip()
+            (record,) = wait_until_ended(producer, [job_id])
+            assert (record.state, record.error_code) == (State.FAILED, "10/2018278")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(SERVERS)])
+def test_the_servers_start_and_stop(
+    command: str, settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """They come up with what the README shows, and end at SIGTERM."""
+    env = environment(settings, sandbox.url)
+    log = tmp_path / "server.log"
+    command = command.replace("5555", str(free_port()))
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            shlex.split(command), env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        words = (b" ready.", b"Visit me at", b"Connected to")
+        eventually(
+            lambda: server.poll() is not None or any(w in log.read_bytes() for w in words),
+            what=f"the start of {command}",
+        )
+        assert server.poll() is None, log.read_text()
+        server.terminate()
+        assert server.wait(20) in (0, -15)
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize(
+    "code", [text for language, text in BLOCKS if language == "python"], ids=["enqueue", "flask"]
+)
+def test_the_python_code_runs(
+    code: str, settings: Settings, producer: Producer, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The snippets run as they stand; the first one really enqueues."""
+    script = tmp_path / "snippet.py"
+    script.write_text(code)
+    ended = run(f"python {script}", environment(settings, sandbox.url), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    if "job_id = enqueue(\n" in code:
+        (record,) = producer.find_jobs()
+        assert record.idempotency_key == "order-1001-paid"
+
+
+def test_the_settings_named_are_settings() -> None:
+    """Each HARASOCIAL_ variable of the README is one that the program reads."""
+    known = {name.upper() for name in Settings.__dataclass_fields__}
+    named = set(re.findall(r"HARASOCIAL_([A-Z_]+[A-Z])\b", README))
+    assert named - {"TOKEN_FILE"} <= known
+
+
+def test_the_links_lead_somewhere() -> None:
+    """Links to files of the repository point to files that are there."""
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
