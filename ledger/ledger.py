@@ -14,26 +14,24 @@ from collections.abc import Mapping, Sequence
 import redis
 
 from ..schemas import (
-    EnqueueUnknown,
     NewJob,
-    QueueUnavailable,
     Settings,
     State,
 )
-from .connection import connect, explain, translated_errors
+from .connection import connect, translated_errors
 from .exchange import (
     Claimed,
     Enqueued,
     Result,
     Swept,
     UnknownOutcome,
-    new_job_row,
     result_row,
 )
 from .failures import Failures
 from .job_hash import to_claim
 from .lookup import Lookup
 from .scripts import Scripts
+from .storing import store
 from .waiting import Waiting
 
 #: Failures in a row that pause a page's lane: its breaker.
@@ -84,40 +82,7 @@ class Ledger:
             QueueUnavailable: nothing was stored.
             EnqueueUnknown: the reply was lost; the jobs may be stored.
         """
-        ids = [uuid.uuid4().hex for _ in jobs]
-        rows = [new_job_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
-        life_ms = round(self._settings.expires_seconds * 1000)
-        for last_try in (False, True):
-            try:
-                # Connecting is apart from sending: what fails here has stored nothing.
-                self._client.connection_pool.release(self._client.connection_pool.get_connection())
-            except redis.RedisError as error:
-                reason = explain(error, self._settings.redis_url)
-                if last_try:
-                    raise self._unknown(reason, ids) from error
-                raise QueueUnavailable(f"{reason}; nothing was enqueued") from error
-            try:
-                ring, *stored = self._scripts("enqueue", life_ms, *rows)
-                return Enqueued(job_ids=stored, ring=ring == 1)
-            except (redis.ResponseError, redis.BusyLoadingError) as error:
-                reason = explain(error, self._settings.redis_url)
-                raise QueueUnavailable(f"{reason}; nothing was enqueued") from error
-            except redis.TimeoutError as error:
-                raise self._unknown(explain(error, self._settings.redis_url), ids) from error
-            except redis.RedisError as error:
-                # The connection broke, perhaps before the command arrived. The ids are ours, so
-                # making the same call once more cannot make a second job.
-                if last_try:
-                    raise self._unknown(explain(error, self._settings.redis_url), ids) from error
-        raise AssertionError("the second try returns or raises")
-
-    @staticmethod
-    def _unknown(reason: str, ids: list[str]) -> EnqueueUnknown:
-        return EnqueueUnknown(
-            f"{reason}; whether {'it was' if len(ids) == 1 else 'they were'} enqueued is unknown: "
-            "enqueue again with the same idempotency key, which makes one job",
-            job_ids=ids,
-        )
+        return store(jobs, self._client, self._scripts, self._settings)
 
     def claim(
         self,

@@ -29,8 +29,7 @@ class Scripts:
         found = (file.name for file in _FOLDER.iterdir())
         names = {name[:-4] for name in found if name.endswith(".lua")} - {_SHARED}
         self._scripts: dict[str, Script] = {
-            name: client.register_script(f"{shared}\n{_text(name)}")
-            for name in names
+            name: client.register_script(f"{shared}\n{_text(name)}") for name in names
         }
 
     def __call__(self, name: str, *args: str | int | float) -> list[Any]:

@@ -27,7 +27,8 @@ from ..schemas import (
     SettingsError,
     State,
 )
-from .producer import EnqueueReport, Producer, Rejected
+from .batch import EnqueueReport, Rejected
+from .producer import Producer
 
 __all__ = [
     "DispatchError",

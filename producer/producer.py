@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
 from ..ledger import Doorbell, JobFilter, Ledger
 from ..schemas import (
-    InvalidJob,
     JobNotFound,
     JobRecord,
     NewJob,
@@ -18,35 +16,13 @@ from ..schemas import (
     Settings,
     State,
     parse_new_job,
-    parse_row,
 )
+from .batch import EnqueueReport, valid_jobs
 
 #: Jobs stored in one script call; enough that its fixed cost does not show.
 BATCH_SIZE = 500
 #: For connecting to Redis and for its answer, each: a web request is never held for 2 seconds.
 _TIMEOUT_SECONDS = 0.7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """A row of `enqueue_many` that breaks the contract.
-
-    Attributes:
-        index: which row, counted from 0.
-        errors: what is wrong, by field path.
-    """
-
-    index: int
-    row: Any
-    errors: dict[str, list[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnqueueReport:
-    """What became of the rows of `enqueue_many`: ids of accepted ones, in order, and the others."""
-
-    accepted: list[str] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
 
 
 class Producer:
@@ -124,7 +100,7 @@ class Producer:
         if on_invalid not in ("raise", "skip"):
             raise ValueError(f"on_invalid must be 'raise' or 'skip', not {on_invalid!r}")
         report = EnqueueReport()
-        jobs = _valid(rows, report.rejected if on_invalid == "skip" else None)
+        jobs = valid_jobs(rows, report.rejected if on_invalid == "skip" else None)
         if on_invalid == "raise":
             jobs = iter(list(jobs))
         while batch := list(islice(jobs, BATCH_SIZE)):
@@ -247,16 +223,3 @@ class Producer:
         if enqueued.ring:
             self._doorbell.ring()
         return enqueued.job_ids
-
-
-def _valid(rows: Iterable[Mapping[str, Any]], rejected: list[Rejected] | None) -> Iterator[NewJob]:
-    """Yield the job of each row; put wrong rows into `rejected`, or raise if that is None."""
-    for index, row in enumerate(rows):
-        try:
-            yield parse_row(row)
-        except InvalidJob as error:
-            if rejected is None:
-                raise InvalidJob(
-                    {f"[{index}].{path}": texts for path, texts in error.errors.items()}
-                ) from None
-            rejected.append(Rejected(index=index, row=row, errors=error.errors))
