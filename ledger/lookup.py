@@ -52,12 +52,13 @@ class Lookup:
         """
         if wanted.state is None and wanted.error_code is not None:
             wanted = replace(wanted, state=State.FAILED)
-        found: list[JobRecord] = []
+        # By id, since the id of a job that moved on may still stand in an index it left.
+        found: dict[str, JobRecord] = {}
         with translated_errors(self._url):
             for ids in self._search.sources(wanted):
-                found += islice(filter(wanted.fits, self._search.records(ids)), limit)
-        found.sort(key=ended_or_enqueued, reverse=True)
-        return found[:limit]
+                records = islice(filter(wanted.fits, self._search.records(ids)), limit)
+                found |= {record.job_id: record for record in records}
+        return sorted(found.values(), key=ended_or_enqueued, reverse=True)[:limit]
 
     def iterate_failed(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield every failed job that fits, the latest first, reading a chunk at a time."""
@@ -108,7 +109,7 @@ class Lookup:
             lengths = pipeline.execute()
         sums = {page: lengths[2 * i] + lengths[2 * i + 1] for i, page in enumerate(pages)}
         longest = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-        return dict(longest[:limit])
+        return dict(item for item in longest[:limit] if item[1])
 
     def pauses(self) -> list[Pause]:
         """Return the lanes that are paused now."""
@@ -129,6 +130,6 @@ class Lookup:
                         token_fingerprint=str(pause.get("token_fingerprint") or ""),
                     )
                 )
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue  # not written by us
         return pauses

@@ -1,0 +1,135 @@
+"""Where something could show up that must not: what a running system leaves behind, as text."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from celery import Celery
+
+
+def everything_in_redis(redis_url: str) -> str:
+    """Return every key of every database with its value, one a line."""
+    databases = redis.Redis.from_url(redis_url).info("keyspace")
+    return "\n".join(
+        f"{name} {key.decode('latin-1')} {value}"
+        for name in databases
+        for key, value in _entries(redis_url.rsplit("/", 1)[0] + "/" + name.removeprefix("db"))
+    )
+
+
+def _entries(redis_url: str) -> list[tuple[bytes, str]]:
+    client: Any = redis.Redis.from_url(redis_url)
+    read = {
+        b"string": client.get,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": client.xrange,
+    }
+    # The repr of bytes shows printable ASCII, which tokens are, as it is.
+    return [(key, repr(read[client.type(key)](key))) for key in client.scan_iter(count=1000)]
+
+
+class RedisTraffic:
+    """Every command that Redis gets meanwhile, scripts' own ones too, as MONITOR tells them."""
+
+    def __init__(self, redis_url: str) -> None:
+        parts = urlsplit(redis_url)
+        self._received: list[bytes] = []
+        self._socket = socket.create_connection((parts.hostname, parts.port or 6379))
+        if parts.password:
+            self._socket.sendall(f"AUTH {parts.password}\r\n".encode())
+        self._socket.sendall(b"MONITOR\r\n")
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while piece := self._socket.recv(1 << 20):
+            self._received.append(piece)
+
+    def __enter__(self) -> RedisTraffic:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def text(self) -> str:
+        """Return what came so far."""
+        return b"".join(self._received).decode("latin-1")
+
+
+class CeleryEvents:
+    """Every event that workers send meanwhile, as Flower gets them."""
+
+    def __init__(self, broker_url: str) -> None:
+        self.received: list[dict[str, Any]] = []
+        self._stopping = threading.Event()
+        self._app = Celery(broker=broker_url, set_as_current=False)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        with self._app.connection() as connection:
+            receiver = self._app.events.Receiver(
+                connection, handlers={"*": self.received.append}, app=self._app
+            )
+            while not self._stopping.is_set():
+                try:
+                    receiver.capture(timeout=0.2, wakeup=False)
+                except TimeoutError:
+                    continue
+
+    def __enter__(self) -> CeleryEvents:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def text(self) -> str:
+        """Return what came so far, one event a line."""
+        return "\n".join(map(repr, self.received))
+
+
+def process_arguments() -> str:
+    """Return the command line of every process of this machine, one a line."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(file.read_bytes().replace(b"\0", b" ").decode("latin-1"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+    return "\n".join(lines)
+
+
+def page(url: str, credentials: str) -> str:
+    """Return a web page, headers and all, whatever its status."""
+    login = base64.b64encode(credentials.encode()).decode()
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return f"{response.status}\n{response.headers}\n{response.read().decode()}"
+    except urllib.error.HTTPError as error:
+        return f"{error.code}\n{error.headers}\n{error.read().decode()}"
