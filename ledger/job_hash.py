@@ -216,6 +216,8 @@ class Claim:
     attempts: tuple[Attempt, ...] = ()
     #: Whether it had failed, and was replayed.
     replayed: bool = False
+    #: When it could first have been sent, its enqueueing or `send_at` (ms since the epoch).
+    sendable_from_ms: int | None = None
 
 
 def to_claim(
@@ -242,4 +244,5 @@ def to_claim(
         # Most jobs are claimed once; the others can bear the reading.
         attempts=_attempts(job) if job.get("attempts", "0") != "0" else (),
         replayed="attempts_before_replay" in job,
+        sendable_from_ms=_int(job.get("send_at")) or _int(job.get("enqueued_at")),
     )

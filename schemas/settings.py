@@ -62,6 +62,11 @@ class Settings:
     error_code_classes: dict[str, OutcomeClass] = field(default_factory=dict)
     #: A proxy for the calls, such as http://proxy:3128. The environment's proxies are not used.
     proxy_url: str | None = field(default=None, repr=False)
+    #: Where the worker serves its metrics to Prometheus; port 0 is nowhere.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    #: Of the worker: "text", or "json" for one object a line.
+    log_format: str = "text"
 
     @property
     def safe_call_deadline_seconds(self) -> float:
@@ -149,6 +154,9 @@ def _read(env: Env) -> Settings:
             for code, name in _pairs(env.str("ERROR_CODE_CLASSES", "", validate=_are_classes))
         },
         proxy_url=env.str("PROXY_URL", "", validate=_is_proxy_url) or None,
+        metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=_is_host),
+        metrics_port=number("METRICS_PORT", 0, 65535),
+        log_format=env.str("LOG_FORMAT", default.log_format, validate=_is_log_format),
     )
 
 
@@ -225,6 +233,16 @@ def _is_proxy_url(url: str) -> None:
     parts = _split(url)
     if url and not (parts and parts.scheme in ("http", "https") and parts.hostname):
         raise ValidationError("must be a URL such as http://proxy:3128")
+
+
+def _is_host(host: str) -> None:
+    if not host or not host.isprintable() or any(c in host for c in " /@[]"):
+        raise ValidationError("must be an address or name of this host, such as 127.0.0.1 or ::")
+
+
+def _is_log_format(name: str) -> None:
+    if name not in ("text", "json"):
+        raise ValidationError("must be text or json")
 
 
 def _is_user_and_password(text: str) -> None:

@@ -40,5 +40,7 @@ for i = 2, #ARGV do
 end
 
 write_counts()
-if ready and should_ring() then ids[1] = 1 end
+-- One doorbell is enough, however old: if it was lost, the sweep of the first worker rings again.
+-- Ringing anew would heap them up while no worker runs.
+if ready and redis.call('EXISTS', key('bell')) == 0 and should_ring() then ids[1] = 1 end
 return ids

@@ -55,6 +55,9 @@ def test_with_nothing_set_the_documented_defaults_hold():
         flower_basic_auth=None,
         error_code_classes={},
         proxy_url=None,
+        metrics_host="127.0.0.1",
+        metrics_port=0,
+        log_format="text",
     )
     assert read({}) == Settings()
 
@@ -85,6 +88,9 @@ GOOD = {
         {"551": OutcomeClass.TRANSIENT, "10/999": OutcomeClass.PERMANENT},
     ),
     "PROXY_URL": ("http://user:pw@proxy:3128", "http://user:pw@proxy:3128"),
+    "METRICS_HOST": ("::", "::"),
+    "METRICS_PORT": ("9108", 9108),
+    "LOG_FORMAT": ("json", "json"),
 }
 
 
@@ -117,6 +123,7 @@ NUMBERS = {
     "PAGE_BURST": ("whole number", "1", "100000"),
     "SENT_TTL_SECONDS": ("number", "1", "31622400"),
     "FAILED_TTL_SECONDS": ("number", "1", "316224000"),
+    "METRICS_PORT": ("whole number", "0", "65535"),
 }
 
 

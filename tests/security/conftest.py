@@ -7,12 +7,13 @@ import secrets
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -22,7 +23,7 @@ from harasocial_dispatch.cli import commands
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.replies import HOSTILE_TEXT
-from harasocial_dispatch.schemas import JobRecord, Settings
+from harasocial_dispatch.schemas import JobRecord, Settings, harmless
 from stage import WorkerProcess, body, environment, eventually, free_port, wait_until_ended
 from traces import CeleryEvents, RedisTraffic, everything_in_redis, page, process_arguments
 
@@ -33,6 +34,9 @@ OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"
 #: What is hostile and may yet be in a payload id, an idempotency key, or metadata.
 PRINTABLE = "".join(c for c in HOSTILE_TEXT if c.isprintable())
 CONTROLLED = HOSTILE_TEXT.replace("\ud800", "")
+
+#: What is kept of an error code that is hostile.
+HARMLESS_CODE = harmless(HOSTILE_TEXT, 64)
 
 #: Job by job: how it is to end (state, error_code), and the payload id that makes it.
 JOBS = {
@@ -47,7 +51,7 @@ JOBS = {
     "redirected": ("failed", "redirected", "sandbox:redirect"),
     "echoed": ("failed", "refused [token]", "sandbox:echo_token"),
     "echoed with 400": ("failed", "refused [token]", "sandbox:echo_token:400"),
-    "hostile": ("failed", ..., "sandbox:hostile"),
+    "hostile": ("failed", HARMLESS_CODE, "sandbox:hostile"),
     "hostile job": ("sent", None, f"sandbox:ok#{PRINTABLE}"),
     "crashed": ("failed", "internal_error", "crash"),
 }
@@ -171,7 +175,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
 
     texts["process arguments"] = process_arguments()
     texts["remote control"] = remote_control(valkey.url)
-    texts["Flower's pages"] = flower.pages([record.job_id for record in traces.records.values()])
+    texts.update(flower.pages([record.job_id for record in traces.records.values()]))
     texts.update(command_line(env, traces.records))
     traces.received = sandbox.requests()
     eventually(lambda: last in events.text(), what="the last event")
@@ -191,9 +195,7 @@ def enqueue(producer: Producer, payload_id: str, page_id: str, **options: Any) -
     )
 
 
-def end(
-    traces: Traces, producer: Producer, name: str, payload_id: str, **options: Any
-) -> None:
+def end(traces: Traces, producer: Producer, name: str, payload_id: str, **options: Any) -> None:
     """Enqueue a further job and wait until it has ended."""
     page_id = str(9500 + len(traces.records))
     (record,) = wait_until_ended(producer, [enqueue(producer, payload_id, page_id, **options)])
@@ -272,17 +274,32 @@ class Flower:
             assert self._process.poll() is None, self._log.read_text()
             return False
 
-    def pages(self, job_ids: list[str]) -> str:
-        """Return all pages on which something of a job, a worker or a setting is shown."""
-        names = [
-            *("", "workers", "tasks", "broker", "metrics", "api/workers", "api/tasks"),
-            *("failures", "failures/waiting", "failures/replays"),
-            *(f"{kind}/{job_id}" for kind in ("failures", "task") for job_id in job_ids),
+    def pages(self, job_ids: list[str]) -> dict[str, str]:
+        """Return all on which something of a job, a worker or a setting is shown, by kind."""
+        ids = [quote(job_id, safe="") for job_id in job_ids]
+        html = [
+            "",
+            "workers",
+            "tasks",
+            "broker",
+            "failures",
+            "failures/waiting",
+            "failures/replays",
         ]
-        found = {name: page(f"{self._root}/{name}", self._credentials) for name in names}
-        for worker in json.loads(found["api/workers"].partition("\n\n")[2]):
-            found[worker] = page(f"{self._root}/worker/{worker}", self._credentials)
-        return "\n".join(f"{name}\n{text}" for name, text in found.items())
+        html += [f"{kind}/{job_id}" for kind in ("failures", "task") for job_id in ids]
+        html += [f"worker/{worker}" for worker in self._workers()]
+        data = ["api/workers", "api/tasks"]
+        data += ["metrics", "failures/export.csv", "failures/export.jsonl"]
+        return {
+            "Flower's pages": "\n".join(self._page(name) for name in html),
+            "Flower's data": "\n".join(self._page(name) for name in data),
+        }
+
+    def _page(self, name: str) -> str:
+        return f"{name}\n{page(f'{self._root}/{name}', self._credentials)}"
+
+    def _workers(self) -> list[str]:
+        return list(json.loads(self._page("api/workers").partition("\n\n")[2]))
 
     def stop(self) -> str:
         """End it; return what it printed."""
@@ -294,8 +311,3 @@ class Flower:
         """End it, if it still runs."""
         self._process.kill()
         self._process.wait()
-
-
-#: What `pytest.mark.parametrize` needs before the run: where its traces come from, and whose
-#: presence there tells that the place was really looked at.
-MARKERS: dict[str, Callable[[Traces], str]] = {}

@@ -1,6 +1,105 @@
+"""The token, and every other secret, is found nowhere (design promise 9)."""
 
-def test_x(traces):
-    for n,t in traces.texts.items(): print(n, len(t))
-    for n,r in traces.records.items(): print(n, r.state, r.error_code, r.error_message, r.attempt_count)
-    import pathlib
-    for n,t in traces.texts.items(): pathlib.Path("/tmp/sec_"+n.replace(" ","_").replace("'","")).write_text(t, errors="replace")
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+import pytest
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import Settings
+from harasocial_dispatch.worker.http_call import Endpoint
+from harasocial_dispatch.worker.sender import Sender
+from harasocial_dispatch.worker.tokens import Tokens
+
+if TYPE_CHECKING:
+    from .conftest import Secrets, Traces
+
+#: Characters of a secret that are taken for it, wherever they come from in it.
+PART = 10
+
+#: Where a trace comes from, and what must be in it if the place was really looked at.
+PLACES: dict[str, Callable[[Traces], str]] = {
+    "Redis, before": lambda traces: "dispatch",
+    "Redis, after": lambda traces: traces.records["late"].job_id,
+    "Redis' traffic": lambda traces: traces.records["late"].job_id,
+    "Celery's events": lambda traces: traces.records["late"].job_id,
+    "remote control": lambda traces: "harasocial.dispatch",
+    "process arguments": lambda traces: "harasocial_dispatch.worker",
+    "worker's output": lambda traces: traces.records["crashed"].job_id,
+    "Flower's output": lambda traces: "/api/task/info/",
+    "Flower's pages": lambda traces: traces.records["echoed"].job_id,
+    "Flower's data": lambda traces: traces.records["echoed"].job_id,
+    "show": lambda traces: traces.records["echoed"].job_id,
+    "show --json": lambda traces: traces.records["echoed"].job_id,
+    "results": lambda traces: traces.records["echoed"].job_id,
+    "results --json": lambda traces: traces.records["echoed"].job_id,
+    "errors": lambda traces: "refused [token]",
+    "errors --json": lambda traces: "refused [token]",
+    "stats": lambda traces: "failed",
+    "stats --json": lambda traces: "failed",
+    "check": lambda traces: "settings",
+    "check --json": lambda traces: "settings",
+}
+
+
+def parts(secrets: Secrets) -> set[str]:
+    """Return every run of characters that would give a secret, or half of one, away."""
+    forms = [form for secret in astuple(secrets) for form in (secret, in_base64(secret))]
+    return {form[i : i + PART] for form in forms for i in range(len(form) - PART + 1)}
+
+
+def in_base64(secret: str) -> str:
+    """Return the part of it that is the same whatever stands behind it."""
+    return base64.b64encode(secret.encode()[: len(secret) // 3 * 3]).decode()
+
+
+def test_every_place_is_told_of(traces: Traces) -> None:
+    """No trace is gathered without being looked through, and none is looked for in vain."""
+    assert set(traces.texts) == set(PLACES)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_secret_is_in(place: str, traces: Traces) -> None:
+    """Token, page's token, passwords of Redis and Flower: neither whole, in part, nor encoded."""
+    text = traces.texts[place]
+    assert PLACES[place](traces) in text, "this place was not looked at"
+
+    found = {part for part in parts(traces.secrets) if part in text}
+
+    assert not found, f"{len(found)} parts of secrets"
+
+
+def test_the_token_went_to_the_api_and_was_echoed(traces: Traces) -> None:
+    """Both tokens were in use, and the API's texts that quoted them are kept without them."""
+    sent = {dict(request.headers)["Authorization"] for request in traces.received}
+    assert sent == {f"Bearer {traces.secrets.token}", f"Bearer {traces.secrets.page_token}"}
+    for name in ("echoed", "echoed with 400", "own token"):
+        record = traces.records[name]
+        assert record.error_code == "refused [token]"
+        assert record.error_message == "the request's header was Bearer [token]"
+
+
+def test_no_recipient_is_in_a_log_or_shown_to_people(traces: Traces) -> None:
+    """Of a person's id, the last four digits are shown at most."""
+    for place in (
+        *("worker's output", "Flower's output", "Flower's pages", "Celery's events"),
+        *("show", "results", "errors", "check"),
+    ):
+        assert RECIPIENT not in traces.texts[place], place
+    assert "************8749" in traces.texts["show"]
+
+
+def test_nothing_that_is_logged_of_a_program_quotes_the_token() -> None:
+    """A repr in a message or a debugger's list: the parts that know the token do not tell it."""
+    with Sandbox() as sandbox:
+        settings = Settings(
+            token="the-token", api_url=sandbox.url, proxy_url="http://user:the-password@proxy"
+        )
+        endpoint, tokens = Endpoint(settings), Tokens(settings)
+        sender = Sender(endpoint=endpoint, tokens=tokens, settings=settings)
+        for each in (settings, endpoint, tokens, sender):
+            assert "the-token" not in repr(each)
+            assert "the-password" not in repr(each)

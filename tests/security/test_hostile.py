@@ -1,0 +1,139 @@
+"""Hostile texts, in every field and in the API's reply, act nowhere (design promise 11)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox.replies import HOSTILE_TEXT
+from harasocial_dispatch.schemas import InvalidJob
+from stage import body
+
+if TYPE_CHECKING:
+    from .conftest import Traces
+
+MEGABYTE = "x" * 1024 * 1024
+#: A part of `HOSTILE_TEXT` that any formatting would have changed.
+FORMATS = "%s %n %(x)s {0} {x!r} ${x} $(id) `id`"
+
+FOR_PEOPLE = ("show", "results", "errors", "stats", "check")
+LOGS = ("worker's output", "Flower's output")
+
+
+@pytest.mark.parametrize("place", [*FOR_PEOPLE, *LOGS])
+def test_nothing_acts_on_a_terminal_or_in_a_log(place: str, traces: Traces) -> None:
+    """No control character, escape sequence or invisible mark: each line is what it seems."""
+    for line in traces.texts[place].split("\n"):
+        assert line.isprintable(), line
+
+
+@pytest.mark.parametrize("place", FOR_PEOPLE)
+def test_json_is_valid_and_plain(place: str, traces: Traces) -> None:
+    """Whatever stands in it, each line is one document, in ASCII that prints."""
+    lines = [line for line in traces.texts[f"{place} --json"].split("\n") if line]
+    for line in lines:
+        assert line.isascii()
+        assert line.isprintable()
+        json.loads(line)
+    assert lines
+
+
+def test_nothing_is_markup_on_a_web_page(traces: Traces) -> None:
+    """Tags come out as text, on Flower's own pages as well as on ours."""
+    assert "&lt;script&gt;alert(" in traces.texts["Flower's pages"]
+    assert "<script>alert(" not in traces.texts["Flower's pages"]
+
+
+@pytest.mark.parametrize("place", ["show", "show --json"])
+def test_nothing_is_a_format(place: str, traces: Traces) -> None:
+    """What looks like a format comes out as it came in."""
+    assert FORMATS in traces.texts[place].replace("\\\\", "\\")
+
+
+def test_a_long_reply_is_cut(traces: Traces) -> None:
+    """20,000 characters of error_message came; one line of at most 500 is kept."""
+    record = traces.records["hostile"]
+    assert record.error_message is not None
+    assert record.error_message.isprintable()
+    assert len(record.error_message) == 500
+    assert record.error_code is not None
+    assert len(record.error_code) == 64
+
+
+def test_what_may_be_hostile_arrives_as_it_was_given(traces: Traces) -> None:
+    """Metadata is the caller's own: kept, sent and told in JSON to the letter."""
+    metadata = HOSTILE_TEXT.replace("\ud800", "")
+    record = traces.records["hostile job"]
+    assert record.job["metadata"] == metadata
+    received = [json.loads(request.body) for request in traces.received]
+    assert record.job in received
+    told = [json.loads(line) for line in traces.texts["show --json"].split("\n") if line]
+    assert record.as_json() in told
+
+
+def at(*path: str) -> Any:
+    """Return a function that gives a body with one field replaced."""
+
+    def replaced(text: str) -> dict[str, Any]:
+        job = body(metadata="m")
+        target: Any = job
+        for name in path[:-1]:
+            target = target[name]
+        target[path[-1]] = text
+        return job
+
+    return replaced
+
+
+FIELDS = {
+    "page_id": at("page_id"),
+    "recipient.id": at("recipient", "id"),
+    "message.payload_id": at("message", "payload_id"),
+    "metadata": at("metadata"),
+    "messaging_type": at("messaging_type"),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("text", [MEGABYTE, HOSTILE_TEXT], ids=["a megabyte", "hostile"])
+def test_a_refused_text_is_named_and_not_repeated(
+    field: str, text: str, producer: Producer
+) -> None:
+    """The error tells the field; what was in it does not come back."""
+    with pytest.raises(InvalidJob) as refused:
+        producer.enqueue(FIELDS[field](text))
+
+    assert list(refused.value.errors) == [field]
+    assert_brief(refused.value)
+
+
+@pytest.mark.parametrize("option", ["idempotency_key", "send_at", "expires_at", "delivery"])
+@pytest.mark.parametrize("text", [MEGABYTE, HOSTILE_TEXT], ids=["a megabyte", "hostile"])
+def test_a_refused_option_is_named_and_not_repeated(
+    option: str, text: str, producer: Producer
+) -> None:
+    """As with fields."""
+    options: Any = {option: text}
+    with pytest.raises(InvalidJob) as refused:
+        producer.enqueue(body(), **options)
+
+    assert list(refused.value.errors) == [option]
+    assert_brief(refused.value)
+
+
+@pytest.mark.parametrize("text", [MEGABYTE, HOSTILE_TEXT], ids=["a megabyte", "hostile"])
+def test_a_field_with_a_hostile_name_is_refused_in_a_harmless_line(
+    text: str, producer: Producer
+) -> None:
+    """The name is cut, and nothing in it acts."""
+    with pytest.raises(InvalidJob) as refused:
+        producer.enqueue({**body(), text: "x"})
+
+    assert_brief(refused.value)
+
+
+def assert_brief(error: InvalidJob) -> None:
+    assert str(error).isprintable()
+    assert len(str(error)) < 300
