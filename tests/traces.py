@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -122,14 +119,3 @@ def process_arguments() -> str:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
     return "\n".join(lines)
-
-
-def page(url: str, credentials: str) -> str:
-    """Return a web page, headers and all, whatever its status."""
-    login = base64.b64encode(credentials.encode()).decode()
-    request = urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return f"{response.status}\n{response.headers}\n{response.read().decode()}"
-    except urllib.error.HTTPError as error:
-        return f"{error.code}\n{error.headers}\n{error.read().decode()}"

@@ -89,6 +89,8 @@ OUTCOMES = {
     "sandbox:drop": ("failed", "connection_lost", 3, 3),
     "sandbox:reset": ("failed", "connection_lost", 3, 3),
     "sandbox:hang": ("failed", "timeout", 3, 3),
+    "sandbox:drip": ("failed", "timeout", 3, 3),
+    "sandbox:slow_headers:0.05": ("failed", "timeout", 3, 3),
     "sandbox:garbage": ("failed", "invalid_response", 3, 3),
     "sandbox:huge": ("failed", "invalid_response", 3, 3),
     "sandbox:duplicate_keys": ("failed", "invalid_response", 3, 3),

@@ -208,6 +208,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(waiting[job_id] == 1 for job_id in by_state["queued"])
         for job_id in by_state["sending"] | by_state["retrying"] | by_state["scheduled"]:
             assert waiting[job_id] == 0
+        assert client.smembers(key("called_off")) == set(waiting) - by_state["queued"]
 
         due = set(client.zrange(key("due"), 0, -1))
         assert due == by_state["sending"] | by_state["retrying"] | by_state["scheduled"]

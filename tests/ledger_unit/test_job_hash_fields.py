@@ -218,7 +218,12 @@ def test_an_attempt_comes_back_as_it_was(
     )
 
 
-texts = st.text(max_size=20) | st.integers().map(str) | st.floats().map(str)
+texts = (
+    st.text(max_size=20)
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.sampled_from(["9" * 400, "9" * 5000, "-" + "9" * 400])
+)
 hashes = st.dictionaries(
     st.sampled_from(
         [
@@ -240,6 +245,7 @@ hashes = st.dictionaries(
 
 
 @given(hashes, st.none() | st.floats())
+@example({"expires_at": "9" * 400, "attempts": "9" * 400, "enqueued_at": "9" * 400}, None)
 def test_any_hash_can_be_looked_at_and_claimed(fields: dict[str, str], due: float | None):
     """Whatever other hands put there; what is shown is JSON."""
     json.dumps(to_record("id", fields, due).as_json(), allow_nan=False)

@@ -288,6 +288,21 @@ def test_a_cancelled_job_is_cancelled_once(story: Story):
     assert story.counts() == {"cancelled": 1}
 
 
+def test_a_cancelled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
+    make_story: Callable[..., Story],
+):
+    """Its place in the lane may outlive it; that is nobody's failure."""
+    story = make_story(failed_ttl_seconds=10)
+    story.ledger.cancel([story.enqueue()])
+    story.wait(60)
+    assert story.claim() == []
+    story.ledger.sweep()
+    assert story.counts() == {}
+    assert story.ledger.lookup.count_errors() == {}
+    left = set(story.client.scan_iter("*")) - {story.key("bell"), story.key("counts")}
+    assert not left
+
+
 def test_a_failed_job_can_be_replayed(story: Story):
     """With all its attempts and a new deadline; what was before stays to be seen."""
     job_id = story.fail(expires_at=after(10), idempotency_key="k")

@@ -194,6 +194,7 @@ FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
         ("REDIS_URL", f"redis://:{SECRET}/x@h:6379/0", REDIS_ERROR),
         ("REDIS_URL", f"redis://:12/{SECRET}@h:6379/0", REDIS_ERROR),
         ("REDIS_URL", f"redis://:{SECRET}#x@h:6379/0", REDIS_ERROR),
+        ("REDIS_URL", f"redis://:12#{SECRET}@h:6379/0", REDIS_ERROR),
         ("REDIS_URL", f"redis://:{SECRET}?x@h:6379/0", REDIS_ERROR),
         ("REDIS_URL", f"redis://:{SECRET}[x@h:6379/0", REDIS_ERROR),
         ("REDIS_URL", f"redis://:{SECRET}@h:port/0", REDIS_ERROR),

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import redis
 from celery import Celery
 from click.testing import CliRunner
+from flower_process import FlowerProcess
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.replies import HOSTILE_TEXT
 from harasocial_dispatch.schemas import JobRecord, Settings, harmless
-from stage import WorkerProcess, body, environment, eventually, free_port, wait_until_ended
-from traces import CeleryEvents, RedisTraffic, everything_in_redis, page, process_arguments
+from stage import WorkerProcess, body, environment, eventually, wait_until_ended
+from traces import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
 
-RECIPIENT = "2560816460648749"
 #: A page that has a token of its own, and one that has another than the API wants.
 OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"
 
@@ -35,25 +32,48 @@ OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"
 PRINTABLE = "".join(c for c in HOSTILE_TEXT if c.isprintable())
 CONTROLLED = HOSTILE_TEXT.replace("\ud800", "")
 
-#: What is kept of an error code that is hostile.
-HARMLESS_CODE = harmless(HOSTILE_TEXT, 64)
+#: Jobs that a worker gets at once: the payload id of each, by its name.
+PAYLOADS = {
+    "sent": "sandbox:ok",
+    "permanent": "sandbox:code:10/2018278",
+    "transient": "sandbox:status:503",
+    "throttled": "sandbox:throttle_first:1:0.1",
+    "refused": "sandbox:code:190:401",
+    "lost": "sandbox:drop",
+    "late": "sandbox:hang",
+    "garbage": "sandbox:garbage",
+    "redirected": "sandbox:redirect",
+    "echoed": "sandbox:echo_token",
+    "echoed with 400": "sandbox:echo_token:400",
+    "hostile": "sandbox:hostile",
+    "hostile job": f"sandbox:ok#{PRINTABLE}",
+    "crashed": "crash",
+}
 
-#: Job by job: how it is to end (state, error_code), and the payload id that makes it.
-JOBS = {
-    "sent": ("sent", None, "sandbox:ok"),
-    "permanent": ("failed", "10/2018278", "sandbox:code:10/2018278"),
-    "transient": ("failed", "http_503", "sandbox:status:503"),
-    "throttled": ("sent", None, "sandbox:throttle_first:1:0.1"),
-    "refused": ("failed", "190", "sandbox:code:190:401"),
-    "lost": ("failed", "connection_lost", "sandbox:drop"),
-    "late": ("failed", "timeout", "sandbox:hang"),
-    "garbage": ("failed", "invalid_response", "sandbox:garbage"),
-    "redirected": ("failed", "redirected", "sandbox:redirect"),
-    "echoed": ("failed", "refused [token]", "sandbox:echo_token"),
-    "echoed with 400": ("failed", "refused [token]", "sandbox:echo_token:400"),
-    "hostile": ("failed", HARMLESS_CODE, "sandbox:hostile"),
-    "hostile job": ("sent", None, f"sandbox:ok#{PRINTABLE}"),
-    "crashed": ("failed", "internal_error", "crash"),
+#: How each job of the run ends: state and error_code.
+ENDS = {
+    "sent": ("sent", None),
+    "permanent": ("failed", "10/2018278"),
+    "transient": ("failed", "http_503"),
+    "throttled": ("sent", None),
+    "refused": ("failed", "190"),
+    "lost": ("failed", "connection_lost"),
+    "late": ("failed", "timeout"),
+    "garbage": ("failed", "invalid_response"),
+    "redirected": ("failed", "redirected"),
+    "echoed": ("failed", "refused [token]"),
+    "echoed with 400": ("failed", "refused [token]"),
+    "hostile": ("failed", harmless(HOSTILE_TEXT, 64).strip()),
+    "hostile job": ("sent", None),
+    "crashed": ("failed", "internal_error"),
+    "own token": ("failed", "refused [token]"),
+    "another token": ("failed", "http_401"),
+    "expired": ("failed", "expired"),
+    "cancelled": ("cancelled", None),
+    "by other hands": ("failed", "invalid_job"),
+    "away": ("failed", "connection_failed"),
+    "died": ("failed", "unknown_outcome"),
+    "last": ("failed", "551"),
 }
 
 #: Put into the worker: a call that fails inside this program, its error quoting the request; and
@@ -88,13 +108,15 @@ class Traces:
 
     Attributes:
         texts: by where they come from.
-        records: each job's record, by its name in `JOBS`.
+        records: each job's record, by its name in `ENDS`.
+        ends: state and error_code that each of them should have.
         received: what the API received.
     """
 
     secrets: Secrets
     texts: dict[str, str] = field(default_factory=dict)
     records: dict[str, JobRecord] = field(default_factory=dict)
+    ends: Mapping[str, tuple[str, str | None]] = field(default_factory=lambda: ENDS)
     received: list[RawRequest] = field(default_factory=list)
 
 
@@ -139,7 +161,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     # Before there is a worker: jobs in their lanes, a doorbell with the broker.
     ids = {
         name: enqueue(producer, payload_id, page_id=str(9000 + number))
-        for number, (name, (_, _, payload_id)) in enumerate(JOBS.items())
+        for number, (name, payload_id) in enumerate(PAYLOADS.items())
     }
     ids["own token"] = enqueue(producer, "sandbox:echo_token", page_id=OWN_PAGE)
     ids["another token"] = enqueue(producer, "sandbox:ok", page_id=REFUSED_PAGE)
@@ -158,8 +180,8 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     )
     stack.callback(worker.kill)
     worker.start()
-    flower = Flower(env, folder, f"operator:{hidden.flower_password}")
-    stack.callback(flower.kill)
+    flower = FlowerProcess(env, folder, f"operator:{hidden.flower_password}")
+    stack.callback(flower.stop)
 
     names = list(ids)
     traces.records.update(zip(names, wait_until_ended(producer, ids.values()), strict=True))
@@ -171,17 +193,19 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     # One more, by a new process; when Flower knows it, it knows all that came before.
     end(traces, producer, "last", "sandbox:code:551")
     last = traces.records["last"].job_id
-    flower.start(last)
+    flower.wait_for(last)
 
     texts["process arguments"] = process_arguments()
     texts["remote control"] = remote_control(valkey.url)
-    texts.update(flower.pages([record.job_id for record in traces.records.values()]))
+    texts["Flower's pages"] = flower.pages([record.job_id for record in traces.records.values()])
+    texts["Flower's data"] = flower.data()
     texts.update(command_line(env, traces.records))
     traces.received = sandbox.requests()
     eventually(lambda: last in events.text(), what="the last event")
     worker.terminate()
     texts["worker's output"] = worker.log()
-    texts["Flower's output"] = flower.stop()
+    flower.stop()
+    texts["Flower's output"] = flower.log()
     texts["Redis, after"] = everything_in_redis(valkey.url)
     texts["Redis' traffic"] = traffic.text()
     texts["Celery's events"] = events.text()
@@ -189,7 +213,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
 
 def enqueue(producer: Producer, payload_id: str, page_id: str, **options: Any) -> str:
     return producer.enqueue(
-        body(payload_id, page_id=page_id, recipient_id=RECIPIENT, metadata=CONTROLLED),
+        body(payload_id, page_id=page_id, metadata=CONTROLLED),
         idempotency_key=f"{page_id} {PRINTABLE}",
         **options,
     )
@@ -203,18 +227,20 @@ def end(traces: Traces, producer: Producer, name: str, payload_id: str, **option
 
 
 def put_by_other_hands(settings: Settings) -> str:
-    """Put a job into a lane that is no valid one, all its texts hostile; return its id."""
+    """Put a job into a lane that is no valid one, its texts hostile; return its id."""
     client = redis.Redis.from_url(settings.redis_url)
     prefix = f"{{{settings.namespace}}}:"
+    job_id, page_id = "by-hand", "9999"
     fields = {
         "state": "queued",
+        "page_id": page_id,
         "expires_at": "99999999999999",
-        **dict.fromkeys(["page_id", "recipient_id", "payload_id", "metadata"], CONTROLLED),
+        **dict.fromkeys(["recipient_id", "payload_id", "metadata"], CONTROLLED),
     }
-    client.hset(f"{prefix}job:{CONTROLLED}", mapping=fields)
-    client.rpush(f"{prefix}ready:{CONTROLLED}", CONTROLLED)
-    client.zadd(f"{prefix}lanes", {CONTROLLED: 0})
-    return CONTROLLED
+    client.hset(f"{prefix}job:{job_id}", mapping=fields)
+    client.rpush(f"{prefix}ready:{page_id}", job_id)
+    client.zadd(f"{prefix}lanes", {page_id: 0})
+    return job_id
 
 
 def remote_control(redis_url: str) -> str:
@@ -241,73 +267,3 @@ def command_line(env: dict[str, str], records: dict[str, JobRecord]) -> dict[str
             for arguments in ((command,), (command, "--json"))
         },
     }
-
-
-class Flower:
-    """A real Flower, at debug level."""
-
-    def __init__(self, env: dict[str, str], folder: Path, credentials: str) -> None:
-        self._log = folder / "flower.log"
-        self._credentials = credentials
-        port = free_port()
-        self._root = f"http://127.0.0.1:{port}"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", "from harasocial_dispatch.cli import main; main()"),
-                    *("flower", f"--port={port}", "--logging=debug", "--debug=yes"),
-                ],
-                env=env,
-                cwd=folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def start(self, job_id: str) -> None:
-        """Wait until it answers, and knows of this job by its events."""
-        eventually(lambda: self._answers(job_id), what=f"Flower's answer; its log: {self._log}")
-
-    def _answers(self, job_id: str) -> bool:
-        try:
-            return page(f"{self._root}/api/task/info/{job_id}", self._credentials).startswith("200")
-        except OSError:
-            assert self._process.poll() is None, self._log.read_text()
-            return False
-
-    def pages(self, job_ids: list[str]) -> dict[str, str]:
-        """Return all on which something of a job, a worker or a setting is shown, by kind."""
-        ids = [quote(job_id, safe="") for job_id in job_ids]
-        html = [
-            "",
-            "workers",
-            "tasks",
-            "broker",
-            "failures",
-            "failures/waiting",
-            "failures/replays",
-        ]
-        html += [f"{kind}/{job_id}" for kind in ("failures", "task") for job_id in ids]
-        html += [f"worker/{worker}" for worker in self._workers()]
-        data = ["api/workers", "api/tasks"]
-        data += ["metrics", "failures/export.csv", "failures/export.jsonl"]
-        return {
-            "Flower's pages": "\n".join(self._page(name) for name in html),
-            "Flower's data": "\n".join(self._page(name) for name in data),
-        }
-
-    def _page(self, name: str) -> str:
-        return f"{name}\n{page(f'{self._root}/{name}', self._credentials)}"
-
-    def _workers(self) -> list[str]:
-        return list(json.loads(self._page("api/workers").partition("\n\n")[2]))
-
-    def stop(self) -> str:
-        """End it; return what it printed."""
-        self._process.terminate()
-        self._process.wait(10)
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
-    def kill(self) -> None:
-        """End it, if it still runs."""
-        self._process.kill()
-        self._process.wait()

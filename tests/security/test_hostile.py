@@ -57,9 +57,9 @@ def test_a_long_reply_is_cut(traces: Traces) -> None:
     record = traces.records["hostile"]
     assert record.error_message is not None
     assert record.error_message.isprintable()
-    assert len(record.error_message) == 500
+    assert 400 < len(record.error_message) <= 500
     assert record.error_code is not None
-    assert len(record.error_code) == 64
+    assert len(record.error_code) <= 64
 
 
 def test_what_may_be_hostile_arrives_as_it_was_given(traces: Traces) -> None:

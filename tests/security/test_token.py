@@ -17,6 +17,8 @@ from harasocial_dispatch.worker.tokens import Tokens
 if TYPE_CHECKING:
     from .conftest import Secrets, Traces
 
+RECIPIENT = "2560816460648749"
+
 #: Characters of a secret that are taken for it, wherever they come from in it.
 PART = 10
 
@@ -54,6 +56,12 @@ def parts(secrets: Secrets) -> set[str]:
 def in_base64(secret: str) -> str:
     """Return the part of it that is the same whatever stands behind it."""
     return base64.b64encode(secret.encode()[: len(secret) // 3 * 3]).decode()
+
+
+def test_jobs_ended_in_every_way_there_is(traces: Traces) -> None:
+    """Each outcome class, and each of this package's own error codes that a run can bring about."""
+    found = {name: (r.state.value, r.error_code) for name, r in traces.records.items()}
+    assert found == dict(traces.ends)
 
 
 def test_every_place_is_told_of(traces: Traces) -> None:

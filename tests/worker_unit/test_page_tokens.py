@@ -85,9 +85,12 @@ def test_an_unchanged_file_is_not_read_again(
 ):
     """A look at its time and size is enough."""
     found = Tokens(Settings(tokens_file=file))
+    write(file, {"500": "new-token"}, age=1)
+    clock.seconds += 60
+    assert found.for_page("500") == "new-token"
     monkeypatch.setattr(tokens, "read_tokens", pytest.fail)
     clock.seconds += 60
-    assert found.for_page("500") == "token-of-500"
+    assert found.for_page("500") == "new-token"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"500": ""}', None])

@@ -1,0 +1,178 @@
+"""Who is measured: this project, and libraries that can do the same work.
+
+Each has a module of its own here, which sends one message as that library's own users would, and
+an interpreter of its own: several exclude one another's version of redis-py. What stands in this
+file can be read without any of them installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import redis
+
+#: What the measures have in common: a lane for each of 20 pages, 64 calls in flight if possible.
+PROCESSES = 2
+CALLS_PER_PROCESS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One library, and how it is run.
+
+    Attributes:
+        module: in this folder; it has `enqueue` and `enqueue_batch`, and the task.
+        distributions: whose versions are reported; the first is the library.
+        worker: the worker's command, after the interpreter.
+        in_flight: calls that its processes make at once.
+        kept: counts in Redis the results that it keeps.
+        environment: the folder of its interpreter; "" is the bench's own.
+        variables: for its environment, besides those that call.py reads.
+        jobs_share: how much of a round's jobs it gets; a slow one would take minutes.
+    """
+
+    name: str
+    module: str
+    distributions: tuple[str, ...]
+    how: str
+    worker: tuple[str, ...]
+    in_flight: int
+    kept: Callable[[redis.Redis], int]
+    environment: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    jobs_share: float = 1.0
+
+
+def _keys(pattern: str) -> Callable[[redis.Redis], int]:
+    def count(client: redis.Redis) -> int:
+        return sum(1 for _ in client.scan_iter(pattern, count=2000))
+
+    return count
+
+
+def _saq_kept(client: redis.Redis) -> int:
+    # A job's key holds its result, once it is not among the incomplete any more.
+    return _keys("saq:job:default:*")(client) - int(client.zcard("saq:default:incomplete"))
+
+
+def _list_length(key: str) -> Callable[[redis.Redis], int]:
+    def count(client: redis.Redis) -> int:
+        return int(client.llen(key))  # type: ignore[arg-type]  # redis-py's type is of both clients
+
+    return count
+
+
+def ours(in_flight: int = CALLS_PER_PROCESS) -> Contender:
+    """Return this project, with that many calls in flight per process."""
+    return Contender(
+        name="harasocial-dispatch",
+        module="ours",
+        distributions=("harasocial-dispatch", "celery", "redis", "urllib3"),
+        how=f"{PROCESSES} processes × {in_flight} calls",
+        worker=(
+            *("-m", "celery", "-A", "harasocial_dispatch.worker", "worker"),
+            *("-c", str(PROCESSES), "-l", "WARNING", "--without-gossip", "--without-mingle"),
+        ),
+        in_flight=PROCESSES * in_flight,
+        kept=_list_length("{bench}:sent"),
+        variables={"HARASOCIAL_IN_FLIGHT": str(in_flight), "HARASOCIAL_NAMESPACE": "bench"},
+    )
+
+
+#: The others, each with what its documentation advises for many short jobs.
+PEERS = (
+    Contender(
+        name="celery",
+        module="with_celery",
+        distributions=("celery", "kombu", "redis", "requests"),
+        how="prefork 2, acks_late, Redis results",
+        worker=(
+            *("-m", "celery", "-A", "contenders.with_celery", "worker", "-c", "2", "-l", "WARNING"),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ),
+        in_flight=2,
+        kept=_keys("celery-task-meta-*"),
+    ),
+    Contender(
+        name="dramatiq",
+        module="with_dramatiq",
+        distributions=("dramatiq", "redis", "requests"),
+        how="2 processes × 8 threads, results",
+        worker=(
+            *("-m", "dramatiq", "contenders.with_dramatiq"),
+            *("--processes", "2", "--threads", "8"),
+        ),
+        in_flight=16,
+        kept=_keys("dramatiq-results:*"),
+        environment="dramatiq",
+    ),
+    Contender(
+        name="rq",
+        module="with_rq",
+        distributions=("rq", "redis", "requests"),
+        how="2 workers, a fork for each job",
+        worker=("-m", "rq.cli", "worker-pool", "-n", "2", "-q"),
+        in_flight=2,
+        kept=_keys("rq:results:*"),
+        environment="rq",
+        jobs_share=0.02,
+    ),
+    Contender(
+        name="rq SimpleWorker",
+        module="with_rq",
+        distributions=("rq", "redis", "requests"),
+        how="2 workers, no forks",
+        worker=(
+            *("-m", "rq.cli", "worker-pool", "-n", "2", "-q"),
+            *("-w", "rq.worker.SimpleWorker"),
+        ),
+        in_flight=2,
+        kept=_keys("rq:results:*"),
+        environment="rq",
+        jobs_share=0.5,
+    ),
+    Contender(
+        name="arq",
+        module="with_arq",
+        distributions=("arq", "redis", "aiohttp", "uvloop"),
+        how="1 process × 64 tasks",
+        worker=("-m", "arq", "contenders.with_arq.WorkerSettings"),
+        in_flight=64,
+        kept=_keys("arq:result:*"),
+        environment="arq",
+    ),
+    Contender(
+        name="saq",
+        module="with_saq",
+        distributions=("saq", "redis", "aiohttp", "uvloop"),
+        how="2 processes × 32 tasks",
+        worker=("-m", "saq", "contenders.with_saq.settings", "--workers", "2", "--quiet"),
+        in_flight=64,
+        kept=_saq_kept,
+        environment="saq",
+    ),
+    Contender(
+        name="taskiq",
+        module="with_taskiq",
+        distributions=("taskiq", "taskiq-redis", "redis", "aiohttp", "uvloop"),
+        how="Redis stream, 2 processes × 32 tasks",
+        worker=(
+            *("-m", "taskiq", "worker", "contenders.with_taskiq:broker", "--workers", "2"),
+            *("--max-async-tasks", "32", "--log-level", "WARNING"),
+        ),
+        in_flight=64,
+        kept=_keys("result:*"),
+        environment="taskiq",
+    ),
+    Contender(
+        name="streaq",
+        module="with_streaq",
+        distributions=("streaq", "coredis", "aiohttp", "uvloop"),
+        how="2 processes × 32 tasks",
+        worker=("-m", "streaq", "run", "contenders.with_streaq:worker", "--workers", "2"),
+        in_flight=64,
+        kept=_keys("streaq:default:results:*"),
+        environment="streaq",
+    ),
+)

@@ -1,0 +1,40 @@
+"""The request that every contender makes, and what it keeps of the reply."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+REDIS_URL = os.environ["BENCH_REDIS_URL"]
+URL = os.environ["BENCH_API_URL"]
+HEADERS = {
+    "accept": "text/plain",
+    "Authorization": f"Bearer {os.environ['BENCH_TOKEN']}",
+    "Content-Type": "application/json-patch+json",
+}
+#: Results are kept for a day (seconds).
+KEPT_SECONDS = 86400
+#: For connecting, and for the reply.
+TIMEOUT_SECONDS = (5, 15)
+
+
+def body_of(message: dict[str, Any]) -> bytes:
+    """Return what is POSTed for a message."""
+    return json.dumps(message).encode()
+
+
+def accepted(status: int, content: bytes) -> dict[str, Any]:
+    """Return the reply if it says that the message was accepted; raise otherwise."""
+    reply: dict[str, Any] = json.loads(content)
+    if status != 200 or reply["has_error"] or not reply["data"]["success"]:
+        raise RuntimeError(f"refused: {status} {reply}")
+    return reply
+
+
+def use_uvloop() -> None:
+    """Run asyncio on uvloop, in the worker and in what enqueues."""
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

@@ -1,0 +1,44 @@
+"""saq on Redis. It has no way to enqueue many at once but to await many."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from saq import Queue
+
+from .call import HEADERS, KEPT_SECONDS, REDIS_URL, URL, accepted, body_of, use_uvloop
+
+use_uvloop()
+queue = Queue.from_url(REDIS_URL)
+
+
+async def send(context: dict[str, Any], *, message: dict[str, Any]) -> dict[str, Any]:
+    async with context["session"].post(URL, data=body_of(message), headers=HEADERS) as reply:
+        return accepted(reply.status, await reply.read())
+
+
+async def _start(context: dict[str, Any]) -> None:
+    context["session"] = aiohttp.ClientSession()
+
+
+async def _stop(context: dict[str, Any]) -> None:
+    await context["session"].close()
+
+
+settings = {
+    "queue": queue,
+    "functions": [send],
+    "concurrency": 32,
+    "startup": _start,
+    "shutdown": _stop,
+}
+
+
+async def enqueue(message: dict[str, Any]) -> None:
+    await queue.enqueue("send", message=message, ttl=KEPT_SECONDS)
+
+
+async def enqueue_batch(messages: list[dict[str, Any]]) -> None:
+    await asyncio.gather(*map(enqueue, messages))

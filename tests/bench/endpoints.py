@@ -1,0 +1,145 @@
+"""The endpoint that takes the POSTs: nginx, which costs next to nothing, or this project's sandbox.
+
+Neither runs in a process that is measured: the bench itself, where the sandbox has its thread, only
+waits meanwhile.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Protocol
+
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
+from harasocial_dispatch.sandbox.valkey_program import free_port
+
+_PATH = "/social/messages.json"
+_ACCEPTED = '{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
+_NGINX = """\
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    keepalive_requests 10000000;
+    default_type application/json;
+    server {{
+        listen 127.0.0.1:{port};
+        location = {path} {{ return 200 '{accepted}'; }}
+        location = /count {{ stub_status; }}
+    }}
+}}
+"""
+
+
+class Endpoint(Protocol):
+    """What takes the POSTs, at `url`."""
+
+    name: str
+    url: str
+
+    def count(self) -> int:
+        """Return how many POSTs came since the start or the last `forget`."""
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class SandboxEndpoint:
+    """The sandbox, which checks every request, and tells when it came."""
+
+    name = "harasocial_dispatch.sandbox"
+
+    def __init__(self) -> None:
+        self.sandbox = Sandbox(keep_requests=0).start()
+        self.url = self.sandbox.url
+
+    def count(self) -> int:
+        return self.sandbox.totals().posts
+
+    def forget(self) -> None:
+        self.sandbox.reset()
+
+    def stop(self) -> None:
+        self.sandbox.stop()
+
+
+class Nginx:
+    """nginx, with a configuration and a folder of its own."""
+
+    def __init__(self, program: str) -> None:
+        said = subprocess.run([program, "-v"], capture_output=True, text=True, check=True)
+        self.name = said.stderr.strip().removeprefix("nginx version: ")
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-nginx-"))
+        port = free_port(0)
+        root = f"http://127.0.0.1:{port}"
+        self.url = root + _PATH
+        self._count_url = f"{root}/count"
+        self._not_counted = 0
+        config = self._folder / "nginx.conf"
+        config.write_text(_NGINX.format(port=port, path=_PATH, accepted=_ACCEPTED))
+        self._process = subprocess.Popen(
+            [program, "-p", str(self._folder), "-c", str(config), "-e", "error.log"]
+        )
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.count()
+            except OSError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def count(self) -> int:
+        with urllib.request.urlopen(self._count_url, timeout=10) as reply:
+            # "Active connections: 1 \nserver accepts handled requests\n 9 9 42 \n…"
+            requests = int(reply.read().split(b"requests\n")[1].split()[2])
+        # This question was a request too.
+        self._not_counted += 1
+        return requests - self._not_counted
+
+    def forget(self) -> None:
+        self._not_counted += self.count()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def quickest() -> Endpoint:
+    """Return nginx where it is installed and starts, else the sandbox."""
+    program = shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin")
+    program = shutil.which("nginx") or program
+    if program is not None:
+        try:
+            return Nginx(program)
+        except (OSError, IndexError, subprocess.CalledProcessError) as error:
+            print(f"{program} cannot be used ({error}); the sandbox takes its place")
+    return SandboxEndpoint()
+
+
+TOKEN = DEFAULT_TOKEN

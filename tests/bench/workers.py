@@ -1,0 +1,101 @@
+"""A contender's processes: started, halted while jobs are enqueued, set going, counted, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from contenders import Contender
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def interpreter(contender: Contender) -> Path:
+    """Return the interpreter that has the contender installed, if any has."""
+    if not contender.environment:
+        return Path(sys.executable)
+    return Path(sys.prefix) / "peers" / contender.environment / "bin" / "python"
+
+
+class Workers:
+    """All processes that a contender's worker command starts; they are killed at the end."""
+
+    def __init__(self, contender: Contender, environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [interpreter(contender), *contender.worker],
+                env=environment,
+                cwd=Path(__file__).parent,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # by which its processes are told from others
+            )
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.go_on()
+        self._process.terminate()
+        try:
+            self._process.wait(3)
+        except subprocess.TimeoutExpired:
+            pass
+        while pids := [pid for pid, stat in self._processes().items() if stat[0] not in "ZX"]:
+            for pid in pids:
+                _signal(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        self._process.wait()
+
+    def check(self) -> None:
+        """Raise if the worker ended by itself."""
+        if self._process.poll() is not None:
+            log = self._log.read_text(errors="replace")
+            raise RuntimeError(f"the worker ended, status {self._process.returncode}:\n{log}")
+
+    def halt(self) -> None:
+        """Stop all processes where they are (SIGSTOP)."""
+        for pid in self._processes():
+            _signal(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let all processes go on (SIGCONT)."""
+        for pid in self._processes():
+            _signal(pid, signal.SIGCONT)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that they, and children of theirs that ended, took so far."""
+        # Of a process's line after its name: user, system, and both of its ended children.
+        return sum(sum(map(int, stat[11:15])) for stat in self._processes().values()) / _TICKS
+
+    def _processes(self) -> dict[int, list[str]]:
+        """Return what Linux tells of each process of the session, also of ended ones."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(stat[3]) == self._process.pid:
+                found[int(folder.name)] = stat
+        return found
+
+
+def _signal(pid: int, how: signal.Signals) -> None:
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        pass  # it has ended
