@@ -236,9 +236,10 @@ def test_a_paused_lane_sends_one_probe(story: Story):
     assert probe.lane_level == 1
     assert story.claim() == []
     story.wait(1)
+    story.enqueue()
     assert story.claim() == [], "its call may still be under way"
     story.record(probe, OutcomeClass.ACCEPTED)
-    assert len(story.claim()) == 4
+    assert len(story.claim()) == 5
     assert story.ledger.lookup.pauses() == []
 
 
@@ -292,7 +293,7 @@ def test_another_token_ends_the_pause_at_once(story: Story):
 def test_a_new_token_ends_only_the_pause_of_the_old_one(
     story: Story, outcome_class: OutcomeClass, refused: dict[str, str]
 ):
-    """Another process may have paused it for the new one meanwhile; throttling is not its matter."""
+    """Another process may have paused it for the new one; throttling is not its matter."""
     story.enqueue("1")
     story.enqueue("1")
     story.record(only(story.claim(1)), outcome_class)
