@@ -22,6 +22,7 @@ from ..schemas import EnqueueUnknown, InvalidJob, JobNotFound, QueueUnavailable,
 from .checking import check
 from .demo import demo
 from .enqueueing import enqueue
+from .exporting import export
 from .flowering import flower
 from .looking import errors, results, show, stats
 from .mending import cancel, replay
@@ -29,6 +30,7 @@ from .options import NAME
 from .printing import complain
 from .sandboxing import sandbox
 from .sending import send
+from .watching import watch
 from .working import worker
 
 #: What a shell reports of a program that Ctrl-C, or a closed pipe, ended: 128 + the signal.
@@ -138,8 +140,10 @@ for _command in (
     errors,
     show,
     stats,
+    watch,
     replay,
     cancel,
+    export,
     check,
     sandbox,
     demo,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..schemas import Attempt, JobRecord, State
+from ..worker.explanations import explain
 from .options import NAME
 from .printing import STATE_STYLES, Cell, Column, is_terminal, masked, print_table, shown
 from .times import local
@@ -23,14 +24,25 @@ def print_job(record: JobRecord) -> None:
         click.echo(f"send it again with: {NAME} replay {shown(record.job_id)}")
 
 
+def meaning(record: JobRecord) -> str:
+    """Return in one line why the job failed: what its error code means, else the API's words."""
+    explanation = explain(record.error_code)
+    return explanation.meaning if explanation else shown(record.error_message)
+
+
 def _facts(record: JobRecord) -> list[tuple[str, str]]:
     body = record.job
     style = STATE_STYLES[record.state]
+    explanation = explain(record.error_code)
+    # What is tried again by itself, or goes on, leaves nothing to do.
+    failed = record.state is State.FAILED
     return [
         ("job id", shown(record.job_id)),
         ("state", click.style(record.state.value, fg=style)),
         ("error code", shown(record.error_code)),
         ("error message", shown(record.error_message)),
+        ("meaning", explanation.meaning if explanation else ""),
+        ("to do", explanation.remedy if explanation and failed else ""),
         ("HTTP status", shown(record.http_status)),
         ("page", shown(record.page_id)),
         ("recipient", masked(body["recipient"]["id"])),

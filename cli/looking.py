@@ -7,7 +7,8 @@ from datetime import datetime
 import click
 
 from ..ledger.connection import address
-from ..schemas import Settings, State, from_ms, iso_utc
+from ..schemas import Settings, State, iso_utc
+from ..worker.explanations import explain
 from .connecting import open_ledger, open_producer
 from .job_view import print_job
 from .options import (
@@ -19,7 +20,7 @@ from .options import (
     until_option,
 )
 from .printing import Column, complain, print_json, print_table, shown, state_cell
-from .times import local
+from .times import from_stored, local
 
 
 @click.command(
@@ -115,11 +116,13 @@ def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
         for code, count in counts.items():
             latest = producer.find_jobs(error_code=code, page_id=page_id, since=since, limit=1)
             example = latest[0] if latest else None
+            explanation = explain(code)
             rows.append(
                 [
                     code,
                     str(count),
                     local(example.finished_at) if example else "",
+                    explanation.meaning if explanation else "",
                     shown(example.error_message) if example else "",
                 ]
             )
@@ -128,6 +131,7 @@ def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
             Column("error_code"),
             Column("count", right=True),
             Column("latest"),
+            Column("meaning", fit="wrap"),
             Column("message of the latest", fit="cut"),
         ],
         rows,
@@ -169,7 +173,7 @@ def stats(as_json: bool) -> None:
                         "page_id": pause.page_id,
                         "reason": pause.reason,
                         "error_code": pause.error_code,
-                        "until": iso_utc(_time(pause.until_ms)),
+                        "until": iso_utc(from_stored(pause.until_ms)),
                     }
                     for pause in pauses
                 ],
@@ -194,15 +198,8 @@ def stats(as_json: bool) -> None:
                     pause.page_id,
                     pause.reason,
                     shown(pause.error_code),
-                    local(_time(pause.until_ms)),
+                    local(from_stored(pause.until_ms)),
                 ]
                 for pause in pauses
             ],
         )
-
-
-def _time(milliseconds: int) -> datetime | None:
-    try:
-        return from_ms(milliseconds)
-    except (ValueError, OverflowError, OSError):
-        return None  # other hands stored a time that no calendar has

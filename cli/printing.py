@@ -111,20 +111,30 @@ def _print_plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]
 def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> bool:
     """Print the table by rich; returns False where that is not installed (the extra `cli`)."""
     try:
-        from rich.cells import cell_len  # noqa: PLC0415 - optional
         from rich.console import Console  # noqa: PLC0415 - optional
-        from rich.table import Table  # noqa: PLC0415 - optional
-        from rich.text import Text  # noqa: PLC0415 - optional
+
+        console = Console()
+        grid, width = rich_table(columns, rows, console.width)
     except ImportError:
         return False
-    console = Console()
+    # Rather than cut what must stay whole, such as an id to copy, the lines run over the edge.
+    Console(width=max(console.width, width)).print(grid)
+    return True
+
+
+def rich_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], terminal_width: int
+) -> tuple[Any, int]:
+    """Return the table as rich prints it, and the width that it needs."""
+    from rich.cells import cell_len  # noqa: PLC0415 - optional
+    from rich.table import Table  # noqa: PLC0415 - optional
+    from rich.text import Text  # noqa: PLC0415 - optional
+
     widest = [
         max(cell_len(text) for text in (column.title, *(row[i].text for row in rows)))
         for i, column in enumerate(columns)
     ]
-    widths = fitted_widths(columns, widest, console.width)
-    # Rather than cut what must stay whole, such as an id to copy, the lines run over the edge.
-    console = Console(width=max(console.width, sum(widths) + GAP * len(widths)))
+    widths = fitted_widths(columns, widest, terminal_width)
     grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     for column, width in zip(columns, widths, strict=True):
         grid.add_column(
@@ -137,8 +147,7 @@ def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]])
     for row in rows:
         # A Text is printed as it is: rich does not look for markup in it.
         grid.add_row(*(Text(cell.text, style=cell.style) for cell in row))
-    console.print(grid)
-    return True
+    return grid, sum(widths) + GAP * len(widths)
 
 
 def fitted_widths(

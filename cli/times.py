@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from ..schemas import from_ms
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhdw])+")
 _SPAN_PART = re.compile(r"([0-9.]+)([smhdw])")
@@ -77,6 +79,14 @@ class Moment(click.ParamType[datetime]):
             )
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def from_stored(milliseconds: int) -> datetime | None:
+    """Return the time that Redis holds, or None if other hands stored one that no calendar has."""
+    try:
+        return from_ms(milliseconds)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def local(moment: datetime | None) -> str:

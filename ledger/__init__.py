@@ -4,7 +4,7 @@ Redis is touched in this folder alone.
 """
 
 from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
-from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome
+from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome, Unsent
 from .failures import Counts, FailurePage, Failures
 from .index_page import Place
 from .job_hash import Claim
@@ -31,6 +31,7 @@ __all__ = [
     "Result",
     "Swept",
     "UnknownOutcome",
+    "Unsent",
     "Waiting",
     "WaitingPage",
     "broker_url",

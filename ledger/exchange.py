@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome, State
 from .job_hash import Claim, attempt_text, to_fields
@@ -18,15 +18,26 @@ class Enqueued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """A job that the ledger itself failed, without an attempt: `expired`, or `invalid_job`."""
+
+    job_id: str
+    page_id: str
+    error_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
     """The jobs claimed, whether to ring for the rest, and how long until a lane opens.
 
-    `wait_seconds` is 0 when more is ready now, and None when no lane has a job.
+    `wait_seconds` is 0 when more is ready now, and None when no lane has a job. `unsent` are jobs
+    that were failed in place of being claimed.
     """
 
     claims: list[Claim]
     ring: bool
     wait_seconds: float | None
+    unsent: list[Unsent] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +73,7 @@ class Swept:
     made_ready: int
     oldest_due_seconds: float
     unknown: list[UnknownOutcome]
+    unsent: list[Unsent] = field(default_factory=list)
 
 
 def new_job_row(job_id: str, new: NewJob) -> str:

@@ -200,6 +200,7 @@ class Claim:
         claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
             by this process's monotonic clock (seconds).
         remaining_seconds: from the claim until the job's deadline.
+        suspect: whether its last holder went away while sending it.
     """
 
     job_id: str
@@ -212,6 +213,7 @@ class Claim:
     claimed_at_ms: int
     claimed_at: float
     remaining_seconds: float
+    suspect: bool = False
     #: The latest ones before this claim, at most 50, oldest first.
     attempts: tuple[Attempt, ...] = ()
     #: Whether it had failed, and was replayed.
@@ -240,6 +242,7 @@ def to_claim(
         lane_level=lane_level,
         claimed_at_ms=now_ms,
         claimed_at=asked_at,
+        suspect=job.get("error_code") == "unknown_outcome",
         remaining_seconds=((_int(job.get("expires_at")) or 0) - now_ms) / 1000,
         # Most jobs are claimed once; the others can bear the reading.
         attempts=_attempts(job) if job.get("attempts", "0") != "0" else (),

@@ -25,6 +25,7 @@ from .exchange import (
     Result,
     Swept,
     UnknownOutcome,
+    Unsent,
     result_row,
 )
 from .failures import Failures
@@ -91,6 +92,7 @@ class Ledger:
         in_flight_by_page: Mapping[str, int] | None = None,
         answers_bell: bool = False,
         looks_again_in_seconds: float = 0.0,
+        has_suspect: bool = False,
     ) -> Claimed:
         """Claim at most `max_jobs` jobs that may be sent now, for `lease_seconds`.
 
@@ -100,6 +102,7 @@ class Ledger:
             answers_bell: this is the first call after a doorbell.
             looks_again_in_seconds: the caller promises to claim again within this time, so that
                 nobody rings for what comes meanwhile; 0 when it may stop.
+            has_suspect: a claim with `suspect` is in flight; there will be no second one.
 
         Not to be called by two threads at once. When its reply is lost, the next call first gives
         back what may have been claimed.
@@ -113,7 +116,7 @@ class Ledger:
         asked_at = time.monotonic()
         self.claim_was_lost = True
         with translated_errors(settings.redis_url):
-            ring, wait_ms, now, *found = self._scripts(
+            ring, wait_ms, now, unsent, *found = self._scripts(
                 "claim",
                 token,
                 max_jobs,
@@ -124,6 +127,7 @@ class Ledger:
                 json.dumps(in_flight_by_page or {}),
                 int(answers_bell),
                 round(looks_again_in_seconds * 1000),
+                int(has_suspect),
             )
         self.claim_was_lost = False
         return Claimed(
@@ -140,6 +144,7 @@ class Ledger:
             ],
             ring=ring == 1,
             wait_seconds=None if wait_ms < 0 else wait_ms / 1000,
+            unsent=[Unsent(job_id=i, page_id=p, error_code=c) for i, p, c in unsent],
         )
 
     def _give_back(self) -> None:
@@ -169,7 +174,7 @@ class Ledger:
         """Move on what is due, end leases that ran out, forget what is past its retention."""
         settings = self._settings
         with translated_errors(settings.redis_url):
-            ring, oldest_ms, made_ready, *unknown = self._scripts(
+            ring, oldest_ms, made_ready, failed, *unknown = self._scripts(
                 "sweep",
                 SWEEP_LIMIT,
                 int(end_leases),
@@ -188,6 +193,11 @@ class Ledger:
                     job_id=job_id, page_id=page_id, state=State(state), attempts_spent=int(spent)
                 )
                 for job_id, page_id, state, spent in unknown
+            ],
+            unsent=[
+                Unsent(job_id=job_id, page_id=page_id, error_code=code)
+                for job_id, page_id, code in failed
+                if code != "unknown_outcome"
             ],
         )
 

@@ -98,6 +98,20 @@ class Lookup:
         counts = {state: max(0, int(waiting.get(state.value, 0))) for state in State}
         return counts | {State.SENT: sent, State.CANCELLED: cancelled, State.FAILED: failed}
 
+    def sent_since(self, job_id: str | None) -> tuple[int, str | None]:
+        """Return how many jobs were sent after `job_id` was, and the one that was sent last.
+
+        With None, or a job that is not kept any more, all that are kept count.
+        """
+        with translated_errors(self._url):
+            pipeline = self._client.pipeline()
+            pipeline.lindex(self._key("sent"), 0)
+            pipeline.llen(self._key("sent"))
+            if job_id is not None:
+                pipeline.lpos(self._key("sent"), job_id)
+            latest, kept, *place = pipeline.execute()
+        return kept if place in ([], [None]) else place[0], latest
+
     def waiting_by_page(self, limit: int = 100) -> dict[str, int]:
         """Return how many jobs wait in each page's lane, the longest first."""
         with translated_errors(self._url):

@@ -186,6 +186,11 @@ class WorkerProcess:
         """Ask it to stop, and return its exit status when it has."""
         assert self.process is not None
         self.process.send_signal(how)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return its exit status when it has ended."""
+        assert self.process is not None
         return self.process.wait(DEADLINE_SECONDS)
 
     def kill(self) -> None:

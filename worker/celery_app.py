@@ -6,20 +6,24 @@ Flower. Which jobs there are, and where they stand, only the ledger knows.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 import click
 from celery import Celery, signals
 
-from ..ledger import DISPATCH_TASK, broker_url, queue_name
+from ..ledger import DISPATCH_TASK, UnknownOutcome, Unsent, broker_url, queue_name
 from ..schemas import Settings, SettingsError
 from . import shutdown
 from .broker import Amqp, use_this_transport
 from .engine import Engine
 from .events import JobEvents
+from .logs import format_logs
+from .metrics import Metrics
 from .sweeper import Sweeper
 from .tokens import Tokens
+from .unsent import log_unsent
 
 
 def _runs_flower() -> bool:
@@ -68,18 +72,40 @@ app.conf.update(
 )
 
 events = JobEvents(app, settings)
-engine = Engine(settings, [events.observe])
-sweeper = Sweeper(settings, events.look_at)
+metrics = Metrics(settings)
+
+
+def _observe_unsent(jobs: list[Unsent]) -> None:
+    log_unsent(jobs)
+    metrics.observe_unsent(jobs)
+    events.look_at(job.job_id for job in jobs)
+
+
+def _observe_swept(jobs: list[UnknownOutcome]) -> None:
+    metrics.observe_swept(jobs)
+    events.look_at(job.job_id for job in jobs)
+
+
+engine = Engine(settings, [metrics.observe, events.observe], _observe_unsent)
+sweeper = Sweeper(settings, _observe_swept, _observe_unsent)
 
 
 @app.task(name=DISPATCH_TASK, ignore_result=True)
 def dispatch() -> dict[str, int]:
     """Send what is ready; return how many jobs ended how."""
-    return engine.dispatch()
+    counts = engine.dispatch()
+    metrics.flush()
+    return counts
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def _format_logs(logger: logging.Logger, **_: Any) -> None:
+    format_logs(logger, settings.log_format)
 
 
 @signals.celeryd_init.connect
-def _check(conf: Any, options: dict[str, Any], **_: Any) -> None:
+def _check(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
     """Refuse to start what cannot work, and say why."""
     pool = f"{options.get('pool_cls') or conf.worker_pool}"
     try:
@@ -90,10 +116,24 @@ def _check(conf: Any, options: dict[str, Any], **_: Any) -> None:
                 "default), threads or solo"
             )
         Tokens(settings)
+        metrics.serve()
     except SettingsError as error:
         sys.stderr.write(f"Error: {error}\n")
         raise SystemExit(2) from None
+    if settings.log_format == "json":
+        # No banner, which is none.
+        instance.quiet = True
     shutdown.reset()
+
+
+@signals.worker_process_init.connect
+def _report_metrics(**_: Any) -> None:
+    metrics.report()
+
+
+@signals.after_task_publish.connect(sender=DISPATCH_TASK)
+def _count_doorbell(**_: Any) -> None:
+    metrics.count_doorbell()
 
 
 @signals.worker_ready.connect
@@ -111,6 +151,7 @@ def _stop_claiming(**_: Any) -> None:
 def _stop_sweeping(**_: Any) -> None:
     sweeper.stop()
     events.stop()
+    metrics.stop()
 
 
 @signals.worker_process_shutdown.connect

@@ -15,6 +15,7 @@ from .http_call import Endpoint
 from .pump import Done, Pump
 from .sender import Sender
 from .tokens import Tokens
+from .unsent import UnsentObserver, log_unsent
 
 #: A second dispatch in the same process (Celery's pool of threads) waits this long (seconds) for
 #: one that is just ending; one that goes on sends what is ready itself.
@@ -32,10 +33,17 @@ class Engine:
     Args:
         observers: called in turn with each batch of recorded results, after it was logged. They
             must neither block nor raise.
+        observe_unsent: called with jobs that the ledger failed in place of letting them be sent.
     """
 
-    def __init__(self, settings: Settings, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observers: Sequence[Observer] = (),
+        observe_unsent: UnsentObserver = log_unsent,
+    ) -> None:
         self._settings = settings
+        self._observe_unsent = observe_unsent
         self._observers = (_log, *observers)
         self._pid = 0
 
@@ -53,6 +61,7 @@ class Engine:
                 threads=self._threads,
                 should_stop=shutdown.requested,
                 observe=self._observe,
+                observe_unsent=self._observe_unsent,
             ).run()
         finally:
             self._one_pump.release()

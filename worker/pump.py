@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from ..ledger import Claim, Doorbell, Ledger, Result
-from ..schemas import QueueUnavailable, SendJob, Settings
+from ..schemas import QueueUnavailable, SendJob, Settings, State
 from .http_call import Call
 from .sender import Sender
+from .unsent import UnsentObserver
 
 #: How long one run claims, in seconds; then it lets Celery have the process for a moment.
 SLICE_SECONDS = 5.0
@@ -63,6 +64,8 @@ class Pump:
     Args:
         should_stop: asked between claims; once true, no more are made.
         observe: called with each batch of recorded results. Must not raise.
+        observe_unsent: called with jobs that a claim failed in place of claiming them. Must not
+            raise.
     """
 
     ledger: Ledger
@@ -72,6 +75,7 @@ class Pump:
     threads: ThreadPoolExecutor
     should_stop: Callable[[], bool]
     observe: Callable[[list[Done]], None] = lambda _: None
+    observe_unsent: UnsentObserver = lambda _: None
 
     _in_flight: dict[str, _InFlight] = field(default_factory=dict)
     _wake: SimpleQueue[None] = field(default_factory=SimpleQueue)
@@ -149,6 +153,7 @@ class Pump:
                 ),
                 answers_bell=self._answers_bell,
                 looks_again_in_seconds=4 * LOOK_EVERY_SECONDS,
+                has_suspect=any(flight.claim.suspect for flight in self._in_flight.values()),
             )
         except QueueUnavailable as error:
             self._redis_is_away(error)
@@ -160,6 +165,9 @@ class Pump:
         if claimed.claims:
             self._busy_at = now
         self._start(claimed.claims)
+        if claimed.unsent:
+            self._counts[str(State.FAILED)] += len(claimed.unsent)
+            self.observe_unsent(claimed.unsent)
         if claimed.ring:
             self.doorbell.ring()
 

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..ledger import SWEEP_LIMIT, Doorbell, Ledger
+from ..ledger import SWEEP_LIMIT, Doorbell, Ledger, UnknownOutcome
 from ..schemas import QueueUnavailable, Settings
 from .tokens import Tokens, fingerprint_of
+from .unsent import UnsentObserver, log_unsent
 
 #: Between two sweeps of one worker, in seconds.
 SWEEP_EVERY_SECONDS = 1.0
@@ -25,14 +26,19 @@ class Sweeper:
     """A thread of the worker's main process. Safe to run in every worker at once.
 
     Args:
-        observe: called with the ids of jobs whose lease ran out. Must neither block nor raise.
+        observe: called with the jobs whose lease ran out. Must neither block nor raise.
+        observe_unsent: called with jobs that the sweep failed, since they are none.
     """
 
     def __init__(
-        self, settings: Settings, observe: Callable[[list[str]], None] = lambda _: None
+        self,
+        settings: Settings,
+        observe: Callable[[list[UnknownOutcome]], None] = lambda _: None,
+        observe_unsent: UnsentObserver = log_unsent,
     ) -> None:
         self._settings = settings
         self._observe = observe
+        self._observe_unsent = observe_unsent
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._end_leases_from = 0.0
@@ -89,7 +95,8 @@ class Sweeper:
                     "error_code": "unknown_outcome",
                 },
             )
-        self._observe([job.job_id for job in swept.unknown])
+        self._observe(swept.unknown)
+        self._observe_unsent(swept.unsent)
         if swept.ring | self._resume_pages_with_new_tokens():
             self._doorbell.ring()
         return swept.made_ready + len(swept.unknown) >= SWEEP_LIMIT

@@ -6,7 +6,7 @@
 --            number that this call cancelled
 --
 -- A queued job's id stays in its lane, where the next claim skips it: taking it out of the middle
--- of a long list would cost more than that.
+-- of a long list would cost more than that. It is noted, since the lane may outlive the job's record.
 
 local ttl_s = ARGV[1]
 local answer = { 0 }
@@ -17,6 +17,7 @@ for i = 2, #ARGV do
   local state = job and job.state or ''
   if state == 'scheduled' or state == 'queued' or state == 'retrying' then
     redis.call('HSET', key('job:' .. id), 'state', 'cancelled', 'finished_at', int(NOW))
+    if state == 'queued' then redis.call('SADD', key('called_off'), id) end
     redis.call('ZREM', key('due'), id)
     redis.call('EXPIRE', key('job:' .. id), ttl_s)
     if job.idempotency_key then

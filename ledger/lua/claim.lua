@@ -10,12 +10,17 @@
 -- ARGV[8]  1: this call answers the doorbell
 -- ARGV[9]  how long (ms) the caller promises to look again, so that nobody rings for what
 --          comes meanwhile; 0: it may stop after this
+-- ARGV[10] 1: the caller has a suspect in flight: a job whose last holder went away while sending
+--          it. It may have killed that one, so no process has two at a time: else a poisonous job
+--          would spend the attempts of all those that were in flight beside it, again and again
 -- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms,
+--           {{id, page_id, error_code}, …}: jobs that were failed in place of being claimed,
 --           {id, lane's pause level, {field, value, …}}, …}
 
 local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval_ms, burst, probe_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local in_flight = cjson.decode(ARGV[7])
+local has_suspect = ARGV[10] == '1'
 
 -- Stale, expired and broken entries that one call clears away, at most.
 local scan_budget = 500 + max_jobs
@@ -34,21 +39,28 @@ local function pop(page_id)
   end
 end
 
--- Claim one id, or clear it away. Returns whether it was claimed.
+-- Claim one id, clear it away, or put it back. Returns "claimed", "cleared" or "put back".
 local function claim(id, page_id, level)
   local job = read_job(id)
-  if not job or not job.state then
+  if (not job or job.state ~= 'queued') and redis.call('SREM', key('called_off'), id) == 1 then
+    -- Cancelled: its place in the lane is all that was left of it.
+    return 'cleared'
+  elseif not job or not job.state then
     fail_invalid(id, page_id, 'no complete job was stored under this id')
   elseif job.state ~= 'queued' then
-    -- Cancelled, or recorded meanwhile: its place in the lane is all that was left of it.
-    return false
+    -- Recorded meanwhile.
+    return 'cleared'
   elseif job.page_id ~= page_id then
     moved('queued', nil)
     fail_invalid(id, page_id, "the job's page_id is not the page whose lane it was in")
   elseif number(job.expires_at) <= NOW then
     moved('queued', nil)
     fail(id, page_id, 'expired', 'its deadline passed before it could be sent')
+  elseif job.error_code == 'unknown_outcome' and has_suspect then
+    to_lane(id, page_id, job.urgent == '1')
+    return 'put back'
   else
+    has_suspect = has_suspect or job.error_code == 'unknown_outcome'
     redis.call('HSET', key('job:' .. id), 'state', 'sending', 'claim', token)
     redis.call('ZADD', key('due'), int(NOW + lease_ms), id)
     moved('queued', 'sending')
@@ -58,9 +70,9 @@ local function claim(id, page_id, level)
       flat[#flat + 1] = value
     end
     claimed[#claimed + 1] = { id, level, flat }
-    return true
+    return 'claimed'
   end
-  return false
+  return 'cleared'
 end
 
 -- One lane may take what leaves a part of the slots to others: at most four times what stays
@@ -99,7 +111,9 @@ local function serve(page_id, share)
       break
     end
     scan_budget = scan_budget - 1
-    if claim(id, page_id, level) then taken = taken + 1 end
+    local what = claim(id, page_id, level)
+    if what == 'claimed' then taken = taken + 1 end
+    if what == 'put back' then break end
   end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
@@ -119,7 +133,7 @@ local holder, number = string.match(token, '^(.*):(%d+)$')
 
 -- Its sender has given up on this call (see give_back.lua): a claim would serve nobody.
 local voided = tonumber(redis.call('GET', key('void:' .. holder)) or -1)
-if voided >= tonumber(number) then return { 0, -1, int(NOW) } end
+if voided >= tonumber(number) then return { 0, -1, int(NOW), {} } end
 
 if ARGV[8] == '1' then redis.call('DEL', key('bell')) end
 
@@ -180,4 +194,4 @@ elseif tonumber(ARGV[9]) > 0 then
 elseif redis.call('GET', key('bell')) == 'attentive' then
   redis.call('DEL', key('bell'))
 end
-return { ring, wait_ms, int(NOW), unpack(claimed) }
+return { ring, wait_ms, int(NOW), failed_here, unpack(claimed) }

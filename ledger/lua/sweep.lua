@@ -10,6 +10,7 @@
 -- ARGV[6]  attempts that a job may spend
 -- ARGV[7]  how long a failed job is kept (ms)
 -- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready,
+--           {{id, page_id, error_code}, …}: jobs that were failed,
 --           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
 
 local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
@@ -89,4 +90,4 @@ write_counts()
 local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
 local oldest_ms = due[2] and int(NOW - number(due[2])) or '0'
-return { ring, oldest_ms, made_ready, unpack(unknown) }
+return { ring, oldest_ms, made_ready, failed_here, unpack(unknown) }

@@ -16,6 +16,7 @@
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
 --   failed_codes         zset    error_code -> when it last failed; also failed_pages, by page_id
 --   sent, cancelled      list    ids, latest first
+--   called_off           set     ids cancelled in their lane, until their turn there comes
 --   counts               hash    state -> jobs now in it (scheduled, queued, sending, retrying)
 --   idem:<key>           string  idempotency key -> job id
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
@@ -96,8 +97,12 @@ local function add_attempt(id, spent, text)
   end
 end
 
+-- Jobs that this call failed: {id, page_id or "", error_code}, …
+local failed_here = {}
+
 local function fail(id, page_id, error_code, error_message, http_status)
   local job = key('job:' .. id)
+  failed_here[#failed_here + 1] = { id, page_id or '', error_code }
   redis.call('HSET', job, 'state', 'failed', 'finished_at', int(NOW), 'error_code', error_code)
   redis.call('HDEL', job, 'claim', 'error_message', 'http_status')
   if error_message and error_message ~= '' then

@@ -20,7 +20,7 @@ from harasocial_dispatch.sandbox import EmbeddedValkey
 from workers import Workers, interpreter
 
 #: Nothing takes this long (seconds), unless something is broken.
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 60.0
 
 
 class Stage:
@@ -83,7 +83,7 @@ class Stage:
                 return
             workers.check()
             if began > deadline:
-                raise RuntimeError(f"no end after {PATIENCE_SECONDS:.0f} s")
+                raise RuntimeError(f"no end after {PATIENCE_SECONDS:.0f} s:\n{workers.log()}")
             # Where the asking itself is work, less often.
             time.sleep(max(0.01, 10 * (time.monotonic() - began)))
 

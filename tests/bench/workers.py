@@ -61,8 +61,11 @@ class Workers:
     def check(self) -> None:
         """Raise if the worker ended by itself."""
         if self._process.poll() is not None:
-            log = self._log.read_text(errors="replace")
-            raise RuntimeError(f"the worker ended, status {self._process.returncode}:\n{log}")
+            raise RuntimeError(f"the worker ended, status {self._process.returncode}:\n{self.log()}")
+
+    def log(self) -> str:
+        """Return the end of what the worker printed."""
+        return self._log.read_text(errors="replace")[-2000:]
 
     def halt(self) -> None:
         """Stop all processes where they are (SIGSTOP)."""

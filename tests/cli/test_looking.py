@@ -82,6 +82,7 @@ def test_errors_counts_by_code(run, jobs):
     lines = run("errors").stdout.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["190", "2"], ["551", "1"]]
     assert lines[1].endswith("token expired")
+    assert "The token expired, was revoked, or belongs to another page." in lines[1]
 
 
 def test_errors_says_when_there_are_none(run):
@@ -116,6 +117,24 @@ def test_show_tells_people_what_happened_in_turn(run, jobs):
         "attempt 2  HTTP 200 after 5 ms",
         "sent",
     ]
+
+
+def test_show_says_what_the_error_code_means_and_what_to_do(run, jobs):
+    """In a line each; for a code that nobody knows, the API's own message is all there is."""
+    window = run("show", jobs.failed("10/2018278")).stdout
+    assert "meaning:         The messaging window is closed" in window
+    assert "to do:           Do not replay until the person has written again" in window
+
+    unknown = run("show", jobs.failed("4711", "the API's own words")).stdout
+    assert "error message:   the API's own words" in unknown
+    assert "meaning:" not in unknown
+
+    # What is tried again by itself leaves nothing to do.
+    retrying = jobs.enqueue()
+    jobs.end(State.RETRYING, "http_503")
+    text = run("show", retrying).stdout
+    assert "meaning:         The API was overloaded" in text
+    assert "to do:" not in text
 
 
 def test_an_unknown_id_is_status_1(run):

@@ -21,8 +21,8 @@ from harasocial_dispatch.schemas import EnqueueUnknown, State
 
 SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
         "--payload-id", "p")  # fmt: skip
-OURS = ["send", "enqueue", "results", "errors", "show", "stats", "replay", "cancel", "check",
-        "sandbox"]  # fmt: skip
+OURS = ["send", "enqueue", "results", "errors", "show", "stats", "watch", "replay", "cancel",
+        "export", "check", "sandbox"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in OURS)])

@@ -16,7 +16,7 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
 
 #: What a busy machine may add (seconds).
-MARGIN_SECONDS = 1.5
+MARGIN_SECONDS = 4.0
 BRIEF = {"connect_timeout_seconds": 0.2}
 
 Lookup = Callable[..., Any]

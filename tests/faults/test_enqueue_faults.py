@@ -1,4 +1,4 @@
-"""Enqueueing: many at once with one key, clients killed at any moment, Redis down, hanging, full."""
+"""Enqueueing: many at once with one key, clients killed at any moment, Redis down or full."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
 
 
 def test_a_claim_whose_reply_was_lost_is_given_back(server: Server, own_settings: Settings) -> None:
-    """Claimed by a process that never heard of it: the next claim undoes it; no attempt is spent."""
+    """Claimed by a process that never heard of it: undone by the next claim, no attempt spent."""
     producer = Producer(own_settings)
     ledger = Ledger(own_settings, timeout_seconds=0.5)
     ledger.claim(1)  # so that the server has the script, and what is lost is the claim itself

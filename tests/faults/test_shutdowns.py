@@ -12,7 +12,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from stage import StartWorker, body, eventually
+from stage import StartWorker, body, eventually, kill
 
 RESTARTS = 20
 
@@ -28,28 +28,31 @@ def test_twenty_rolling_restarts_under_load(
 
     No worker is killed, so not one message is POSTed twice, and no attempt is in doubt.
     """
-    # given two workers under a load that outlasts the test
+    # given workers under a load that outlasts the test
     sandbox.latency_seconds = 0.05
-    options = ("--concurrency", "2")
-    workers = [start_worker(*options, IN_FLIGHT=3) for _ in "12"]
+    options = ("--concurrency", "1")
+    workers = [start_worker(*options, IN_FLIGHT=6, wait=False) for _ in "1234"]
+    eventually(workers[0].is_ready)
     ids: list[str] = []
     stops: list[float] = []
 
-    # when one after the other is stopped and replaced
-    for turn in range(RESTARTS):
+    # when, two at a time, they are stopped and replaced
+    for turn in range(RESTARTS // 2):
         ids += producer.enqueue_many(
-            body(page_id=str(1000 + i % 7), metadata=f"job {turn}-{i}") for i in range(100)
+            body(page_id=str(1000 + i % 7), metadata=f"job {turn}-{i}") for i in range(200)
         ).accepted
         time.sleep(chance.uniform(0, 0.3))
-        worker = workers.pop(0)
+        leaving = [workers.pop(0), workers.pop(0)]
         began = time.monotonic()
-        how = signal.SIGTERM if turn % 2 else signal.SIGINT
-        status = worker.terminate(how)
+        for worker, how in zip(leaving, (signal.SIGTERM, signal.SIGINT), strict=True):
+            kill(worker.pid, how)
+        workers += [start_worker(*options, IN_FLIGHT=6, wait=False) for _ in leaving]
+        statuses = [worker.wait() for worker in leaving]
         stops.append(time.monotonic() - began)
         # After SIGINT, Celery says 1.
-        assert status == (how == signal.SIGINT), worker.log()
-        workers.append(start_worker(*options, IN_FLIGHT=3, wait=False))
-        eventually(workers[0].is_ready, what="the start of the next to be stopped")
+        assert statuses == [0, 1], leaving[0].log() + leaving[1].log()
+        for worker in workers[:2]:
+            eventually(worker.is_ready, what="the start of those to be stopped next")
 
     # then all messages have arrived once
     account = settle(producer, sandbox, ids)

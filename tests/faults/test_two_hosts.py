@@ -89,7 +89,7 @@ def links() -> Iterator[TwoLinks]:
 def test_a_host_cut_off_for_longer_than_its_leases_records_nothing_stale(
     links: TwoLinks, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Promises 1, 4 and 6 over a partition: the other host takes over; doubles are in the record."""
+    """Promises 1, 4, 6: the other host takes over; what went out twice is in the record."""
     with ExitStack() as stack:
         redis = RedisBehindLinks(links).start()
         stack.callback(redis.stop)

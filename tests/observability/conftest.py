@@ -1,48 +1,93 @@
-"""Scrapes of real workers: what Prometheus would see."""
+"""Workers that serve their metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from urllib.request import urlopen
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from stage import StartWorker, WorkerProcess, free_port
-
-#: A sample's name and labels, in the order of their names, to its value.
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-#: What the fixture `start_scraped` is.
-StartScraped = Callable[..., tuple[WorkerProcess, "Scrape"]]
-
-
-class Scrape:
-    """The address of a worker's metrics."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/metrics"
-
-    def __call__(self) -> Samples:
-        """Return all samples of one scrape."""
-        with urlopen(self.url, timeout=10) as reply:
-            text = reply.read().decode()
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def value(self, name: str, **labels: str) -> float:
-        """Return one sample's value, 0 if there is none."""
-        return self().get((f"harasocial_{name}", tuple(sorted(labels.items()))), 0.0)
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings
+from scraping import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, Day, Scrape, StartScraped
+from stage import (
+    StartWorker,
+    WorkerProcess,
+    body,
+    environment,
+    eventually,
+    free_port,
+    wait_until_ended,
+)
 
 
 @pytest.fixture
 def start_scraped(start_worker: StartWorker) -> StartScraped:
     """Start a worker that serves metrics; the rest as with `start_worker`."""
 
-    def start(*options: str, **changes: object) -> tuple[WorkerProcess, Scrape]:
+    def start(*options: str, **changes: Any) -> tuple[WorkerProcess, Scrape]:
         port = free_port()
         worker = start_worker(*options, METRICS_PORT=port, **changes)
         return worker, Scrape(port)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    """Messages sent, failed, tried again, throttled, refused and expired; logged as JSON.
+
+    Each process of the pool ends after one dispatch, and another takes its place.
+    """
+    settings = Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+    producer = Producer(settings)
+    folder: Path = tmp_path_factory.mktemp("day")
+    scrape = Scrape(free_port())
+    with Sandbox() as sandbox:
+        worker = WorkerProcess(
+            environment(
+                settings,
+                sandbox.url,
+                METRICS_PORT=scrape.port,
+                LOG_FORMAT="json",
+                RETRY_BASE_SECONDS=0.1,
+                RETRY_MAX_SECONDS=0.2,
+            ),
+            folder,
+            *("--concurrency", "2", "--max-tasks-per-child", "1", "-l", "DEBUG"),
+        )
+        soon = datetime.now(timezone.utc) + timedelta(seconds=0.2)
+        late = [producer.enqueue(body(page_id=GOOD_PAGE), expires_at=soon)]
+        time.sleep(0.3)
+        try:
+            worker.start()
+            sent = [producer.enqueue(body(page_id=GOOD_PAGE)) for _ in range(20)]
+            wait_until_ended(producer, [*late, *sent])
+            failed = [
+                producer.enqueue(body("sandbox:code:10/2018278", page_id=GOOD_PAGE))
+                for _ in range(3)
+            ]
+            retried = [producer.enqueue(body("sandbox:flaky:2", page_id=GOOD_PAGE))]
+            throttled = [producer.enqueue(body("sandbox:throttle_first:1:0.1", page_id=SLOW_PAGE))]
+            refused = [producer.enqueue(body("sandbox:status:401", page_id=REFUSED_PAGE))]
+            wait_until_ended(producer, [*failed, *retried, *throttled, *refused])
+            waiting = [producer.enqueue(body(page_id=REFUSED_PAGE)) for _ in range(4)]
+            # What a process counted arrives at the end of its dispatch.
+            eventually(lambda: sum(scrape.outcomes().values()) >= 30, what="the last report")
+            yield Day(
+                worker,
+                scrape,
+                settings,
+                {
+                    "sent": [*sent, *retried, *throttled],
+                    "failed": [*failed, *refused, *late],
+                    "waiting": waiting,
+                },
+            )
+        finally:
+            worker.kill()
+            producer.close()

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, authenticated
 
 from ...ledger import FailurePage
-from ...schemas import JobRecord, from_ms, iso_utc
+from ...schemas import from_ms
+from ...schemas.export import COLUMNS, csv_text, json_lines, row
 from .page import Page
-
-_COLUMNS = (
-    "job_id",
-    "failed_at",
-    "error_code",
-    "error_message",
-    "http_status",
-    "attempts",
-    "page_id",
-    "recipient_id",
-    "payload_id",
-    "metadata",
-    "idempotency_key",
-    "enqueued_at",
-)
-#: What a spreadsheet may take for the beginning of a formula.
-_FORMULA_BEGINS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +33,7 @@ class Export(Page):
         pages = failures.each(wanted.as_of(now), text=wanted.text)
         first = await self.ask(_next, pages)
         if kind == "csv":
-            self.write(csv_text([_COLUMNS]))
+            self.write(csv_text([COLUMNS]))
         try:
             await self._write_all(kind, first, pages)
         except StreamClosedError:
@@ -66,49 +47,11 @@ class Export(Page):
         self, kind: str, page: FailurePage | None, pages: Iterator[FailurePage]
     ) -> None:
         while page is not None:
-            self.write(csv_text(map(row, page.records)) if kind == "csv" else lines(page))
+            jobs = page.records
+            self.write(csv_text(map(row, jobs)) if kind == "csv" else json_lines(jobs))
             await self.flush()
             page = await self.ask(_next, pages)
 
 
 def _next(pages: Iterator[FailurePage]) -> FailurePage | None:
     return next(pages, None)
-
-
-def lines(page: FailurePage) -> str:
-    """Return the jobs as JSON lines, each as `show --json` prints it."""
-    return "".join(json.dumps(record.as_json()) + "\n" for record in page.records)
-
-
-def row(record: JobRecord) -> list[object]:
-    """Return a job as a row of the CSV."""
-    body = record.job
-    return [
-        record.job_id,
-        iso_utc(record.finished_at),
-        record.error_code,
-        record.error_message,
-        record.http_status,
-        record.attempt_count,
-        record.page_id,
-        body["recipient"]["id"],
-        body["message"]["payload_id"],
-        body.get("metadata"),
-        record.idempotency_key,
-        iso_utc(record.enqueued_at),
-    ]
-
-
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV, in which no cell is a formula to a spreadsheet."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    for each in rows:
-        writer.writerow([_harmless(cell) for cell in each])
-    return text.getvalue()
-
-
-def _harmless(cell: object) -> object:
-    if isinstance(cell, str) and cell.startswith(_FORMULA_BEGINS):
-        return "'" + cell
-    return cell

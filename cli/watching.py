@@ -1,0 +1,96 @@
+"""`watch`: what the queue does, again and again: on a terminal in place, elsewhere line by line."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import click
+
+from ..ledger import JobFilter, Ledger
+from ..ledger.connection import address
+from ..schemas import QueueUnavailable, Settings, from_ms
+from .connecting import open_ledger
+from .options import examples, json_option
+from .watch_views import Glance, Show, json_view, line_view, live_view
+
+#: Pages and failures that are shown, at most.
+_PAGES, _FAILURES = 10, 8
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Looks at a ledger again and again."""
+
+    ledger: Ledger
+    _at: datetime | None = None
+    _latest_sent: str | None = None
+
+    def look(self) -> Glance:
+        """Return what there is now."""
+        lookup, failures = self.ledger.lookup, self.ledger.failures
+        # By the ledger's clock, which jobs fail by.
+        at, before = from_ms(failures.now_ms()), self._at
+        sent, latest_sent = lookup.sent_since(self._latest_sent)
+        # Times are stored in whole milliseconds.
+        since = before + timedelta(milliseconds=1) if before else at
+        failed = failures.count(JobFilter(since=since, until=at)) or 0
+        glance = Glance(
+            at=at,
+            seconds=(at - before).total_seconds() if before else 0.0,
+            sent=sent if before else 0,
+            failed=failed if before else 0,
+            states=lookup.count_states(),
+            waiting=lookup.waiting_by_page(_PAGES),
+            pauses=lookup.pauses(),
+            failures=failures.page(JobFilter(until=at), limit=_FAILURES).records,
+        )
+        # Only now: what a look that broke off has seen counts in the next one.
+        self._at, self._latest_sent = at, latest_sent
+        return glance
+
+
+@click.command(epilog=examples("watch", "watch --every 10 | tee queue.log", "watch --json"))
+@click.option(
+    "--every",
+    "every_seconds",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
+@json_option
+def watch(every_seconds: float, as_json: bool) -> None:
+    """Watch the queue: throughput, what waits and why, and the latest failures.
+
+    Ctrl-C ends it. On a terminal the view stays in place; elsewhere there is a line each time, and
+    one for each job that has failed. With --json, one object each time.
+    """
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger:
+        watcher = Watcher(ledger)
+        # Without Redis from the start, there is nothing to watch.
+        glance = watcher.look()
+        title = f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}"
+        view = json_view() if as_json else live_view(title) or line_view()
+        try:
+            with view as show:
+                show(glance, "")
+                _go_on(watcher, glance, show, every_seconds)
+        except KeyboardInterrupt:
+            return
+
+
+def _go_on(watcher: Watcher, glance: Glance, show: Show, every_seconds: float) -> None:
+    next_at = time.monotonic()
+    while True:
+        next_at = max(next_at + every_seconds, time.monotonic())
+        time.sleep(next_at - time.monotonic())
+        try:
+            glance = watcher.look()
+        except QueueUnavailable as error:
+            show(glance, f"{error}; trying again")
+        else:
+            show(glance, "")

