@@ -17,7 +17,8 @@ from typing import Any
 from harasocial_dispatch.ledger import Claim, Result
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import Delivery, Settings, parse_send_job
-from harasocial_dispatch.worker.http_call import Call, Endpoint
+from harasocial_dispatch.worker.connection import Call
+from harasocial_dispatch.worker.http_call import Endpoint
 from harasocial_dispatch.worker.sender import Sender
 from harasocial_dispatch.worker.tokens import Tokens
 

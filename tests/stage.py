@@ -87,7 +87,15 @@ class DebianRedis:
             for text in (f"--{name.replace('_', '-')}", *(str(value).split() or [""]))
         ]
         self._process = subprocess.Popen(
-            [*self.prefix, "redis-server", "--port", str(self.port), "--dir", str(self._folder), *options],
+            [
+                *self.prefix,
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--dir",
+                str(self._folder),
+                *options,
+            ],
             stdout=subprocess.DEVNULL,
         )
         eventually(self._answers, what="redis-server's answer")

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 
 from ..ledger import Claim, Doorbell, Ledger, Result
 from ..schemas import QueueUnavailable, SendJob, Settings, State
-from .http_call import Call
+from .connection import Call
 from .sender import Sender
 from .unsent import UnsentObserver
 

@@ -17,7 +17,8 @@ from .classify import (
     page_waits,
     token_missing,
 )
-from .http_call import Call, CallFailed, Endpoint
+from .connection import Call, CallFailed
+from .http_call import Endpoint
 from .policy import judge_job, judge_lane
 from .tokens import Tokens, fingerprint_of
 
@@ -77,9 +78,7 @@ class Sender:
         return classify_reply(
             reply,
             # By the ledger's clock, which this host's may differ from.
-            now=from_ms(
-                claim.claimed_at_ms + round((time.monotonic() - claim.claimed_at) * 1000)
-            ),
+            now=from_ms(claim.claimed_at_ms + round((time.monotonic() - claim.claimed_at) * 1000)),
             at_most_once=claim.delivery is Delivery.AT_MOST_ONCE,
             codes=self.settings.error_code_classes,
             secret=token,

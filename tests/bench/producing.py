@@ -1,6 +1,6 @@
 """Enqueues as told, in a contender's own interpreter, and prints what it took as JSON.
 
-    python producing.py MODULE {one,batch,lone} COUNT
+python producing.py MODULE {one,batch,lone} COUNT
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ class Workers:
     def check(self) -> None:
         """Raise if the worker ended by itself."""
         if self._process.poll() is not None:
-            raise RuntimeError(f"the worker ended, status {self._process.returncode}:\n{self.log()}")
+            raise RuntimeError(
+                f"the worker ended, status {self._process.returncode}:\n{self.log()}"
+            )
 
     def log(self) -> str:
         """Return the end of what the worker printed."""

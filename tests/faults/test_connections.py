@@ -11,8 +11,8 @@ from calling import Caller, error_code
 from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from harasocial_dispatch.worker import http_call
-from harasocial_dispatch.worker.http_call import Call
+from harasocial_dispatch.worker import connection as connections
+from harasocial_dispatch.worker.connection import Call
 from raw_server import CERTIFICATE, Ending, RawServer, reply, steps, tls_context
 from stage import eventually
 
@@ -63,7 +63,7 @@ def test_a_connection_idle_for_too_long_is_not_used_again(monkeypatch: pytest.Mo
         caller.send()
         assert server.connections == 1
 
-        monkeypatch.setattr(http_call, "MAX_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(connections, "MAX_IDLE_SECONDS", 0.0)
         assert caller.send().job_verdict.state is State.SENT
 
     assert server.connections == 2

@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_stops_the_start(day: Day, sandbox: Sandbox, tmp_pa
     assert "Traceback" not in worker.log()
 
 
-def test_without_a_port_nothing_is_served_nor_counted(settings: Settings) -> None:
+def test_without_a_port_nothing_is_served(settings: Settings) -> None:
     """The default."""
     threads = threading.active_count()
     metrics = Metrics(settings)
@@ -163,7 +163,7 @@ def test_a_stopped_worker_leaves_nothing_behind(
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    worker, scrape = start_scraped("--concurrency", "1")
+    worker, scrape = start_scraped("--pool", "solo")
     assert len([*folder.glob("harasocial-*/metrics")]) == 1
     assert scrape.value("ledger_up") == 1
     assert worker.terminate() == 0

@@ -33,8 +33,8 @@ ONLY_IN = {
     # The broker is Celery's own connection to Redis; it sees nothing of a job.
     "redis": ("ledger/", "worker/broker.py"),
     "valkey": (),
-    "requests": ("worker/http_call.py",),
-    "urllib3": ("worker/http_call.py",),
+    "requests": ("worker/connection.py", "worker/http_call.py"),
+    "urllib3": ("worker/connection.py", "worker/http_call.py"),
     "marshmallow": ("schemas/",),
     "environs": ("schemas/",),
     "rich": ("cli/",),

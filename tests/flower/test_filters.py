@@ -1,0 +1,89 @@
+"""The filter in a page's address: read, written, and narrowed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qs
+
+import pytest
+from harasocial_dispatch.worker.flower.filters import SPANS, FailureFilter, InvalidFilter
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+texts = st.text(max_size=40).map(str.strip)
+times = st.none() | st.datetimes(
+    min_value=datetime(2000, 1, 1),  # noqa: DTZ001 - given its zone by `timezones`
+    max_value=datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(timezone.utc),
+).map(lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000))
+
+
+def read(query: str) -> FailureFilter:
+    values = parse_qs(query)
+    return FailureFilter.read(lambda name: values.get(name, [""])[0])
+
+
+@given(error_code=texts, page_id=texts, text=texts, since=times, until=times)
+def test_an_address_says_all_of_a_filter(
+    error_code: str, page_id: str, text: str, since: datetime | None, until: datetime | None
+) -> None:
+    """What is written is read as the same, whatever characters it has."""
+    if since and until and until < since:
+        since, until = until, since
+    wanted = FailureFilter(
+        error_code=error_code, page_id=page_id, text=text, since=since, until=until
+    )
+    assert read(wanted.as_query()) == wanted
+    assert wanted.is_empty is (wanted.as_query() == "")
+
+
+@pytest.mark.parametrize("within", SPANS)
+def test_a_span_is_counted_back_from_now(within: str) -> None:
+    """So that an address kept for later shows what is late then."""
+    assert read(f"within={within}").as_of(NOW).since == NOW - SPANS[within][0]
+
+
+def test_given_times_come_before_a_span() -> None:
+    """The form has both; who fills in a time means it."""
+    wanted = read("within=1h&since=2026-01-30T00:00:00Z")
+    assert wanted.within == ""
+    assert wanted.as_of(NOW).since == datetime(2026, 1, 30, tzinfo=timezone.utc)
+
+
+def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_kept() -> None:
+    """A browser without scripts sends the first, the page's script the second."""
+    assert read("since=2026-01-30T07:00").since == datetime(2026, 1, 30, 7, tzinfo=timezone.utc)
+    assert read("since=2026-01-30T07:00%2B07:00").since == datetime(
+        2026, 1, 30, tzinfo=timezone.utc
+    )
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "within=1y",
+        "since=yesterday",
+        "since=0001-01-01T00:00Z",
+        "until=9999-12-31T23:59:59-12:00",
+        "since=2026-02-01T00:00Z&until=2026-01-01T00:00Z",
+    ],
+)
+def test_what_is_no_filter_is_refused_in_words(query: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(InvalidFilter, match=r"\.$"):
+        read(query)
+
+
+def test_narrowing_keeps_the_rest() -> None:
+    """As the links of the page do."""
+    wanted = read("page_id=1&text=order&within=7d").with_error_code("551")
+    assert (wanted.error_code, wanted.page_id, wanted.text, wanted.within) == (
+        "551", "1", "order", "7d",
+    )  # fmt: skip
+    between = wanted.between(NOW - timedelta(hours=1), NOW)
+    assert (between.within, between.until) == ("", NOW)
+    assert between.in_words() == (
+        "failures with error code 551, on page 1, with the text “order”, "
+        "from 2026-01-31 08:30:00 UTC, until 2026-01-31 09:30:00 UTC"
+    )

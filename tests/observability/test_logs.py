@@ -1,0 +1,122 @@
+"""The worker's log: text or JSON, the same facts in each line, and nothing personal in any."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+from celery.utils.log import ColorFormatter
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN
+from harasocial_dispatch.worker.logs import format_logs
+from scraping import RECIPIENT, Day
+from stage import StartWorker, body, wait_until_ended
+
+PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+FACTS = {
+    "action": "job_failed",
+    "job_id": "1f0c",
+    "page_id": "500725830264749",
+    "error_code": "10/2018278",
+}
+
+
+def lines_of(log: str) -> list[dict[str, Any]]:
+    """Return the log's records; what Celery prints before there is a log begins with no brace."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+def test_as_json_every_line_is_an_object_with_the_facts(day: Day) -> None:
+    """Ours say what happened to which job and why; Celery's own lines are JSON as well."""
+    records = lines_of(day.worker.log())
+    assert all({"time", "level", "logger", "process", "message"} <= set(line) for line in records)
+    assert any(line["logger"].startswith("celery.") for line in records)
+
+    of_jobs = {line["job_id"]: line for line in records if "job_id" in line}
+    for job_id in day.jobs["failed"]:
+        assert of_jobs[job_id]["action"] == "job_failed"
+        assert of_jobs[job_id]["error_code"] in ("10/2018278", "http_401", "expired")
+        assert of_jobs[job_id]["page_id"].isdigit()
+    actions = {line["action"] for line in records if line.get("error_code") == "http_503"}
+    assert actions == {"job_retrying"}
+
+
+def test_as_json_nothing_of_ours_comes_in_another_form(day: Day) -> None:
+    """No banner; Celery's warning about running as root, before there is a log, is all."""
+    others = [line for line in day.worker.log().splitlines() if line and line[0] != "{"]
+    allowed = ("SecurityWarning", "superuser", "recommended", "--uid", "uid=", "_warn_or_raise")
+    assert [line for line in others if not any(words in line for words in allowed)] == []
+
+
+@pytest.mark.parametrize("secret", [DEFAULT_TOKEN, RECIPIENT, PAYLOAD])
+def test_neither_token_nor_person_nor_payload_is_logged(day: Day, secret: str) -> None:
+    """Not even by Celery and urllib3 at the level DEBUG."""
+    log = day.worker.log()
+    assert '"level": "DEBUG"' in log
+    assert secret not in log
+
+
+def test_as_text_a_line_has_the_facts_too(producer: Producer, start_worker: StartWorker) -> None:
+    """The default: words for people, with what they leave out behind them."""
+    worker = start_worker("--pool", "solo")
+    job_id = producer.enqueue(body("sandbox:code:10/2018278"))
+    wait_until_ended(producer, [job_id])
+    (line,) = [line for line in worker.log().splitlines() if "10/2018278" in line]
+    assert "WARNING/MainProcess]" in line
+    assert line.endswith(
+        f"job {job_id} of page 500725830264749: failed (10/2018278) [action=job_failed]"
+    )
+    assert RECIPIENT not in worker.log()
+    # Celery's banner is for people.
+    assert ". harasocial.dispatch" in worker.log()
+
+
+def logged(log_format: str, message: str, *args: object, **options: Any) -> str:
+    """Return what a logger set up by Celery, and then by us, writes for one record."""
+    stream = io.StringIO()
+    logger = logging.Logger("harasocial_dispatch.worker.engine")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(ColorFormatter("%(levelname)s %(message)s", use_color=False))
+    logger.addHandler(handler)
+    # Celery announces one logger twice, under two names.
+    for _ in range(2):
+        format_logs(logger, log_format)
+    logger.warning(message, *args, **options)
+    return stream.getvalue()
+
+
+def test_text_repeats_nothing() -> None:
+    """What the message says already is not said again; a record without facts stays as it is."""
+    assert logged("text", "plain %s", "words") == "WARNING plain words\n"
+    assert (
+        logged("text", "job %s failed", "1f0c", extra=FACTS)
+        == "WARNING job 1f0c failed [action=job_failed page_id=500725830264749 "
+        "error_code=10/2018278]\n"
+    )
+
+
+def test_json_holds_whatever_is_logged_on_one_line() -> None:
+    """Line breaks and escape sequences cannot make a second line, or act on a terminal."""
+    text = logged("json", "a\nb \x1b[2J %s", "é\u2028", extra={**FACTS, "page_id": None})
+    (line,) = text.splitlines()
+    assert line.isascii()
+    assert line.isprintable()
+    record = json.loads(line)
+    assert record["message"] == "a\nb \x1b[2J é\u2028"
+    assert {name: record[name] for name in FACTS if name in record} == {
+        name: fact for name, fact in FACTS.items() if name != "page_id"
+    }
+
+
+def test_json_tells_of_exceptions() -> None:
+    """With the traceback, in the same line."""
+    try:
+        raise ValueError("oops")
+    except ValueError:
+        record = json.loads(logged("json", "failed", exc_info=sys.exc_info()))
+    assert "ValueError: oops" in record["exception"]
+    assert "test_logs.py" in record["exception"]

@@ -1,0 +1,268 @@
+"""Tallies: what is counted, how the sums of many processes come about, how few labels there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harasocial_dispatch.ledger import Claim, Result, UnknownOutcome
+from harasocial_dispatch.schemas import (
+    Attempt,
+    Delivery,
+    JobVerdict,
+    LaneVerdict,
+    Outcome,
+    OutcomeClass,
+    State,
+    from_ms,
+)
+from harasocial_dispatch.worker import reporting
+from harasocial_dispatch.worker.pump import Done
+from harasocial_dispatch.worker.reporting import Receiver, Reporter
+from harasocial_dispatch.worker.tally import (
+    MAX_ERROR_CODES,
+    Tally,
+    Totals,
+    tally_of,
+    tally_of_swept,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from stage import eventually
+
+NOW_MS = 1_700_000_000_000
+
+
+def done(
+    *,
+    state: State = State.SENT,
+    error_code: str | None = None,
+    outcome_class: OutcomeClass = OutcomeClass.ACCEPTED,
+    duration_ms: int = 30,
+    waited_ms: int | None = 1000,
+    posted: bool = True,
+    held: bool = True,
+    attempts: tuple[Attempt, ...] = (),
+) -> Done:
+    """Return a recorded result."""
+    claim = Claim(
+        job_id="job",
+        token="claim",
+        page_id="1",
+        body={},
+        delivery=Delivery.AT_LEAST_ONCE,
+        attempts_spent=len(attempts),
+        lane_level=0,
+        claimed_at_ms=NOW_MS,
+        claimed_at=0.0,
+        remaining_seconds=60,
+        attempts=attempts,
+        sendable_from_ms=None if waited_ms is None else NOW_MS - waited_ms,
+    )
+    outcome = Outcome(outcome_class=outcome_class, error_code=error_code, posted=posted)
+    result = Result(
+        claim=claim,
+        outcome=outcome,
+        job_verdict=JobVerdict(state=state),
+        lane_verdict=LaneVerdict(effect="none"),
+        attempt_at_ms=NOW_MS,
+        attempt_duration_ms=duration_ms,
+    )
+    return Done(result=result, held=held)
+
+
+def test_a_job_sent_at_once_counts_as_an_outcome_a_call_and_a_wait() -> None:
+    """A value on a bound belongs below it, as Prometheus' `le` says."""
+    assert tally_of([done(duration_ms=50, waited_ms=1000)]) == {
+        ("outcomes", "sent", ""): 1,
+        ("calls", "0.05", "accepted"): 1,
+        ("calls", "sum", "accepted"): 50,
+        ("waits", "1.0"): 1,
+        ("waits", "sum"): 1000,
+    }
+
+
+EARLIER = (Attempt(at=from_ms(NOW_MS - 5000)),)
+
+
+@pytest.mark.parametrize(
+    ("what", "counted"),
+    [
+        (done(), {"outcomes", "calls", "waits"}),
+        # Given back to its lane: its wait goes on.
+        (done(state=State.QUEUED, error_code="http_429"), {"outcomes", "calls"}),
+        # Tried again, or replayed: it waited for something else.
+        (done(attempts=EARLIER), {"outcomes", "calls"}),
+        # No POST was made.
+        (done(state=State.FAILED, error_code="invalid_job", posted=False), {"outcomes", "waits"}),
+        # Another process has the job; the POST was made all the same.
+        (done(held=False), {"calls", "claims_lost"}),
+        # Other hands put it into Redis, without a time.
+        (done(waited_ms=None), {"outcomes", "calls"}),
+    ],
+)
+def test_only_what_happened_is_counted(what: Done, counted: set[str]) -> None:
+    """Once for each job, or call, or claim."""
+    assert {key[0] for key in tally_of([what])} == counted
+
+
+def test_clocks_that_differ_make_no_negative_wait() -> None:
+    """`send_at` comes from another clock than the claim."""
+    tally = tally_of([done(waited_ms=-500)])
+    assert (tally["waits", "0.1"], tally["waits", "sum"]) == (1, 0)
+
+
+def test_leases_that_ran_out_are_outcomes() -> None:
+    """By the state that the sweep made of them."""
+    states = [State.FAILED, State.RETRYING, State.RETRYING]
+    jobs = [UnknownOutcome(job_id="j", page_id="1", state=s, attempts_spent=1) for s in states]
+    assert tally_of_swept(jobs) == {
+        ("outcomes", "failed", "unknown_outcome"): 1,
+        ("outcomes", "retrying", "unknown_outcome"): 2,
+    }
+
+
+def exposed(totals: Totals) -> dict[str, Counter[tuple[str, ...]]]:
+    """Return each sample's value, by name and labels, `le` last."""
+    found: dict[str, Counter[tuple[str, ...]]] = {}
+    for family in totals.collect():
+        for sample in family.samples:
+            values = found.setdefault(sample.name, Counter())
+            labels = sorted(sample.labels.items(), key=lambda item: item[0] == "le")
+            values[tuple(value for _, value in labels)] += int(sample.value)
+    return found
+
+
+def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
+    """Codes beyond the first ones are `other`; none is lost."""
+    totals = Totals()
+    codes = [f"10/{number}" for number in range(200)] + ["\x1b[2J" + "x" * 1000]
+    for code in codes * 2:
+        totals.add(Counter({("outcomes", "failed", code): 1}))
+    outcomes = exposed(totals)["harasocial_outcomes_total"]
+    assert len({code for _, code in outcomes}) <= MAX_ERROR_CODES + 1
+    assert sum(outcomes.values()) == 2 * len(codes)
+    assert outcomes["failed", "other"] > 0
+    first = Totals()
+    first.add(Counter({("outcomes", "failed", codes[-1]): 1}))
+    (label,) = {code for _, code in exposed(first)["harasocial_outcomes_total"] if "xx" in code}
+    assert label.isprintable()
+    assert len(label) <= 64
+
+
+def test_what_never_happened_is_there_at_0() -> None:
+    """Prometheus sees no increase in what it first meets at 1, and an alert would not come."""
+    found = exposed(Totals())
+    assert found["harasocial_outcomes_total"]["failed", "unknown_outcome"] == 0
+    assert ("failed", "unknown_outcome") in found["harasocial_outcomes_total"]
+    assert () in found["harasocial_claims_lost_total"]
+    assert ("accepted",) in found["harasocial_call_duration_seconds_count"]
+
+
+results = st.builds(
+    done,
+    state=st.sampled_from([State.SENT, State.FAILED, State.RETRYING, State.QUEUED]),
+    error_code=st.sampled_from([None, "190", "10/2018278", "timeout"]),
+    outcome_class=st.sampled_from(OutcomeClass),
+    duration_ms=st.integers(0, 30_000),
+    waited_ms=st.integers(0, 10**9),
+    held=st.booleans(),
+)
+
+
+@given(st.lists(st.lists(results, max_size=8), max_size=6))
+def test_histograms_add_up_over_processes(batches: list[list[Done]]) -> None:
+    """However results are dealt out to processes, the sums are those of all results at once."""
+    parts, whole = Totals(), Totals()
+    for batch in batches:
+        parts.add(tally_of(batch))
+    everything = [each for batch in batches for each in batch]
+    whole.add(tally_of(everything))
+    assert exposed(parts) == exposed(whole)
+    found = exposed(parts)
+    assert sum(found["harasocial_call_duration_seconds_count"].values()) == len(everything)
+    for name in ("harasocial_call_duration_seconds", "harasocial_queue_wait_seconds"):
+        for labels, count in found[f"{name}_count"].items():
+            buckets = [
+                bucket
+                for (*others, _), bucket in found[f"{name}_bucket"].items()
+                if tuple(others) == labels
+            ]
+            assert len(buckets) > 5
+            assert buckets == sorted(buckets)
+            assert buckets[-1] == count
+
+
+@pytest.fixture
+def deaf_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A main process that does not listen yet."""
+    path = str(tmp_path / "metrics")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(path)
+        monkeypatch.setenv("_HARASOCIAL_METRICS_SOCKET", path)
+        monkeypatch.setattr(reporting, "REPORT_EVERY_SECONDS", 0.0)
+        yield deaf
+
+
+def test_what_a_busy_main_process_does_not_take_comes_later(deaf_main: socket.socket) -> None:
+    """Nothing is lost, nothing counts twice, and no process waits for it."""
+    # given more reports than the socket holds
+    reporter = Reporter()
+    for number in range(5000):
+        reporter.add(Counter({("outcomes", "failed", f"{number % 300}"): 1}))
+
+    # when the main process listens again
+    heard: Tally = Counter()
+
+    def listen() -> None:
+        while data := deaf_main.recv(65536):
+            heard.update({tuple(key): count for *key, count in json.loads(data)})
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    eventually(lambda: reporter.flush() or sum(heard.values()) >= 5000, what="the last report")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+        last.sendto(b"", os.environ["_HARASOCIAL_METRICS_SOCKET"])
+    listener.join()
+
+    # then it has heard all of it
+    assert sum(heard.values()) == 5000
+    assert set(heard.values()) == {16, 17}
+
+
+def test_a_main_process_that_is_gone_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Sending goes on without metrics."""
+    monkeypatch.setenv("_HARASOCIAL_METRICS_SOCKET", str(tmp_path / "gone"))
+    monkeypatch.setattr(reporting, "REPORT_EVERY_SECONDS", 0.0)
+    reporter = Reporter()
+    for _ in range(3):
+        reporter.add(Counter({("claims_lost",): 1}))
+    reporter.flush()
+    (record,) = caplog.records
+    assert "does not reach the metrics" in record.getMessage()
+
+
+def test_a_receiver_hears_many_processes_and_leaves_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each by the path in its environment."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    totals = Totals()
+    receiver = Receiver(totals.add)
+    reporters = [Reporter() for _ in range(3)]
+    for reporter in reporters:
+        reporter.add(Counter({("doorbells",): 2}))
+        reporter.flush()
+    eventually(lambda: exposed(totals)["harasocial_doorbells_total"][()] == 6)
+    receiver.stop()
+    assert [*tmp_path.iterdir()] == []
+    assert "_HARASOCIAL_METRICS_SOCKET" not in os.environ
