@@ -3,11 +3,11 @@
 Redis is touched in this folder alone.
 """
 
+from .claim import Claim
 from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
 from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome, Unsent
 from .failures import Counts, FailurePage, Failures
 from .index_page import Place
-from .job_hash import Claim
 from .ledger import SWEEP_LIMIT, Ledger
 from .lookup import Lookup, Pause
 from .search import JobFilter

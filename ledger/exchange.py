@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 
 from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome, State
-from .job_hash import Claim, attempt_text, to_fields
+from .claim import Claim
+from .job_hash import attempt_text, to_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

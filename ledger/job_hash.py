@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..schemas import (
@@ -106,11 +105,11 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
         job=to_body(job),
         error_code=job.get("error_code"),
         error_message=job.get("error_message"),
-        http_status=_int(job.get("http_status")),
-        attempt_count=_int(job.get("attempts")) or 0,
-        attempts=_attempts(job),
+        http_status=to_int(job.get("http_status")),
+        attempt_count=to_int(job.get("attempts")) or 0,
+        attempts=to_attempts(job),
         idempotency_key=job.get("idempotency_key"),
-        delivery=_delivery(job),
+        delivery=to_delivery(job),
         enqueued_at=_time(job.get("enqueued_at")),
         send_at=_time(job.get("send_at")),
         expires_at=_time(job.get("expires_at")),
@@ -119,9 +118,10 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
     )
 
 
-def _attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
+def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
+    """Return the attempts that a job's hash tells of, oldest first."""
     numbered = [
-        (_int(name.removeprefix("attempt:")), name) for name in job if name.startswith("attempt:")
+        (to_int(name.removeprefix("attempt:")), name) for name in job if name.startswith("attempt:")
     ]
     found = []
     for _, name in sorted((number, name) for number, name in numbered if number is not None):
@@ -130,8 +130,8 @@ def _attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
             found.append(
                 Attempt(
                     at=from_ms(int(at)),
-                    duration_ms=_int(duration),
-                    http_status=_int(status),
+                    duration_ms=to_int(duration),
+                    http_status=to_int(status),
                     error_code=_text(code),
                     error_message=_text(message),
                 )
@@ -163,12 +163,14 @@ def _state(text: str | None) -> State:
         return State.FAILED  # other hands wrote it; nothing will send it
 
 
-def _delivery(job: Mapping[str, str]) -> Delivery:
+def to_delivery(job: Mapping[str, str]) -> Delivery:
+    """Return a job's delivery; the safe default where other hands wrote something else."""
     at_most_once = job.get("delivery") == Delivery.AT_MOST_ONCE.value
     return Delivery.AT_MOST_ONCE if at_most_once else Delivery.AT_LEAST_ONCE
 
 
-def _int(value: Any) -> int | None:
+def to_int(value: Any) -> int | None:
+    """Return `value` as a number, or None where it is none."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -181,71 +183,8 @@ def _text(value: Any) -> str | None:
 
 
 def _time(milliseconds: Any) -> Any:
-    number = _int(milliseconds)
+    number = to_int(milliseconds)
     try:
         return None if number is None else from_ms(number)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A job that this process alone may send, until its lease ends.
-
-    Attributes:
-        token: what must be shown to record an outcome.
-        body: the API's body as stored; not yet validated.
-        attempts_spent: since the enqueueing or the latest replay.
-        lane_level: pauses in a row of the page's lane; above 0, this claim is its probe.
-        claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
-            by this process's monotonic clock (seconds).
-        remaining_seconds: from the claim until the job's deadline.
-        suspect: whether its last holder went away while sending it.
-    """
-
-    job_id: str
-    token: str
-    page_id: str
-    body: dict[str, Any]
-    delivery: Delivery
-    attempts_spent: int
-    lane_level: int
-    claimed_at_ms: int
-    claimed_at: float
-    remaining_seconds: float
-    suspect: bool = False
-    #: The latest ones before this claim, at most 50, oldest first.
-    attempts: tuple[Attempt, ...] = ()
-    #: Whether it had failed, and was replayed.
-    replayed: bool = False
-    #: When it could first have been sent, its enqueueing or `send_at` (ms since the epoch).
-    sendable_from_ms: int | None = None
-
-
-def to_claim(
-    job_id: str,
-    token: str,
-    lane_level: int,
-    now_ms: int,
-    asked_at: float,
-    job: Mapping[str, str],
-) -> Claim:
-    """Return the claim that the claim script's answer stands for."""
-    spent = (_int(job.get("attempts")) or 0) - (_int(job.get("attempts_before_replay")) or 0)
-    return Claim(
-        job_id=job_id,
-        token=token,
-        page_id=job.get("page_id", ""),
-        body=to_body(job),
-        delivery=_delivery(job),
-        attempts_spent=max(0, spent),
-        lane_level=lane_level,
-        claimed_at_ms=now_ms,
-        claimed_at=asked_at,
-        suspect=job.get("error_code") == "unknown_outcome",
-        remaining_seconds=((_int(job.get("expires_at")) or 0) - now_ms) / 1000,
-        # Most jobs are claimed once; the others can bear the reading.
-        attempts=_attempts(job) if job.get("attempts", "0") != "0" else (),
-        replayed="attempts_before_replay" in job,
-        sendable_from_ms=_int(job.get("send_at")) or _int(job.get("enqueued_at")),
-    )

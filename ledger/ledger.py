@@ -18,6 +18,7 @@ from ..schemas import (
     Settings,
     State,
 )
+from .claim import to_claim
 from .connection import connect, translated_errors
 from .exchange import (
     Claimed,
@@ -29,7 +30,6 @@ from .exchange import (
     result_row,
 )
 from .failures import Failures
-from .job_hash import to_claim
 from .lookup import Lookup
 from .scripts import Scripts
 from .storing import store

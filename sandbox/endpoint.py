@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from . import control
 from .behaviours import ACCEPTED, UnknownBehaviourError, parse_behaviour
+from .bodies import ACCEPTED_BODY
 from .contract import INVALID_REQUEST, METHOD, PATH, Job, examine
 from .journal import Journal
-from .replies import ACCEPTED_BODY, REDIRECT_PATH, error_reply, plain_reply, reply_to
+from .replies import REDIRECT_PATH, error_reply, plain_reply, reply_to
 from .switches import Switches
 from .wire import Head, Reply, make_reply
 

@@ -11,15 +11,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from .behaviours import Behaviour
+from .bodies import ACCEPTED_BODY, HOSTILE_CHARACTERS, HOSTILE_TEXT, ODD_BODIES
 from .wire import PLAIN_TEXT, Ending, Reply, make_head, make_reply, reason
 
 #: Where the behaviour `redirect` points to. No request must ever come there.
 REDIRECT_PATH = "/social/redirected"
-
-#: The documented reply to a message that will be processed, letter for letter.
-ACCEPTED_BODY = (
-    b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
-)
 
 #: Bytes of the body of `huge`.
 HUGE_BYTES = 32 * 1024 * 1024
@@ -27,18 +23,6 @@ HUGE_BYTES = 32 * 1024 * 1024
 BOMB_BYTES = 1024 * 1024 * 1024
 #: CRC-32 of that many zeros. Working it out takes a second, for a value that never changes.
 _BOMB_CRC32 = 0x5B64C2B0
-#: Levels of nesting in the body of `deep`.
-DEEP_LEVELS = 100_000
-
-#: What acts where it is not made harmless: in a terminal, log, web page, template or shell.
-HOSTILE_TEXT = (
-    "\x1b[2J\x1b[31mred\x1b[0m\x1b]0;title\x07\x08\x00\r\n\t\x7f\x9b31m "
-    "\u202eback\u2028\u200b\ud800 "
-    "<script>alert('x')</script> &lt; [bold]x[/bold] %s %n %(x)s {0} {x!r} ${x} $(id) `id` \"'\\"
-)
-#: Characters of the error_message of `hostile`.
-HOSTILE_CHARACTERS = 20_000
-
 _CHUNK_BYTES = 16 * 1024
 
 
@@ -193,9 +177,6 @@ def _duplicate_headers() -> Reply:
 
 _DROP = Reply(ending=Ending.CLOSE)
 _CLOSE_HEADER = (("Connection", "close"),)
-_SUCCESS = '"data":{"success":true}'
-_NO_ERROR = '"error_code":null,"error_message":null'
-
 _REPLIES: dict[str, Callable[[Behaviour, int], Reply]] = {
     "ok": _ok,
     "code": _code,
@@ -229,27 +210,7 @@ _REPLIES: dict[str, Callable[[Behaviour, int], Reply]] = {
             ending=Ending.CLOSE,
         )
     ),
-    "garbage": _body(b"<html><body>this is not JSON</body></html>"),
-    "not_object": _body(b"[" + ACCEPTED_BODY + b"]"),
-    "missing_fields": _body(b"{}"),
-    "no_success": _body(f'{{"data":null,"has_error":false,{_NO_ERROR}}}'.encode()),
-    "unsuccessful": _body(f'{{"data":{{"success":false}},"has_error":false,{_NO_ERROR}}}'.encode()),
-    "wrong_types": _body(
-        b'{"data":{"success":"true"},"has_error":"false","error_code":0,"error_message":[]}'
-    ),
-    "nan": _body(
-        f'{{{_SUCCESS},"has_error":false,"error_code":NaN,"error_message":null}}'.encode()
-    ),
-    "deep": _body(
-        f'{{"data":{"[" * DEEP_LEVELS}{"]" * DEEP_LEVELS},"has_error":false,{_NO_ERROR}}}'.encode()
-    ),
-    "duplicate_keys": _body(
-        f'{{{_SUCCESS},"has_error":true,"has_error":false,{_NO_ERROR}}}'.encode()
-    ),
-    "not_utf8": _body(
-        f'{{{_SUCCESS},"has_error":false,"error_code":null,"error_message":"'.encode()
-        + b'\xff\xfe\xe9"}'
-    ),
+    **{name: _body(content) for name, content in ODD_BODIES.items()},
     "huge": lambda _, __: _huge(),
     "endless": _always(
         Reply(

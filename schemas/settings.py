@@ -7,21 +7,29 @@ The defaults are the documentation: `_read` names every variable, its default an
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from environs import Env, EnvError, FileAwareEnv, validate
 from marshmallow import ValidationError
 
 from .errors import SettingsError
+from .setting_checks import (
+    API_URL,
+    is_host,
+    is_log_format,
+    is_namespace,
+    is_proxy_url,
+    is_redis_url,
+    is_safe_url,
+    is_token,
+    is_user_and_password,
+)
 from .states import OutcomeClass
 
 PREFIX = "HARASOCIAL_"
-API_URL = "https://apis.harasocial.com/social/messages.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +138,11 @@ def _read(env: Env) -> Settings:
 
     tokens_file = env.str("TOKENS_FILE", "")
     return Settings(
-        token=env.str("TOKEN", "", validate=_is_token) or None,
+        token=env.str("TOKEN", "", validate=is_token) or None,
         tokens_file=Path(tokens_file) if tokens_file else None,
-        api_url=env.str("API_URL", API_URL, validate=_is_safe_url),
-        redis_url=env.str("REDIS_URL", default.redis_url, validate=_is_redis_url),
-        namespace=env.str("NAMESPACE", default.namespace, validate=_is_namespace),
+        api_url=env.str("API_URL", API_URL, validate=is_safe_url),
+        redis_url=env.str("REDIS_URL", default.redis_url, validate=is_redis_url),
+        namespace=env.str("NAMESPACE", default.namespace, validate=is_namespace),
         expires_seconds=number("EXPIRES_SECONDS", 1, 366 * 86400),
         max_attempts=number("MAX_ATTEMPTS", 1, 100),
         retry_base_seconds=number("RETRY_BASE_SECONDS", 0.01, 3600),
@@ -148,15 +156,15 @@ def _read(env: Env) -> Settings:
         page_burst=number("PAGE_BURST", 1, 100_000),
         sent_ttl_seconds=number("SENT_TTL_SECONDS", 1, 366 * 86400),
         failed_ttl_seconds=number("FAILED_TTL_SECONDS", 1, 3660 * 86400),
-        flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=_is_user_and_password) or None,
+        flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=is_user_and_password) or None,
         error_code_classes={
             code: OutcomeClass(name)
             for code, name in _pairs(env.str("ERROR_CODE_CLASSES", "", validate=_are_classes))
         },
-        proxy_url=env.str("PROXY_URL", "", validate=_is_proxy_url) or None,
-        metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=_is_host),
+        proxy_url=env.str("PROXY_URL", "", validate=is_proxy_url) or None,
+        metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=is_host),
         metrics_port=number("METRICS_PORT", 0, 65535),
-        log_format=env.str("LOG_FORMAT", default.log_format, validate=_is_log_format),
+        log_format=env.str("LOG_FORMAT", default.log_format, validate=is_log_format),
     )
 
 
@@ -173,82 +181,6 @@ def _are_classes(text: str) -> None:
             f"must be code=class pairs such as 551=transient,10/999=permanent; "
             f"classes are {', '.join(sorted(known))}"
         )
-
-
-def _is_token(token: str) -> None:
-    if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ValidationError("must be the bearer token alone: printable ASCII without blanks")
-
-
-def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL, or None if it is none."""
-    try:
-        parts = urlsplit(url)
-        # The port is read only when it is asked for: after a `/` in a password, it is none.
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts if url.isprintable() and " " not in url else None
-
-
-def _is_safe_url(url: str) -> None:
-    parts = _split(url)
-    host = parts.hostname if parts else None
-    if not parts or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
-        raise ValidationError(f"must be a URL such as {API_URL}")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValidationError("must begin with https://, or the token travels in the open")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_redis_url(url: str) -> None:
-    parts = _split(url)
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValidationError(
-            "must begin with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
-        )
-    # After the host comes the number of a database; of a socket, the path is the file's.
-    database = "0" + parts.path.strip("/") if parts and parts.scheme != "unix" else "0"
-    if not parts or parts.fragment or not (database.isascii() and database.isdigit()):
-        raise ValidationError(
-            "must be a URL such as redis://:password@127.0.0.1:6379/0; "
-            "write / as %2F, # as %23, ? as %3F and [ as %5B in a password"
-        )
-
-
-def _is_namespace(name: str) -> None:
-    if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        raise ValidationError("must be letters, digits, - and _ only")
-
-
-def _is_proxy_url(url: str) -> None:
-    parts = _split(url)
-    if url and not (parts and parts.scheme in ("http", "https") and parts.hostname):
-        raise ValidationError("must be a URL such as http://proxy:3128")
-
-
-def _is_host(host: str) -> None:
-    if not host or not host.isprintable() or any(c in host for c in " /@[]"):
-        raise ValidationError("must be an address or name of this host, such as 127.0.0.1 or ::")
-
-
-def _is_log_format(name: str) -> None:
-    if name not in ("text", "json"):
-        raise ValidationError("must be text or json")
-
-
-def _is_user_and_password(text: str) -> None:
-    user, _, password = text.partition(":")
-    if text and not (user and password and text.isprintable()):
-        raise ValidationError("must be user:password")
 
 
 def _without_value(error: EnvError) -> str:

@@ -113,10 +113,7 @@ class Pump:
             not self.should_stop()
             and not self._unrecorded
             and now >= self._redis_retry_at
-            and (
-                self.ledger.claim_was_lost
-                or elapsed % (SLICE_SECONDS + DRAIN_SECONDS) < SLICE_SECONDS
-            )
+            and elapsed % (SLICE_SECONDS + DRAIN_SECONDS) < SLICE_SECONDS
             and len(self._in_flight) < self.settings.in_flight
             and self._has_reason_to_look(now)
         )
@@ -144,16 +141,14 @@ class Pump:
 
     def _claim(self, now: float) -> None:
         """Claim as many jobs as there are free slots, and set the calls going."""
-        free = self.settings.in_flight - len(self._in_flight)
+        flights = self._in_flight.values()
         try:
             claimed = self.ledger.claim(
-                free,
-                in_flight_by_page=Counter(
-                    flight.claim.page_id for flight in self._in_flight.values()
-                ),
+                self.settings.in_flight - len(flights),
+                in_flight_by_page=Counter(flight.claim.page_id for flight in flights),
                 answers_bell=self._answers_bell,
                 looks_again_in_seconds=4 * LOOK_EVERY_SECONDS,
-                has_suspect=any(flight.claim.suspect for flight in self._in_flight.values()),
+                has_suspect=any(flight.claim.suspect for flight in flights),
             )
         except QueueUnavailable as error:
             self._redis_is_away(error)
@@ -250,8 +245,7 @@ class Pump:
 
     def _leave(self) -> None:
         """See to it that somebody looks for what comes from now on."""
-        try:
+        # With Redis away, the sweep rings when it is back.
+        with contextlib.suppress(QueueUnavailable):
             if self.ledger.leave():
                 self.doorbell.ring()
-        except QueueUnavailable:
-            pass  # The sweep rings when Redis is back.

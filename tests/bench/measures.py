@@ -68,12 +68,11 @@ def throughput(stage: Stage, contender: Contender, jobs: int) -> Figures:
         stage.wait_until(workers, lambda: contender.kept(stage.client) >= all_done)
         seconds = time.monotonic() - began
         sent = jobs + WARM_UP_JOBS
-        if stage.quick.count() != posted:
-            raise RuntimeError(f"{stage.quick.count() - posted} messages were sent twice")
         return {
             "jobs_per_second": sent / seconds,
             "cpu_us_per_job": (workers.cpu_seconds() - cpu) / sent * 1e6,
             "redis_cpu_us_per_job": (stage.redis_cpu_seconds() - redis_cpu) / sent * 1e6,
+            "sent_twice": stage.quick.count() - posted,
         }
 
 
@@ -106,12 +105,13 @@ def lone_and_slow(stage: Stage, contender: Contender, lone_jobs: int) -> Figures
         stage.wait_until(workers, lambda: contender.kept(stage.client) >= done)
         seconds = time.monotonic() - began
         totals = sandbox.totals()
-        if not totals.posts == totals.accepted == done:
-            raise RuntimeError(f"{done} messages, but the endpoint tells of {totals}")
+        if totals.posts != totals.accepted:
+            raise RuntimeError(f"requests were not as documented: {totals}")
         return {
             "lone_median_ms": statistics.median(latencies) * 1e3,
             "lone_p99_ms": percentile(latencies, 99) * 1e3,
             "slow_share_of_ideal": _SLOW_RUN_SECONDS / seconds,
+            "slow_sent_twice": totals.posts - done,
         }
 
 

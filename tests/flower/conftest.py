@@ -1,177 +1,18 @@
-"""A real Flower over a ledger of its own, and jobs that failed in it."""
+"""A real Flower, for all tests that bring a page of their own, or for one alone."""
 
 from __future__ import annotations
 
-import itertools
-import re
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from harasocial_dispatch.ledger import Claim, Ledger, Result
+from flower_desk import PASSWORD, USER, Desk, Flower
+from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
-from harasocial_dispatch.schemas import (
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
-    OutcomeClass,
-    Settings,
-    State,
-    parse_new_job,
-)
-from stage import body, environment, eventually, free_port
-
-USER, PASSWORD = "operator", "vM3kq-Tz81-pLx"
-LOGIN = (USER, PASSWORD)
-
-_page_ids = itertools.count(70_000)
-
-
-class Flower:
-    """Flower in a process of its own, on a port that it keeps over a restart.
-
-    Args:
-        command: `harasocial-dispatch` or `celery`, as people start it.
-    """
-
-    def __init__(
-        self, env: dict[str, str], folder: Path, *options: str, command: str = "harasocial-dispatch"
-    ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._log_file = folder / f"flower-{self.port}.log"
-        self._env, self._folder = env, folder
-        self._arguments = [*_COMMANDS[command], "flower", f"--port={self.port}", *options]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Flower:
-        """Start it and wait until it answers."""
-        with self._log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._arguments,
-                env=self._env,
-                cwd=self._folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        eventually(self._answers, what=f"Flower's answer; its log: {self._log_file}")
-        return self
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self._log_file.read_text()
-        try:
-            return requests.get(f"{self.url}/healthcheck", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(30)
-            self.process = None
-
-    def restart(self) -> None:
-        """Start it anew, with nothing in its memory."""
-        self.stop()
-        self.start()
-
-    def get(self, path: str, **options: Any) -> requests.Response:
-        """Ask for a page as the operator does."""
-        return requests.get(self.url + path, **{"auth": LOGIN, "timeout": 30, **options})
-
-    def post(self, path: str, fields: Any, **options: Any) -> requests.Response:
-        """Send a form as a page of Flower does, with the token that the page carries."""
-        with requests.Session() as session:
-            session.auth = options.pop("auth", LOGIN)
-            page = session.get(f"{self.url}/failures", timeout=30)
-            found = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
-            token = found.group(1) if found else session.cookies.get("_xsrf", "")
-            fields = [*(fields.items() if isinstance(fields, dict) else fields), ("_xsrf", token)]
-            return session.post(self.url + path, data=fields, **{"timeout": 30, **options})
-
-
-_COMMANDS = {
-    "harasocial-dispatch": [
-        *(sys.executable, "-c", "from harasocial_dispatch.cli import main; main()")
-    ],
-    "celery": [sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"],
-}
-
-
-@dataclass
-class Desk:
-    """What an operator has: a ledger with jobs in it, and Flower in front of it."""
-
-    settings: Settings
-    ledger: Ledger
-    flower: Flower
-
-    def fail(self, **options: Any) -> str:
-        """Have a job fail; see `fail_job`."""
-        return fail_job(self.ledger, **options)
-
-    def state(self, job_id: str) -> State:
-        """Return where a job stands."""
-        record = self.ledger.lookup.get(job_id)
-        assert record is not None
-        return record.state
-
-
-def new_page_id() -> str:
-    """Return a page's id that no other test has."""
-    return str(next(_page_ids))
-
-
-def claim_job(ledger: Ledger, job_id: str) -> Claim:
-    """Claim one job; others that could be claimed too are left alone by the tests' own pages."""
-    claims: dict[str, Claim] = {}
-    while job_id not in claims:
-        found = ledger.claim(100).claims
-        assert found, "the job cannot be claimed"
-        claims.update({claim.job_id: claim for claim in found})
-    return claims[job_id]
-
-
-def fail_job(
-    ledger: Ledger,
-    *,
-    page_id: str = "500725830264749",
-    error_code: str = "551",
-    error_message: str | None = "it was refused",
-    state: State = State.FAILED,
-    metadata: str | None = None,
-    payload_id: str = "__hrf_f_1",
-    recipient_id: str = "2560816460648749",
-) -> str:
-    """Enqueue a job and record one refused attempt, as a worker does; `state` may be RETRYING."""
-    new = parse_new_job(
-        body(payload_id, page_id=page_id, recipient_id=recipient_id, metadata=metadata)
-    )
-    (job_id,) = ledger.enqueue([new]).job_ids
-    claim = claim_job(ledger, job_id)
-    result = Result(
-        claim=claim,
-        outcome=Outcome(
-            outcome_class=OutcomeClass.PERMANENT,
-            error_code=error_code,
-            error_message=error_message,
-            http_status=200,
-        ),
-        job_verdict=JobVerdict(state=state, delay_seconds=3600),
-        lane_verdict=LaneVerdict(effect="none"),
-        attempt_at_ms=claim.claimed_at_ms,
-        attempt_duration_ms=250,
-    )
-    assert ledger.record([result]) == [True]
-    return job_id
+from harasocial_dispatch.schemas import Settings
+from stage import environment
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from harasocial_dispatch.worker.flower.chart import Series, bars_of, draw, edges_ms
@@ -20,7 +21,7 @@ def test_a_few_bars_cover_any_time(earliest: int, length: int) -> None:
     edges = edges_ms(earliest, earliest + length)
     assert edges[0] <= earliest
     assert earliest + length < edges[-1]
-    assert len({b - a for a, b in zip(edges, edges[1:], strict=False)}) == 1
+    assert len({b - a for a, b in pairwise(edges)}) == 1
     if length < 366 * 86_400_000:
         assert len(edges) <= 62
 

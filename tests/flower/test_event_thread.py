@@ -1,0 +1,202 @@
+"""Sending news never waits for the broker: it goes out in groups, or is dropped and counted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from calling import claim_of
+from celery import Celery
+from flower_desk import fail_job
+from harasocial_dispatch.ledger import Ledger, Result
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import (
+    Attempt,
+    JobVerdict,
+    LaneVerdict,
+    Outcome,
+    OutcomeClass,
+    Settings,
+    State,
+    from_ms,
+)
+from harasocial_dispatch.worker import events as events_module
+from harasocial_dispatch.worker.events import JobEvents
+from harasocial_dispatch.worker.pump import Done
+from stage import eventually
+
+
+def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim: Any) -> Done:
+    """Return a recorded result, as the pump hands it on."""
+    accepted = state is State.SENT
+    outcome = Outcome(
+        outcome_class=OutcomeClass.ACCEPTED if accepted else OutcomeClass.PERMANENT,
+        error_code=None if accepted else "551",
+        http_status=200,
+    )
+    result = Result(
+        claim=replace(claim_of("__hrf_f_1"), job_id=f"job-{number}", **claim),
+        outcome=outcome,
+        job_verdict=JobVerdict(state=state),
+        lane_verdict=LaneVerdict(effect="none"),
+        attempt_at_ms=1_769_850_000_000,
+        attempt_duration_ms=12,
+    )
+    return Done(result=result, held=held)
+
+
+class Listener:
+    """Hears what is published to Flower, message by message."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url, decode_responses=True)
+        self._pubsub = self._client.pubsub()
+        self._pubsub.psubscribe("/0.celeryev*")
+        confirmed = self._pubsub.get_message(timeout=10)
+        assert confirmed is not None
+        assert confirmed["type"] == "psubscribe"
+        self.groups: list[list[dict[str, Any]]] = []
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return all events so far."""
+        while message := self._pubsub.get_message(timeout=0):
+            envelope = json.loads(message["data"])
+            self.groups.append(json.loads(base64.b64decode(envelope["body"])))
+        return [event for group in self.groups for event in group]
+
+    def ended(self) -> list[tuple[str, str]]:
+        """Return how which job ended, in order."""
+        kinds = ("task-failed", "task-retried", "task-succeeded")
+        return [(e["uuid"], e["type"]) for e in self.events() if e["type"] in kinds]
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedValkey]:
+    """One of its own, to be halted and killed."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@pytest.fixture
+def listener(broker: EmbeddedValkey) -> Listener:
+    return Listener(broker.url)
+
+
+@pytest.fixture
+def events(broker: EmbeddedValkey) -> Iterator[JobEvents]:
+    made = JobEvents(
+        Celery(broker=broker.url, set_as_current=False), Settings(redis_url=broker.url)
+    )
+    made.hostname = "celery@here"
+    yield made
+    made.stop()
+
+
+def test_failures_and_retries_are_told_and_successes_are_not(
+    events: JobEvents, listener: Listener
+) -> None:
+    """One that waited for a retry, or was replayed, is told when it is sent after all."""
+    before = Attempt(at=from_ms(0), error_code="timeout")
+    events.observe(
+        [
+            done(1),
+            done(2, State.RETRYING),
+            done(3, State.SENT),
+            done(4, State.SENT, attempts=(before,)),
+            done(5, State.SENT, replayed=True),
+            done(6, State.QUEUED),
+            done(7, held=False),
+        ]
+    )
+    eventually(lambda: len(listener.ended()) >= 4, what="four events")
+    assert listener.ended() == [
+        ("job-1", "task-failed"),
+        ("job-2", "task-retried"),
+        ("job-4", "task-succeeded"),
+        ("job-5", "task-succeeded"),
+    ]
+    assert {event["hostname"] for event in listener.events()} == {"celery@here"}
+
+
+def test_news_goes_out_in_groups(events: JobEvents, listener: Listener) -> None:
+    """A hundred jobs in one message, not three hundred messages."""
+    events.observe([done(number) for number in range(250)])
+    eventually(lambda: len(listener.ended()) == 250, what="all events")
+    assert len(listener.groups) <= 4
+    assert events.dropped == 0
+
+
+def test_what_waits_is_sent_before_the_process_ends(events: JobEvents, listener: Listener) -> None:
+    """The last failure of a worker that stops is seen, too."""
+    events.observe([done(1)])
+    events.stop()
+    assert listener.ended() == [("job-1", "task-failed")]
+
+
+@pytest.mark.parametrize("broken", ["halted", "killed"])
+def test_a_broker_that_does_not_take_it_holds_nobody_up(
+    broker: EmbeddedValkey,
+    events: JobEvents,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it would not take is dropped and counted; later news gets through again."""
+    # given a broker that hangs, or is gone
+    monkeypatch.setattr(events_module, "MAX_WAITING", 300)
+    monkeypatch.setattr(events_module, "_BROKER_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(events_module, "_PAUSE_AFTER_FAILURE_SECONDS", 0.3)
+    if broken == "halted":
+        broker.pause()
+    else:
+        broker.kill()
+
+    # when far more fails than may wait
+    batch = [done(number) for number in range(1000)]
+    began = time.monotonic()
+    events.observe(batch)
+    took = time.monotonic() - began
+
+    # then nobody has waited for it
+    assert took < 0.25
+    assert events.dropped >= 1000 - 300 - 100
+    eventually(lambda: "Flower cannot be told" in caplog.text, what="a warning")
+
+    # and when the broker is back, what fails then is told
+    if broken == "halted":
+        broker.resume()
+    else:
+        broker.restart()
+    listener = Listener(broker.url)
+
+    def tell_and_listen() -> bool:
+        events.observe([done(2000)])
+        return ("job-2000", "task-failed") in listener.ended()
+
+    eventually(tell_and_listen, what="news after the outage")
+    eventually(lambda: "Flower was not told of" in caplog.text, what="the number that was lost")
+
+
+def test_a_job_that_the_ledger_moved_on_is_looked_up(
+    broker: EmbeddedValkey, events: JobEvents, listener: Listener
+) -> None:
+    """Its state there says what to tell; an id with nothing behind it tells nothing."""
+    ledger = Ledger(Settings(redis_url=broker.url))
+    job_id = fail_job(ledger, error_code="unknown_outcome")
+    events.look_at(["gone", job_id])
+    eventually(lambda: listener.ended() == [(job_id, "task-failed")], what="the event")
+    assert listener.events()[-1]["result"].startswith("unknown_outcome: ")
+
+
+def test_a_process_without_news_has_no_thread(events: JobEvents) -> None:
+    """What is sent at once costs a look at its state, and nothing else."""
+    before = threading.active_count()
+    events.observe([done(1, State.SENT)])
+    assert threading.active_count() == before

@@ -1,0 +1,173 @@
+"""What Flower makes of the events: its own state and its own search, fed with them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from celery.events.state import State as CeleryState
+from celery.events.state import Task
+from flower.utils.search import TaskSearchEngine
+from harasocial_dispatch.schemas import Attempt, State, from_ms
+from harasocial_dispatch.worker.job_event import SEND_TASK, JobNews, events_of
+
+JOB_ID = "1f0c3d1eff5fd4e6a8ce0b8dbd3ce6cc"
+BODY = {
+    "recipient": {"id": "2560816460648749"},
+    "message": {"payload_id": "__hrf_f_63072efd"},
+    "page_id": "500725830264749",
+}
+ATTEMPT = Attempt(
+    at=from_ms(1_769_850_000_250),
+    duration_ms=120,
+    http_status=503,
+    error_code="http_503",
+    error_message="try later",
+)
+NEWS = JobNews(
+    job_id=JOB_ID,
+    state=State.FAILED,
+    at_seconds=time.time(),
+    body=BODY,
+    error_code="10/2018278",
+    error_message="outside of the allowed window",
+    attempts=(ATTEMPT, replace(ATTEMPT, http_status=200, error_code="10/2018278")),
+    duration_seconds=0.12,
+    dispatch_id="d-1",
+)
+
+
+class Watcher:
+    """Flower's memory of tasks, and its search over them."""
+
+    def __init__(self) -> None:
+        self.state = CeleryState()
+        self.engine = TaskSearchEngine()
+
+    def tell(self, news: JobNews) -> Task:
+        for kind, fields in events_of(news):
+            self.state.event(
+                {
+                    "type": kind,
+                    "hostname": "w@1",
+                    "clock": 1,
+                    "local_received": time.time(),
+                    **fields,
+                }
+            )
+            self.engine.upsert(self.state.tasks[news.job_id])
+        return self.state.tasks[news.job_id]
+
+    def finds(self, query: str) -> bool:
+        return JOB_ID in self.engine.search(self.state.tasks, query).task_ids
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
+
+
+def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
+    """Its uuid is the job's id; exception and result begin with the error code."""
+    task = watcher.tell(NEWS)
+    assert (task.name, task.state, task.uuid) == (SEND_TASK, "FAILURE", JOB_ID)
+    assert task.exception.startswith("10/2018278: outside")
+    assert task.result.startswith("10/2018278: outside")
+    assert (task.parent_id, task.root_id) == ("d-1", "d-1")
+    assert task.retries == 1
+    assert task.runtime == 0.12
+
+
+def test_the_attempts_so_far_stand_in_the_traceback(watcher: Watcher) -> None:
+    """One a line: when, status, how long, why."""
+    lines = watcher.tell(NEWS).traceback.splitlines()
+    assert lines[0] == "2026-01-31T09:00:00.250Z  HTTP 503 after 120 ms  http_503: try later"
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "result:2018278",
+        "result:10/2018278",
+        "2018278",
+        "kwargs:error_code=10/2018278",
+        "args:500725830264749",
+        "kwargs:page_id=500725830264749 AND state:FAILURE",
+        "__hrf_f_63072efd",
+        JOB_ID,
+    ],
+)
+def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
+    """By code, page, payload and id, as people type them."""
+    watcher.tell(NEWS)
+    assert watcher.finds(query)
+
+
+@pytest.mark.parametrize(
+    "query", ["result:551", "kwargs:error_code=10", "state:RETRY", "2560816460648749"]
+)
+def test_flowers_search_does_not_find_it_by_what_it_is_not(watcher: Watcher, query: str) -> None:
+    """Nor by the person's whole id, which is not there."""
+    watcher.tell(NEWS)
+    assert not watcher.finds(query)
+
+
+def test_the_recipient_is_known_by_the_last_digits_alone(watcher: Watcher) -> None:
+    """In everything that is sent."""
+    assert "recipient_id=************8749" in watcher.tell(NEWS).args
+    assert "2560816460648749" not in repr(events_of(NEWS))
+
+
+def test_a_retry_waits_until_it_is_due_and_then_succeeds(watcher: Watcher) -> None:
+    """RETRY with its time; then SUCCESS, with nothing left of the failure but the attempts."""
+    due = NEWS.at_seconds + 60
+    task = watcher.tell(replace(NEWS, state=State.RETRYING, retry_at_seconds=due))
+    assert task.state == "RETRY"
+    assert task.eta is not None
+    assert watcher.finds("state:RETRY AND result:2018278")
+    task = watcher.tell(replace(NEWS, state=State.SENT, error_code=None, error_message=None))
+    assert (task.state, task.result, task.exception, task.eta) == ("SUCCESS", "sent", None, None)
+    assert len(task.traceback.splitlines()) == 2
+    assert not watcher.finds("result:2018278")
+
+
+def test_a_replayed_failure_becomes_a_success(watcher: Watcher) -> None:
+    """Flower would keep it among the failures for ever otherwise."""
+    watcher.tell(NEWS)
+    assert watcher.tell(replace(NEWS, state=State.SENT, error_code=None)).state == "SUCCESS"
+
+
+def test_what_flower_counts_as_under_way_comes_to_nothing() -> None:
+    """It adds what was received and takes off what ended: every attempt has both."""
+    for state in (State.FAILED, State.RETRYING, State.SENT):
+        received, started, ended = events_of(replace(NEWS, state=state))
+        assert (received[0], started[0]) == ("task-received", "task-started")
+        assert ended[0] in ("task-failed", "task-retried", "task-succeeded")
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.SENDING, State.SCHEDULED, State.CANCELLED])
+def test_a_job_whose_attempt_has_not_ended_is_no_news(state: State) -> None:
+    """There would be no event to end it with."""
+    assert events_of(replace(NEWS, state=state)) == []
+
+
+def test_a_long_call_does_not_look_like_a_wrong_clock() -> None:
+    """Celery warns of clocks that differ by 16 seconds; such a call began that long ago."""
+    news = replace(NEWS, duration_seconds=300.0)
+    received, _, ended = events_of(news)
+    assert news.at_seconds - received[1]["timestamp"] < 16
+    assert ended[1]["runtime"] == 300.0
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"recipient": None, "message": 1}, {"recipient": {"id": ["x"]}, "page_id": {}}]
+)
+def test_what_other_hands_stored_can_be_told_too(body: dict[str, Any]) -> None:
+    """It may be anything, and of any length; control characters do not get through."""
+    news = replace(NEWS, body={**body, "page_id": "\x1b[31m" + "9" * 5000})
+    text = repr(events_of(news))
+    assert "\\x1b" not in text
+    assert len(text) < 5000

@@ -1,0 +1,185 @@
+"""Dashboard and alerts: each expression asks for what a worker really exposes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harasocial_dispatch.cli import commands
+from harasocial_dispatch.schemas import Settings
+from prometheus_client.parser import text_string_to_metric_families
+from scraping import Day
+
+MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
+DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text(encoding="utf-8"))
+RULES = [
+    rule
+    for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+
+#: Labels that Prometheus itself attaches.
+ITS_OWN = {"job", "instance"}
+#: Functions by what they are for; a counter's value says nothing, nor does a gauge's rate.
+FOR_COUNTERS = {"rate", "increase"}
+FOR_GAUGES = {"min_over_time", "max_over_time", "delta"}
+OTHER_WORDS = {"sum", "min", "max", "by", "and", "or", "histogram_quantile", "absent"}
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+    for rule in RULES:
+        yield rule["alert"], rule["expr"]
+
+
+EXPRESSIONS = dict(expressions())
+
+
+@dataclass
+class Metric:
+    """What the scrape has of one sample name."""
+
+    type: str
+    #: Label → its values.
+    labels: dict[str, set[str]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def metrics(day: Day) -> dict[str, Metric]:
+    """Every sample name that a real worker exposes after a real day."""
+    found: dict[str, Metric] = {}
+    for family in text_string_to_metric_families(day.scrape.text()):
+        for sample in family.samples:
+            metric = found.setdefault(sample.name, Metric(family.type))
+            for label, value in sample.labels.items():
+                metric.labels.setdefault(label, set()).add(value)
+    return found
+
+
+#: A metric's name, its selector if there is one, and its range.
+SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?\s*(\[[^\]]+\])?")
+MATCHER = re.compile(r"""\s*(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"\s*(?:,|$)""")
+GROUPING = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)")
+
+
+@dataclass(frozen=True)
+class Use:
+    """A metric in an expression, and the function right around it, if any."""
+
+    name: str
+    selector: str
+    has_range: bool
+    function: str
+
+
+def uses_in(expression: str) -> list[Use]:
+    """Find every metric in an expression; what is no word of PromQL is taken for one."""
+    found = []
+    text = GROUPING.sub(lambda grouping: " " * len(grouping.group()), expression)
+    for match in SELECTOR.finditer(text):
+        name, selector, span = match.groups()
+        if name in FOR_COUNTERS | FOR_GAUGES | OTHER_WORDS:
+            continue
+        around = re.search(r"(\w+)\s*\(\s*$", text[: match.start()])
+        found.append(Use(name, selector or "", span is not None, around[1] if around else ""))
+    return found
+
+
+def test_the_expressions_are_taken_apart_rightly() -> None:
+    """The tests below would pass on nothing."""
+    assert uses_in('sum by (a, le) (rate(x_total{b=~"c|d"}[5m])) / max(y) > 1') == [
+        Use("x_total", 'b=~"c|d"', True, "rate"),
+        Use("y", "", False, "max"),
+    ]
+    assert len(EXPRESSIONS) > 25
+    assert all(uses_in(expression) for expression in EXPRESSIONS.values())
+
+
+@pytest.mark.parametrize("title", EXPRESSIONS)
+def test_an_expression_asks_for_what_there_is(metrics: dict[str, Metric], title: str) -> None:
+    """Its metrics, labels and values exist; counters and gauges are each asked in their way."""
+    expression = EXPRESSIONS[title]
+    labels_of_all = set(ITS_OWN)
+    for use in uses_in(expression):
+        assert use.name in metrics, f"no worker exposes {use.name}"
+        metric = metrics[use.name]
+        labels_of_all |= metric.labels.keys()
+        matchers = MATCHER.findall(use.selector)
+        assert MATCHER.sub("", use.selector).strip() == ""
+        for label, operator, value in matchers:
+            if label in ITS_OWN:
+                continue
+            assert label in metric.labels, f"{use.name} has no label {label}"
+            wanted = value.split("|") if operator in ("=~", "!~") else [value]
+            assert set(wanted) <= metric.labels[label], f"{use.name}{{{label}}} has other values"
+        is_gauge = metric.type == "gauge"
+        assert use.has_range == (use.function in FOR_COUNTERS | FOR_GAUGES)
+        assert (use.function in FOR_COUNTERS) == (not is_gauge)
+    for grouping in GROUPING.findall(expression):
+        assert {label.strip() for label in grouping.split(",")} <= labels_of_all
+
+
+def test_legends_name_labels_that_are_left() -> None:
+    """A legend of a label that was summed away is empty."""
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            left = {
+                label.strip()
+                for grouping in GROUPING.findall(target["expr"])
+                for label in grouping.split(",")
+            }
+            assert set(re.findall(r"\{\{\s*(\w+)\s*\}\}", target["legendFormat"])) <= left
+
+
+def test_every_metric_is_on_the_dashboard(metrics: dict[str, Metric]) -> None:
+    """One that nobody can see is of no use."""
+    shown = {
+        use.name
+        for panel in DASHBOARD["panels"]
+        for target in panel["targets"]
+        for use in uses_in(target["expr"])
+    }
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in metrics}
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in shown} == families
+
+
+def test_the_dashboard_can_be_imported_anywhere() -> None:
+    """Its data source is a variable; panels have ids of their own and do not overlap."""
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    panels = DASHBOARD["panels"]
+    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in panels)
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
+    assert used - {"__rate_interval"} == variables.keys()
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (place["x"] + across, place["y"] + down)
+            for across in range(place["w"])
+            for down in range(place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
+def test_an_alert_says_what_to_do_in_words_that_exist(rule: dict[str, Any]) -> None:
+    """Its commands and settings are real ones."""
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"]["summary"]
+    text = rule["annotations"]["description"]
+    for name in re.findall(r"harasocial-dispatch ([a-z]+)", text):
+        assert name in commands.commands
+    settings = {f"HARASOCIAL_{each.name.upper()}" for each in fields(Settings)}
+    assert set(re.findall(r"HARASOCIAL_[A-Z_]+", text)) <= settings
