@@ -1,0 +1,232 @@
+"""Pages of failed jobs: none missing, none twice, wherever a page begins, and what each costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+from flower_desk import fail_job, new_page_id
+from harasocial_dispatch.ledger import JobFilter, Ledger, Place
+from harasocial_dispatch.schemas import Settings, State
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+START_MS = 1_769_850_000_000
+CODES, PAGES = ("551", "190", "10/2018278"), ("1", "2")
+
+#: Jobs as (second of failing, code, page): many fail in the same millisecond.
+jobs = st.lists(
+    st.tuples(st.integers(0, 5), st.sampled_from(CODES), st.sampled_from(PAGES)), max_size=60
+)
+filters = st.builds(
+    JobFilter,
+    error_code=st.none() | st.sampled_from(CODES),
+    page_id=st.none() | st.sampled_from(PAGES),
+    since=st.none() | st.integers(0, 5).map(lambda s: at(s)),
+    until=st.none() | st.integers(0, 5).map(lambda s: at(s)),
+)
+
+
+def at(seconds: int) -> datetime:
+    return datetime.fromtimestamp(START_MS / 1000 + seconds, timezone.utc)
+
+
+def put_failed(client: Any, rows: Iterable[tuple[int, str, str]]) -> list[str]:
+    """Put failed jobs into a ledger by its own keys; return their ids."""
+    ids = []
+    pipeline = client.pipeline()
+    for number, (second, code, page_id) in enumerate(rows):
+        job_id = f"{number * 7919 % 100_003:032x}"
+        ms = START_MS + second * 1000
+        fields = {"state": "failed", "page_id": page_id, "error_code": code, "finished_at": ms}
+        pipeline.hset(f"{{test}}:job:{job_id}", mapping={**fields, "metadata": f"order {number}"})
+        for index in ("failed", f"failed:{code}", f"failed_on:{page_id}"):
+            pipeline.zadd(f"{{test}}:{index}", {job_id: ms})
+        pipeline.zadd("{test}:failed_codes", {code: ms})
+        pipeline.zadd("{test}:failed_pages", {page_id: ms})
+        ids.append(job_id)
+    pipeline.execute()
+    return ids
+
+
+def ledger_on_fakeredis() -> tuple[Ledger, Any]:
+    client = fakeredis.FakeRedis(decode_responses=True)
+    return Ledger(Settings(namespace="test"), client=client), client
+
+
+@effort(deadline=None, max_examples=60)
+@given(rows=jobs, wanted=filters, limit=st.integers(1, 7))
+def test_pages_one_after_the_other_have_every_job_once(
+    rows: list[tuple[int, str, str]], wanted: JobFilter, limit: int
+) -> None:
+    """In the order of their times, the latest first; as if all were read and sorted."""
+    ledger, client = ledger_on_fakeredis()
+    ids = put_failed(client, rows)
+    expected = [
+        (second, job_id)
+        for job_id, (second, code, page_id) in zip(ids, rows, strict=True)
+        if wanted.error_code in (None, code)
+        and wanted.page_id in (None, page_id)
+        and (wanted.since is None or at(second) >= wanted.since)
+        and (wanted.until is None or at(second) <= wanted.until)
+    ]
+    found = [r.job_id for page in ledger.failures.each(wanted, chunk=limit) for r in page.records]
+    assert found == [job_id for _, job_id in sorted(expected, reverse=True)]
+    by_ids = [i for chunk in ledger.failures.each_ids(wanted, chunk=limit) for i in chunk]
+    assert by_ids == found
+    count = ledger.failures.count(wanted)
+    assert count in (None, len(expected))
+    assert (count is None) is (wanted.error_code is not None and wanted.page_id is not None)
+
+
+@effort(deadline=None, max_examples=40)
+@given(rows=jobs, limit=st.integers(1, 7), gone=st.sets(st.integers(0, 59)))
+def test_a_page_goes_on_where_it_was_though_jobs_are_gone_meanwhile(
+    rows: list[tuple[int, str, str]], limit: int, gone: set[int]
+) -> None:
+    """A replay takes jobs out of the index that is gone through: none is left out for that."""
+    ledger, client = ledger_on_fakeredis()
+    ids = put_failed(client, rows)
+    removed = {ids[number] for number in gone if number < len(ids)}
+    found: list[str] = []
+    for page in ledger.failures.each(JobFilter(), chunk=limit):
+        found += [record.job_id for record in page.records]
+        if removed:
+            client.zrem("{test}:failed", *removed)
+    assert len(found) == len(set(found))
+    assert set(ids) - removed <= set(found)
+
+
+def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
+    """So a replay by filter does not take up again what failed again."""
+    ledger, client = ledger_on_fakeredis()
+    ids = put_failed(client, [(1, "551", "1")] * 5)
+    pages = ledger.failures.each(JobFilter(), chunk=2)
+    found = [record.job_id for record in next(pages).records]
+    client.zadd("{test}:failed", {found[0]: START_MS + 9000})
+    found += [record.job_id for page in pages for record in page.records]
+    assert sorted(found) == sorted(ids)
+
+
+def test_a_text_is_found_in_whatever_a_job_has(ledger: Ledger) -> None:
+    """Message, order, payload, person, page, code and id; in any case."""
+    job_id = fail_job(
+        ledger,
+        page_id=new_page_id(),
+        error_message="Ngoài khung GIỜ",
+        metadata="Order 1001",
+        payload_id="__hrf_f_ABC",
+        recipient_id="2560816460648749",
+    )
+    fail_job(ledger, page_id=new_page_id(), metadata="order 2002")
+    for text in ("ngoài khung giờ", "order 1001", "hrf_f_abc", "2560816460648749", job_id.upper()):
+        (record,) = ledger.failures.page(JobFilter(), text=text).records
+        assert record.job_id == job_id
+    assert ledger.failures.page(JobFilter(), text="order 3003").records == []
+
+
+def test_counts_by_code_and_page() -> None:
+    """All of them; with a filter, of the jobs that it has."""
+    ledger, client = ledger_on_fakeredis()
+    put_failed(client, [(1, "551", "1")] * 3 + [(2, "190", "1")] * 2 + [(3, "551", "2")])
+    failures = ledger.failures
+    assert failures.by_error_code(JobFilter()).by_name == {"551": 4, "190": 2}
+    assert failures.by_page_id(JobFilter()).by_name == {"1": 5, "2": 1}
+    assert failures.by_error_code(JobFilter(page_id="1")).by_name == {"551": 3, "190": 2}
+    assert failures.by_page_id(JobFilter(error_code="551", page_id="2")).by_name == {"2": 1}
+    assert failures.by_error_code(JobFilter(since=at(2))).by_name == {"190": 2, "551": 1}
+    edges = [START_MS + 1000 * second for second in range(1, 5)]
+    assert failures.over_time([JobFilter(), JobFilter(error_code="551")], edges) == [
+        [3, 2, 1],
+        [3, 0, 1],
+    ]
+
+
+def test_replaying_takes_a_page_out_of_the_counts(ledger: Ledger) -> None:
+    """The list of pages with failures is as long as there are any on them."""
+    page_id = new_page_id()
+    job_id = fail_job(ledger, page_id=page_id)
+    assert ledger.failures.by_page_id(JobFilter()).by_name == {page_id: 1}
+    ledger.replay([job_id])
+    assert ledger.failures.by_page_id(JobFilter()).by_name == {}
+    assert ledger.failures.states([job_id, "gone"]) == {State.QUEUED: 1}
+
+
+def test_a_place_is_written_and_read() -> None:
+    """Ids of other hands may have anything in them."""
+    for place in (Place(1, "a"), Place(START_MS, "0" * 32), Place(5, "a-b c/d")):
+        assert Place.parse(str(place)) == place
+    for text in ("", "-", "5-", "x-1", "-5-a", "²-a", "9" * 17 + "-a"):
+        with pytest.raises(ValueError, match="is no place"):
+            Place.parse(text)
+
+
+def test_the_last_page_of_many_costs_no_more_than_the_first(either_redis_url: str) -> None:
+    """Work is counted, not time: entries looked at, and what the server itself measured."""
+    # given 30,000 failures, half of them in one millisecond
+    client = redis.Redis.from_url(either_redis_url, decode_responses=True)
+    ledger = Ledger(Settings(redis_url=either_redis_url, namespace="test"))
+    try:
+        ids = put_failed(client, [(0 if n % 2 else n, "551", "1") for n in range(30_000)])
+        assert len(set(ids)) == 30_000
+
+        def server_us(after: Place | None) -> int:
+            client.config_resetstat()
+            page = ledger.failures.page(JobFilter(), after=after, limit=50)
+            assert len(page.records) == 50
+            assert page.looked_at == 50
+            stats = client.info("commandstats")
+            return int(stats["cmdstat_evalsha"]["usec"])
+
+        server_us(None)
+        first = min(server_us(None) for _ in range(5))
+        # when the page begins deep in it, after an entry that is there, and after one that is gone
+        deep = Place(START_MS, sorted(i for n, i in enumerate(ids) if n % 2)[7000])
+        gone = Place(START_MS, deep.job_id + "x")
+        # then it takes the server about as long
+        for place in (deep, gone):
+            assert min(server_us(place) for _ in range(5)) < 20 * first + 2000
+    finally:
+        client.delete(*client.keys("{test}:*"))
+        client.close()
+        ledger.close()
+
+
+def test_waiting_jobs_come_in_the_order_they_are_due(ledger: Ledger) -> None:
+    """Each state by itself; claimed jobs, which stand in the same index, are left out."""
+    from harasocial_dispatch.schemas import parse_new_job
+    from stage import body
+
+    now = datetime.now(timezone.utc)
+    later = [
+        ledger.enqueue([parse_new_job(body(), {"send_at": now + timedelta(hours=hours)})]).job_ids[
+            0
+        ]
+        for hours in (3, 1, 2)
+    ]
+    retrying = [fail_job(ledger, page_id=new_page_id(), state=State.RETRYING) for _ in range(3)]
+    first = ledger.waiting.page(State.SCHEDULED, limit=2)
+    rest = ledger.waiting.page(State.SCHEDULED, limit=2, after=first.after)
+    assert [r.job_id for r in first.records + rest.records] == [later[1], later[2], later[0]]
+    assert rest.after is None
+    assert {r.job_id for r in ledger.waiting.page(State.RETRYING).records} == set(retrying)
+
+
+def test_the_backlog_is_what_should_have_gone_on(ledger: Ledger) -> None:
+    """Jobs in lanes age; what is due and was not swept yet counts."""
+    from harasocial_dispatch.schemas import parse_new_job
+    from stage import body
+
+    assert (ledger.waiting.backlog().due, ledger.waiting.backlog().oldest_seconds) == (0, 0.0)
+    soon = datetime.now(timezone.utc) + timedelta(milliseconds=50)
+    ledger.enqueue([parse_new_job(body()), parse_new_job(body(), {"send_at": soon})])
+    time.sleep(0.1)
+    backlog = ledger.waiting.backlog()
+    assert backlog.due == 1
+    assert 0.05 < backlog.oldest_seconds < 30
