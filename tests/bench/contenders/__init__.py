@@ -174,7 +174,7 @@ PEERS = (
         how="2 processes × 32 tasks",
         worker=("-m", "streaq", "run", "contenders.with_streaq:worker", "--workers", "2"),
         in_flight=64,
-        kept=_keys("streaq:default:results:*"),
+        kept=_keys("streaq:default:task:results:*"),
         environment="streaq",
     ),
 )
