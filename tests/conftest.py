@@ -82,7 +82,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start real workers: `start_worker(*celery_options, MAX_ATTEMPTS=3)`; they are killed after."""
+    """Start real workers: `start_worker(*celery_options, MAX_ATTEMPTS=3)`; they end with it."""
     with ExitStack() as stack:
 
         def start(*options: str, wait: bool = True, **changes: Any) -> WorkerProcess:

@@ -1,4 +1,4 @@
-"""Bad settings, bad rows, bad entries in Redis: a clear error or a recorded failure, never a crash."""
+"""Bad settings, rows, entries in Redis: a clear error or a recorded failure, never a crash."""
 
 from __future__ import annotations
 

@@ -35,9 +35,7 @@ def test_a_throttled_page_waits_as_told_and_spends_no_attempts(
 def test_no_page_can_hold_back_another(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 8: a page that hangs, one that fails and one that is throttled, each with a long
-    queue, and a fourth whose messages go out all the same.
-    """
+    """Promise 8: beside pages that hang, fail and are throttled, a fourth is sent all the same."""
     start_worker("--concurrency", "1", CALL_DEADLINE_SECONDS=5, IN_FLIGHT=16)
     for sick_page, payload in (
         ("1111", "sandbox:hang"),
@@ -78,7 +76,7 @@ def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
 
     # then the fine page is sent, and of the other only the calls in flight have failed
     wait_until_ended(producer, well)
-    eventually(lambda: ledger.lookup.pauses(), what="the pause")
+    eventually(ledger.lookup.pauses, what="the pause")
     (pause,) = ledger.lookup.pauses()
     assert (pause.page_id, pause.reason, pause.error_code) == (SICK, "auth", "http_401")
     failed = len(producer.find_jobs(error_code="http_401"))

@@ -128,7 +128,7 @@ def test_every_outcome_class_ends_as_the_table_says(
 def test_at_most_once_is_never_posted_again_once_it_may_have_gone_out(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Design promise 4: where nobody can know, at_most_once gives up; a definite refusal retries."""
+    """Promise 4: where nobody can know, at_most_once gives up; a definite refusal retries."""
     start_worker(CALL_DEADLINE_SECONDS=2)
     kinds = {
         "sandbox:drop": ("failed", 1),
