@@ -28,7 +28,7 @@ Often used, of Flower's own:
   --url-prefix flower      behind a proxy that serves it under /flower
   --certfile, --keyfile    to speak HTTPS
   --read-only              nothing can be changed, nor sent again
-  --read-only=no           Flower's controls of workers and tasks work, too
+  --read-only=false        Flower's controls of workers and tasks work, too
   --max-tasks 100000       tasks kept in memory; the Failures page keeps nothing there
 All of them: https://flower.readthedocs.io/en/latest/config.html
 """,

@@ -141,7 +141,7 @@ def _tables(glance: Glance) -> Iterator[tuple[list[Column], list[list[str]]]]:
     yield (
         [
             *(Column("failed at"), Column("error_code"), Column("page"), Column("job id")),
-            Column("why", fit="cut"),
+            Column("why", fit="wrap"),
         ],
         [_failure(record) for record in glance.failures],
     )

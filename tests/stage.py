@@ -231,6 +231,8 @@ def environment(settings: Settings, api_url: str, **changes: Any) -> dict[str, s
         **changes,
     }
     kept = {name: value for name, value in os.environ.items() if "HARASOCIAL" not in name}
+    # The commands of this Python's environment come first, whether or not it was activated.
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return kept | {f"HARASOCIAL_{name}": str(v) for name, v in ours.items() if v is not None}
 
 

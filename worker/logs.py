@@ -10,10 +10,12 @@ import json
 import logging
 from datetime import datetime, timezone
 
-from ..schemas import iso_utc
+from ..schemas import harmless, iso_utc
 
 #: The fields that a record may have, given as `extra` where it is logged.
 FACTS = ("action", "job_id", "page_id", "error_code")
+#: Characters kept of a line that tells of a job.
+_MAX_CHARACTERS = 2000
 
 
 def format_logs(logger: logging.Logger, log_format: str) -> None:
@@ -59,7 +61,8 @@ class TextFormatter(logging.Formatter):
                 if name == "action" or str(fact) not in message
             )
             record = copy.copy(record)
-            record.msg, record.args = f"{message} [{left}]", ()
+            # Other hands may have put a job into Redis whose very id acts in a terminal.
+            record.msg, record.args = harmless(f"{message} [{left}]", _MAX_CHARACTERS), ()
         return self._inner.format(record)
 
 

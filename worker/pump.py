@@ -64,8 +64,7 @@ class Pump:
     Args:
         should_stop: asked between claims; once true, no more are made.
         observe: called with each batch of recorded results. Must not raise.
-        observe_unsent: called with jobs that a claim failed in place of claiming them. Must not
-            raise.
+        observe_unsent: called with jobs that a claim failed in place of claiming them; likewise.
     """
 
     ledger: Ledger

@@ -39,7 +39,8 @@ local function pop(page_id)
   end
 end
 
--- Claim one id, clear it away, or put it back. Returns "claimed", "cleared" or "put back".
+-- Claim one id, or clear it away. Returns "claimed", "cleared" or, for a suspect that this caller is
+-- not to have now, "postponed", and whether it is urgent.
 local function claim(id, page_id, level)
   local job = read_job(id)
   if (not job or job.state ~= 'queued') and redis.call('SREM', key('called_off'), id) == 1 then
@@ -57,8 +58,7 @@ local function claim(id, page_id, level)
     moved('queued', nil)
     fail(id, page_id, 'expired', 'its deadline passed before it could be sent')
   elseif job.error_code == 'unknown_outcome' and has_suspect then
-    to_lane(id, page_id, job.urgent == '1')
-    return 'put back'
+    return 'postponed', job.urgent == '1'
   else
     has_suspect = has_suspect or job.error_code == 'unknown_outcome'
     redis.call('HSET', key('job:' .. id), 'state', 'sending', 'claim', token)
@@ -103,7 +103,7 @@ local function serve(page_id, share)
     limit = math.min(limit, allowed)
   end
 
-  local taken, empty = 0, false
+  local taken, empty, postponed = 0, false, {}
   while taken < limit and scan_budget > 0 do
     local id = pop(page_id)
     if not id then
@@ -111,10 +111,12 @@ local function serve(page_id, share)
       break
     end
     scan_budget = scan_budget - 1
-    local what = claim(id, page_id, level)
+    local what, urgent = claim(id, page_id, level)
     if what == 'claimed' then taken = taken + 1 end
-    if what == 'put back' then break end
+    if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
   end
+  -- Behind the others; and only now, or this call would come upon them again.
+  for _, suspect in ipairs(postponed) do to_lane(suspect[1], page_id, suspect[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
@@ -125,15 +127,15 @@ local function serve(page_id, share)
     next_at = math.max(NOW, tat + interval_ms - burst * interval_ms)
   end
   if level > 0 and taken > 0 then next_at = NOW + probe_ms end
-  if empty then return nil end
+  if empty and #postponed == 0 then return nil end
   return next_at
 end
 
-local holder, number = string.match(token, '^(.*):(%d+)$')
+local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 
 -- Its sender has given up on this call (see give_back.lua): a claim would serve nobody.
 local voided = tonumber(redis.call('GET', key('void:' .. holder)) or -1)
-if voided >= tonumber(number) then return { 0, -1, int(NOW), {} } end
+if voided >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
 
 if ARGV[8] == '1' then redis.call('DEL', key('bell')) end
 

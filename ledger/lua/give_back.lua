@@ -6,8 +6,8 @@
 -- returns  {jobs given back}
 
 local token = ARGV[1]
-local holder, number = string.match(token, '^(.*):(%d+)$')
-redis.call('SET', key('void:' .. holder), number, 'PX', ARGV[2])
+local holder, claim_number = string.match(token, '^(.*):(%d+)$')
+redis.call('SET', key('void:' .. holder), claim_number, 'PX', ARGV[2])
 
 local given_back = 0
 local ids = cjson.decode(redis.call('GET', key('last_claim:' .. holder)) or '[]')

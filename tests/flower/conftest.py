@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flower_desk import PASSWORD, USER, Desk, Flower
+from flower_desk import PASSWORD, USER, Desk, Flower, StartFlower
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
@@ -25,10 +25,6 @@ def desk(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> It
     yield made
     flower.stop()
     made.ledger.close()
-
-
-#: What the fixture `start_flower` is.
-StartFlower = Callable[..., Flower]
 
 
 @pytest.fixture

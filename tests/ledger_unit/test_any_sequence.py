@@ -114,12 +114,21 @@ class LedgerMachine(RuleBasedStateMachine):
             delivery=delivery,
         )
 
-    @rule(target=claims, max_jobs=st.integers(1, 6), attentive=st.booleans())
-    def claim(self, max_jobs: int, attentive: bool) -> Any:
+    @rule(
+        target=claims,
+        max_jobs=st.integers(1, 6),
+        attentive=st.booleans(),
+        has_suspect=st.booleans(),
+    )
+    def claim(self, max_jobs: int, attentive: bool, has_suspect: bool) -> Any:
         found = self.story.ledger.claim(
-            max_jobs, answers_bell=attentive, looks_again_in_seconds=0.04 if attentive else 0.0
+            max_jobs,
+            answers_bell=attentive,
+            looks_again_in_seconds=0.04 if attentive else 0.0,
+            has_suspect=has_suspect,
         )
         assert len(found.claims) <= max_jobs
+        assert sum(claim.suspect for claim in found.claims) <= (0 if has_suspect else 1)
         assert all(self.sent[claim.job_id] == 0 for claim in found.claims), "promise 4"
         return multiple(*found.claims)
 

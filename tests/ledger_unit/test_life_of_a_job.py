@@ -410,6 +410,17 @@ def test_lost_leases_come_to_an_end_too(make_story: Callable[..., Story]):
     )
 
 
+def test_a_replayed_job_may_lose_its_worker_again(make_story: Callable[..., Story]):
+    """The attempts of before the replay count no more, for the sweep either."""
+    story = make_story(max_attempts=2)
+    job_id = story.fail()
+    story.ledger.replay([job_id])
+    story.claim()
+    story.wait(60)
+    story.ledger.sweep()
+    assert (story.state(job_id), story.get(job_id).attempt_count) == (State.RETRYING, 2)
+
+
 def test_a_lost_lease_is_not_retried_after_the_deadline(story: Story):
     """Design promise 5 holds for the sweep as well."""
     job_id = story.enqueue(expires_at=after(60))

@@ -12,7 +12,7 @@ import pytest
 from celery.utils.log import ColorFormatter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
-from harasocial_dispatch.worker.logs import format_logs
+from harasocial_dispatch.worker.logs import TextFormatter, format_logs
 from scraping import RECIPIENT, Day
 from stage import StartWorker, body, wait_until_ended
 
@@ -120,3 +120,15 @@ def test_json_tells_of_exceptions() -> None:
         record = json.loads(logged("json", "failed", exc_info=sys.exc_info()))
     assert "ValueError: oops" in record["exception"]
     assert "test_logs.py" in record["exception"]
+
+
+def test_ids_put_into_redis_by_other_hands_do_not_act_in_the_log() -> None:
+    """A job's very id may hold line ends and escape sequences; a line stays one harmless line."""
+    record = logging.LogRecord(
+        "worker", logging.WARNING, __file__, 1, "job %s", ("x\n[INFO] forged\x1b[31m",), None
+    )
+    record.job_id = "x\n[INFO] forged\x1b[31m"
+
+    line = TextFormatter(logging.Formatter("%(message)s")).format(record)
+
+    assert line.isprintable()

@@ -79,16 +79,26 @@ def test_neither_token_nor_recipient_is_in_a_scrape(day: Day) -> None:
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])
-def test_other_pools_count_the_same(
-    producer: Producer, start_scraped: StartScraped, pool: str
+def test_other_pools_count_the_same_and_leave_nothing_behind(
+    producer: Producer,
+    start_scraped: StartScraped,
+    temporary_folder: Path,
+    pool: str,
 ) -> None:
-    """There, the process that sends is the one that serves."""
-    _, scrape = start_scraped("--pool", pool)
+    """There, the process that sends is the one that serves; port and folder end with it."""
+    others = {*temporary_folder.glob("harasocial-*")}
+    worker, scrape = start_scraped("--pool", pool)
+    assert len({*temporary_folder.glob("harasocial-*")} - others) == 1
     jobs = [producer.enqueue(body()) for _ in range(10)]
     jobs += [producer.enqueue(body("sandbox:code:551")) for _ in range(2)]
     wait_until_ended(producer, jobs)
     eventually(lambda: sum(scrape.outcomes().values()) >= 12, what="the count")
     assert scrape.outcomes() == {("sent", ""): 10, ("failed", "551"): 2}
+
+    assert worker.terminate() == 0
+    with pytest.raises(URLError):
+        scrape.text()
+    assert {*temporary_folder.glob("harasocial-*")} == others
 
 
 def test_a_killed_process_leaves_its_numbers_and_its_job_is_counted(
@@ -113,8 +123,11 @@ def test_a_killed_process_leaves_its_numbers_and_its_job_is_counted(
     eventually(lambda: scrape.outcomes() == expected, what="the last count")
 
 
-def test_without_redis_a_scrape_says_so_and_keeps_what_was_counted(tmp_path: Path) -> None:
+def test_without_redis_a_scrape_says_so_and_keeps_what_was_counted(
+    tmp_path: Path, temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An outage is when metrics are needed most."""
+    monkeypatch.setenv("TMPDIR", str(temporary_folder))
     scrape = Scrape(free_port())
     with Sandbox() as sandbox, EmbeddedValkey() as server:
         settings = Settings(redis_url=server.url)
@@ -154,19 +167,3 @@ def test_without_a_port_nothing_is_served(settings: Settings) -> None:
     metrics.flush()
     metrics.stop()
     assert threading.active_count() == threads
-
-
-def test_a_stopped_worker_leaves_nothing_behind(
-    start_scraped: StartScraped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither its port nor its temporary folder."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    worker, scrape = start_scraped("--pool", "solo")
-    assert len([*folder.glob("harasocial-*/metrics")]) == 1
-    assert scrape.value("ledger_up") == 1
-    assert worker.terminate() == 0
-    with pytest.raises(URLError):
-        scrape.text()
-    assert [*folder.glob("harasocial-*")] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,8 +30,10 @@ SERVERS = ("harasocial-dispatch worker", "harasocial-dispatch flower")
 
 
 def run(command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    words[0] = shutil.which(words[0], path=env["PATH"]) or words[0]
     return subprocess.run(
-        shlex.split(command),
+        words,
         env=env,
         cwd=cwd,
         capture_output=True,
@@ -87,8 +90,10 @@ def test_the_servers_start_and_stop(
     log = tmp_path / "server.log"
     command = command.replace("5555", str(free_port()))
     with log.open("wb") as output:
+        words = shlex.split(command)
+        words[0] = str(shutil.which(words[0], path=env["PATH"]))
         server = subprocess.Popen(
-            shlex.split(command), env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
+            words, env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         words = (b" ready.", b"Visit me at", b"Connected to")

@@ -158,6 +158,14 @@ CLASSES_ERROR = (
     "10/999=permanent; classes are ambiguous, auth, permanent, throttled, transient"
 )
 PROXY_ERROR = "HARASOCIAL_PROXY_URL must be a URL such as http://proxy:3128"
+HOST_ERROR = (
+    "HARASOCIAL_METRICS_HOST must be an address or name of this host, such as 127.0.0.1 or ::"
+)
+FORMAT_ERROR = "HARASOCIAL_LOG_FORMAT must be text or json"
+HOST_ERROR = (
+    "HARASOCIAL_METRICS_HOST must be an address or name of this host, such as 127.0.0.1 or ::"
+)
+LOG_FORMAT_ERROR = "HARASOCIAL_LOG_FORMAT must be text or json"
 FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
 
 
@@ -221,6 +229,18 @@ FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
         ("PROXY_URL", f"http://user:{SECRET}@proxy:port", PROXY_ERROR),
         ("PROXY_URL", f"http://user:{SECRET}[@proxy:1", PROXY_ERROR),
         ("PROXY_URL", "http://", PROXY_ERROR),
+        ("METRICS_HOST", "", HOST_ERROR),
+        ("METRICS_HOST", f"http://{SECRET}", HOST_ERROR),
+        ("METRICS_HOST", "127.0.0.1 ::1", HOST_ERROR),
+        ("LOG_FORMAT", "", FORMAT_ERROR),
+        ("LOG_FORMAT", SECRET, FORMAT_ERROR),
+        ("METRICS_HOST", "", HOST_ERROR),
+        ("METRICS_HOST", "http://0.0.0.0", HOST_ERROR),
+        ("METRICS_HOST", f"user:{SECRET}@h", HOST_ERROR),
+        ("METRICS_HOST", "[::]", HOST_ERROR),
+        ("METRICS_HOST", "a\nb", HOST_ERROR),
+        ("LOG_FORMAT", "", LOG_FORMAT_ERROR),
+        ("LOG_FORMAT", "JSON", LOG_FORMAT_ERROR),
         ("FLOWER_BASIC_AUTH", SECRET, FLOWER_ERROR),
         ("FLOWER_BASIC_AUTH", f":{SECRET}", FLOWER_ERROR),
         ("FLOWER_BASIC_AUTH", f"{SECRET}:", FLOWER_ERROR),

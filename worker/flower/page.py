@@ -22,6 +22,8 @@ else:
 
 T = TypeVar("T")
 
+#: What a program is told while Redis is away.
+_RETRY_AFTER_SECONDS = 5
 #: Everything comes from this host; nothing may frame the page, nor be run within it.
 _CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -72,7 +74,6 @@ class Page(FlowerHandler):
         try:
             return await loop.run_in_executor(self.site.threads, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
         except QueueUnavailable as error:
-            self.set_header("Retry-After", "5")
             raise HTTPError(503, f"{error}.") from None
 
     def text_argument(self, name: str) -> str:
@@ -116,4 +117,6 @@ class Page(FlowerHandler):
         if not hasattr(self, "_current_user"):
             # As Flower does: no login is asked for while an error is told.
             self.current_user = None
+        if status_code == 503:
+            self.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))
         self.show("failures_error.html", status=status_code, message=error.get_message())

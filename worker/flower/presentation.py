@@ -62,4 +62,6 @@ def body_text(record: JobRecord, *, with_recipient: bool) -> str:
     body = json.loads(json.dumps(record.job))
     if not with_recipient:
         body["recipient"]["id"] = masked(body["recipient"]["id"])
-    return json.dumps(body, indent=2, ensure_ascii=False)
+    # What turns the direction of reading, or does not print, is spelled out.
+    text = json.dumps(body, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)

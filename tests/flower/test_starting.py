@@ -1,0 +1,172 @@
+"""How Flower is started: never open by mistake, with ours in it, however it is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner
+from flower_desk import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
+from harasocial_dispatch.cli import commands
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.schemas import Settings
+from stage import environment
+
+COMMANDS = {
+    "harasocial-dispatch": (
+        *(sys.executable, "-c", "from harasocial_dispatch.cli import main; main()"),
+    ),
+    "celery": (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"),
+}
+each_command = pytest.mark.parametrize("command", COMMANDS)
+
+
+def run(
+    settings: Settings, folder: Path, command: str, *options: str, **changes: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run Flower and return how it ended."""
+    return subprocess.run(
+        [*COMMANDS[command], "flower", *options],
+        env=environment(settings, "http://127.0.0.1:9", **changes),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "address"), [("celery", ""), ("harasocial-dispatch", "0.0.0.0")]
+)
+def test_it_does_not_start_where_others_reach_it_without_a_login(
+    settings: Settings, tmp_path: Path, command: str, address: str
+) -> None:
+    """It says what to set, on one line, and ends with 2."""
+    ended = run(settings, tmp_path, command, f"--address={address}", "--port=0")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Error: Flower would listen on ")
+    assert "HARASOCIAL_FLOWER_BASIC_AUTH" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_it_does_not_start_with_a_weak_password(settings: Settings, tmp_path: Path) -> None:
+    """Also on this host alone, and without quoting it."""
+    ended = run(settings, tmp_path, "celery", FLOWER_BASIC_AUTH="admin:admin1234567")
+    assert ended.returncode == 2
+    assert "first to be guessed" in ended.stderr
+    assert "admin1234567" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--basic-auht=a:b"], "no option '--basic-auht'"),
+        (["--port"], "needs a value"),
+        (["--address", "--read-only"], "needs a value"),
+        (["5555"], "no option '5555'"),
+    ],
+)
+def test_a_misspelt_option_is_not_left_out(options: list[str], complaint: str) -> None:
+    """Flower by itself would start without it, and so without the login that it was to set."""
+    ended = CliRunner().invoke(commands, ["flower", *options])
+    assert ended.exit_code == 2
+    assert complaint in ended.output
+
+
+def test_its_help_names_its_options() -> None:
+    """Those of Flower that are used most."""
+    shown = CliRunner().invoke(commands, ["flower", "--help"]).output
+    for option in ("--port", "--address", "--basic-auth", "--read-only", "/failures"):
+        assert option in shown
+
+
+@each_command
+def test_the_failures_page_is_there_however_it_was_started(
+    start_flower: StartFlower, ledger: Ledger, command: str
+) -> None:
+    """With its link in the bar of Flower's own pages, the login, and Flower's controls off."""
+    job_id = fail_job(ledger, page_id=new_page_id())
+    flower = start_flower(command=command)
+    assert job_id in flower.get("/failures").text
+    assert 'href="/failures"' in flower.get("/workers").text
+    assert flower.get("/failures", auth=None).status_code == 401
+    revoked = flower.post(f"/api/task/revoke/{job_id}", {})
+    assert (revoked.status_code, revoked.text) == (403, "Read only mode is enabled")
+
+
+def test_options_may_be_written_with_a_blank(start_flower: StartFlower) -> None:
+    """As everywhere else; Flower itself takes `--name=value` alone."""
+    flower = start_flower("--address", "127.0.0.1", "--tasks_columns", "name,state")
+    assert flower.get("/tasks").text.count("<th data-column") == 2
+
+
+def test_without_a_login_it_answers_on_this_host_alone(
+    start_flower: StartFlower, ledger: Ledger
+) -> None:
+    """A page of the web that reaches it through the reader's browser has another host's name."""
+    job_id = fail_job(ledger, page_id=new_page_id())
+    flower = start_flower(FLOWER_BASIC_AUTH=None)
+    for host in (None, f"localhost:{flower.port}", f"[::1]:{flower.port}"):
+        headers = {"Host": host} if host else {}
+        assert flower.get("/failures", auth=None, headers=headers).status_code == 200
+    strange = flower.get("/failures", auth=None, headers={"Host": "rebound.example"})
+    assert strange.status_code == 403
+    assert job_id not in strange.text
+    # Its forms want the token all the same.
+    url = f"{flower.url}/failures/{job_id}"
+    assert requests.post(url, data={"action": "replay"}, timeout=30).status_code == 403
+
+
+def test_read_only_is_for_ours_too(start_flower: StartFlower, ledger: Ledger) -> None:
+    """Who asks for it gets pages without a button, and a refusal for who sends the form anyway."""
+    job_id = fail_job(ledger, page_id=new_page_id())
+    flower = start_flower("--read-only")
+    for path in ("/failures", f"/failures/{job_id}"):
+        page = flower.get(path)
+        assert page.status_code == 200
+        assert "again" not in page.text.replace("Sent again", "")
+    for path, fields in [
+        (f"/failures/{job_id}", {"action": "replay"}),
+        ("/failures/replays", {"what": "filter"}),
+        ("/failures/waiting", {"job_id": job_id}),
+    ]:
+        refused = flower.post(path, fields)
+        assert (refused.status_code, "--read-only" in refused.text) == (403, True)
+    assert str(ledger.lookup.get(job_id).state) == "failed"  # type: ignore[union-attr]
+
+
+def test_flowers_own_controls_can_be_had(start_flower: StartFlower, ledger: Ledger) -> None:
+    """Then ours work, too."""
+    job_id = fail_job(ledger, page_id=new_page_id())
+    flower = start_flower("--read-only=false")
+    assert flower.post(f"/api/task/revoke/{job_id}", {}).status_code == 200
+    assert "Send again" in flower.get(f"/failures/{job_id}").text
+
+
+def test_a_prefix_is_kept_in_every_link(start_flower: StartFlower, ledger: Ledger) -> None:
+    """Behind a proxy that serves it under a path of its own."""
+    job_id = fail_job(ledger, page_id=new_page_id())
+    flower = start_flower("--url-prefix=watch")
+    for path in ("/watch/failures", f"/watch/failures/{job_id}", "/watch/failures/waiting"):
+        page = flower.get(path)
+        assert page.status_code == 200
+        assert 'href="/failures' not in page.text
+        assert 'action="/failures' not in page.text
+        assert '"/watch/failures/static/failures.css' in page.text
+    assert flower.get("/watch/failures/static/failures.css").status_code == 200
+
+
+def test_flowers_own_variables_work(
+    start_flower: StartFlower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What people know from Flower comes before our defaults."""
+    monkeypatch.setenv("FLOWER_BASIC_AUTH", f"{USER}2:{PASSWORD}2")
+    flower = start_flower()
+    assert flower.get("/failures").status_code == 401
+    assert flower.get("/failures", auth=(f"{USER}2", f"{PASSWORD}2")).status_code == 200
+    assert (f"{USER}2", f"{PASSWORD}2") != LOGIN
