@@ -38,8 +38,11 @@ def connect(redis_url: str, *, timeout_seconds: float, max_connections: int) -> 
             # Other hands may have put bytes into Redis that are no text; they must not stop us.
             encoding_errors="replace",
         )
-    except (ValueError, RedisError) as error:
-        raise SettingsError(f"HARASOCIAL_REDIS_URL is not usable: {error}") from None
+    except (ValueError, RedisError):
+        # redis-py's text may quote a part of the password.
+        raise SettingsError(
+            "HARASOCIAL_REDIS_URL is not usable: expected a URL such as redis://:password@host:6379/0"
+        ) from None
 
 
 def address(redis_url: str) -> str:
@@ -47,7 +50,11 @@ def address(redis_url: str) -> str:
     parts = urlsplit(redis_url)
     if parts.scheme == "unix":
         return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
+    try:
+        port = parts.port
+    except ValueError:  # settings refuse it; whoever made them by hand is told when connecting
+        port = None
+    return f"{parts.hostname or 'localhost'}:{port or 6379}{parts.path}"
 
 
 @contextmanager

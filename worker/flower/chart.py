@@ -58,7 +58,7 @@ def draw(series: Sequence[Series], bars: Sequence[Bar]) -> str:
     """Return the chart as an SVG element; each bar links to its time."""
     top = _round_up(max((bar.total for bar in bars), default=0))
     parts = [
-        f'<svg class="failures-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'<svg class="failures-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="group" '
         'aria-labelledby="chart-title chart-summary" xmlns="http://www.w3.org/2000/svg">',
         '<title id="chart-title">Failures over time</title>',
         f'<desc id="chart-summary">{escape(_summary(bars))}</desc>',

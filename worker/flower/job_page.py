@@ -15,7 +15,7 @@ from .presentation import body_text
 #: States in which a job can be called off.
 CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 #: States that change by themselves; the page looks again while a job is in one.
-_MOVING = (State.QUEUED, State.SENDING, State.RETRYING)
+MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
 
 
 class JobPage(Page):
@@ -32,7 +32,7 @@ class JobPage(Page):
             # Only the latest attempts are kept; they are numbered by all there were.
             first_number=max(0, record.attempt_count - len(record.attempts)) + 1,
             is_cancellable=record.state in CANCELLABLE,
-            is_moving=record.state in _MOVING,
+            is_moving=record.state in MOVING,
             job=record,
             known_to_flower=job_id in self._flowers_tasks(),
             recipient=record.job["recipient"]["id"]

@@ -9,6 +9,7 @@ from tornado.web import HTTPError, authenticated
 
 from ...schemas import from_ms
 from ..explanations import explain
+from .job_page import MOVING
 from .page import Page
 from .replays import Replay, Stage
 
@@ -63,8 +64,15 @@ class ReplayPage(Page):
     @authenticated
     async def get(self, replay_id: str) -> None:
         replay = self._replay(replay_id)
-        became = await self.ask(self.site.ledger.failures.states, list(replay.latest_ids))
         failures = self.site.ledger.failures
+        before = (replay.stage, replay.replayed)
+        became = await self.ask(failures.states, list(replay.latest_ids))
+        # What it did while that was read is not told yet, so the page looks again.
+        is_moving = (
+            before != (replay.stage, replay.replayed)
+            or replay.stage in (Stage.COUNTING, Stage.RUNNING)
+            or not MOVING.isdisjoint(became)
+        )
         codes: dict[str, int] = {}
         sample = None
         if replay.stage is Stage.READY and replay.job_ids is None and not replay.text:
@@ -75,6 +83,7 @@ class ReplayPage(Page):
             became=became,
             codes=[(code, count, explain(code)) for code, count in codes.items()],
             default_rate=DEFAULT_RATE,
+            is_moving=is_moving,
             replay=replay,
             sample=sample,
             seconds_left=_seconds_left(replay),

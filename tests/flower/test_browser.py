@@ -1,0 +1,281 @@
+"""An operator at work, in a real browser: what failed is found, understood and sent again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from browsing import open_browser, serious_faults
+from flower_desk import PASSWORD, USER, Flower
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from playwright.sync_api import Browser, Page, expect
+from stage import WorkerProcess, body, environment, wait_until_ended
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+PAGE = "500725830264749"
+WINDOW_CLOSED = "sandbox:code:10/2018278"
+
+
+class Office:
+    """All that is needed: Valkey, an endpoint, a worker, Flower, and a browser to look at it."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.valkey = stack.enter_context(EmbeddedValkey(appendonly="yes"))
+        self.sandbox = stack.enter_context(Sandbox())
+        self.browser: Browser = stack.enter_context(open_browser())
+        self.settings = Settings(redis_url=self.valkey.url)
+        self.producer = Producer(self.settings)
+        stack.callback(self.producer.close)
+        env = environment(
+            self.settings,
+            self.sandbox.url,
+            FLOWER_BASIC_AUTH=f"{USER}:{PASSWORD}",
+            RETRY_BASE_SECONDS=0.1,
+            RETRY_MAX_SECONDS=0.5,
+        )
+        self.worker = WorkerProcess(env, folder)
+        stack.callback(self.worker.kill)
+        self.flower = Flower(env, folder)
+        stack.callback(self.flower.stop)
+        self.worker.start()
+        self.flower.start()
+
+    def enqueue(
+        self, *payload_ids: str, page_id: str = "500725830264749", **more: Any
+    ) -> list[str]:
+        """Enqueue one message for each payload, and return the ids when all have ended."""
+        ids = [self.producer.enqueue(body(p, page_id=page_id, **more)) for p in payload_ids]
+        wait_until_ended(self.producer, ids)
+        return ids
+
+    @contextmanager
+    def page(self, path: str = "", **options: Any) -> Iterator[Page]:
+        """Yield a page of a browser that is logged in.
+
+        Fails if the page asks for anything from another host, reports a fault, or opens a dialog.
+        """
+        login = {"username": USER, "password": PASSWORD}
+        context = self.browser.new_context(
+            **{"base_url": self.flower.url, "http_credentials": login, **options}
+        )
+        faults: list[str] = []
+        page = context.new_page()
+        page.on("request", lambda request: faults.extend(_outside(request.url)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+        if path:
+            page.goto(path)
+        yield page
+        context.close()
+        assert faults == []
+
+
+def _outside(url: str) -> list[str]:
+    parts = urlsplit(url)
+    return [] if parts.scheme == "data" or parts.hostname == "127.0.0.1" else [url]
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    with ExitStack() as stack:
+        yield Office(tmp_path_factory.mktemp("office"), stack)
+
+
+def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
+    """The operator's story, from a log line's error code to a message that arrived."""
+    # given some messages outside the window, and some that a broken endpoint refused
+    closed = office.enqueue(*[f"{WINDOW_CLOSED}#{n}" for n in range(3)])
+    office.sandbox.fail_with(400)
+    broken = office.enqueue(*[f"__hrf_f_{n}" for n in range(4)], page_id="600725830264749")
+    office.sandbox.fail_with(None)
+
+    with office.page("/tasks") as page:
+        # when the operator looks in Flower's own list, by error code
+        page.get_by_role("searchbox").fill("result:2018278")
+        rows = page.locator("#tasks-table tbody tr")
+        expect(rows).to_have_count(3)
+        expect(rows.first).to_contain_text("FAILURE")
+        expect(rows.first).to_contain_text("10/2018278: ")
+        page.locator("#tasks-table tbody a[href*='/task/']").first.click()
+        # then the task is the job: its reason and its attempts
+        expect(page.locator(".task-uuid-value code")).to_have_text(one_of(closed))
+        expect(page.locator(".task-details-card")).to_contain_text("************8749")
+        expect(page.locator(".task-details-card")).to_contain_text("HTTP 200 after")
+
+        # and from there the job's own page explains it
+        page.get_by_role("link", name="Open in Failures").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(one_of(closed))
+        expect(page.locator(".failures-why")).to_contain_text("The messaging window is closed")
+        expect(page.locator(".failures-timeline")).to_contain_text("attempt 1")
+
+        # when the failures are filtered by another code, one of them is opened and sent again
+        page.get_by_role("link", name="Failures", exact=True).click()
+        page.get_by_label("Error code", exact=True).fill("http_400")
+        page.get_by_role("button", name="Filter", exact=True).click()
+        expect(page.locator(".failures-table tbody tr")).to_have_count(4)
+        assert "error_code=http_400" in page.url
+        assert "since=" not in page.url
+        page.locator(".failures-when a").first.click()
+        page.get_by_role("button", name="Send again").click()
+        # then its page tells when it was sent, without being loaded again
+        expect(page.locator(".failures-state")).to_contain_text("sent", timeout=20_000)
+        expect(page.locator(".failures-timeline")).to_contain_text("attempt 2")
+
+        # when the rest of the filter is sent again
+        page.goto("/failures?error_code=http_400")
+        page.get_by_role("button", name="Send all 3 again…").click()
+        expect(page.locator(".failures-big")).to_have_text("3")
+        assert states(office, broken).count(State.FAILED) == 3
+        page.get_by_label("Messages a second").fill("50")
+        page.get_by_role("button", name="Send 3 again").click()
+        # then it says what became of them
+        expect(page.locator(".failures-became")).to_have_text("sent 3", timeout=20_000)
+        assert set(states(office, broken)) == {State.SENT}
+        assert [job.accepted for job in office.sandbox.jobs()].count(1) == 4
+
+    # when worker and Flower are started anew
+    office.worker.terminate()
+    office.flower.restart()
+    office.worker.start()
+    with office.page("/tasks") as page:
+        # then Flower has forgotten its tasks, and the failures are all there
+        expect(page.locator("#tasks-table tbody")).to_contain_text("No data available")
+        page.get_by_role("link", name="Failures", exact=True).click()
+        expect(page.locator(".failures-table tbody tr")).to_have_count(3)
+        expect(page.locator(".failures-table")).to_contain_text("10/2018278")
+    assert states(office, closed) == [State.FAILED] * 3
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks", "/failures"])
+def test_a_wrong_password_stays_out(office: Office, path: str) -> None:
+    """Of Flower's own pages, and of ours."""
+    wrong = {"username": USER, "password": "not-the-password"}
+    context = office.browser.new_context(base_url=office.flower.url, http_credentials=wrong)
+    answer = context.new_page().goto(path)
+    assert answer is not None
+    assert (answer.status, answer.text()) == (401, "Access denied")
+    context.close()
+
+
+def one_of(ids: list[str]) -> re.Pattern[str]:
+    return re.compile("|".join(ids))
+
+
+def states(office: Office, ids: list[str]) -> list[State]:
+    return [office.producer.get_job(job_id).state for job_id in ids]
+
+
+def test_hostile_strings_stay_text(office: Office) -> None:
+    """From the web app's users and from the API, on our pages and on Flower's own."""
+    (job_id,) = office.enqueue(
+        f"sandbox:code:{HOSTILE.replace(':', '%3A')}", page_id="700725830264749", metadata=HOSTILE
+    )
+    with office.page() as page:
+        for path in ("/failures?page_id=700725830264749", f"/failures/{job_id}", f"/task/{job_id}"):
+            page.goto(path)
+            expect(page.locator("main")).to_contain_text("<img src=x onerror=alert(1)>")
+            assert page.locator("main img").count() == 0
+        page.goto("/tasks")
+        page.get_by_role("searchbox").fill(job_id)
+        expect(page.locator(f"tr[id='{job_id}']")).to_contain_text("<img src=x")
+
+
+def test_a_form_of_another_site_sends_nothing(office: Office) -> None:
+    """Though the browser is logged in: the forged form brings no token."""
+    (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#forged", page_id="800725830264749")
+    context = office.browser.new_context(http_credentials={"username": USER, "password": PASSWORD})
+    page = context.new_page()
+    page.goto(f"{office.flower.url}/failures")
+    page.set_content(
+        f'<form method="post" action="{office.flower.url}/failures/{job_id}">'
+        '<input name="action" value="replay"><button>Win a prize</button></form>'
+    )
+    with page.expect_response(lambda response: job_id in response.url) as answer:
+        page.get_by_role("button").click()
+    assert answer.value.status == 403
+    context.close()
+    assert states(office, [job_id]) == [State.FAILED]
+
+
+def test_the_keyboard_is_enough(office: Office) -> None:
+    """To filter, to select, and to send again, as far as the agreement."""
+    page_id = "900725830264749"
+    office.enqueue(*[f"{WINDOW_CLOSED}#k{n}" for n in range(2)], page_id=page_id)
+    with office.page("/failures") as page:
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Skip to main content")).to_be_focused()
+        page.get_by_label("Page", exact=True).focus()
+        page.keyboard.type(page_id)
+        page.keyboard.press("Enter")
+        expect(page.locator(".failures-table tbody tr")).to_have_count(2)
+        button = page.get_by_role("button", name="Send selected again…")
+        expect(button).to_be_disabled()
+        page.get_by_role("checkbox", name="Select all on this page").focus()
+        page.keyboard.press("Space")
+        expect(page.get_by_text("2 selected")).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(button).to_be_focused()
+        assert "solid" in button.evaluate("element => getComputedStyle(element).outline")
+        page.keyboard.press("Enter")
+        expect(page.locator(".failures-replay")).to_contain_text("Nothing has been sent yet")
+
+
+def test_times_are_the_readers_own(office: Office) -> None:
+    """Shown in the browser's zone, filtered by it, and sent in UTC."""
+    (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#zone", page_id="110725830264749")
+    failed_at = office.producer.get_job(job_id).finished_at
+    assert failed_at is not None
+    with office.page(f"/failures/{job_id}", timezone_id="Asia/Ho_Chi_Minh") as page:
+        shown = page.locator(".failures-timeline time").last
+        assert shown.get_attribute("title") == f"{failed_at:%Y-%m-%d %H:%M:%S} UTC"
+        assert f"{(failed_at.hour + 7) % 24:02d}:{failed_at:%M:%S}" in (shown.text_content() or "")
+        page.goto("/failures")
+        page.get_by_label("From (your time)").fill("2026-01-31T07:00:00")
+        page.get_by_role("button", name="Filter", exact=True).click()
+        assert "since=2026-01-31T00%3A00%3A00.000Z" in page.url
+        expect(page.get_by_label("From (your time)")).to_have_value("2026-01-31T07:00")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: str) -> None:
+    """Without a serious barrier, nothing beyond the edge, in the colours the reader prefers."""
+    page_id = f"12072583026474{len(scheme)}"
+    failed = office.enqueue(*[f"{WINDOW_CLOSED}#a{n}" for n in range(3)], page_id=page_id)
+    later = office.producer.enqueue(body(page_id=page_id), send_at=_tomorrow())
+    with office.page(color_scheme=scheme, viewport={"width": 1280, "height": 900}) as page:
+        backgrounds = set()
+        paths = [
+            *("/failures", f"/failures?page_id={page_id}&error_code=10/2018278"),
+            *(f"/failures/{failed[0]}", f"/failures/{later}", "/failures/waiting?state=scheduled"),
+            *("/failures/replays", "/failures/waiting"),
+        ]
+        for path in paths:
+            page.goto(path)
+            assert serious_faults(page) == [], path
+            backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            page.set_viewport_size({"width": 360, "height": 740})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+            assert serious_faults(page) == [], path
+            page.set_viewport_size({"width": 1280, "height": 900})
+        assert len(backgrounds) == 1
+        red = int(backgrounds.pop().split("(")[1].split(",")[0])
+        assert (red < 64) is (scheme == "dark")
+        # The page that asks for agreement, too.
+        page.goto(f"/failures?page_id={page_id}")
+        page.get_by_role("button", name="Send all 3 again…").click()
+        expect(page.locator(".failures-replay")).to_contain_text("would be sent again")
+        assert serious_faults(page) == []
+    office.producer.cancel(later)
+
+
+def _tomorrow() -> datetime:
+    return datetime.now(timezone.utc) + timedelta(days=1)
