@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import threading
 import time
@@ -62,10 +63,10 @@ def restarted(server: Server, chance: random.Random) -> None:
 
 
 def away_for_a_while(server: Server, chance: random.Random) -> None:
-    """Killed, and back after some seconds."""
+    """Killed, and back after some seconds; FAULT_AWAY_SECONDS=60 makes it a minute."""
     time.sleep(chance.uniform(0.1, 0.5))
     server.kill()
-    time.sleep(6)
+    time.sleep(float(os.environ.get("FAULT_AWAY_SECONDS", "6")))
     server.restart()
 
 
