@@ -5,6 +5,8 @@ PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 PARTS := schemas ledger producer worker cli sandbox
+# Libraries that the bench compares with.
+PEERS := $(patsubst tests/bench/requirements/%.txt,%,$(wildcard tests/bench/requirements/*.txt))
 
 # Building an installed package leaves files of its own: they go where build.cfg says, and the
 # repository stays clean. pip and setuptools are pinned like everything else, so nothing is
@@ -29,8 +31,8 @@ lint: $(VENV)/.for-test .typing ## Check style, format and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.for-test ## Measure throughput and latency on this machine.
-	$(BIN)/python tests/bench.py
+bench: $(VENV)/.for-test $(PEERS:%=$(VENV)/peers/%/.made) ## Measure it on this machine, beside other libraries. (BENCH=--quick)
+	$(BIN)/python tests/bench $(BENCH)
 
 soak: $(VENV)/.for-test ## Ten minutes of mixed traffic with faults; does anything grow? (SECONDS=600)
 	$(BIN)/python tests/soak.py $(or $(SECONDS),600)
@@ -74,6 +76,13 @@ $(VENV)/.for-test: $(VENV)/.made setup.cfg constraints.txt
 	@echo "Installing what it needs to be developed into $(VENV) …"
 	@$(INSTALL) --no-build-isolation --editable ".[test]"
 	@touch $(VENV)/.for-demo $@
+
+# Each in an environment of its own, since they exclude one another's versions of redis-py. The
+# bench leaves out what could not be installed, and says so.
+$(VENV)/peers/%/.made: tests/bench/requirements/%.txt $(VENV)/.made
+	@echo "Installing $*, to compare with, into $(@D) …"
+	@$(BIN)/python -m venv $(@D)
+	@-$(@D)/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 # Links that give the folders their dotted names, for mypy: it cannot see through the finder of an
 # editable installation.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,13 @@ def fail_job(
     )
     assert ledger.record([result]) == [True]
     return job_id
+
+
+def text_of(page: requests.Response) -> str:
+    """Return what is to be read on a page."""
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", page.text)))
+
+
+def job_ids(page: requests.Response) -> list[str]:
+    """Return the jobs of a list, in order."""
+    return re.findall(r'name="job_id" value="([^"]+)"', page.text)

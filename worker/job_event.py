@@ -56,7 +56,9 @@ class JobNews:
     dispatch_id: str | None = None
 
 
-def news_of_record(record: JobRecord, *, at_seconds: float) -> JobNews:
+def news_of_record(
+    record: JobRecord, *, at_seconds: float, dispatch_id: str | None = None
+) -> JobNews:
     """Return the news that a job stands in the ledger as `record` says."""
     due = record.next_attempt_at
     return JobNews(
@@ -68,6 +70,7 @@ def news_of_record(record: JobRecord, *, at_seconds: float) -> JobNews:
         error_message=record.error_message,
         attempts=record.attempts,
         retry_at_seconds=due.timestamp() if due else None,
+        dispatch_id=dispatch_id,
     )
 
 

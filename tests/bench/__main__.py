@@ -17,10 +17,10 @@ from pathlib import Path
 
 from contenders import CALLS_PER_PROCESS, PEERS, Contender, ours
 from machine import machine, versions
-from measures import Figures, enqueueing, lone_and_slow, memory, throughput
+from measures import Figures, enqueueing, latency, throughput
 from report import Report
 from rich.console import Console
-from stage import Stage
+from track import Track
 
 
 def _options() -> argparse.Namespace:
@@ -34,6 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="runs of each peer (3)")
     parser.add_argument("--jobs", type=int, help="jobs in one run (4000)")
     parser.add_argument("--lone-jobs", type=int, help="jobs enqueued on an idle system (50)")
+    parser.add_argument("--waves", type=int, help="times that a slow endpoint is filled (15)")
     parser.add_argument(
         "--in-flight", type=int, default=CALLS_PER_PROCESS, help="this project's IN_FLIGHT"
     )
@@ -41,26 +42,25 @@ def _options() -> argparse.Namespace:
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.jobs = options.jobs or (1000 if options.quick else 4000)
     options.lone_jobs = options.lone_jobs or (10 if options.quick else 50)
+    options.waves = options.waves or (5 if options.quick else 15)
     return options
 
 
-def _measure(report: Report, stage: Stage, options: argparse.Namespace, console: Console) -> None:
-    def run(measure: Callable[[Stage, Contender, int], Figures], who: Contender, jobs: int) -> None:
+def _measure(report: Report, track: Track, options: argparse.Namespace, console: Console) -> None:
+    def run(measure: Callable[..., Figures], who: Contender, *how_much: int) -> None:
         if who.name in report.left_out:
             return
-        with console.status(f"{measure.__name__.replace('_', ' ')}: {who.name}"):
+        with console.status(f"{measure.__name__}: {who.name}"):
             try:
-                report.add(who.name, measure(stage, who, jobs))
+                report.add(who.name, measure(track, who, *how_much))
             except RuntimeError as error:
                 if who is first:
                     raise
-                report.left_out[who.name] = str(error)
-                report.samples.pop(who.name, None)
+                report.leave_out(who.name, str(error))
 
     first, *others = report.contenders
     for who in report.contenders:
-        run(memory, who, options.jobs)
-        run(lone_and_slow, who, options.lone_jobs)
+        run(latency, who, options.lone_jobs, options.waves)
     for _ in range(options.rounds):
         for pair in [[first, other] for other in others] or [[first]]:
             for who in pair:
@@ -82,14 +82,14 @@ def main() -> None:
     ]
     found = {each.name: versions(each) for each in wanted}
     installed = [each for each in wanted if each.distributions[0] in found[each.name]]
-    with Stage() as stage:
+    with Track() as track:
         report = Report(
-            machine=machine(stage),
+            machine=machine(track),
             versions=found,
             contenders=installed,
             left_out={each.name: "not installed" for each in wanted if each not in installed},
         )
-        _measure(report, stage, options, console)
+        _measure(report, track, options, console)
     report.print(console)
     if options.json is not None:
         options.json.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")

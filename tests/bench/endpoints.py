@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Protocol
 
-from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
+from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.valkey_program import free_port
 
 _PATH = "/social/messages.json"
@@ -132,14 +132,15 @@ class Nginx:
 
 def quickest() -> Endpoint:
     """Return nginx where it is installed and starts, else the sandbox."""
-    program = shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin")
-    program = shutil.which("nginx") or program
+    # Debian has it where only root looks for programs.
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/local/sbin:/usr/sbin")
+    endpoint: Endpoint = SandboxEndpoint()
     if program is not None:
         try:
-            return Nginx(program)
+            nginx = Nginx(program)
         except (OSError, IndexError, subprocess.CalledProcessError) as error:
-            print(f"{program} cannot be used ({error}); the sandbox takes its place")
-    return SandboxEndpoint()
-
-
-TOKEN = DEFAULT_TOKEN
+            endpoint.name += f" ({program} cannot be used: {error})"
+        else:
+            endpoint.stop()
+            endpoint = nginx
+    return endpoint

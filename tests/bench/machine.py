@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from contenders import Contender
-from stage import Stage
+from track import Track
 from workers import interpreter
 
 _VERSIONS = """\
@@ -25,9 +25,9 @@ print(json.dumps(found))
 """
 
 
-def machine(stage: Stage) -> dict[str, str]:
+def machine(track: Track) -> dict[str, str]:
     """Return what is told of the machine, by name."""
-    server = stage.client.info("server")
+    server = track.client.info("server")
     name = server.get("server_name", "redis")
     return {
         "Python": platform.python_version(),
@@ -36,7 +36,7 @@ def machine(stage: Stage) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "load before": f"{os.getloadavg()[0]:.2f}",
         name.capitalize(): server.get(f"{name}_version", server["redis_version"]),
-        "endpoint": stage.quick.name,
+        "endpoint": track.quick.name,
     }
 
 

@@ -46,7 +46,7 @@ async def main(module_name: str, what: str, count: int) -> dict[str, Any]:
     for number in range(WARM_UP_JOBS):
         await one(message(-1 - number))
     if what == "lone":
-        return {"called_at": await _lone(one, count)}
+        return {"enqueued": count + WARM_UP_JOBS, "called_at": await _lone(one, count)}
     messages = [message(number) for number in range(count)]
     wall, cpu = time.perf_counter(), time.process_time()
     if what == "batch":
@@ -57,6 +57,7 @@ async def main(module_name: str, what: str, count: int) -> dict[str, Any]:
     else:
         calls = [await _timed(one, each) for each in messages]
     return {
+        "enqueued": count + WARM_UP_JOBS,
         "seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,
         "call_seconds": calls,
@@ -90,4 +91,5 @@ async def _lone(one: Callable[[Any], Awaitable[Any]], count: int) -> list[float]
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))))
+    figures = asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    sys.stdout.write(json.dumps(figures) + "\n")

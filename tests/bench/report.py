@@ -30,6 +30,7 @@ TABLES: dict[str, dict[str, Column]] = {
         "lone_median_ms": Column("lone job ms", ".1f"),
         "lone_p99_ms": Column("p99", ".1f"),
         "slow_share_of_ideal": Column("at 200 ms, of ideal", ".0%", more_is_better=True),
+        "sent_twice": Column("sent twice", ".0f"),
     },
     "Enqueueing": {
         "enqueue_one_per_second": Column("one by one/s", ",.0f", more_is_better=True),
@@ -71,6 +72,11 @@ class Report:
         for figure, value in figures.items():
             of_contender.setdefault(figure, []).append(value)
 
+    def leave_out(self, name: str, reason: str) -> None:
+        """Forget a contender's figures: it could not do all that was asked."""
+        self.left_out[name] = reason
+        self.samples.pop(name, None)
+
     def medians(self) -> dict[str, Figures]:
         """Return each contender's figures, the median of its runs."""
         return {
@@ -89,6 +95,7 @@ class Report:
                     else value / first[1][figure]
                 )
                 for figure, value in figures.items()
+                if figure in RATIOS
             }
             for name, figures in others
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from types import TracebackType
 
 from contenders import Contender
 
-_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def interpreter(contender: Contender) -> Path:
@@ -46,12 +47,7 @@ class Workers:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.go_on()
-        self._process.terminate()
-        try:
-            self._process.wait(3)
-        except subprocess.TimeoutExpired:
-            pass
+        # No orderly end: what they leave behind goes with Redis's data.
         while pids := [pid for pid, stat in self._processes().items() if stat[0] not in "ZX"]:
             for pid in pids:
                 _signal(pid, signal.SIGKILL)
@@ -82,7 +78,10 @@ class Workers:
     def cpu_seconds(self) -> float:
         """Return the CPU time that they, and children of theirs that ended, took so far."""
         # Of a process's line after its name: user, system, and both of its ended children.
-        return sum(sum(map(int, stat[11:15])) for stat in self._processes().values()) / _TICKS
+        return (
+            sum(sum(map(int, stat[11:15])) for stat in self._processes().values())
+            / _TICKS_PER_SECOND
+        )
 
     def _processes(self) -> dict[int, list[str]]:
         """Return what Linux tells of each process of the session, also of ended ones."""
@@ -100,7 +99,5 @@ class Workers:
 
 
 def _signal(pid: int, how: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
         os.kill(pid, how)
-    except ProcessLookupError:
-        pass  # it has ended

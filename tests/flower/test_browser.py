@@ -148,7 +148,7 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
     office.worker.start()
     with office.page("/tasks") as page:
         # then Flower has forgotten its tasks, and the failures are all there
-        expect(page.locator("#tasks-table tbody")).to_contain_text("No data available")
+        expect(page.locator("#tasks-table tbody")).to_contain_text("No tasks have been received")
         page.get_by_role("link", name="Failures", exact=True).click()
         expect(page.locator(".failures-table tbody tr")).to_have_count(3)
         expect(page.locator(".failures-table")).to_contain_text("10/2018278")

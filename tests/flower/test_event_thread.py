@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
+from harasocial_dispatch.worker import event_sender
 from harasocial_dispatch.worker import events as events_module
 from harasocial_dispatch.worker.events import JobEvents
 from harasocial_dispatch.worker.pump import Done
@@ -125,6 +126,21 @@ def test_failures_and_retries_are_told_and_successes_are_not(
     assert {event["hostname"] for event in listener.events()} == {"celery@here"}
 
 
+def test_successes_can_be_had_too(broker: EmbeddedValkey, listener: Listener) -> None:
+    """As a setting: then each message that was sent is a task that succeeded."""
+    events = JobEvents(
+        Celery(broker=broker.url, set_as_current=False), _WithSuccesses(redis_url=broker.url)
+    )
+    events.observe([done(1, State.SENT), done(2, State.QUEUED)])
+    events.stop()
+    assert listener.ended() == [("job-1", "task-succeeded")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WithSuccesses(Settings):
+    flower_successes: bool = True
+
+
 def test_news_goes_out_in_groups(events: JobEvents, listener: Listener) -> None:
     """A hundred jobs in one message, not three hundred messages."""
     events.observe([done(number) for number in range(250)])
@@ -151,8 +167,8 @@ def test_a_broker_that_does_not_take_it_holds_nobody_up(
     """What it would not take is dropped and counted; later news gets through again."""
     # given a broker that hangs, or is gone
     monkeypatch.setattr(events_module, "MAX_WAITING", 300)
-    monkeypatch.setattr(events_module, "_BROKER_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(events_module, "_PAUSE_AFTER_FAILURE_SECONDS", 0.3)
+    monkeypatch.setattr(event_sender, "_BROKER_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(event_sender, "_PAUSE_AFTER_FAILURE_SECONDS", 0.3)
     if broken == "halted":
         broker.pause()
     else:

@@ -32,6 +32,8 @@ async def _stop(context: dict[str, Any]) -> None:
 
 
 class WorkerSettings:
+    """What the command `arq` is given."""
+
     functions = (send,)
     redis_settings = RedisSettings.from_dsn(REDIS_URL)
     on_startup = _start

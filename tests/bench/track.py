@@ -15,21 +15,23 @@ from typing import Any
 
 import redis
 from contenders import Contender
-from endpoints import TOKEN, Endpoint, SandboxEndpoint, quickest
-from harasocial_dispatch.sandbox import EmbeddedValkey
+from endpoints import Endpoint, SandboxEndpoint, quickest
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN, EmbeddedValkey
 from workers import Workers, interpreter
 
 #: Nothing takes this long (seconds), unless something is broken.
 PATIENCE_SECONDS = 60.0
 
+_HERE = str(Path(__file__).parent)
 
-class Stage:
+
+class Track:
     """An embedded Valkey, an endpoint that answers at once, and one that can be told to wait."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Track:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self._valkey = self._stack.enter_context(EmbeddedValkey())
         self.client = redis.Redis.from_url(self._valkey.url, decode_responses=True)
@@ -64,7 +66,7 @@ class Stage:
         done = subprocess.run(
             [interpreter(contender), "producing.py", contender.module, what, str(count)],
             env=self._environment(contender, self.quick),
-            cwd=Path(__file__).parent,
+            cwd=_HERE,
             capture_output=True,
             text=True,
             check=False,
@@ -96,12 +98,12 @@ class Stage:
         url = self._valkey.url
         kept = {name: value for name, value in os.environ.items() if "HARASOCIAL" not in name}
         return kept | {
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": os.pathsep.join([_HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),
             "BENCH_REDIS_URL": url,
             "BENCH_API_URL": endpoint.url,
-            "BENCH_TOKEN": TOKEN,
+            "BENCH_TOKEN": DEFAULT_TOKEN,
             "HARASOCIAL_REDIS_URL": url,
             "HARASOCIAL_API_URL": endpoint.url,
-            "HARASOCIAL_TOKEN": TOKEN,
+            "HARASOCIAL_TOKEN": DEFAULT_TOKEN,
             **contender.variables,
         }

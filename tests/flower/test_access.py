@@ -1,0 +1,83 @@
+"""Who gets in, over HTTP: nobody without the login, and no form but our own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import requests
+from flower_desk import LOGIN, Desk, new_page_id
+from harasocial_dispatch.schemas import State
+
+PATHS = [
+    *("/failures", "/failures/", "/failures/waiting", "/failures/replays"),
+    *("/failures/export.csv", "/failures/export.jsonl", "/failures/none"),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "login", [None, ("operator", "wrong"), ("", ""), ("Operator", LOGIN[1]), (LOGIN[0], "")]
+)
+def test_nobody_gets_in_without_the_login(
+    desk: Desk, path: str, login: tuple[str, str] | None
+) -> None:
+    """And nobody learns more than that."""
+    answer = desk.flower.get(path, auth=login, allow_redirects=False)
+    assert (answer.status_code, answer.text) == (401, "Access denied")
+    assert "Basic" in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("path", ["/failures/replays", "/failures/waiting", "/failures/{job}"])
+def test_nobody_changes_anything_without_the_login(desk: Desk, path: str) -> None:
+    """Though a token that fits its cookie is easily made."""
+    job_id = desk.fail(page_id=new_page_id())
+    token = "0123456789abcdef" * 2
+    answer = requests.post(
+        desk.flower.url + path.format(job=job_id),
+        data={"action": "replay", "job_id": job_id, "what": "selection", "_xsrf": token},
+        cookies={"_xsrf": token},
+        timeout=30,
+    )
+    assert answer.status_code == 401
+    assert desk.state(job_id) is State.FAILED
+
+
+@pytest.mark.parametrize("path", ["/failures/replays", "/failures/waiting", "/failures/{job}"])
+@pytest.mark.parametrize(
+    "kind", ["no token", "wrong token", "token of another cookie", "another site"]
+)
+def test_a_forged_form_is_refused(desk: Desk, path: str, kind: str) -> None:
+    """Though the browser adds the login by itself."""
+    job_id = desk.fail(page_id=new_page_id())
+    url = desk.flower.url + path.format(job=job_id)
+    fields = {"action": "replay", "job_id": job_id, "what": "filter"}
+    headers, cookies = {}, {}
+    if kind == "wrong token":
+        fields["_xsrf"], cookies["_xsrf"] = "0" * 32, "f" * 32
+    elif kind == "token of another cookie":
+        page = desk.flower.get("/failures")
+        fields["_xsrf"] = re.findall(r'name="_xsrf" value="([^"]+)"', page.text)[0]
+        cookies["_xsrf"] = "2|00000000|" + "0" * 32 + "|1700000000"
+    elif kind == "another site":
+        headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    answer = requests.post(
+        url, data=fields, headers=headers, cookies=cookies, auth=LOGIN, timeout=30
+    )
+    assert answer.status_code == 403
+    assert desk.state(job_id) is State.FAILED
+
+
+@pytest.mark.parametrize("path", PATHS[:4])
+def test_pages_bring_nothing_from_outside_and_let_nothing_in(desk: Desk, path: str) -> None:
+    """Every address is of this host; a policy has the browser see to it."""
+    page = desk.flower.get(path)
+    ours = page.text[page.text.index('class="page-section failures-page') :]
+    assert re.findall(r'(?:src|href|action)="(?:https?:)?//', ours) == []
+    assert " style=" not in ours
+    assert " on" not in "".join(re.findall(r"<[^>]*>", ours)).replace(' only="', "")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["Cache-Control"] == "no-store"

@@ -1,0 +1,118 @@
+"""What the pages change, over HTTP: jobs sent again and called off, one or many."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from flower_desk import Desk, job_ids, new_page_id, text_of
+from harasocial_dispatch.schemas import State, parse_new_job
+from stage import body, eventually
+
+
+def test_one_job_is_sent_again(desk: Desk) -> None:
+    """By the button of its page; a second press finds it queued."""
+    job_id = desk.fail(page_id=new_page_id())
+    page = desk.flower.post(f"/failures/{job_id}", {"action": "replay"})
+    assert (page.status_code, page.url) == (200, f"{desk.flower.url}/failures/{job_id}")
+    assert desk.state(job_id) is State.QUEUED
+    assert 'data-live="1500"' in page.text
+    assert desk.flower.post(f"/failures/{job_id}", {"action": "replay"}).status_code == 409
+    assert desk.flower.post(f"/failures/{job_id}", {"action": "explode"}).status_code == 400
+
+
+def test_a_waiting_job_is_called_off(desk: Desk) -> None:
+    """By itself, or among those selected in the list; one that failed is not."""
+    single, *some = (
+        desk.fail(page_id=new_page_id(), state=State.RETRYING, error_code="http_503")
+        for _ in range(4)
+    )
+    assert desk.flower.post(f"/failures/{single}", {"action": "cancel"}).status_code == 200
+    listed = job_ids(desk.flower.get("/failures/waiting"))
+    assert set(some) <= set(listed)
+    assert single not in listed
+    page = desk.flower.post("/failures/waiting", [("job_id", job_id) for job_id in some[:2]])
+    assert "2 jobs called off" in text_of(page)
+    states = [desk.state(job_id) for job_id in (single, *some)]
+    assert states == [State.CANCELLED] * 3 + [State.RETRYING]
+    failed = desk.fail(page_id=new_page_id())
+    assert desk.flower.post(f"/failures/{failed}", {"action": "cancel"}).status_code == 409
+    assert desk.flower.post("/failures/waiting", {}).status_code == 400
+
+
+def test_a_scheduled_job_is_listed_and_called_off(desk: Desk) -> None:
+    """With its time and payload."""
+    new = parse_new_job(
+        body("__hrf_f_later"), {"send_at": datetime.now(timezone.utc) + timedelta(hours=1)}
+    )
+    (job_id,) = desk.ledger.enqueue([new]).job_ids
+    page = desk.flower.get("/failures/waiting?state=scheduled")
+    assert job_id in job_ids(page)
+    assert "__hrf_f_later" in page.text
+    desk.flower.post("/failures/waiting", {"job_id": job_id, "state": "scheduled"})
+    assert desk.state(job_id) is State.CANCELLED
+
+
+@pytest.mark.parametrize("by", ["selection", "filter"])
+def test_many_are_sent_again_after_a_count_and_an_agreement(desk: Desk, by: str) -> None:
+    """Nothing is sent before it; then as many as were counted, and what became of them is shown."""
+    page_id = new_page_id()
+    failed = [desk.fail(page_id=page_id, error_code="551") for _ in range(3)]
+    left = desk.fail(page_id=page_id, error_code="190")
+    # when it is asked for
+    fields = (
+        [("job_id", job_id) for job_id in failed]
+        if by == "selection"
+        else {"what": "filter", "page_id": page_id, "error_code": "551"}
+    )
+    plan = desk.flower.post("/failures/replays", fields)
+    path = plan.url.removeprefix(desk.flower.url)
+    eventually(lambda: "would be sent again" in desk.flower.get(path).text, what="the count")
+    plan = desk.flower.get(path)
+    # then it says how many, and why they failed
+    assert "3 messages would be sent again. Nothing has been sent yet." in text_of(plan)
+    if by == "filter":
+        assert "Do not replay; stop sending to this person." in text_of(plan)
+    assert {desk.state(job_id) for job_id in failed} == {State.FAILED}
+    # and when it is agreed to, they are queued, and neither the other is nor one that came later
+    later = desk.fail(page_id=page_id, error_code="551")
+    assert desk.flower.post(path, {"action": "start", "rate": "100"}).status_code == 200
+    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
+    assert "3 of 3" in text_of(desk.flower.get(path))
+    assert {desk.state(job_id) for job_id in failed} == {State.QUEUED}
+    assert (desk.state(left), desk.state(later)) == (State.FAILED, State.FAILED)
+    assert "queued 3" in text_of(desk.flower.get(path))
+    assert path in desk.flower.get("/failures/replays").text
+    # and not twice
+    assert desk.flower.post(path, {"action": "start", "rate": ""}).status_code == 409
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "x", "nan", "inf", "1e9"])
+def test_a_nonsensical_pace_is_refused(desk: Desk, rate: str) -> None:
+    """And nothing is sent."""
+    job_id = desk.fail(page_id=new_page_id())
+    plan = desk.flower.post("/failures/replays", {"job_id": job_id})
+    path = plan.url.removeprefix(desk.flower.url)
+    assert desk.flower.post(path, {"action": "start", "rate": rate}).status_code == 400
+    assert desk.state(job_id) is State.FAILED
+
+
+def test_a_replay_is_called_off_while_it_runs(desk: Desk) -> None:
+    """From its page, which also tells the other pages' readers that it runs."""
+    page_id = new_page_id()
+    failed = [desk.fail(page_id=page_id) for _ in range(4)]
+    plan = desk.flower.post("/failures/replays", {"what": "filter", "page_id": page_id})
+    path = plan.url.removeprefix(desk.flower.url)
+    eventually(lambda: "4 messages" in text_of(desk.flower.get(path)), what="the count")
+    desk.flower.post(path, {"action": "start", "rate": "0.5"})
+    eventually(lambda: "1 of 4" in text_of(desk.flower.get(path)), what="the first")
+    assert "Being sent again" in desk.flower.get("/failures").text
+    desk.flower.post(path, {"action": "cancel"})
+    eventually(lambda: "called off" in desk.flower.get(path).text, what="its end")
+    assert sum(desk.state(job_id) is State.FAILED for job_id in failed) == 3
+
+
+def test_nothing_selected_is_said(desk: Desk) -> None:
+    """A press without a selection, where there is no script to prevent it."""
+    page = desk.flower.post("/failures/replays", {"what": "selection"})
+    assert (page.status_code, "No job was selected." in page.text) == (400, True)

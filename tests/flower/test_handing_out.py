@@ -1,0 +1,94 @@
+"""What the pages hand out, over HTTP: exports, metrics, and words when Redis is away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from flower_desk import Desk, StartFlower, claim_job, fail_job, job_ids, new_page_id, text_of
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import Settings, parse_new_job
+from prometheus_client.parser import text_string_to_metric_families
+from stage import body, eventually
+
+
+def test_an_export_has_every_job_of_the_filter(desk: Desk) -> None:
+    """As CSV and as JSON lines, also when it is longer than what is read at once."""
+    page_id = new_page_id()
+    failed = [desk.fail(page_id=page_id, metadata=f"order {n}") for n in range(520)]
+    desk.fail(page_id=new_page_id())
+    answer = desk.flower.get(f"/failures/export.csv?page_id={page_id}")
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert "attachment" in answer.headers["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode())))
+    assert len(rows) == 520
+    assert {row["job_id"]: row["metadata"] for row in rows} == {
+        job_id: f"order {number}" for number, job_id in enumerate(failed)
+    }
+    assert {row["recipient_id"] for row in rows} == {"2560816460648749"}
+    answer = desk.flower.get(f"/failures/export.jsonl?page_id={page_id}&text=order+51")
+    found = [json.loads(line) for line in answer.text.splitlines()]
+    expected = {failed[number] for number in (*range(510, 520), 51)}
+    assert {job["job_id"] for job in found} == expected
+    assert found[0]["attempts"][0]["duration_ms"] == 250
+
+
+@pytest.mark.parametrize("metadata", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "＝1+1"])
+def test_a_spreadsheet_takes_no_cell_for_a_formula(desk: Desk, metadata: str) -> None:
+    """Metadata comes from the web app's own users."""
+    page_id = new_page_id()
+    desk.fail(page_id=page_id, metadata=metadata, error_message=metadata)
+    text = desk.flower.get(f"/failures/export.csv?page_id={page_id}").content.decode()
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["metadata"] == "'" + metadata
+    assert row["error_message"] == "'" + metadata
+
+
+def test_metrics_show_the_ledger_to_who_is_logged_in(desk: Desk) -> None:
+    """Flower's own stay open, as its users know them; ours name pages."""
+    page_id = new_page_id()
+    desk.fail(page_id=page_id, error_code="77/77")
+    new = parse_new_job(body(page_id=page_id))
+    desk.ledger.enqueue([new, new])
+    text = desk.flower.get("/metrics").text
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["harasocial_ledger_up",] == 1
+    assert samples["harasocial_failed_jobs", "77/77"] == 1
+    assert samples["harasocial_waiting_jobs", page_id] == 2
+    assert samples["harasocial_jobs", "failed"] >= 1
+    assert samples["harasocial_oldest_waiting_seconds",] >= 0
+    assert "python_info" in text
+    anonymous = desk.flower.get("/metrics", auth=None)
+    assert anonymous.status_code == 200
+    assert "python_info" in anonymous.text
+    assert "harasocial_failed_jobs" not in anonymous.text
+    assert "basic_auth" in anonymous.text
+    claim_job(desk.ledger, desk.ledger.enqueue([new]).job_ids[0])
+
+
+def test_without_redis_pages_say_so_and_come_back(
+    start_flower: StartFlower,
+) -> None:
+    """503 with Retry-After and in words; the metrics say that the ledger is down."""
+    with EmbeddedValkey(appendonly="yes") as own:
+        settings = Settings(redis_url=own.url)
+        ledger = Ledger(settings)
+        flower = start_flower(REDIS_URL=own.url, NAMESPACE=settings.namespace)
+        job_id = fail_job(ledger, page_id=new_page_id())
+        own.kill()
+        for path in ("/failures", f"/failures/{job_id}", "/failures/export.csv"):
+            page = flower.get(path)
+            assert page.status_code == 503
+            assert page.headers["Retry-After"] == "5"
+            assert "cannot be reached" in text_of(page)
+        assert "harasocial_ledger_up 0.0" in flower.get("/metrics").text
+        own.restart()
+        eventually(lambda: flower.get("/failures").status_code == 200, what="the page")
+        assert job_ids(flower.get("/failures")) == [job_id]

@@ -1,0 +1,113 @@
+"""What a real worker tells Flower: of each job that did not go well, whoever noticed it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import Settings, State
+from stage import StartWorker, body, eventually, kill, wait_until_ended
+from traces import CeleryEvents
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A Valkey of its own: events of all namespaces go through one broker."""
+    with EmbeddedValkey() as valkey:
+        yield Settings(redis_url=valkey.url)
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[CeleryEvents]:
+    with CeleryEvents(settings.redis_url) as listening:
+        yield listening
+
+
+def of(events: CeleryEvents, uuid: str) -> list[dict[str, Any]]:
+    """Return the events of one task so far."""
+    return [event for event in list(events.received) if event.get("uuid") == uuid]
+
+
+def ended(events: CeleryEvents, uuid: str) -> dict[str, Any] | None:
+    """Return the event that ended its latest attempt."""
+    kinds = ("task-failed", "task-retried", "task-succeeded")
+    return next((e for e in reversed(of(events, uuid)) if e["type"] in kinds), None)
+
+
+def test_jobs_are_children_of_the_dispatch_that_ran_them(
+    producer: Producer, start_worker: StartWorker, events: CeleryEvents
+) -> None:
+    """The dispatch itself succeeds, with its counts; a message sent at once is not a task."""
+    worker = start_worker()
+    failed = producer.enqueue(body("sandbox:code:10/2018278"))
+    sent = producer.enqueue(body("sandbox:ok"))
+    wait_until_ended(producer, [failed, sent])
+    event = eventually(lambda: ended(events, failed), what="the failure's event")
+    assert event["type"] == "task-failed"
+    assert event["result"].startswith("10/2018278: ")
+    assert event["exception"].startswith("10/2018278: ")
+    assert "HTTP 200 after" in event["traceback"]
+    received = of(events, failed)[0]
+    assert received["name"] == "harasocial.send"
+    assert "@" in event["hostname"]
+    dispatch_id = received["parent_id"]
+    dispatch = eventually(lambda: ended(events, dispatch_id), what="the dispatch's event")
+    assert dispatch["type"] == "task-succeeded"
+    assert "'failed': 1" in dispatch["result"]
+    assert dispatch["hostname"] == event["hostname"]
+    assert of(events, sent) == []
+    assert "recipient" not in worker.log()
+
+
+def test_a_retry_is_told_and_so_is_its_success(
+    producer: Producer, start_worker: StartWorker, events: CeleryEvents
+) -> None:
+    """RETRY while it waits; SUCCESS once it was sent."""
+    start_worker()
+    job_id = producer.enqueue(body("sandbox:flaky:2"))
+    wait_until_ended(producer, [job_id])
+    eventually(
+        lambda: (ended(events, job_id) or {}).get("type") == "task-succeeded", what="the success"
+    )
+    told = [e["type"] for e in of(events, job_id) if e["type"].startswith("task-")]
+    assert [t for t in told if t not in ("task-received", "task-started")] == [
+        "task-retried",
+        "task-retried",
+        "task-succeeded",
+    ]
+    assert len((ended(events, job_id) or {})["traceback"].splitlines()) == 3
+
+
+def test_a_job_that_expired_in_its_lane_is_told(
+    producer: Producer, start_worker: StartWorker, events: CeleryEvents
+) -> None:
+    """No attempt was made of it; the ledger itself failed it when it was to be claimed."""
+    job_id = producer.enqueue(
+        body(), expires_at=datetime.now(timezone.utc) + timedelta(milliseconds=50)
+    )
+    time.sleep(0.1)
+    worker = start_worker()
+    (record,) = wait_until_ended(producer, [job_id])
+    assert record.error_code == "expired"
+    event = eventually(lambda: ended(events, job_id), what="its event")
+    assert event["result"].startswith("expired: ")
+    assert of(events, job_id)[0]["parent_id"] is not None
+    assert f"job {job_id} of page 500725830264749: failed (expired)" in worker.log()
+
+
+def test_a_job_whose_worker_died_is_told(
+    producer: Producer, start_worker: StartWorker, events: CeleryEvents
+) -> None:
+    """By the sweep of the worker that is left, when the lease has run out."""
+    worker = start_worker(LEASE_SECONDS=1, CALL_DEADLINE_SECONDS=0.8)
+    job_id = producer.enqueue(body("sandbox:hang"), delivery="at_most_once")
+    eventually(lambda: producer.get_job(job_id).state is State.SENDING, what="the claim")
+    for child in worker.children():
+        kill(child)
+    event = eventually(lambda: ended(events, job_id), what="its event")
+    assert (event["type"], event["result"].split(":")[0]) == ("task-failed", "unknown_outcome")
