@@ -108,4 +108,5 @@ class Sweeper:
             if pause.reason == "auth"
             and pause.token_fingerprint != fingerprint_of(self._tokens.for_page(pause.page_id))
         }
-        return bool(refused) and self._ledger.resume(refused)
+        # A pump that has not yet read the new token would have the old one refused again.
+        return bool(refused) and self._tokens.settled and self._ledger.resume(refused)

@@ -33,6 +33,7 @@ class Tokens:
         self._by_page: Mapping[str, str] = {}
         self._version: tuple[int, int] | None = None
         self._looked_at = time.monotonic()
+        self._read_at = float("-inf")
         if self._file is None and self._common is None:
             raise SettingsError(
                 "no token: set HARASOCIAL_TOKEN to a bearer token with the scope social.conv, "
@@ -47,6 +48,11 @@ class Tokens:
         self._refresh()
         return self._by_page.get(page_id, self._common)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the file's latest change is old enough for every process here to have read it."""
+        return time.monotonic() - self._read_at > _LOOK_EVERY_SECONDS
+
     def _refresh(self) -> None:
         if self._file is None or time.monotonic() - self._looked_at < _LOOK_EVERY_SECONDS:
             return
@@ -58,6 +64,7 @@ class Tokens:
                     return
                 self._by_page = read_tokens(self._file)
                 self._version = version
+                self._read_at = time.monotonic()
                 logger.info(
                     "tokens of %d pages were read again",
                     len(self._by_page),
