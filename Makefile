@@ -15,7 +15,7 @@ INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
 	--disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak constraints clean
+.PHONY: help demo test lint bench soak screenshots constraints clean
 
 help: ## List what there is to do.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ bench: $(VENV)/.for-test $(PEERS:%=$(VENV)/peers/%/.made) ## Measure it on this 
 
 soak: $(VENV)/.for-test ## Ten minutes of mixed traffic with faults; does anything grow? (SECONDS=600)
 	$(BIN)/python tests/soak.py $(or $(SECONDS),600)
+
+screenshots: $(VENV)/.for-test ## Make the README's pictures anew.
+	$(BIN)/python tests/flower/screenshots.py docs/images
 
 constraints: $(VENV)/.made ## Pin the newest versions that fit setup.cfg in constraints.txt.
 	$(BIN)/python -m pip install -qq uv

@@ -6,7 +6,8 @@ Redis is touched in this folder alone.
 from .claim import Claim
 from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
 from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome, Unsent
-from .failures import Counts, FailurePage, Failures
+from .failure_counts import Counts
+from .failures import FailurePage, Failures
 from .index_page import Place
 from .ledger import SWEEP_LIMIT, Ledger
 from .lookup import Lookup, Pause

@@ -66,6 +66,8 @@ class Settings:
     failed_ttl_seconds: float = 30.0 * 24 * 3600
     #: `user:password` of Flower.
     flower_basic_auth: str | None = field(default=None, repr=False)
+    #: Whether Flower shows each sent message as a task, too.
+    flower_successes: bool = False
     #: error_code → class, added to (and before) the built-in list.
     error_code_classes: dict[str, OutcomeClass] = field(default_factory=dict)
     #: A proxy for the calls, such as http://proxy:3128. The environment's proxies are not used.
@@ -157,6 +159,9 @@ def _read(env: Env) -> Settings:
         sent_ttl_seconds=number("SENT_TTL_SECONDS", 1, 366 * 86400),
         failed_ttl_seconds=number("FAILED_TTL_SECONDS", 1, 3660 * 86400),
         flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=is_user_and_password) or None,
+        flower_successes=env.bool(
+            "FLOWER_SUCCESSES", False, error_messages={"invalid": "must be true or false"}
+        ),
         error_code_classes={
             code: OutcomeClass(name)
             for code, name in _pairs(env.str("ERROR_CODE_CLASSES", "", validate=_are_classes))

@@ -41,7 +41,7 @@ class JobEvents:
         self._app = app
         self._settings = settings
         # Absent from settings of an older kind: off.
-        self._successes = bool(getattr(settings, "flower_successes", False))
+        self._successes = settings.flower_successes
         #: The name of this worker; Celery's main process tells it.
         self.hostname = ""
         #: Jobs of which Flower was not told, in this process.

@@ -83,6 +83,7 @@ GOOD = {
     "SENT_TTL_SECONDS": ("60", 60.0),
     "FAILED_TTL_SECONDS": ("86400", 86_400.0),
     "FLOWER_BASIC_AUTH": ("admin:pass:word", "admin:pass:word"),
+    "FLOWER_SUCCESSES": ("true", True),
     "ERROR_CODE_CLASSES": (
         "551=transient, 10/999 = permanent",
         {"551": OutcomeClass.TRANSIENT, "10/999": OutcomeClass.PERMANENT},

@@ -19,6 +19,7 @@ from tornado.web import StaticFileHandler, url
 
 from ...schemas import Settings
 from . import assets, safety
+from .ending import end_in_time
 from .export import Export
 from .failures_page import FailuresPage
 from .job_page import JobPage
@@ -47,6 +48,7 @@ def extend(app: Celery, settings: Settings) -> None:
         xsrf_cookie_kwargs={"samesite": "Lax"},
     )
     urls.handlers[:] = _handlers(urls.handlers, site)
+    end_in_time()
 
     def check(sender: Any = None, **_: Any) -> None:
         if sender is app:
