@@ -32,7 +32,8 @@ def test_twenty_rolling_restarts_under_load(
     sandbox.latency_seconds = 0.05
     options = ("--concurrency", "1")
     workers = [start_worker(*options, IN_FLIGHT=6, wait=False) for _ in "1234"]
-    eventually(workers[0].is_ready)
+    for worker in workers[:2]:
+        eventually(worker.is_ready, what="the start of those to be stopped first")
     ids: list[str] = []
     stops: list[float] = []
 
