@@ -13,8 +13,8 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPResponse, parse_headers
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -74,40 +74,12 @@ class Call:
                 self.connection.shut_for(self)
 
 
-#: The call that the current thread makes; a connection learns from it what it is used for.
-_current = threading.local()
-
-
-def begin(call: Call) -> None:
-    """Say that what this thread does with connections from now on is for `call`."""
-    _current.call = call
-
-
 #: The system's resolver cannot be told when to give up, so others wait for it.
 _lookups = concurrent.futures.ThreadPoolExecutor(_MAX_LOOKUPS, thread_name_prefix="lookup")
 
 
-class _FinalReply(HTTPResponse):
-    """A reply after any interim ones (1xx), of which the standard library skips only 100."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]  # not public
-            if not 100 <= status < 200 or status == 101:
-                return version, status, reason
-            parse_headers(self.fp)
-
-    def begin(self) -> None:
-        super().begin()
-        if self.status == 101:
-            # What follows is another protocol, which nobody asked for.
-            self.will_close = True
-
-
 class _Watched:
-    """What both kinds of connection do for the current call."""
-
-    response_class: Any = _FinalReply
+    """What both kinds of connection do for the call that uses them."""
 
     sock: Any
     timeout: Any
@@ -117,23 +89,49 @@ class _Watched:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._user_lock = threading.Lock()
-        self._user: Call | None = None
-        #: Kept here, since http.client drops its own while a last reply is still being read.
+        self._lock = threading.Lock()
+        self._call: Call | None = None
         self._socket: Any = None
-        self._used_at = 0.0
+        self._left_at = 0.0
 
     @property
     def is_connected(self) -> bool:
-        fresh = time.monotonic() - self._used_at < MAX_IDLE_SECONDS
+        fresh = time.monotonic() - self._left_at < MAX_IDLE_SECONDS
         return fresh and bool(super().is_connected)  # type: ignore[misc]  # of urllib3's class
+
+    def use_for(self, call: Call) -> None:
+        """Say that `call` uses this from now on, and may shut it when it is late."""
+        with self._lock:
+            self._call = call
+        call.connection = self
+
+    def leave(self) -> None:
+        """Say that no call uses this any more, so that none that is late shuts it."""
+        with self._lock:
+            self._call = None
+        self._left_at = time.monotonic()
+
+    def shut_for(self, call: Call) -> None:
+        """Shut the socket, unless the call has left it."""
+        with self._lock:
+            if self._call is call and self._socket is not None:
+                with contextlib.suppress(OSError):  # closed already, which wakes the thread too
+                    # The plain socket's method: that of a TLS socket would take its state apart
+                    # under the thread that is reading from it.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        with self._lock:
+            # TLS through a TLS proxy is not a socket, but has one.
+            self._socket = getattr(self.sock, "socket", self.sock)
 
     def _new_conn(self) -> socket.socket:
         """Connect to one of the host's addresses within the call's deadline.
 
         urllib3 gives each address all of the connect timeout, and the lookup as long as it takes.
         """
-        call: Call = _current.call
+        call: Any = self._call  # there is one: a pool that lends connects for a call
         reason = "the name has no address"
         for address in self._addresses(call):
             try:
@@ -145,7 +143,8 @@ class _Watched:
             except OSError as error:
                 reason = type(error).__name__
                 continue
-            self._watch(connected, call)
+            with self._lock:
+                self._socket = connected
             # For a TLS handshake, which takes at most this long as a whole.
             left = call.deadline - time.monotonic()
             connected.settimeout(max(0.001, min(self.timeout, left)))
@@ -165,72 +164,68 @@ class _Watched:
             raise CallFailed("connection_failed", "the name cannot be looked up") from None
         return [(str(address[0]), self.port) for *_, address in found]
 
-    def _watch(self, connected: Any, call: Call) -> None:
-        with self._user_lock:
-            self._user = call
-            # TLS through a TLS proxy is not a socket, but has one.
-            self._socket = getattr(connected, "socket", connected)
-        call.connection = self
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        self._use_for_current_call()
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:
-            self._use_for_current_call()
-        super().request(*args, **kwargs)  # type: ignore[misc]
-        self._used_at = time.monotonic()
-
-    def _use_for_current_call(self) -> None:
-        call: Call = _current.call
-        self._watch(self.sock, call)
-        call.seconds_left()  # which raises if there are none
-        call.begun = True
-
-    def leave(self) -> None:
-        """Say that no call uses this any more: from now on, none that is late may shut it."""
-        with self._user_lock:
-            self._user = self._socket = None
-
-    def shut_for(self, call: Call) -> None:
-        """Shut the socket, unless the call has left it."""
-        with self._user_lock:
-            if self._user is call:
-                with contextlib.suppress(OSError):  # closed already, which wakes the thread too
-                    # The plain socket's method: that of a TLS socket would take its state apart
-                    # under the thread that is reading from it.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
 
 class _PlainConnection(_Watched, HTTPConnection):
     pass
 
 
 class _TlsConnection(_Watched, HTTPSConnection):
-    # The handshake is done within `connect`, so a TLS failure comes before `begun`.
     pass
 
 
-class _LeavingPool:
-    """A pool whose connections are left before another call may take them."""
+class _LendingPool:
+    """Lends each of its connections to one call at a time."""
 
-    def _put_conn(self, connection: Any) -> None:
-        if connection is not None:
-            connection.leave()
-        super()._put_conn(connection)  # type: ignore[misc]  # of urllib3's class
+    proxy: Any
+    _get_conn: Callable[[], Any]
+    _put_conn: Callable[[Any], None]
+    _prepare_proxy: Callable[[Any], None]
+
+    def lend(self, call: Call, connect_timeout_seconds: float) -> Any:
+        """Return a connection through which a request may be sent at once.
+
+        The TLS handshake is done here too, so its failure comes before any byte of the request.
+
+        Raises:
+            CallFailed: the deadline has passed, or there is no connection.
+            OSError, urllib3.exceptions.HTTPError: connecting failed, at the proxy or in TLS.
+        """
+        connection = self._get_conn()
+        connection.use_for(call)
+        try:
+            if connection.is_closed:
+                connection.timeout = min(connect_timeout_seconds, call.seconds_left())
+                if self.proxy is not None:
+                    # For https, this connects and makes a tunnel.
+                    self._prepare_proxy(connection)
+                if connection.is_closed:
+                    connection.connect()
+        except BaseException:
+            self.discard(connection)
+            raise
+        return connection
+
+    def take_back(self, connection: Any) -> None:
+        """Keep a connection, on which a whole reply was read, for a later call."""
+        connection.leave()
+        self._put_conn(connection)
+
+    def discard(self, connection: Any) -> None:
+        """Close a connection of which nobody knows what will come next."""
+        connection.leave()
+        connection.close()
 
 
-class _PlainPool(_LeavingPool, HTTPConnectionPool):
+class _PlainPool(_LendingPool, HTTPConnectionPool):  # type: ignore[misc]
     ConnectionCls = _PlainConnection
 
 
-class _TlsPool(_LeavingPool, HTTPSConnectionPool):
+class _TlsPool(_LendingPool, HTTPSConnectionPool):  # type: ignore[misc]
     ConnectionCls = _TlsConnection
 
 
-class WatchedAdapter(HTTPAdapter):
-    """requests' adapter, making connections that are watched."""
+class LendingAdapter(HTTPAdapter):
+    """requests' adapter, with pools that lend their connections."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

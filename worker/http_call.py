@@ -1,7 +1,8 @@
 """One POST to the API.
 
-requests sets up what is delicate (TLS, certificates, proxies); each call then goes straight to the
-urllib3 pool under it, since requests' own layers cost more CPU than all the rest of a job.
+requests and urllib3 set up what is delicate: TLS, certificates, proxies. A call then writes its
+request to the connection and has the standard library read the reply, since their own layers cost
+more CPU than all the rest of a job.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, parse_headers
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -19,11 +21,12 @@ from urllib3.exceptions import DecodeError, HTTPError
 
 from ..schemas import Settings
 from .classify import Reply
-from .connection import Call, CallFailed, WatchedAdapter, begin
+from .connection import Call, CallFailed, LendingAdapter
 
 #: Bytes of a reply that are read. The documented one has about a hundred.
 MAX_REPLY_BYTES = 64 * 1024
 _HEADERS = {
+    "Accept-Encoding": "identity",
     "accept": "text/plain",
     "Content-Type": "application/json-patch+json",
     "User-Agent": f"harasocial-dispatch/{version('harasocial-dispatch')}",
@@ -35,21 +38,25 @@ class Endpoint:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._adapter = WatchedAdapter(pool_connections=1, pool_maxsize=settings.in_flight)
+        self._adapter = LendingAdapter(pool_connections=1, pool_maxsize=settings.in_flight)
         template = requests.Request("POST", settings.api_url).prepare()
         proxies = (
             {"http": settings.proxy_url, "https": settings.proxy_url} if settings.proxy_url else {}
         )
-        self._pool: Any = self._adapter.get_connection_with_tls_context(
-            template, verify=True, proxies=proxies
-        )
+        # Of its attributes, requests' types know too few.
+        adapter: Any = self._adapter
+        self._pool = adapter.get_connection_with_tls_context(template, verify=True, proxies=proxies)
         if "SSL_CERT_FILE" not in os.environ and "SSL_CERT_DIR" not in os.environ:
             # requests' certificates, as some systems have none (macOS with python.org's Python).
-            adapter: Any = self._adapter
             adapter.cert_verify(self._pool, settings.api_url, verify=True, cert=None)
+        headers = {"Host": urlsplit(str(template.url)).netloc, **_HEADERS}
+        if self._pool.scheme == "http":
+            # Through a tunnel, only the proxy itself is shown its credentials.
+            headers |= self._pool.proxy_headers
         # Through a proxy, a plain http request names its whole URL.
-        self._target = self._adapter.request_url(template, proxies)
-        self._no_retries = urllib3.Retry(total=False)
+        lines = [f"POST {adapter.request_url(template, proxies)} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._head = "\r\n".join(lines).encode("latin-1")
 
     def post(self, body: Mapping[str, Any], token: str, call: Call) -> Reply:
         """POST `body` and return the reply, whatever its status.
@@ -58,30 +65,61 @@ class Endpoint:
             CallFailed: there is none.
         """
         settings = self._settings
-        begin(call)
-        remaining = call.seconds_left()
+        content = json.dumps(body, ensure_ascii=False).encode()
+        request = b"%s\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s" % (
+            self._head,
+            token.encode("ascii"),
+            len(content),
+            content,
+        )
         try:
-            response = self._pool.urlopen(
-                "POST",
-                self._target,
-                body=json.dumps(body, ensure_ascii=False).encode(),
-                headers={**_HEADERS, "Authorization": f"Bearer {token}"},
-                retries=self._no_retries,
-                redirect=False,
-                assert_same_host=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(
-                    connect=min(settings.connect_timeout_seconds, remaining),
-                    read=min(settings.read_timeout_seconds, remaining),
-                ),
-            )
+            connection = self._pool.lend(call, settings.connect_timeout_seconds)
+            return self._exchange(connection, request, call)
         except (HTTPError, HTTPException, OSError) as error:
             raise _failure(error, call) from error
-        return _read(response, call)
+
+    def _exchange(self, connection: Any, request: bytes, call: Call) -> Reply:
+        may_be_kept = False
+        try:
+            seconds = min(self._settings.read_timeout_seconds, call.seconds_left())
+            if connection.sock.gettimeout() != seconds:  # to set it is a system call
+                connection.sock.settimeout(seconds)
+            call.begun = True
+            # In one piece, or the body travels in a packet of its own.
+            connection.sock.sendall(request)
+            response = _FinalResponse(connection.sock, method="POST")
+            response.begin()
+            reply = _read(response, call)
+            may_be_kept = reply.body is not None and not response.will_close
+            return reply
+        finally:
+            if may_be_kept:
+                self._pool.take_back(connection)
+            else:
+                self._pool.discard(connection)
 
     def close(self) -> None:
         """Close the kept connections."""
         self._adapter.close()
+
+
+class _FinalResponse(HTTPResponse):
+    """A response after any interim ones (1xx), of which the standard library skips only 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # not public
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            parse_headers(self.fp)
+
+    def begin(self) -> None:
+        super().begin()
+        if self.status == 101:
+            # What follows is another protocol, which nobody asked for.
+            self.will_close = True
+        if len(set(self.headers.get_all("Content-Length", []))) > 1:
+            raise HTTPException("two lengths: nobody knows where the body ends")
 
 
 def _failure(error: Exception, call: Call) -> CallFailed:
@@ -94,33 +132,43 @@ def _failure(error: Exception, call: Call) -> CallFailed:
     return CallFailed("connection_lost", detail)
 
 
-def _read(response: urllib3.BaseHTTPResponse, call: Call) -> Reply:
-    """Read at most the cap of the body; the connection is kept only after a whole one."""
+def _read(response: _FinalResponse, call: Call) -> Reply:
+    """Read at most the cap of the body."""
     body: bytes | None = None
     cut_short = False
     try:
-        body = response.read(MAX_REPLY_BYTES + 1, decode_content=True)
+        body = _unpacked(response).read(MAX_REPLY_BYTES + 1)
         if len(body) > MAX_REPLY_BYTES:
             body = None
+        elif response.length:
+            raise HTTPException("the connection ended before the body")
     except DecodeError:
         body = None
     except (HTTPError, HTTPException, OSError) as error:
         if 200 <= response.status < 300:
             raise _failure(error, call) from error
         # The status alone says what such a reply means.
-        cut_short = True
+        body, cut_short = None, True
     if call.cut_off and 200 <= response.status < 300:
         # Without a length, a shut socket looks like the end of the body.
-        response.close()
         raise CallFailed("timeout", "the call's deadline passed while the reply came in")
-    if body is None:
-        response.close()
-    else:
-        response.release_conn()
     return Reply(
         status=response.status,
         body=body,
         cut_short=cut_short,
-        retry_after=response.headers.get("Retry-After"),
-        date=response.headers.get("Date"),
+        retry_after=response.getheader("Retry-After"),
+        date=response.getheader("Date"),
+    )
+
+
+def _unpacked(response: _FinalResponse) -> Any:
+    """Return what the body is read from, for a server that packs it without being asked to."""
+    if "Content-Encoding" not in response.headers:
+        return response
+    return urllib3.HTTPResponse(
+        response,
+        dict(response.headers),
+        response.status,
+        preload_content=False,
+        request_method="POST",
     )
