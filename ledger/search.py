@@ -84,8 +84,8 @@ class Search:
         if state in (State.QUEUED, None):
             pages = [wanted.page_id] if wanted.page_id is not None else self._pages()
             for page_id in pages:
-                yield self._list(f"urgent:{page_id}")
-                yield self._list(f"ready:{page_id}")
+                yield self._list(f"urgent:{page_id}", latest_is_last=True)
+                yield self._list(f"ready:{page_id}", latest_is_last=True)
 
     def _pages(self) -> list[str]:
         pages: list[str] = self._client.zrange(f"{self._prefix}lanes", 0, -1)
@@ -116,10 +116,13 @@ class Search:
                 return
             start += _CHUNK
 
-    def _list(self, name: str) -> Iterator[str]:
+    def _list(self, name: str, *, latest_is_last: bool = False) -> Iterator[str]:
         start = 0
         while True:
-            ids = self._client.lrange(self._prefix + name, start, start + _CHUNK - 1)
+            if latest_is_last:
+                ids = self._client.lrange(self._prefix + name, -start - _CHUNK, -start - 1)[::-1]
+            else:
+                ids = self._client.lrange(self._prefix + name, start, start + _CHUNK - 1)
             yield from ids
             if len(ids) < _CHUNK:
                 return

@@ -15,7 +15,8 @@ if ids[1] == token then
   -- The last one first, so that they end up in the order they were in.
   for i = #ids, 2, -1 do
     local job = read_job(ids[i])
-    if job and job.state == 'sending' and job.claim == token then
+    -- One that lost its page meanwhile is left to the sweep, which records it.
+    if job and job.page_id and job.state == 'sending' and job.claim == token then
       redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')
       redis.call('HDEL', key('job:' .. ids[i]), 'claim')
       redis.call('ZREM', key('due'), ids[i])

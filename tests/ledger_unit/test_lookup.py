@@ -55,6 +55,18 @@ def test_without_a_state_every_job_is_found_once(story: Story, one_of_each: dict
     assert sorted(ids(story)) == sorted(one_of_each.values())
 
 
+def test_of_a_long_lane_the_latest_jobs_are_found(story: Story):
+    """Not those that go next; and with room for all, each once."""
+    waiting = [story.enqueue() for _ in range(505)]
+    story.clock.shift(60)
+    later = story.enqueue()
+    story.clock.shift(60)
+    latest = story.enqueue()
+
+    assert ids(story, limit=2, state=State.QUEUED) == [latest, later]
+    assert sorted(ids(story, limit=1000)) == sorted([*waiting, later, latest])
+
+
 def test_counts_are_by_state(story: Story, one_of_each: dict[State, str]):
     """One of each."""
     assert story.ledger.lookup.count_states() == dict.fromkeys(State, 1)

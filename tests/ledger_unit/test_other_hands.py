@@ -353,6 +353,20 @@ def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(story: Story,
     assert story.get(broken.job_id).error_code in ("invalid_job", "unknown_outcome")
 
 
+def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(story: Story):
+    """It cannot go back into a lane; its lease ends, and the ledger goes on."""
+    job_id = story.enqueue()
+    story.claim()
+    story.client.hdel(story.key(f"job:{job_id}"), "page_id")
+
+    story.ledger.claim_was_lost = True
+    story.claim()
+    story.wait(3600)
+    story.ledger.sweep()
+
+    assert story.get(job_id).error_code == "invalid_job"
+
+
 def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(story: Story):
     """When its lease ends, since the message may have gone out."""
     job_id = story.enqueue()
