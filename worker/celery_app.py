@@ -68,6 +68,9 @@ app.conf.update(
         "socket_keepalive": True,
         "socket_connect_timeout": 5,
         "health_check_interval": 25,
+        # A doorbell that goes under with its worker is rung again by the sweep, so that a second
+        # copy of each, written and deleted, would be kept for nothing.
+        "ack_emulation": False,
     },
 )
 
