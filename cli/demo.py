@@ -188,7 +188,7 @@ def _report(producer: Producer, sandbox: Sandbox, seconds: float) -> None:
             Column("state"),
             Column("error_code"),
             Column("jobs", right=True),
-            Column("what it means", fit="cut"),
+            Column("what it means", fit="wrap"),
         ],
         [
             [state_cell(state), code, str(count), _meaning(code)]

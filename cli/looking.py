@@ -74,10 +74,10 @@ def results(
             Column("time"),
             Column("state"),
             Column("error_code"),
-            Column("page"),
-            Column("payload", fit="cut"),
+            Column("page", spare=2),
+            Column("payload", fit="cut", spare=3),
             Column("job id"),
-            Column("message", fit="cut"),
+            Column("message", fit="cut", spare=1),
         ],
         [
             [
@@ -130,9 +130,9 @@ def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
         [
             Column("error_code"),
             Column("count", right=True),
-            Column("latest"),
+            Column("latest", spare=1),
             Column("meaning", fit="wrap"),
-            Column("message of the latest", fit="cut"),
+            Column("message of the latest", fit="cut", spare=2),
         ],
         rows,
     )

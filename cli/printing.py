@@ -20,6 +20,8 @@ _MAX_COMPLAINT_CHARACTERS = 4000
 GAP = 2
 #: Characters that a column keeps, however narrow the terminal.
 _NARROWEST = 8
+#: Characters of a column that is cut or wrapped below which others are left out for it.
+_READABLE = 24
 
 STATE_STYLES = {
     State.SCHEDULED: "blue",
@@ -33,11 +35,15 @@ STATE_STYLES = {
 
 
 class Column(NamedTuple):
-    """A table's column. `fit`: what a narrow terminal does to its texts, if they are too long."""
+    """A table's column. `fit`: what a narrow terminal does to its texts, if they are too long.
+
+    `spare`: where that is not enough, columns are left out, the highest number first; 0 is never.
+    """
 
     title: str
     fit: Literal["whole", "cut", "wrap"] = "whole"
     right: bool = False
+    spare: int = 0
 
 
 class Cell(NamedTuple):
@@ -114,6 +120,9 @@ def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]])
         from rich.console import Console  # noqa: PLC0415 - optional
 
         console = Console()
+        if console.is_dumb_terminal:
+            # Of such a one rich does not know the width, and would cut ids.
+            return False
         grid, width = rich_table(columns, rows, console.width)
     except ImportError:
         return False
@@ -134,7 +143,10 @@ def rich_table(
         max(cell_len(text) for text in (column.title, *(row[i].text for row in rows)))
         for i, column in enumerate(columns)
     ]
-    widths = fitted_widths(columns, widest, terminal_width)
+    kept = kept_columns(columns, widest, terminal_width)
+    columns = [columns[i] for i in kept]
+    rows = [[row[i] for i in kept] for row in rows]
+    widths = fitted_widths(columns, [widest[i] for i in kept], terminal_width)
     grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     for column, width in zip(columns, widths, strict=True):
         grid.add_column(
@@ -147,7 +159,22 @@ def rich_table(
     for row in rows:
         # A Text is printed as it is: rich does not look for markup in it.
         grid.add_row(*(Text(cell.text, style=cell.style) for cell in row))
-    return grid, sum(widths) + GAP * len(widths)
+    return grid, sum(widths) + GAP * (len(widths) - 1)
+
+
+def kept_columns(
+    columns: Sequence[Column], widest: Sequence[int], terminal_width: int
+) -> list[int]:
+    """Return the indices of the columns that a terminal this wide has room for."""
+    kept = list(range(len(columns)))
+    for i in sorted(kept, key=lambda i: -columns[i].spare):
+        needed = (
+            widest[k] if columns[k].fit == "whole" else min(widest[k], _READABLE) for k in kept
+        )
+        if not columns[i].spare or sum(needed) + GAP * (len(kept) - 1) <= terminal_width:
+            break
+        kept.remove(i)
+    return kept
 
 
 def fitted_widths(
@@ -158,7 +185,7 @@ def fitted_widths(
     flexible = sorted(
         (i for i, column in enumerate(columns) if column.fit != "whole"), key=lambda i: widest[i]
     )
-    left = terminal_width - GAP * len(columns) - sum(widest) + sum(widest[i] for i in flexible)
+    left = terminal_width - GAP * (len(columns) - 1) - sum(widest) + sum(widest[i] for i in flexible)
     # The narrowest first: what it does not need of its share is left to the others.
     for rank, i in enumerate(flexible):
         share = max(left // (len(flexible) - rank), _NARROWEST, len(columns[i].title))

@@ -140,7 +140,10 @@ def _tables(glance: Glance) -> Iterator[tuple[list[Column], list[list[str]]]]:
     )
     yield (
         [
-            *(Column("failed at"), Column("error_code"), Column("page"), Column("job id")),
+            Column("failed at", spare=2),
+            Column("error_code"),
+            Column("page", spare=3),
+            Column("job id", spare=1),
             Column("why", fit="wrap"),
         ],
         [_failure(record) for record in glance.failures],

@@ -12,6 +12,7 @@ from harasocial_dispatch.cli.printing import (
     Cell,
     Column,
     fitted_widths,
+    kept_columns,
     json_text,
     masked,
     print_table,
@@ -109,6 +110,36 @@ def test_widths_fit_where_they_can(columns, terminal_width):
     narrowest = sum(
         n if c.fit == "whole" else min(n, 8) for c, n in zip(layout, widest, strict=True)
     )
-    assert sum(widths) + GAP * len(widths) <= max(terminal_width, narrowest + GAP * len(widths))
-    if sum(widest) + GAP * len(widths) <= terminal_width:
+    assert sum(widths) + GAP * (len(widths) - 1) <= max(terminal_width, narrowest + GAP * (len(widths) - 1))
+    if sum(widest) + GAP * (len(widths) - 1) <= terminal_width:
         assert widths == widest
+
+
+#: As in `results`: a time, a state, a code, a page, a payload, an id, a message.
+RESULTS = (
+    [Column("time"), Column("state"), Column("error_code"), Column("page", spare=2),
+     Column("payload", fit="cut", spare=3), Column("job id"), Column("message", fit="cut", spare=1)],
+    [19, 8, 15, 15, 68, 32, 200],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("terminal_width", "left_out"),
+    [(200, []), (149, []), (148, ["payload"]), (122, ["page", "payload"]),
+     (105, ["page", "payload", "message"]), (80, ["page", "payload", "message"]),
+     (40, ["page", "payload", "message"])],
+)  # fmt: skip
+def test_a_narrow_terminal_leaves_out_what_can_be_spared(terminal_width, left_out):
+    """Rather than squeeze every text to a few letters; `show` has it all."""
+    columns, widest = RESULTS
+    kept = kept_columns(columns, widest, terminal_width)
+    assert [c.title for i, c in enumerate(columns) if i not in kept] == left_out
+
+
+def test_on_a_dumb_terminal_nothing_is_cut(monkeypatch, capsys):
+    """Its width is not known."""
+    monkeypatch.setattr(printing, "is_terminal", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table([Column("message", fit="cut")], [["m" * 300]])
+    assert capsys.readouterr().out == f"message\n{'m' * 300}\n"
