@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 
 import click
 
@@ -19,6 +19,7 @@ from .options import (
     since_option,
     until_option,
 )
+from .pause_view import PAUSE_COLUMNS, pause_rows
 from .printing import Column, complain, print_json, print_table, shown, state_cell
 from .times import from_stored, local
 
@@ -191,15 +192,4 @@ def stats(as_json: bool) -> None:
         )
     if pauses:
         click.echo()
-        print_table(
-            [Column("paused page"), Column("reason"), Column("error_code"), Column("until")],
-            [
-                [
-                    pause.page_id,
-                    pause.reason,
-                    shown(pause.error_code),
-                    local(from_stored(pause.until_ms)),
-                ]
-                for pause in pauses
-            ],
-        )
+        print_table(PAUSE_COLUMNS, pause_rows(pauses, datetime.now(timezone.utc)))

@@ -185,7 +185,8 @@ def fitted_widths(
     flexible = sorted(
         (i for i, column in enumerate(columns) if column.fit != "whole"), key=lambda i: widest[i]
     )
-    left = terminal_width - GAP * (len(columns) - 1) - sum(widest) + sum(widest[i] for i in flexible)
+    whole = sum(widest) - sum(widest[i] for i in flexible)
+    left = terminal_width - GAP * (len(columns) - 1) - whole
     # The narrowest first: what it does not need of its share is left to the others.
     for rank, i in enumerate(flexible):
         share = max(left // (len(flexible) - rank), _NARROWEST, len(columns[i].title))

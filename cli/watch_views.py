@@ -13,8 +13,9 @@ import click
 from ..ledger import Pause
 from ..schemas import JobRecord, State, iso_utc
 from .job_view import meaning
+from .pause_view import PAUSE_COLUMNS, pause_rows
 from .printing import Cell, Column, complain, is_terminal, print_json, rich_table, shown
-from .times import from_stored, local
+from .times import local
 
 #: Paused pages in the view that stays in place, at most.
 _PAUSES = 10
@@ -134,17 +135,15 @@ def _tables(glance: Glance) -> Iterator[tuple[list[Column], list[list[str]]]]:
         [Column("waiting on page"), Column("jobs", right=True)],
         [[shown(page), str(count)] for page, count in glance.waiting.items()],
     )
-    yield (
-        [Column("paused page"), Column("reason"), Column("error_code"), Column("until")],
-        [_pause(pause) for pause in glance.pauses[:_PAUSES]],
-    )
+    yield PAUSE_COLUMNS, pause_rows(glance.pauses[:_PAUSES], glance.at)
     yield (
         [
             Column("failed at", spare=2),
             Column("error_code"),
             Column("page", spare=3),
             Column("job id", spare=1),
-            Column("why", fit="wrap"),
+            # Cut, so that each failure has a line and the view stays on the screen.
+            Column("why", fit="cut"),
         ],
         [_failure(record) for record in glance.failures],
     )
@@ -160,15 +159,6 @@ def _numbers(glance: Glance) -> list[str]:
         f"retrying {states[State.RETRYING]}",
         f"scheduled {states[State.SCHEDULED]}",
         f"paused pages {len(glance.pauses)}",
-    ]
-
-
-def _pause(pause: Pause) -> list[str]:
-    return [
-        shown(pause.page_id),
-        shown(pause.reason),
-        shown(pause.error_code),
-        local(from_stored(pause.until_ms)),
     ]
 
 

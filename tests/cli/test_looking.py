@@ -6,9 +6,12 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.cli.pause_view import pause_rows
+from harasocial_dispatch.cli.times import local
+from harasocial_dispatch.ledger import Ledger, Pause
 from harasocial_dispatch.ledger import Result as JobResult
 from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, Outcome, OutcomeClass, State
+from harasocial_dispatch.worker.policy import pause_seconds
 
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
 HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
@@ -192,7 +195,39 @@ def test_stats_counts_states_pages_and_pauses(run, jobs):
     text = run("stats").stdout
     assert found["redis"] in text
     assert ["queued", "2"] in [line.split() for line in text.splitlines()]
-    assert any(line.startswith(f"{OTHER_PAGE}  ") and "auth" in line for line in text.splitlines())
+    (told,) = [line for line in text.splitlines() if line.split()[:2] == [OTHER_PAGE, "auth"]]
+    assert local(claimed_at(claim) + timedelta(seconds=60))[:13] in told
+    assert "put a new one into HARASOCIAL_TOKEN" in told
+
+
+def test_a_pause_whose_time_has_come_waits_for_the_next_job():
+    """A time that has passed would look like a fault."""
+    now = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+    paused = pause_of("failing", until=now)
+    (row,) = pause_rows([paused], now)
+    assert row[:4] == [PAGE, "failing", "", "its next job"]
+    (row,) = pause_rows([paused], now - timedelta(seconds=1))
+    assert row[3] == local(now)
+
+
+@pytest.mark.parametrize("reason", ["auth", "failing", "throttled"])
+def test_each_reason_to_pause_is_explained(reason):
+    """What the worker gives as a reason is followed by what it means."""
+    assert pause_seconds(reason, 1) > 0
+    now = datetime.now(timezone.utc)
+    (row,) = pause_rows([pause_of(reason, until=now)], now)
+    assert row[-1].endswith(".")
+
+
+def pause_of(reason: str, *, until: datetime) -> Pause:
+    """Return a page's pause."""
+    return Pause(
+        page_id=PAGE,
+        reason=reason,
+        error_code=None,
+        until_ms=round(until.timestamp() * 1000),
+        token_fingerprint="",
+    )
 
 
 def claimed_at(claim):

@@ -12,8 +12,8 @@ from harasocial_dispatch.cli.printing import (
     Cell,
     Column,
     fitted_widths,
-    kept_columns,
     json_text,
+    kept_columns,
     masked,
     print_table,
 )
@@ -110,17 +110,21 @@ def test_widths_fit_where_they_can(columns, terminal_width):
     narrowest = sum(
         n if c.fit == "whole" else min(n, 8) for c, n in zip(layout, widest, strict=True)
     )
-    assert sum(widths) + GAP * (len(widths) - 1) <= max(terminal_width, narrowest + GAP * (len(widths) - 1))
-    if sum(widest) + GAP * (len(widths) - 1) <= terminal_width:
+    gaps = GAP * (len(widths) - 1)
+    assert sum(widths) + gaps <= max(terminal_width, narrowest + gaps)
+    if sum(widest) + gaps <= terminal_width:
         assert widths == widest
 
 
 #: As in `results`: a time, a state, a code, a page, a payload, an id, a message.
 RESULTS = (
-    [Column("time"), Column("state"), Column("error_code"), Column("page", spare=2),
-     Column("payload", fit="cut", spare=3), Column("job id"), Column("message", fit="cut", spare=1)],
+    [
+        *(Column("time"), Column("state"), Column("error_code"), Column("page", spare=2)),
+        *(Column("payload", fit="cut", spare=3), Column("job id")),
+        Column("message", fit="cut", spare=1),
+    ],
     [19, 8, 15, 15, 68, 32, 200],
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
