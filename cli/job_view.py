@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..schemas import Attempt, JobRecord, State
-from ..worker.explanations import explain
+from ..worker.explanations import UNKNOWN, explain
 from .options import NAME
 from .printing import STATE_STYLES, Cell, Column, is_terminal, masked, print_table, shown
 from .times import local
@@ -21,7 +21,7 @@ def print_job(record: JobRecord) -> None:
         [Column("time"), Column("event"), Column("what happened", fit="wrap")], _timeline(record)
     )
     if record.state is State.FAILED and is_terminal():
-        click.echo(f"send it again with: {NAME} replay {shown(record.job_id)}")
+        click.echo(f"to send it again: {NAME} replay {shown(record.job_id)}")
 
 
 def meaning(record: JobRecord) -> str:
@@ -33,7 +33,7 @@ def meaning(record: JobRecord) -> str:
 def _facts(record: JobRecord) -> list[tuple[str, str]]:
     body = record.job
     style = STATE_STYLES[record.state]
-    explanation = explain(record.error_code)
+    explanation = explain(record.error_code) or (UNKNOWN if record.error_code else None)
     # What is tried again by itself, or goes on, leaves nothing to do.
     failed = record.state is State.FAILED
     return [

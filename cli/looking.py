@@ -8,9 +8,8 @@ import click
 
 from ..ledger.connection import address
 from ..schemas import Settings, State, iso_utc
-from ..worker.explanations import explain
 from .connecting import open_ledger, open_producer
-from .job_view import print_job
+from .job_view import meaning, print_job
 from .options import (
     error_code_option,
     examples,
@@ -117,13 +116,12 @@ def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
         for code, count in counts.items():
             latest = producer.find_jobs(error_code=code, page_id=page_id, since=since, limit=1)
             example = latest[0] if latest else None
-            explanation = explain(code)
             rows.append(
                 [
                     code,
                     str(count),
                     local(example.finished_at) if example else "",
-                    explanation.meaning if explanation else "",
+                    meaning(example) if example else "",
                     shown(example.error_message) if example else "",
                 ]
             )

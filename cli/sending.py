@@ -9,6 +9,7 @@ import click
 
 from ..producer import Producer
 from ..schemas import Delivery, JobRecord, QueueUnavailable, State
+from ..worker.explanations import explain
 from .connecting import open_producer
 from .options import NAME, examples, json_option
 from .printing import complain, is_terminal, print_json, shown
@@ -108,6 +109,9 @@ def send(
             click.echo("sent")
         return
     complain(_reason(record, wait_seconds))
+    if record.state is State.FAILED and (explanation := explain(record.error_code)):
+        complain(f"means: {explanation.meaning}")
+        complain(f"to do: {explanation.remedy}")
     ctx.exit(1)
 
 

@@ -195,6 +195,14 @@ _HTTP = {
 _UNIQUE_SUBCODE_DIGITS = 6
 
 
+#: For a code that `explain` does not know.
+UNKNOWN = Explanation(
+    "This version does not know the code; the message is the API's own.",
+    "Go by the message, then replay. If such failures pass by themselves, set "
+    "HARASOCIAL_ERROR_CODE_CLASSES.",
+)
+
+
 def _by_subcode() -> dict[str, Explanation]:
     pairs = ((code.partition("/")[2], explanation) for code, explanation in _OF_API.items())
     return {

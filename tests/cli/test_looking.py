@@ -123,14 +123,15 @@ def test_show_tells_people_what_happened_in_turn(run, jobs):
 
 
 def test_show_says_what_the_error_code_means_and_what_to_do(run, jobs):
-    """In a line each; for a code that nobody knows, the API's own message is all there is."""
+    """In a line each; for a code that nobody knows, it points to the API's own message."""
     window = run("show", jobs.failed("10/2018278")).stdout
     assert "meaning:         The messaging window is closed" in window
     assert "to do:           Do not replay until the person has written again" in window
 
     unknown = run("show", jobs.failed("4711", "the API's own words")).stdout
     assert "error message:   the API's own words" in unknown
-    assert "meaning:" not in unknown
+    assert "meaning:         This version does not know the code" in unknown
+    assert "to do:           Go by the message" in unknown
 
     # What is tried again by itself leaves nothing to do.
     retrying = jobs.enqueue()

@@ -85,7 +85,12 @@ def test_wait_ends_with_1_and_the_reason_when_the_job_failed(run, jobs):
     thread.join()
     assert result.exit_code == 1
     assert jobs.state(result.stdout.strip()) is State.FAILED
-    assert result.stderr == "failed: 10/2018278: outside of the window\n"
+    assert result.stderr.splitlines() == [
+        "failed: 10/2018278: outside of the window",
+        "means: The messaging window is closed: the person has not written to the page lately.",
+        "to do: Do not replay until the person has written again; then the window is open for 24 "
+        "hours.",
+    ]
 
 
 def test_wait_ends_with_1_when_the_time_is_over(run, jobs):

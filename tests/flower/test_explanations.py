@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from harasocial_dispatch.worker.error_codes import KNOWN
-from harasocial_dispatch.worker.explanations import explain
+from harasocial_dispatch.worker.explanations import UNKNOWN, explain
 
 OWN = [
     *("connection_failed", "connection_lost", "timeout", "internal_error", "invalid_response"),
@@ -60,6 +60,7 @@ def test_a_code_that_is_not_listed_is_explained_by_a_part_of_it(error_code: str,
 def test_what_is_not_known_is_not_made_up(error_code: str | None) -> None:
     """Then the API's own message has to do."""
     assert explain(error_code) is None
+    assert "the API's own" in UNKNOWN.meaning
 
 
 def test_a_message_that_arrived_is_not_to_be_replayed() -> None:

@@ -141,11 +141,12 @@ def test_a_job_is_told_whole(desk: Desk) -> None:
 
 
 def test_an_unknown_code_has_the_apis_own_message(desk: Desk) -> None:
-    """And no explanation made up."""
+    """No explanation is made up; what to do about an unknown code is said."""
     job_id = desk.fail(page_id=new_page_id(), error_code="424242", error_message="Lỗi lạ")
     text = text_of(desk.flower.get(f"/failures/{job_id}"))
     assert "424242 Lỗi lạ" in text
-    assert "the message is the API’s own" in text
+    assert "the message is the API's own" in text
+    assert "Go by the message" in text
 
 
 def test_what_is_not_there_is_said(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tornado.web import HTTPError, authenticated
 
 from ...schemas import JobRecord, State
-from ..explanations import explain
+from ..explanations import UNKNOWN, explain
 from ..masking import masked
 from .page import Page
 from .presentation import body_text
@@ -28,7 +28,7 @@ class JobPage(Page):
         self.show(
             "failures_job.html",
             body=body_text(record, with_recipient=with_recipient),
-            explanation=explain(record.error_code),
+            explanation=explain(record.error_code) or UNKNOWN,
             # Only the latest attempts are kept; they are numbered by all there were.
             first_number=max(0, record.attempt_count - len(record.attempts)) + 1,
             is_cancellable=record.state in CANCELLABLE,
