@@ -156,4 +156,5 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal that cannot show a character gets its number instead of no output.
         sys.stdout.reconfigure(errors="backslashreplace")
-    commands.main(prog_name=NAME)
+    # click asks the terminal alone; None leaves it at that. https://no-color.org
+    commands.main(prog_name=NAME, color=False if os.environ.get("NO_COLOR") else None)

@@ -49,7 +49,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     except SettingsError as error:
         findings.append(Finding("error", "settings", str(error)))
     except QueueUnavailable as error:
-        unreachable.append(Finding("error", "Redis", str(error)))
+        unreachable.append(Finding("error", "Redis", str(error).removeprefix("Redis at ")))
     _print(findings + unreachable, as_json)
     if any(found.level == "error" for found in findings):
         ctx.exit(2)

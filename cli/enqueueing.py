@@ -110,6 +110,8 @@ class _Tally:
 
     def where_it_stopped(self) -> str:
         """Say up to which line the file is done, for who goes on from there."""
+        if not self.last_line and self.unknown_to_line is None:
+            return "stopped before the first row; none was enqueued"
         text = f"stopped: {self.accepted} were enqueued, from the lines up to {self.last_line}"
         if self.unknown_to_line is None:
             return f"{text}; none after that"

@@ -118,7 +118,7 @@ def _state(producer: Producer, job_id: str) -> State | None:
 
 
 def _print_dry_run(count: int, refused: dict[str, State | None], as_json: bool) -> None:
-    _complain_of(refused, "is not failed but")
+    _complain_of(refused, "cannot be replayed")
     if as_json:
         print_json({"would_replay": count, "not_replayed": _as_json(refused)})
     else:
@@ -161,7 +161,7 @@ def _replay(
             print_json({"replayed": replayed, "not_replayed": _as_json(refused)})
         elif is_terminal():
             click.echo(f"replayed {_jobs(len(replayed))}")
-    _complain_of(refused, "is not failed but")
+    _complain_of(refused, "cannot be replayed")
 
 
 def _paced(ids: list[str], rate: float | None) -> Iterator[list[str]]:
@@ -203,17 +203,18 @@ def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
                 refused[job_id] = None
     if as_json:
         print_json({"cancelled": cancelled, "not_cancelled": _as_json(refused)})
-    _complain_of(refused, "cannot be cancelled: it")
+    _complain_of(refused, "cannot be cancelled")
     if refused:
         ctx.exit(1)
 
 
 def _complain_of(refused: dict[str, State | None], what: str) -> None:
+    """Say of each job that it could not be done, and the state that is why."""
     for job_id, state in refused.items():
         if state is None:
             complain(str(JobNotFound(job_id)))
         else:
-            complain(f"{job_id} {what} is {state}")
+            complain(f"{job_id} {what}: it is {state}")
 
 
 def _as_json(states: dict[str, State | None]) -> dict[str, str | None]:

@@ -81,4 +81,15 @@ def explain(error: RedisError, redis_url: str) -> str:
         return f"{where} refused: {error}"
     if isinstance(error, redis.TimeoutError):
         return f"{where} did not answer in time"
-    return f"{where} cannot be reached: {error}"
+    return (
+        f"{where} cannot be reached: {_cause(error)} (is it running, and is HARASOCIAL_REDIS_URL "
+        "right?)"
+    )
+
+
+def _cause(error: RedisError) -> str:
+    """Return why, without the address that redis-py repeats in its text."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(error).rstrip(".")

@@ -138,3 +138,15 @@ def test_when_it_stops_midway_it_says_where(run, monkeypatch, error, message, as
         assert json.loads(result.stdout)["accepted"] == 999
     else:
         assert result.stdout == "enqueued 999, rejected 1\n"
+
+
+def test_when_it_stops_at_the_start_it_says_so(run, monkeypatch):
+    """No line numbers where there is no line behind it."""
+
+    def fail(self, jobs):
+        raise QueueUnavailable("Redis at test is away")
+
+    monkeypatch.setattr(Ledger, "enqueue", fail)
+    result = run("enqueue", "-", "--format", "jsonl", stdin=row())
+    assert result.exit_code == 4
+    assert "stopped before the first row; none was enqueued" in result.stderr.splitlines()

@@ -30,7 +30,7 @@ def test_what_is_not_failed_is_named_with_its_state(run, jobs):
         "replayed": [failed],
         "not_replayed": {sent: "sent", "nope": None},
     }
-    assert f"{sent} is not failed but is sent" in result.stderr
+    assert f"{sent} cannot be replayed: it is sent" in result.stderr
     assert "no job has the id 'nope'" in result.stderr
     assert jobs.state(sent) is State.SENT
 

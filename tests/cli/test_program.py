@@ -66,7 +66,13 @@ def test_the_version_is_shown(run):
     ("variables", "arguments", "status", "message"),
     [
         ({"HARASOCIAL_IN_FLIGHT": "x"}, ["stats"], 2, "Error: HARASOCIAL_IN_FLIGHT"),
-        ({"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, ["stats"], 4, "Error: Redis at"),
+        (
+            {"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"},
+            ["stats"],
+            4,
+            "Error: Redis at 127.0.0.1:1/0 cannot be reached: Connection refused (is it running, "
+            "and is HARASOCIAL_REDIS_URL right?)\n",
+        ),
         ({"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, SEND, 4, "nothing was enqueued"),
         ({}, ["show", "nope"], 1, "Error: no job has the id 'nope'"),
         ({}, ["results", "--state", "lost"], 2, "'lost'"),
@@ -148,11 +154,11 @@ def test_a_reader_that_goes_away_is_no_error_message(program, jobs, environment)
     assert (process.returncode, process.stderr) == (141, "")
 
 
-def on_terminal(command, answer="", timeout_seconds=20):
+def on_terminal(command, answer="", timeout_seconds=20, term="dumb"):
     """Run a command on a terminal of its own; returns what a person sees, and the status."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ.update(TERM="dumb", COLUMNS="200")
+        os.environ.update(TERM=term, COLUMNS="200")
         os.execv(command[0], command)
     seen = b""
     deadline = time.monotonic() + timeout_seconds
@@ -202,6 +208,14 @@ def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp
     assert status == 0
     assert text.splitlines()[-1].endswith("enqueued 700, rejected 0")
     assert jobs.producer.count_states()[State.QUEUED] == 700
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_respected(program, jobs, monkeypatch, no_color, coloured):
+    """By what click colours and by what rich does."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    text, _ = on_terminal([*program, "show", jobs.failed()], term="xterm")
+    assert ("\x1b[31m" in text) is coloured
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nb", "tôken"])
