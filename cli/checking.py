@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import click
@@ -11,6 +14,7 @@ import click
 from ..ledger.connection import address
 from ..ledger.health import ServerHealth, inspect
 from ..schemas import QueueUnavailable, Settings, SettingsError
+from ..schemas.settings import PREFIX
 from .options import examples, json_option
 from .printing import print_json, shown
 
@@ -44,6 +48,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     try:
         settings = Settings.from_environment()
         findings += [Finding("ok", "settings", "can be read"), *look_at_settings(settings)]
+        findings += look_at_names(os.environ)
         findings += look_at_tokens(settings)
         findings += look_at_redis(inspect(settings), address(settings.redis_url))
     except SettingsError as error:
@@ -98,6 +103,19 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
                 f"is {ttl_seconds:g}, less than HARASOCIAL_RETRY_MAX_SECONDS "
                 f"({settings.retry_max_seconds:g}), the longest wait for a retry; make it longer",
             )
+
+
+def look_at_names(names: Iterable[str]) -> Iterator[Finding]:
+    """Yield which variables of the environment look like settings and are none: misspelt ones."""
+    known = {field.name.upper() for field in fields(Settings)}
+    for name in sorted(name for name in names if name.startswith(PREFIX)):
+        setting = name.removeprefix(PREFIX)
+        # Each may come from a file, under its name followed by _FILE.
+        if {setting, setting.removesuffix("_FILE")} & known:
+            continue
+        meant = get_close_matches(setting, known, n=1)
+        hint = f"; is {PREFIX}{meant[0]} meant?" if meant else ""
+        yield Finding("warning", name, f"is no setting, and does nothing{hint}")
 
 
 def look_at_tokens(settings: Settings) -> Iterator[Finding]:

@@ -107,6 +107,11 @@ def _opened(output: Path) -> Iterator[Write]:
     try:
         # Others of this host are not to read who got which message.
         private = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise click.BadParameter(
+            f"cannot write {output}: {error.strerror}", param_hint="--output"
+        ) from None
+    try:
         with os.fdopen(private, "w", encoding="utf-8", newline="") as file:
             yield file.write
         part.replace(output)

@@ -65,14 +65,26 @@ def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
     """
     waiting = iter(options)
     for option in waiting:
-        name, equals, _ = option.lstrip("-").partition("=")
-        definition = known._options.get(name.replace("_", "-"))
-        if not option.startswith("--") or definition is None:
-            raise click.UsageError(f"Flower has no option {option.partition('=')[0]!r}.")
-        if equals or definition.type is bool:
+        name, equals, value = option.partition("=")
+        definition = known._options.get(name.lstrip("-").replace("_", "-"))
+        if not name.startswith("--") or definition is None:
+            raise click.UsageError(f"Flower has no option {name!r}.")
+        if definition.type is bool:
             yield option
             continue
-        value = next(waiting, None)
-        if value is None or value.startswith("--"):
-            raise click.UsageError(f"The option {option} needs a value.")
-        yield f"{option}={value}"
+        given = value if equals else next(waiting, None)
+        if given is None or (given.startswith("--") and not equals):
+            raise click.UsageError(f"The option {name} needs a value.")
+        if not definition.multiple:
+            _refuse_wrong_number(name, given, definition.type)
+        yield f"{name}={given}"
+
+
+def _refuse_wrong_number(name: str, given: str, kind: type) -> None:
+    """Raise a usage error where Flower would end with a traceback."""
+    if kind in (int, float):
+        try:
+            kind(given)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise click.UsageError(f"The option {name} needs {what}, not {given!r}.") from None

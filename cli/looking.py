@@ -39,7 +39,12 @@ from .times import from_stored, local
 @since_option
 @until_option
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at most."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Jobs at most.",
 )
 @json_option
 def results(

@@ -24,7 +24,17 @@ def _refuse_blanks(_: click.Context, __: click.Parameter, token: str | None) -> 
     + """
 
 Paste the line it prints into another terminal; commands there talk to the sandbox. What it
-answers, the message decides: the payload id 'sandbox:code:10/2018278' fails with that code.
+answers, the payload id decides:
+
+\b
+  sandbox:code:10/2018278   an error with this code
+  sandbox:status:503        this HTTP status
+  sandbox:flaky:2           503 twice, then accepted
+  sandbox:throttle_first:1  429 once, then accepted
+  sandbox:slow:3            accepted after 3 seconds
+  sandbox:hang              no reply at all
+  sandbox:drop              the connection is closed without a reply
+  anything else             accepted
 """
 )
 @click.option(
@@ -65,7 +75,11 @@ def sandbox(port: int, token: str | None, with_redis: bool) -> None:
                 raise click.UsageError(str(error)) from None
             redis_export = f" HARASOCIAL_REDIS_URL={valkey.url}"
 
+        listens = False
+
         def on_ready(ready: Sandbox) -> None:
+            nonlocal listens
+            listens = True
             click.echo(exports(ready) + redis_export)
             sys.stdout.flush()
             click.echo("Paste this line into another terminal; Ctrl-C ends the sandbox.", err=True)
@@ -73,6 +87,9 @@ def sandbox(port: int, token: str | None, with_redis: bool) -> None:
         try:
             serve_forever("127.0.0.1", port, {"*": token or DEFAULT_TOKEN}, on_ready=on_ready)
         except OSError as error:
+            if listens:
+                # Nobody reads what it prints.
+                raise
             raise click.BadParameter(
                 f"cannot listen on {port}: {error}", param_hint="--port"
             ) from None

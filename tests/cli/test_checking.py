@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from harasocial_dispatch.cli.checking import look_at_redis, look_at_settings, look_at_tokens
+from harasocial_dispatch.cli.checking import (
+    look_at_names,
+    look_at_redis,
+    look_at_settings,
+    look_at_tokens,
+)
 from harasocial_dispatch.ledger.health import ServerHealth, inspect
 from harasocial_dispatch.schemas import QueueUnavailable, Settings
 
@@ -64,6 +69,25 @@ def test_what_redis_says_of_itself(changed, expected):
 def test_times_that_do_not_fit_each_other(settings, expected):
     """Each is a warning that names the variable."""
     assert levels(look_at_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
+
+
+def test_a_misspelt_setting_is_named_with_what_it_may_be():
+    """A variable that nobody reads would be missed only when it matters."""
+    names = ["HARASOCIAL_INFLIGHT", "HARASOCIAL_QQQQ", "HARASOCIAL_IN_FLIGHT", "PATH",
+             "HARASOCIAL_TOKEN_FILE", "HARASOCIAL_TOKENS_FILE"]  # fmt: skip
+    assert [(found.subject, found.message) for found in look_at_names(names)] == [
+        ("HARASOCIAL_INFLIGHT", "is no setting, and does nothing; is HARASOCIAL_IN_FLIGHT meant?"),
+        ("HARASOCIAL_QQQQ", "is no setting, and does nothing"),
+    ]
+
+
+def test_check_warns_of_a_misspelt_setting(run, environment):
+    """It is no error: another program may use the name."""
+    environment.setenv("HARASOCIAL_TOKEN", "t")
+    environment.setenv("HARASOCIAL_PAGERATE", "5")
+    result = run("check")
+    assert result.exit_code == 0
+    assert "warning  HARASOCIAL_PAGERATE: is no setting" in result.stdout
 
 
 def test_no_token_names_the_variable_to_set():

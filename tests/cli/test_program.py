@@ -21,8 +21,8 @@ from harasocial_dispatch.schemas import EnqueueUnknown, State
 
 SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
         "--payload-id", "p")  # fmt: skip
-OURS = ["send", "enqueue", "results", "errors", "show", "stats", "watch", "replay", "cancel",
-        "export", "check", "sandbox"]  # fmt: skip
+OURS = ["send", "enqueue", "worker", "flower", "results", "errors", "show", "stats", "watch",
+        "replay", "cancel", "export", "check", "sandbox"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in OURS)])
@@ -264,3 +264,14 @@ def test_a_port_in_use_is_wrong_usage(run, redis_url):
     result = run("sandbox", "--port", port)
     assert result.exit_code == 2
     assert f"cannot listen on {port}" in result.stderr
+
+
+def test_a_sandbox_whose_reader_went_away_does_not_blame_the_port(program):
+    """As with any program in a broken pipe."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ended = subprocess.run(
+        [*program, "sandbox"], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (141, "")

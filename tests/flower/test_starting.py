@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import requests
 from click.testing import CliRunner
+from flower.options import options as flower_options
 from flower_desk import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
 from harasocial_dispatch.cli import commands
+from harasocial_dispatch.cli.flowering import _joined
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import Settings
 from stage import environment
@@ -69,6 +71,8 @@ def test_it_does_not_start_with_a_weak_password(settings: Settings, tmp_path: Pa
         (["--port"], "needs a value"),
         (["--address", "--read-only"], "needs a value"),
         (["5555"], "no option '5555'"),
+        (["--port", "abc"], "--port needs a whole number, not 'abc'"),
+        (["--inspect-timeout=soon"], "needs a number"),
     ],
 )
 def test_a_misspelt_option_is_not_left_out(options: list[str], complaint: str) -> None:
@@ -76,6 +80,13 @@ def test_a_misspelt_option_is_not_left_out(options: list[str], complaint: str) -
     ended = CliRunner().invoke(commands, ["flower", *options])
     assert ended.exit_code == 2
     assert complaint in ended.output
+
+
+def test_an_option_of_several_numbers_is_let_through() -> None:
+    """Flower reads it; so does a blank in place of the equals sign."""
+    given = ["--task-runtime-metric-buckets", "0.5,2", "--port=5555", "--read-only"]
+    assert list(_joined(given, flower_options)) == [
+        "--task-runtime-metric-buckets=0.5,2", "--port=5555", "--read-only"]  # fmt: skip
 
 
 def test_its_help_names_its_options() -> None:
