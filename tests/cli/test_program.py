@@ -51,7 +51,8 @@ def test_every_example_in_the_help_is_a_command_line_that_parses():
         command = commands.commands[name]
         arguments = [__file__ if argument.startswith(("messages", "campaign")) else argument
                      for argument in arguments]  # fmt: skip
-        with click.Context(commands) as context:
+        # With the settings: a command remembers its option for help from the first time.
+        with click.Context(commands, **commands.context_settings) as context:
             command.make_context(name, arguments, parent=context)
 
 
