@@ -51,9 +51,10 @@ class DemoFailed(DispatchError):
 
 @click.command()
 def demo() -> None:
-    """Show it at work: an embedded Valkey, a stand-in endpoint, a real worker, 309 jobs.
+    """Show it at work: Valkey, a stand-in endpoint, a worker, 309 jobs.
 
-    Nothing is sent to Harasocial. All that is started is stopped, and no file is left behind.
+    All but the endpoint is real; nothing is sent to Harasocial. All that is started is stopped,
+    and no file is left behind.
     """
     try:
         from ..sandbox import DEFAULT_TOKEN, EmbeddedValkey, Sandbox  # noqa: PLC0415 - an extra

@@ -144,4 +144,8 @@ def _reason(record: JobRecord, wait_seconds: float) -> str:
     if record.state is State.FAILED:
         return f"failed: {because}" if because else "failed"
     still = f"not finished after {wait_seconds:g} s: it is still {record.state}"
-    return f"{still} (latest attempt: {because})" if because else still
+    if because:
+        return f"{still} (latest attempt: {because})"
+    if record.state is State.QUEUED:
+        return f"{still}; does a worker run, and is its page not paused? see: {NAME} stats"
+    return still

@@ -63,7 +63,7 @@ class Watcher:
 )
 @json_option
 def watch(every_seconds: float, as_json: bool) -> None:
-    """Watch the queue: throughput, what waits and why, and the latest failures.
+    """Watch throughput, what waits and why, and the latest failures.
 
     Ctrl-C ends it. On a terminal the view stays in place; elsewhere there is a line each time, and
     one for each job that has failed. With --json, one object each time.

@@ -198,8 +198,8 @@ _UNIQUE_SUBCODE_DIGITS = 6
 #: For a code that `explain` does not know.
 UNKNOWN = Explanation(
     "This version does not know the code; the message is the API's own.",
-    "Go by the message, then replay. If such failures pass by themselves, set "
-    "HARASOCIAL_ERROR_CODE_CLASSES.",
+    "Read the message, and replay once its cause is gone. If that goes by itself, have the code "
+    "retried: HARASOCIAL_ERROR_CODE_CLASSES.",
 )
 
 

@@ -36,6 +36,7 @@ def test_help_works_with_broken_settings_and_without_redis(run, environment, com
         assert f"Examples:\n    harasocial-dispatch {command[0]}" in result.stdout
     else:
         assert "_HARASOCIAL_DISPATCH_COMPLETE=bash_source" in result.stdout
+        assert "..." not in result.stdout.partition("Options")[2]  # nothing is cut at 80 columns
 
 
 def test_every_example_in_the_help_is_a_command_line_that_parses():

@@ -98,7 +98,10 @@ def test_wait_ends_with_1_when_the_time_is_over(run, jobs):
     result = run(*SEND, "--wait", "0.2")
     assert result.exit_code == 1
     assert jobs.state(result.stdout.strip()) is State.QUEUED
-    assert result.stderr == "not finished after 0.2 s: it is still queued\n"
+    assert result.stderr == (
+        "not finished after 0.2 s: it is still queued; does a worker run, and is its page not "
+        "paused? see: harasocial-dispatch stats\n"
+    )
 
 
 def test_wait_ends_with_1_when_the_job_is_called_off(run, jobs):

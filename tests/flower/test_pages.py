@@ -146,7 +146,7 @@ def test_an_unknown_code_has_the_apis_own_message(desk: Desk) -> None:
     text = text_of(desk.flower.get(f"/failures/{job_id}"))
     assert "424242 Lỗi lạ" in text
     assert "the message is the API's own" in text
-    assert "Go by the message" in text
+    assert "replay once its cause is gone" in text
 
 
 def test_what_is_not_there_is_said(desk: Desk) -> None:
