@@ -43,6 +43,7 @@ _PARAMETER = Explanation(
     "Check page_id, recipient id and payload_id; correct the content in Harasocial, then replay.",
 )
 _API_WORKS_AGAIN = "Replay when the API works again."
+_FIRST_MAY_HAVE_GONE_OUT = "Replay when it works again; a first attempt may still have gone out."
 _MAY_HAVE_GONE_OUT = (
     "Look into the conversation first: a replay may send the message a second time."
 )
@@ -179,16 +180,10 @@ _HTTP = {
         "Check HARASOCIAL_API_URL, and whether a newer version of this package is out.",
     ),
     429: Explanation("Too many calls.", _WAITS_BY_ITSELF),
-    500: Explanation(
-        "The API failed while it handled the message.",
-        "Replay when it works again; a first attempt may still have gone out.",
-    ),
+    500: Explanation("The API failed while it handled the message.", _FIRST_MAY_HAVE_GONE_OUT),
     502: Explanation("The API could not be reached behind its gateway.", _API_WORKS_AGAIN),
     503: Explanation("The API was overloaded or down for maintenance.", _API_WORKS_AGAIN),
-    504: Explanation(
-        "The API's gateway got no answer in time.",
-        "Replay when it works again; a first attempt may still have gone out.",
-    ),
+    504: Explanation("The API's gateway got no answer in time.", _FIRST_MAY_HAVE_GONE_OUT),
 }
 
 #: A subcode this long means the same whatever code it comes with.
