@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from .options import examples
+
+#: Of a higher one, the system takes the remainder, without a word.
+_LAST_PORT = 65535
 
 
 @click.command(
@@ -55,7 +61,14 @@ def flower(options: tuple[str, ...]) -> None:
     from ..worker.flower import extend  # noqa: PLC0415
 
     extend(app, settings)
-    raise SystemExit(app.start(["flower", *arguments]))
+    try:
+        raise SystemExit(app.start(["flower", *arguments]))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise
+        raise click.UsageError(
+            f"Flower cannot listen there: {error.strerror}. Give it another --port or --address."
+        ) from None
 
 
 def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
@@ -81,10 +94,13 @@ def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
 
 
 def _refuse_wrong_number(name: str, given: str, kind: type) -> None:
-    """Raise a usage error where Flower would end with a traceback."""
-    if kind in (int, float):
-        try:
-            kind(given)
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise click.UsageError(f"The option {name} needs {what}, not {given!r}.") from None
+    """Raise a usage error where Flower would end with a traceback, or listen elsewhere."""
+    if kind not in (int, float):
+        return
+    highest = _LAST_PORT if name == "--port" else math.inf
+    with suppress(ValueError):
+        if kind(given) <= highest:
+            return
+    what = "a whole number" if kind is int else "a number"
+    limit = f" up to {highest}" if highest is _LAST_PORT else ""
+    raise click.UsageError(f"The option {name} needs {what}{limit}, not {given!r}.")

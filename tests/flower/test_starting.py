@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +72,9 @@ def test_it_does_not_start_with_a_weak_password(settings: Settings, tmp_path: Pa
         (["--port"], "needs a value"),
         (["--address", "--read-only"], "needs a value"),
         (["5555"], "no option '5555'"),
-        (["--port", "abc"], "--port needs a whole number, not 'abc'"),
+        (["--port", "abc"], "--port needs a whole number up to 65535, not 'abc'"),
         (["--inspect-timeout=soon"], "needs a number"),
+        (["--port=99999"], "--port needs a whole number up to 65535, not '99999'"),
     ],
 )
 def test_a_misspelt_option_is_not_left_out(options: list[str], complaint: str) -> None:
@@ -80,6 +82,17 @@ def test_a_misspelt_option_is_not_left_out(options: list[str], complaint: str) -
     ended = CliRunner().invoke(commands, ["flower", *options])
     assert ended.exit_code == 2
     assert complaint in ended.output
+
+
+def test_a_port_in_use_is_said(settings: Settings, tmp_path: Path) -> None:
+    """With what to do; no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run(settings, tmp_path, "harasocial-dispatch", f"--port={port}")
+    assert ended.returncode == 2
+    assert "Flower cannot listen there: Address already in use" in ended.stderr
+    assert "--port" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_option_of_several_numbers_is_let_through() -> None:
