@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,9 @@ _REQUIRED_COLUMNS = ("recipient_id", "payload_id", "page_id")
 _COLUMNS = (*_REQUIRED_COLUMNS, "metadata", *sorted(OPTION_NAMES))
 #: Spreadsheets write a semicolon where the comma is the decimal sign.
 _DELIMITERS = ",;\t"
+
+#: A long number as a spreadsheet shows and saves it, its last digits lost: 2.56082E+15.
+_ROUNDED = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
 
 _NumberedLines = Iterator[tuple[int, bytes]]
 
@@ -159,6 +163,11 @@ def _csv_row(number: int, columns: list[str], cells: list[str]) -> Row:
     if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
         return _unreadable(number, "Is not UTF-8.")
     values = {column: cell for column, cell in zip(columns, cells, strict=True) if cell}
+    ids = ("recipient_id", "page_id")
+    rounded = [column for column in ids if _ROUNDED.fullmatch(values.get(column, ""))]
+    if rounded:
+        message = "Was rounded by a spreadsheet; format the column as text, and fill it in anew."
+        return Row(line=number, errors={column: [message] for column in rounded})
     body: dict[str, Any] = {"recipient": {}, "message": {}}
     if "recipient_id" in values:
         body["recipient"]["id"] = values.pop("recipient_id")

@@ -95,6 +95,18 @@ def test_an_unreadable_csv_row_is_a_row_with_errors(cells, message):
     assert read(data) == [(2, {"job": [message]}), (3, BODY)]
 
 
+@pytest.mark.parametrize("rounded", ["2.56082E+15", "2,56E+15", "3e15"])
+def test_an_id_that_a_spreadsheet_rounded_says_so(rounded):
+    """Its last digits are lost; that it is no string of digits would be no help."""
+    message = "Was rounded by a spreadsheet; format the column as text, and fill it in anew."
+    text = f'{HEADER}\n"{rounded}",p,2\n1,p,"{rounded}"\n1,3e15,2\n'
+    assert read(text) == [
+        (2, {"recipient_id": [message]}),
+        (3, {"page_id": [message]}),
+        (4, {**BODY, "message": {"payload_id": "3e15"}}),
+    ]
+
+
 def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached():
     """The lines it swallowed are not lost without a word."""
     ((line, errors),) = read(f'{HEADER}\n1,"p,2\n1,p,2\n1,p,2\n')
