@@ -207,7 +207,10 @@ def _report(producer: Producer, sandbox: Sandbox, seconds: float) -> None:
     )
     for record in _three_that_failed(records):
         _tell(record)
-    click.echo(f"\nNow with your own: set HARASOCIAL_TOKEN and HARASOCIAL_REDIS_URL; {NAME} check")
+    click.echo(
+        f"\nNow with your own: set HARASOCIAL_TOKEN and HARASOCIAL_REDIS_URL; {NAME} check\n"
+        f"Without an account yet: {NAME} sandbox --redis"
+    )
 
 
 def _three_that_failed(records: list[JobRecord]) -> list[JobRecord]:
