@@ -12,6 +12,7 @@ from .index_page import Place
 from .ledger import SWEEP_LIMIT, Ledger
 from .lookup import Lookup, Pause
 from .search import JobFilter
+from .separate_celery import SeparateCelery
 from .waiting import Waiting, WaitingPage
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Pause",
     "Place",
     "Result",
+    "SeparateCelery",
     "Swept",
     "UnknownOutcome",
     "Unsent",

@@ -11,10 +11,10 @@ import os
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from celery import Celery
 from kombu.exceptions import OperationalError
 
 from ..schemas import Settings
+from .separate_celery import SeparateCelery
 
 #: The task that a doorbell runs.
 DISPATCH_TASK = "harasocial.dispatch"
@@ -45,7 +45,7 @@ class Doorbell:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._app: Celery | None = None
+        self._app: SeparateCelery | None = None
         self._pid = 0
 
     def ring(self) -> bool:
@@ -63,7 +63,7 @@ class Doorbell:
             return False
         return True
 
-    def _celery(self) -> Celery:
+    def _celery(self) -> SeparateCelery:
         # A connection inherited over fork (gunicorn --preload, Celery's children) would be shared.
         if self._app is None or self._pid != os.getpid():
             self._app = _publisher(self._settings)
@@ -71,8 +71,8 @@ class Doorbell:
         return self._app
 
 
-def _publisher(settings: Settings) -> Celery:
-    app = Celery("harasocial-doorbell", set_as_current=False, broker=broker_url(settings))
+def _publisher(settings: Settings) -> SeparateCelery:
+    app = SeparateCelery("harasocial-doorbell", broker=broker_url(settings))
     transport: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
@@ -83,9 +83,6 @@ def _publisher(settings: Settings) -> Celery:
         broker_connection_timeout=_TIMEOUT_SECONDS,
         broker_transport_options=transport,
         task_serializer="json",
-        task_ignore_result=True,
         task_default_queue=queue_name(settings),
-        task_create_missing_queues=True,
-        result_backend=None,
     )
     return app

@@ -11,9 +11,16 @@ import sys
 from typing import Any
 
 import click
-from celery import Celery, signals
+from celery import signals
 
-from ..ledger import DISPATCH_TASK, UnknownOutcome, Unsent, broker_url, queue_name
+from ..ledger import (
+    DISPATCH_TASK,
+    SeparateCelery,
+    UnknownOutcome,
+    Unsent,
+    broker_url,
+    queue_name,
+)
 from ..schemas import Settings, SettingsError
 from . import shutdown
 from .broker import Amqp, use_this_transport
@@ -48,12 +55,10 @@ def _settings_or_exit() -> Settings:
 settings = _settings_or_exit()
 use_this_transport()
 
-app = Celery("harasocial_dispatch", broker=broker_url(settings), amqp=Amqp, set_as_current=False)
+app = SeparateCelery("harasocial_dispatch", broker=broker_url(settings), amqp=Amqp)
 app.conf.update(
     # A doorbell carries no job, so nothing is lost with it and nothing is to be kept of it.
     task_acks_late=False,
-    task_ignore_result=True,
-    result_backend=None,
     worker_prefetch_multiplier=1,
     task_default_queue=queue_name(settings),
     # Pickles are code; whoever can write to the broker must not run any here.
