@@ -40,7 +40,6 @@ class JobEvents:
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        # Absent from settings of an older kind: off.
         self._successes = settings.flower_successes
         #: The name of this worker; Celery's main process tells it.
         self.hostname = ""

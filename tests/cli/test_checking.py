@@ -121,7 +121,7 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
     assert all("secret-token" not in found.message for found in findings)
 
 
-def test_check_passes_with_warnings_only(run, environment, redis_url):
+def test_check_passes_with_warnings_only(run, environment):
     """The tests' server keeps no append-only file: a warning, and exit status 0."""
     environment.setenv("HARASOCIAL_TOKEN", "secret-token")
     result = run("check")

@@ -109,7 +109,7 @@ def test_it_goes_into_a_pipe_that_has_a_name(run, jobs, tmp_path):
     assert fifo.is_fifo()
 
 
-def test_a_folder_that_is_not_there_is_said(run, jobs, tmp_path):
+def test_a_folder_that_is_not_there_is_said(run, tmp_path):
     """One line, and no traceback."""
     result = run("export", "-o", tmp_path / "nowhere" / "a.csv")
     file = tmp_path / "nowhere" / "a.csv"

@@ -120,7 +120,7 @@ def test_as_json_it_prints_an_object_each_time(program, jobs):
     assert second["paused"] == {}
 
 
-def test_without_redis_it_ends_and_an_outage_it_outlives(program, jobs, environment):
+def test_without_redis_it_ends_and_an_outage_it_outlives(program, environment):
     """Nothing to watch from the start is an error; an outage is told once."""
     # given a Redis that is not there
     environment.setenv("HARASOCIAL_REDIS_URL", "redis://127.0.0.1:1/0")

@@ -92,7 +92,7 @@ def test_commands_and_options_are_the_programs(our_services):
         assert {option.split("=")[0] for option in options} <= options_of(command)
 
 
-def test_the_image_is_built_once_in_each_profile(compose, our_services):
+def test_the_image_is_built_once_in_each_profile(our_services):
     """From the Dockerfile here, with the repository as its context."""
     built = [service for service in our_services.values() if "build" in service]
 

@@ -77,7 +77,7 @@ def test_nothing_else_reaches_the_build(copied):
     assert {line for line in others if line[0] == "!"} == {f"!{source}" for source in copied}
 
 
-def test_what_is_installed_is_pinned(of, copied, setup_cfg):
+def test_what_is_installed_is_pinned(of, setup_cfg):
     """The constraints hold for every pip command, and the extra exists."""
     (workdir,) = of("WORKDIR")
     variables = dict(word.split("=", 1) for word in of("ENV")[0].words)

@@ -33,14 +33,14 @@ def test_its_values_are_the_defaults(assignments, tmp_path):
     assert Settings.from_environment(env_file) == Settings()
 
 
-def test_each_is_explained(assignments):
+def test_each_is_explained():
     """A comment stands above every group of variables."""
     for paragraph in EXAMPLE.read_text(encoding="utf-8").split("\n\n"):
         if ASSIGNMENT.search(paragraph):
             assert paragraph.startswith("# "), paragraph
 
 
-def test_as_it_is_it_sets_only_the_profile(assignments):
+def test_as_it_is_it_sets_only_the_profile():
     """A copy of it, unchanged, means the defaults."""
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
 

@@ -175,7 +175,7 @@ def test_flower_asks_for_the_password_that_was_made(containers, flower_port, mak
     assert [status(), status("harasocial:wrong"), status(login)] == [401, 401, 200]
 
 
-def test_redis_is_as_safe_as_it_should_be(compose, make_secrets, tmp_path, monkeypatch):
+def test_redis_is_as_safe_as_it_should_be(compose, make_secrets, tmp_path):
     """It wants the password, keeps every change on disk and throws nothing away."""
     secrets, port = make_secrets(), free_port()
     programs = tmp_path / "bin"

@@ -72,7 +72,7 @@ def test_a_pool_that_would_not_work_is_refused_with_the_reason(
     assert "prefork" in ended.stderr
 
 
-def test_enqueue_with_redis_away_or_hanging_fails_within_two_seconds(tmp_path: Path) -> None:
+def test_enqueue_with_redis_away_or_hanging_fails_within_two_seconds() -> None:
     """A web request is never held: QueueUnavailable comes in time, and says what to do."""
     away = Producer(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
     began = time.monotonic()

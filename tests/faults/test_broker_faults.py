@@ -12,7 +12,7 @@ from harasocial_dispatch.ledger import DISPATCH_TASK, Doorbell, queue_name
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, wait_until_ended
+from stage import StartWorker, body, eventually, wait_until_ended
 
 JOBS = 600
 
@@ -111,9 +111,10 @@ def test_a_message_that_is_no_doorbell_stops_nothing(
 ) -> None:
     """Other hands put rubbish into the broker's queue: the next job is sent all the same."""
     worker = start_worker()
-    redis.Redis.from_url(settings.redis_url).lpush(queue_name(settings), message)
+    client = redis.Redis.from_url(settings.redis_url)
+    client.lpush(queue_name(settings), message)
 
-    time.sleep(0.5)
+    eventually(lambda: client.llen(queue_name(settings)) == 0, what="the taking of it")
     wait_until_ended(producer, [producer.enqueue(body())])
 
     assert sandbox.totals().posts == 1

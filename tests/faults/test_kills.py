@@ -82,7 +82,7 @@ def test_killed_processes_lose_nothing_and_send_nothing_twice(
 
 
 def test_a_slow_worker_whose_lease_was_taken_over_records_nothing(
-    producer: Producer, sandbox: Sandbox, ledger: Ledger, start_worker: StartWorker
+    producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Promise 6: a worker that sleeps through its lease finds that its claim holds no more."""
     # given a job in the hands of a worker that is stopped in the middle of the call

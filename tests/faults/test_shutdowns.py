@@ -20,7 +20,6 @@ RESTARTS = 20
 def test_twenty_rolling_restarts_under_load(
     producer: Producer,
     sandbox: Sandbox,
-    ledger: Ledger,
     start_worker: StartWorker,
     chance: random.Random,
 ) -> None:

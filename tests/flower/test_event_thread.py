@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,16 +129,12 @@ def test_failures_and_retries_are_told_and_successes_are_not(
 def test_successes_can_be_had_too(broker: EmbeddedValkey, listener: Listener) -> None:
     """As a setting: then each message that was sent is a task that succeeded."""
     events = JobEvents(
-        Celery(broker=broker.url, set_as_current=False), _WithSuccesses(redis_url=broker.url)
+        Celery(broker=broker.url, set_as_current=False),
+        Settings(redis_url=broker.url, flower_successes=True),
     )
     events.observe([done(1, State.SENT), done(2, State.QUEUED)])
     events.stop()
     assert listener.ended() == [("job-1", "task-succeeded")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WithSuccesses(Settings):
-    flower_successes: bool = True
 
 
 def test_news_goes_out_in_groups(events: JobEvents, listener: Listener) -> None:

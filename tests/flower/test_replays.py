@@ -102,7 +102,7 @@ def test_calling_it_off_leaves_the_rest_failed(ledger: Ledger, replays: Replays)
     assert not replays.cancel(replay)
 
 
-def test_a_plan_can_be_called_off(ledger: Ledger, replays: Replays) -> None:
+def test_a_plan_can_be_called_off(replays: Replays) -> None:
     """Then nothing is sent, whoever presses the button after that."""
     replay = planned(replays, Replay(about="all"))
     assert replays.cancel(replay)

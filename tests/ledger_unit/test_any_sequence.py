@@ -51,7 +51,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
     jobs = Bundle("jobs")
     claims = Bundle("claims")
-    lost_claims = Bundle("lost_claims")
 
     #: Set by the test: how to make a story. The machine is made by hypothesis.
     story_class: type[Story]
@@ -131,6 +130,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert sum(claim.suspect for claim in found.claims) <= (0 if has_suspect else 1)
         assert all(self.sent[claim.job_id] == 0 for claim in found.claims), "promise 4"
         return multiple(*found.claims)
+
+    @rule(max_jobs=st.integers(1, 6))
+    def claim_and_lose_the_reply(self, max_jobs: int) -> None:
+        self.story.ledger.claim(max_jobs)
+        self.story.ledger.claim_was_lost = True
 
     @rule(claim=consumes(claims), outcome=outcomes)
     def record(self, claim: Claim, outcome: Outcome) -> None:

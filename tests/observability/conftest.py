@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -74,9 +73,8 @@ def day(
             folder,
             *("--concurrency", "2", "--max-tasks-per-child", "1", "-l", "DEBUG"),
         )
-        soon = datetime.now(timezone.utc) + timedelta(seconds=0.2)
-        late = [producer.enqueue(body(page_id=GOOD_PAGE), expires_at=soon)]
-        time.sleep(0.3)
+        past = datetime.now(timezone.utc) - timedelta(seconds=1)
+        late = [producer.enqueue(body(page_id=GOOD_PAGE), expires_at=past)]
         try:
             worker.start()
             sent = [producer.enqueue(body(page_id=GOOD_PAGE)) for _ in range(20)]

@@ -102,7 +102,7 @@ def test_other_pools_count_the_same_and_leave_nothing_behind(
 
 
 def test_a_killed_process_leaves_its_numbers_and_its_job_is_counted(
-    producer: Producer, sandbox: Sandbox, start_scraped: StartScraped
+    producer: Producer, start_scraped: StartScraped
 ) -> None:
     """Of the job it was sending, the main process counts the unknown outcome."""
     # given a process that has sent a job, and sends another

@@ -6,7 +6,6 @@ import shutil
 import sys
 import sysconfig
 import venv
-from pathlib import Path
 
 import pytest
 from parts import ROOT, run_well
@@ -46,9 +45,3 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Built) -> Install
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (made.site_packages / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n")
     return made
-
-
-@pytest.fixture
-def empty_folder(tmp_path: Path) -> Path:
-    """Where nothing of the repository can be found by chance."""
-    return tmp_path
