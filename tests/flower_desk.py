@@ -121,6 +121,11 @@ class Desk:
         """Have a job fail; see `fail_job`."""
         return fail_job(self.ledger, **options)
 
+    def let_a_millisecond_pass(self) -> None:
+        """See to it that what fails from now on is listed before what has failed."""
+        before = self.ledger.failures.now_ms()
+        eventually(lambda: self.ledger.failures.now_ms() > before)
+
     def state(self, job_id: str) -> State:
         """Return where a job stands."""
         record = self.ledger.lookup.get(job_id)

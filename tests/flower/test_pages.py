@@ -41,6 +41,24 @@ def test_hostile_strings_stay_text(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "query",
     [
+        "state=%3Cscript%3E",
+        "after=x",
+        "cancelled=x",
+        "cancelled=-1",
+        "cancelled=%C2%B2",
+        "cancelled=" + "9" * 5000,
+    ],
+)
+def test_a_nonsensical_address_of_waiting_jobs_gets_words(desk: Desk, query: str) -> None:
+    """As with those that failed."""
+    page = desk.flower.get(f"/failures/waiting?{query}")
+    assert page.status_code == (400 if query.startswith("after") else 200)
+    assert "called off" not in page.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
         "within=%3Cscript%3E",
         "since=%3Cscript%3E",
         "after=%3Cscript%3E",
@@ -64,6 +82,7 @@ def test_the_list_is_filtered_by_each_of_its_fields(desk: Desk) -> None:
     """By code, page, text and time; together they narrow."""
     page_id, other_page = new_page_id(), new_page_id()
     first = desk.fail(page_id=page_id, error_code="190", metadata="order 77001")
+    desk.let_a_millisecond_pass()
     second = desk.fail(page_id=page_id, error_code="551", metadata="order 77002")
     third = desk.fail(page_id=other_page, error_code="190", metadata="order 77003")
     for query, expected in [

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from tornado.web import HTTPError, authenticated
+from tornado.web import authenticated
 
 from ...ledger import Counts, FailurePage, JobFilter, Ledger, Pause, Place
 from ...schemas import State, from_ms
 from ..explanations import explain
 from .chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
 from .filters import SPANS, FailureFilter
-from .page import Page
+from .page import PAGE_SIZE, Page
 from .replays import Stage
 
-#: Jobs on one page.
-PAGE_SIZE = 50
 #: Lines of the lists beside the chart.
 _TOP = 8
 _JOB_ID = re.compile("[0-9a-f]{32}")
@@ -50,11 +48,11 @@ class FailuresPage(Page):
         if _JOB_ID.fullmatch(wanted.text) and await self._is_job(wanted.text):
             self.redirect(self.reverse_url("failure", wanted.text))
             return
-        after = self._place()
+        after = self.read_place()
         split_by = "page_id" if self.text_argument("by") == "page_id" else "error_code"
         seen = await self.ask(_look, self.site.ledger, wanted, after, split_by)
         bars = self._bars(wanted, seen)
-        self.show(
+        self.render(
             "failures.html",
             after=after,
             bars=bars,
@@ -71,13 +69,6 @@ class FailuresPage(Page):
 
     async def _is_job(self, job_id: str) -> bool:
         return await self.ask(self.site.ledger.lookup.get, job_id) is not None
-
-    def _place(self) -> Place | None:
-        text = self.text_argument("after")
-        try:
-            return Place.parse(text) if text else None
-        except ValueError as error:
-            raise HTTPError(400, str(error)) from None
 
     def _bars(self, wanted: FailureFilter, seen: Overview) -> list[Bar]:
         here = self.reverse_url("failures")

@@ -25,7 +25,7 @@ class JobPage(Page):
     async def get(self, job_id: str) -> None:
         record = await self._record(job_id)
         with_recipient = self.text_argument("recipient") == "shown"
-        self.show(
+        self.render(
             "failures_job.html",
             body=body_text(record, with_recipient=with_recipient),
             explanation=explain(record.error_code) or UNKNOWN,

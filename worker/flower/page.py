@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tornado.web import HTTPError, RequestHandler
 
+from ...ledger import Place
 from ...schemas import QueueUnavailable
 from . import presentation
 from .assets import address_of
@@ -22,6 +23,8 @@ else:
 
 T = TypeVar("T")
 
+#: Jobs on one page of a list.
+PAGE_SIZE = 50
 #: What a program is told while Redis is away.
 _RETRY_AFTER_SECONDS = 5
 #: Everything comes from this host; nothing may frame the page, nor be run within it.
@@ -87,14 +90,18 @@ class Page(FlowerHandler):
         except InvalidFilter as error:
             raise HTTPError(400, str(error)) from None
 
+    def read_place(self) -> Place | None:
+        """Return where the list is to go on, as the request says; None: at its beginning."""
+        text = self.text_argument("after")
+        try:
+            return Place.parse(text) if text else None
+        except ValueError as error:
+            raise HTTPError(400, str(error)) from None
+
     def forbid_if_read_only(self) -> None:
         """Refuse what changes jobs, where Flower was started with --read-only."""
         if self.site.read_only:
             raise HTTPError(403, "Flower was started with --read-only: nothing can be changed.")
-
-    def show(self, template: str, **values: Any) -> None:
-        """Render one of our templates."""
-        self.render(template, **values)
 
     def get_template_namespace(self) -> dict[str, Any]:
         names = super().get_template_namespace()
@@ -103,6 +110,7 @@ class Page(FlowerHandler):
             "duration": presentation.duration,
             "jobs": presentation.jobs,
             "number": presentation.number,
+            "page_size": PAGE_SIZE,
             "shown": presentation.shown,
             "state_colours": presentation.STATE_COLOURS,
             "time_html": presentation.time_html,
@@ -119,4 +127,4 @@ class Page(FlowerHandler):
             self.current_user = None
         if status_code == 503:
             self.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))
-        self.show("failures_error.html", status=status_code, message=error.get_message())
+        self.render("failures_error.html", status=status_code, message=error.get_message())

@@ -27,7 +27,7 @@ class ReplaysPage(Page):
 
     @authenticated
     async def get(self) -> None:
-        self.show("failures_replays.html", replays=self.site.replays.all(), stage=Stage)
+        self.render("failures_replays.html", replays=self.site.replays.all(), stage=Stage)
 
     @authenticated
     async def post(self) -> None:
@@ -78,7 +78,7 @@ class ReplayPage(Page):
         if replay.stage is Stage.READY and replay.job_ids is None and not replay.text:
             counts = await self.ask(failures.by_error_code, replay.wanted)
             codes, sample = dict(list(counts.by_name.items())[:_MAX_EXPLAINED]), counts.sample
-        self.show(
+        self.render(
             "failures_replay.html",
             became=became,
             codes=[(code, count, explain(code)) for code, count in codes.items()],

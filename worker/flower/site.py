@@ -17,7 +17,6 @@ _TIMEOUT_SECONDS = 5.0
 class Site:
     """One of a Flower process. `read_only` refuses to replay and cancel."""
 
-    settings: Settings
     ledger: Ledger
     doorbell: Doorbell
     replays: Replays
@@ -33,4 +32,4 @@ class Site:
         """Return the site of the ledger that `settings` name; nothing is connected yet."""
         ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS)
         doorbell = Doorbell(settings)
-        return cls(settings, ledger, doorbell, Replays(ledger, doorbell))
+        return cls(ledger, doorbell, Replays(ledger, doorbell))

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from tornado.web import HTTPError, authenticated
 
-from ...ledger import Place
 from ...schemas import State
-from .page import Page
-
-PAGE_SIZE = 50
-_LISTED = (State.RETRYING, State.SCHEDULED)
+from .page import PAGE_SIZE, Page
 
 
 class WaitingPage(Page):
@@ -17,20 +13,15 @@ class WaitingPage(Page):
 
     @authenticated
     async def get(self) -> None:
-        state = State.SCHEDULED if self.text_argument("state") == "scheduled" else State.RETRYING
-        text = self.text_argument("after")
-        try:
-            after = Place.parse(text) if text else None
-        except ValueError as error:
-            raise HTTPError(400, str(error)) from None
+        state = self._state()
+        after = self.read_place()
         waiting = self.site.ledger.waiting
         page = await self.ask(waiting.page, state, after=after, limit=PAGE_SIZE)
         states = await self.ask(self.site.ledger.lookup.count_states)
-        cancelled = self.text_argument("cancelled")
-        self.show(
+        self.render(
             "failures_waiting.html",
             after=after,
-            cancelled=int(cancelled) if cancelled.isascii() and cancelled.isdecimal() else None,
+            cancelled=self._cancelled(),
             page=page,
             state=state,
             states=states,
@@ -44,5 +35,13 @@ class WaitingPage(Page):
             raise HTTPError(400, "No job was selected.")
         states = await self.ask(self.site.ledger.cancel, job_ids)
         cancelled = sum(state is State.CANCELLED for state in states)
-        state = "scheduled" if self.text_argument("state") == "scheduled" else "retrying"
-        self.redirect(f"{self.reverse_url('waiting')}?state={state}&cancelled={cancelled}")
+        here = self.reverse_url("waiting")
+        self.redirect(f"{here}?state={self._state().value}&cancelled={cancelled}")
+
+    def _state(self) -> State:
+        return State.SCHEDULED if self.text_argument("state") == "scheduled" else State.RETRYING
+
+    def _cancelled(self) -> int | None:
+        """Return how many jobs the press of the button before called off."""
+        text = self.text_argument("cancelled")
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
