@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -55,6 +56,12 @@ def address(redis_url: str) -> str:
     except ValueError:  # settings refuse it; whoever made them by hand is told when connecting
         port = None
     return f"{parts.hostname or 'localhost'}:{port or 6379}{parts.path}"
+
+
+def server_time_ms(client: Any) -> int:
+    """Return the time by the server's clock, in milliseconds since the epoch."""
+    seconds, microseconds = client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 @contextmanager

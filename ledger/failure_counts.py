@@ -6,7 +6,7 @@ Where a question cannot be answered without reading, only so many are read, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import redis
 
 from ..schemas import State
-from .connection import translated_errors
+from .connection import server_time_ms, translated_errors
 from .index_page import IdPage, Place, read_ids
 from .scripts import Scripts
-from .search import JobFilter, Search, score
+from .search import JobFilter, Search, failed_indexes, time_bounds
 
 #: Entries of an index that one answer may look at, where it leaves some out.
 LOOK_AT = 20_000
@@ -61,17 +61,17 @@ class FailureCounts:
     def count(self, wanted: JobFilter) -> int | None:
         """Return how many fit; None where only reading them all could tell."""
         with translated_errors(self._url):
-            index, *others = self._indexes(wanted)
+            index, *others = self._search.indexes_by_size(wanted)
             if others:
                 return None
-            return int(self._client.zcount(self._prefix + index, *_times(wanted)))
+            return int(self._client.zcount(self._prefix + index, *time_bounds(wanted)))
 
     def oldest_ms(self, wanted: JobFilter) -> int | None:
         """Return when the oldest failed, of those that one index of the filter has; None: none."""
         with translated_errors(self._url):
-            index = self._prefix + self._indexes(wanted)[0]
+            index = self._prefix + self._search.indexes_by_size(wanted)[0]
             first = self._client.zrangebyscore(
-                index, *_times(wanted), start=0, num=1, withscores=True
+                index, *time_bounds(wanted), start=0, num=1, withscores=True
             )
         return int(first[0][1]) if first else None
 
@@ -91,7 +91,7 @@ class FailureCounts:
         pipeline = self._client.pipeline(transaction=False)
         with translated_errors(self._url):
             for wanted in filters:
-                index = self._prefix + _index_names(wanted)[0]
+                index = self._prefix + failed_indexes(wanted)[0]
                 for start, end in pairwise(edges_ms):
                     pipeline.zcount(index, start, f"({end}")
             counts = pipeline.execute()
@@ -101,21 +101,13 @@ class FailureCounts:
     def now_ms(self) -> int:
         """Return the time by the ledger's clock, which jobs fail by (ms since the epoch)."""
         with translated_errors(self._url):
-            seconds, microseconds = self._client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    def _indexes(self, wanted: JobFilter) -> list[str]:
-        """Return the names of the filter's indexes, the shortest first."""
-        names = _index_names(wanted)
-        if len(names) == 2:
-            names.sort(key=lambda name: int(self._client.zcard(self._prefix + name)))
-        return names
+            return server_time_ms(self._client)
 
     def _ids(self, wanted: JobFilter, after: Place | None, *, limit: int, budget: int) -> IdPage:
-        earliest, latest = _times(wanted)
+        earliest, latest = time_bounds(wanted)
         return read_ids(
             self._scripts,
-            self._indexes(wanted),
+            self._search.indexes_by_size(wanted),
             earliest_ms=earliest,
             latest_ms=latest,
             after=after,
@@ -128,7 +120,7 @@ class FailureCounts:
     ) -> Counts:
         if only is not None:
             return self._alone(wanted, only)
-        if _index_names(wanted) != ["failed"]:
+        if failed_indexes(wanted) != ["failed"]:
             return self._sampled(wanted, field_name)
         return self._counted(wanted, names_key, prefix)
 
@@ -137,9 +129,9 @@ class FailureCounts:
             names = self._client.zrevrange(self._prefix + names_key, 0, _NAMES - 1)
             pipeline = self._client.pipeline(transaction=False)
             for name in names:
-                pipeline.zcount(f"{self._prefix}{prefix}{name}", *_times(wanted))
+                pipeline.zcount(f"{self._prefix}{prefix}{name}", *time_bounds(wanted))
             counts = dict(zip(names, pipeline.execute(), strict=True))
-        return Counts(by_name=_sorted(counts))
+        return Counts(by_name=most_first(counts))
 
     def _alone(self, wanted: JobFilter, name: str) -> Counts:
         """Count the one name that a filter leaves."""
@@ -149,7 +141,7 @@ class FailureCounts:
                 page = self._ids(wanted, None, limit=_SAMPLE, budget=LOOK_AT)
             count = len(page.ids)
             sample = count if page.after else None
-        return Counts(by_name=_sorted({name: count}), sample=sample)
+        return Counts(by_name=most_first({name: count}), sample=sample)
 
     def _sampled(self, wanted: JobFilter, field_name: str) -> Counts:
         """Count by what the latest jobs say of themselves."""
@@ -160,22 +152,10 @@ class FailureCounts:
                 pipeline.hget(f"{self._prefix}job:{job_id}", field_name)
             names = pipeline.execute(raise_on_error=False)
         counts = Counter(name for name in names if isinstance(name, str))
-        return Counts(by_name=_sorted(counts), sample=len(page.ids) if page.after else None)
+        return Counts(by_name=most_first(counts), sample=len(page.ids) if page.after else None)
 
 
-def _index_names(wanted: JobFilter) -> list[str]:
-    names = []
-    if wanted.error_code is not None:
-        names.append(f"failed:{wanted.error_code}")
-    if wanted.page_id is not None:
-        names.append(f"failed_on:{wanted.page_id}")
-    return names or ["failed"]
-
-
-def _times(wanted: JobFilter) -> tuple[float | str, float | str]:
-    return score(wanted.since, "-inf"), score(wanted.until, "+inf")
-
-
-def _sorted(counts: dict[str, int]) -> dict[str, int]:
+def most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts by name without those of 0, the most frequent first, then by name."""
     used = ((name, count) for name, count in counts.items() if count)
     return dict(sorted(used, key=lambda item: (-item[1], item[0])))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ..schemas import (
@@ -182,7 +183,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else harmless(str(value), _ATTEMPT_TEXT_CHARACTERS)
 
 
-def _time(milliseconds: Any) -> Any:
+def _time(milliseconds: float | str | None) -> datetime | None:
     number = to_int(milliseconds)
     try:
         return None if number is None else from_ms(number)

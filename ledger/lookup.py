@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,8 @@ import redis
 
 from ..schemas import JobRecord, State
 from .connection import translated_errors
-from .search import JobFilter, Search, ended_or_enqueued, score
+from .failure_counts import most_first
+from .search import JobFilter, Search, ended_or_enqueued, time_bounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,20 +73,17 @@ class Lookup:
         self, *, page_id: str | None = None, since: datetime | None = None
     ) -> dict[str, int]:
         """Return how many failed jobs each error code has, the most frequent first."""
-        counts: dict[str, int] = {}
+        wanted = JobFilter(page_id=page_id, since=since)
+        if page_id is not None:
+            return most_first(
+                Counter(record.error_code or "" for record in self.iterate_failed(wanted))
+            )
         with translated_errors(self._url):
-            if page_id is not None:
-                for record in self.iterate_failed(JobFilter(page_id=page_id, since=since)):
-                    code = record.error_code or ""
-                    counts[code] = counts.get(code, 0) + 1
-            else:
-                codes = self._client.zrange(self._key("failed_codes"), 0, -1)
-                pipeline = self._client.pipeline(transaction=False)
-                for code in codes:
-                    pipeline.zcount(self._key(f"failed:{code}"), score(since, "-inf"), "+inf")
-                counts = dict(zip(codes, pipeline.execute(), strict=True))
-        counts = {code: count for code, count in counts.items() if count}
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+            codes = self._client.zrange(self._key("failed_codes"), 0, -1)
+            pipeline = self._client.pipeline(transaction=False)
+            for code in codes:
+                pipeline.zcount(self._key(f"failed:{code}"), *time_bounds(wanted))
+            return most_first(dict(zip(codes, pipeline.execute(), strict=True)))
 
     def count_states(self) -> dict[State, int]:
         """Return how many jobs are in each state; sent and cancelled ones while they are kept."""
@@ -122,8 +121,7 @@ class Lookup:
                 pipeline.llen(self._key(f"urgent:{page}"))
             lengths = pipeline.execute()
         sums = {page: lengths[2 * i] + lengths[2 * i + 1] for i, page in enumerate(pages)}
-        longest = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-        return dict(item for item in longest[:limit] if item[1])
+        return dict(islice(most_first(sums).items(), limit))
 
     def pauses(self) -> list[Pause]:
         """Return the lanes that are paused now."""

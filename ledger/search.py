@@ -80,7 +80,7 @@ class Search:
             if state in (listed, None):
                 yield self._list(listed.value)
         if state is None or state in _DUE:
-            yield self._zset("due", "-inf", "+inf")
+            yield self._zset("due")
         if state in (State.QUEUED, None):
             pages = [wanted.page_id] if wanted.page_id is not None else self._pages()
             for page_id in pages:
@@ -91,21 +91,19 @@ class Search:
         pages: list[str] = self._client.zrange(f"{self._prefix}lanes", 0, -1)
         return pages
 
-    def _failed(self, wanted: JobFilter) -> Iterator[str]:
-        names = []
-        if wanted.error_code is not None:
-            names.append(f"failed:{wanted.error_code}")
-        if wanted.page_id is not None:
-            names.append(f"failed_on:{wanted.page_id}")
-        # With two indexes, the shorter one has fewer jobs to read and leave out.
-        names.sort(key=lambda name: int(self._client.zcard(self._prefix + name)))
-        return self._zset(
-            names[0] if names else "failed",
-            score(wanted.since, "-inf"),
-            score(wanted.until, "+inf"),
-        )
+    def indexes_by_size(self, wanted: JobFilter) -> list[str]:
+        """Return `failed_indexes`; the shorter first: it has fewer jobs to read and leave out."""
+        names = failed_indexes(wanted)
+        if len(names) > 1:
+            names.sort(key=lambda name: int(self._client.zcard(self._prefix + name)))
+        return names
 
-    def _zset(self, name: str, lowest: float | str, highest: float | str) -> Iterator[str]:
+    def _failed(self, wanted: JobFilter) -> Iterator[str]:
+        return self._zset(self.indexes_by_size(wanted)[0], *time_bounds(wanted))
+
+    def _zset(
+        self, name: str, lowest: float | str = "-inf", highest: float | str = "+inf"
+    ) -> Iterator[str]:
         start = 0
         while True:
             ids = self._client.zrevrangebyscore(
@@ -129,8 +127,22 @@ class Search:
             start += _CHUNK
 
 
-def score(time: datetime | None, otherwise: str) -> float | str:
-    """Return a bound of a sorted set by time: `time` in milliseconds, or `otherwise`."""
+def failed_indexes(wanted: JobFilter) -> list[str]:
+    """Return the names of the indexes that every failed job that fits is in."""
+    names = []
+    if wanted.error_code is not None:
+        names.append(f"failed:{wanted.error_code}")
+    if wanted.page_id is not None:
+        names.append(f"failed_on:{wanted.page_id}")
+    return names or ["failed"]
+
+
+def time_bounds(wanted: JobFilter) -> tuple[float | str, float | str]:
+    """Return the bounds of a filter in an index by time (ms since the epoch, or infinite)."""
+    return _score(wanted.since, "-inf"), _score(wanted.until, "+inf")
+
+
+def _score(time: datetime | None, otherwise: str) -> float | str:
     return otherwise if time is None else round(time.timestamp() * 1000)
 
 

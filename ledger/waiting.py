@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from ..schemas import JobRecord, State
-from .connection import translated_errors
+from .connection import server_time_ms, translated_errors
 from .index_page import Place, read_ids
 from .scripts import Scripts
 from .search import Search
@@ -80,8 +80,7 @@ class Waiting:
             QueueUnavailable: Redis did not do it.
         """
         with translated_errors(self._url):
-            seconds, microseconds = self._client.time()
-            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            now_ms = server_time_ms(self._client)
             due = self._client.zcount(f"{self._prefix}due", "-inf", now_ms)
             pages = self._client.zrange(f"{self._prefix}lanes", 0, _LANES - 1)
             pipeline = self._client.pipeline(transaction=False)
