@@ -6,8 +6,9 @@ import click
 
 from ..schemas import Attempt, JobRecord, State
 from ..worker.explanations import UNKNOWN, explain
+from ..worker.masking import masked
 from .options import NAME
-from .printing import STATE_STYLES, Cell, Column, is_terminal, masked, print_table, shown
+from .printing import STATE_STYLES, Cell, Column, is_terminal, print_table, shown
 from .times import local
 
 

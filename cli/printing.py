@@ -63,13 +63,6 @@ def shown(value: object) -> str:
     return "" if value is None else harmless(str(value), MAX_SHOWN_CHARACTERS)
 
 
-def masked(personal_id: object) -> str:
-    """Return a personal id with all but its last 4 characters hidden."""
-    text = shown(personal_id)
-    kept = text[-4:] if len(text) > 4 else ""
-    return "*" * (len(text) - len(kept)) + kept
-
-
 def state_cell(state: State) -> Cell:
     """Return the state in its colour."""
     return Cell(state.value, STATE_STYLES[state])

@@ -7,14 +7,13 @@ from contextlib import ExitStack
 
 import click
 
+from ..schemas.setting_checks import may_be_token
 from .options import examples
 
 
 def _refuse_blanks(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
     # What no worker could be given to send, the sandbox should not wait for.
-    if token is not None and (
-        " " in (token or " ") or not (token.isascii() and token.isprintable())
-    ):
+    if token is not None and not may_be_token(token):
         raise click.BadParameter("must be printable ASCII without blanks")
     return token
 

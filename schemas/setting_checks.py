@@ -10,9 +10,14 @@ from marshmallow import ValidationError
 API_URL = "https://apis.harasocial.com/social/messages.json"
 
 
+def may_be_token(text: str) -> bool:
+    """Return whether a request's header can carry `text` as a bearer token."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
 def is_token(token: str) -> None:
-    """Accept a bearer token."""
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    """Accept a bearer token, or nothing."""
+    if token and not may_be_token(token):
         raise ValidationError("must be the bearer token alone: printable ASCII without blanks")
 
 
@@ -33,15 +38,16 @@ def is_safe_url(url: str) -> None:
     host = parts.hostname if parts else None
     if not parts or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
         raise ValidationError(f"must be a URL such as {API_URL}")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValidationError("must begin with https://, or the token travels in the open")
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+def is_loopback(host: str) -> bool:
+    """Return whether only programs of this host can reach `host`, a name or an address."""
+    if host.casefold() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 

@@ -35,13 +35,18 @@ FINAL = frozenset({"1/1357046", "1357046"})
 _UNIQUE_SUBCODE_DIGITS = 6
 
 
-def _unique_subcode(error_code: str) -> str:
+def unique_subcode(error_code: str) -> str:
+    """Return the subcode of a compound `code/subcode` that says enough by itself, or ""."""
     subcode = error_code.partition("/")[2]
     return subcode if len(subcode) >= _UNIQUE_SUBCODE_DIGITS else ""
 
 
 def _with_lone_subcodes(table: Mapping[str, OutcomeClass]) -> Mapping[str, OutcomeClass]:
-    lone = {_unique_subcode(code): outcome_class for code, outcome_class in table.items()}
+    lone = {
+        subcode: outcome_class
+        for code, outcome_class in table.items()
+        if (subcode := unique_subcode(code))
+    }
     return MappingProxyType(lone | dict(table))
 
 
@@ -60,7 +65,7 @@ def class_of(
     """
     if error_code is None:
         return None
-    names = (error_code, _unique_subcode(error_code), error_code.partition("/")[0])
+    names = (error_code, unique_subcode(error_code), error_code.partition("/")[0])
     for table in (_with_lone_subcodes(extra), KNOWN):
         for name in names:
             if name and name in table:
@@ -70,4 +75,4 @@ def class_of(
 
 def is_final(error_code: str | None) -> bool:
     """Return whether the code says that the message was sent in spite of the error."""
-    return error_code is not None and (error_code in FINAL or _unique_subcode(error_code) in FINAL)
+    return error_code is not None and (error_code in FINAL or unique_subcode(error_code) in FINAL)

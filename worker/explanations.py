@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .error_codes import unique_subcode
+
 
 class Explanation(NamedTuple):
     """One error code in words: what it means, and what to do about it."""
@@ -186,10 +188,6 @@ _HTTP = {
     504: Explanation("The API's gateway got no answer in time.", _FIRST_MAY_HAVE_GONE_OUT),
 }
 
-#: A subcode this long means the same whatever code it comes with.
-_UNIQUE_SUBCODE_DIGITS = 6
-
-
 #: For a code that `explain` does not know.
 UNKNOWN = Explanation(
     "This version does not know the code; the message is the API's own.",
@@ -197,17 +195,11 @@ UNKNOWN = Explanation(
     "retried: HARASOCIAL_ERROR_CODE_CLASSES.",
 )
 
-
-def _by_subcode() -> dict[str, Explanation]:
-    pairs = ((code.partition("/")[2], explanation) for code, explanation in _OF_API.items())
-    return {
-        subcode: explanation
-        for subcode, explanation in pairs
-        if len(subcode) >= _UNIQUE_SUBCODE_DIGITS
-    }
-
-
-_BY_SUBCODE = _by_subcode()
+_BY_SUBCODE = {
+    subcode: explanation
+    for code, explanation in _OF_API.items()
+    if (subcode := unique_subcode(code))
+}
 
 
 def explain(error_code: str | None) -> Explanation | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..schemas import Settings, SettingsError
+from ..schemas.setting_checks import may_be_token
 
 #: How often the tokens file is looked at for changes.
 _LOOK_EVERY_SECONDS = 1.0
@@ -123,12 +124,7 @@ def read_tokens(file: Path) -> dict[str, str]:
             raise SettingsError(
                 f"HARASOCIAL_TOKENS_FILE, {file}: the page id of entry {number} stands there twice"
             )
-        if (
-            not isinstance(token, str)
-            or not token.isascii()
-            or not token.isprintable()
-            or " " in (token or " ")
-        ):
+        if not (isinstance(token, str) and may_be_token(token)):
             raise SettingsError(
                 f"HARASOCIAL_TOKENS_FILE, {file}: the token of entry {number} must be "
                 "printable ASCII without blanks"

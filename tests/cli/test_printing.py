@@ -14,28 +14,12 @@ from harasocial_dispatch.cli.printing import (
     fitted_widths,
     json_text,
     kept_columns,
-    masked,
     print_table,
 )
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 HOSTILE = "\x1b[31mred\x1b[0m [bold]x[/bold]\x00\x07\x9b2J\r\n\u202eevil\ud800"
-
-
-@pytest.mark.parametrize(
-    ("personal_id", "expected"),
-    [
-        ("2560816460648749", "************8749"),
-        ("12345", "*2345"),
-        ("1234", "****"),
-        ("", ""),
-        (None, ""),
-    ],
-)
-def test_of_a_personal_id_the_last_four_digits_are_shown(personal_id, expected):
-    """A short one is hidden whole."""
-    assert masked(personal_id) == expected
 
 
 @given(st.text())

@@ -14,7 +14,7 @@ OWN = [
 HTTP = [f"http_{status}" for status in (400, 401, 403, 404, 408, 410, 413, 415, 422, 429, 500, 503)]
 
 
-@pytest.mark.parametrize("error_code", [*filter(None, KNOWN), *OWN, *HTTP])
+@pytest.mark.parametrize("error_code", [*KNOWN, *OWN, *HTTP])
 def test_a_known_code_says_what_it_means_and_what_to_do(error_code: str) -> None:
     """Both are one sentence or two, on one line."""
     explanation = explain(error_code)

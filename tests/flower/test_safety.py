@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from harasocial_dispatch.worker.flower.safety import is_guessable, is_loopback, refusal
+from harasocial_dispatch.schemas.setting_checks import is_loopback
+from harasocial_dispatch.worker.flower.safety import is_guessable, refusal
 
 GOOD = "operator:vM3kq-Tz81-pLx"
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import urlencode
 
 from ...ledger import JobFilter
+from ...schemas import iso_utc
 
 #: Spans to choose from, as they stand in the address, with their names.
 SPANS = {
@@ -78,8 +79,8 @@ class FailureFilter:
             "page_id": self.page_id,
             "text": self.text,
             "within": self.within,
-            "since": _iso(self.since),
-            "until": _iso(self.until),
+            "since": iso_utc(self.since),
+            "until": iso_utc(self.until),
         }
         return {name: value for name, value in fields.items() if value}
 
@@ -143,12 +144,6 @@ def _time(name: str, text: str) -> datetime | None:
             f"{name}={text} is no time; expected one such as 2026-01-31T09:30Z."
         ) from None
     return time.astimezone(timezone.utc)
-
-
-def _iso(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _words(time: datetime) -> str:

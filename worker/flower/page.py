@@ -10,10 +10,10 @@ from tornado.web import HTTPError, RequestHandler
 
 from ...ledger import Place
 from ...schemas import QueueUnavailable
+from ...schemas.setting_checks import is_loopback
 from . import presentation
 from .assets import address_of
 from .filters import FailureFilter, InvalidFilter
-from .safety import is_loopback
 from .site import Site
 
 if TYPE_CHECKING:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import string
 from collections.abc import Sequence
+
+from ...schemas.setting_checks import is_loopback
 
 #: Characters of a password, at least.
 MIN_PASSWORD_CHARACTERS = 12
@@ -56,16 +57,6 @@ def refusal(
         if fault:
             return f"the login of Flower (HARASOCIAL_FLOWER_BASIC_AUTH or --basic-auth) {fault}"
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only programs of this host can reach `host`."""
-    if host.casefold() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _fault(credentials: str) -> str | None:
