@@ -18,7 +18,12 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
+from hypothesis import settings as effort
 from stage import DebianRedis, StartWorker, WorkerProcess, environment
+
+# Property tests run as long as they need: the machine may be busy.
+effort.register_profile("unhurried", effort.default, deadline=None)
+effort.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

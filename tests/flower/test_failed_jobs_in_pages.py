@@ -62,7 +62,7 @@ def ledger_on_fakeredis() -> tuple[Ledger, Any]:
     return Ledger(Settings(namespace="test"), client=client), client
 
 
-@effort(deadline=None, max_examples=60)
+@effort(max_examples=60)
 @given(rows=jobs, wanted=filters, limit=st.integers(1, 7))
 def test_pages_one_after_the_other_have_every_job_once(
     rows: list[tuple[int, str, str]], wanted: JobFilter, limit: int
@@ -87,7 +87,6 @@ def test_pages_one_after_the_other_have_every_job_once(
     assert (count is None) is (wanted.error_code is not None and wanted.page_id is not None)
 
 
-@effort(deadline=None, max_examples=100)
 @given(rows=jobs, limit=st.integers(1, 7), kept=st.sets(st.integers(0, 59)))
 def test_a_page_goes_on_where_it_was_though_its_jobs_are_gone(
     rows: list[tuple[int, str, str]], limit: int, kept: set[int]

@@ -25,10 +25,6 @@ from harasocial_dispatch.schemas import (
     parse_new_job,
 )
 from harasocial_dispatch.worker.policy import judge_job, judge_lane
-from hypothesis import settings
-
-settings.register_profile("unhurried", settings.default, deadline=None)
-settings.load_profile("unhurried")
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 PREFIX = "{test}:"

@@ -269,7 +269,6 @@ def test_any_sequence_of_operations_keeps_everything_in_agreement(story: Story):
         settings=settings(
             max_examples=40,
             stateful_step_count=30,
-            deadline=None,
             # Explaining a failure line by line would trace all of fakeredis.
             phases=set(Phase) - {Phase.explain},
         ),

@@ -23,7 +23,7 @@ from harasocial_dispatch.worker.tally import (
     tally_of,
     tally_of_swept,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 NOW_MS = 1_700_000_000_000
@@ -166,7 +166,6 @@ results = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(results, max_size=8), max_size=6))
 def test_histograms_add_up_over_processes(batches: list[list[Done]]) -> None:
     """However results are dealt out to processes, the sums are those of all results at once."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
+from stage import eventually
 
 #: Seconds within which anything here must happen.
 DEADLINE_SECONDS = 5.0
@@ -125,12 +126,6 @@ class Client:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as running:
-        yield running
-
-
-@pytest.fixture
 def client(sandbox: Sandbox) -> Client:
     return Client(sandbox)
 
@@ -142,13 +137,6 @@ def client_of() -> Callable[[Sandbox], Client]:
 
 
 @pytest.fixture
-def wait_until() -> Callable[[Callable[[], object]], None]:
+def wait_until() -> Callable[[Callable[[], object]], object]:
     """Wait until a condition holds, and fail if it does not in time."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.005)
-
-    return wait
+    return partial(eventually, seconds=DEADLINE_SECONDS)

@@ -163,10 +163,6 @@ HOST_ERROR = (
     "HARASOCIAL_METRICS_HOST must be an address or name of this host, such as 127.0.0.1 or ::"
 )
 FORMAT_ERROR = "HARASOCIAL_LOG_FORMAT must be text or json"
-HOST_ERROR = (
-    "HARASOCIAL_METRICS_HOST must be an address or name of this host, such as 127.0.0.1 or ::"
-)
-LOG_FORMAT_ERROR = "HARASOCIAL_LOG_FORMAT must be text or json"
 FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
 
 
@@ -235,13 +231,11 @@ FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
         ("METRICS_HOST", "127.0.0.1 ::1", HOST_ERROR),
         ("LOG_FORMAT", "", FORMAT_ERROR),
         ("LOG_FORMAT", SECRET, FORMAT_ERROR),
-        ("METRICS_HOST", "", HOST_ERROR),
         ("METRICS_HOST", "http://0.0.0.0", HOST_ERROR),
         ("METRICS_HOST", f"user:{SECRET}@h", HOST_ERROR),
         ("METRICS_HOST", "[::]", HOST_ERROR),
         ("METRICS_HOST", "a\nb", HOST_ERROR),
-        ("LOG_FORMAT", "", LOG_FORMAT_ERROR),
-        ("LOG_FORMAT", "JSON", LOG_FORMAT_ERROR),
+        ("LOG_FORMAT", "JSON", FORMAT_ERROR),
         ("FLOWER_BASIC_AUTH", SECRET, FLOWER_ERROR),
         ("FLOWER_BASIC_AUTH", f":{SECRET}", FLOWER_ERROR),
         ("FLOWER_BASIC_AUTH", f"{SECRET}:", FLOWER_ERROR),

@@ -1,8 +1,0 @@
-"""Property tests of the contract run as long as they need: the machine may be busy."""
-
-from __future__ import annotations
-
-from hypothesis import settings
-
-settings.register_profile("unhurried", settings.default, deadline=None)
-settings.load_profile("unhurried")
