@@ -66,13 +66,17 @@ class Flower:
 
     def _answers(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, self._log_file.read_text()
+        assert self.process.poll() is None, self.log()
         try:
             # With a prefix it has nothing at this address, and answers all the same.
             requests.get(f"{self.url}/healthcheck", timeout=5)
         except requests.ConnectionError:
             return False
         return True
+
+    def log(self) -> str:
+        """Return all that it printed."""
+        return self._log_file.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
         """End it."""

@@ -102,11 +102,11 @@ def halted(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]
 
 
 @pytest.fixture
-def ledger(valkey: EmbeddedValkey) -> Iterator[Producer]:
+def producer(valkey: EmbeddedValkey) -> Iterator[Producer]:
     """Look at what is really in Redis, past the web app."""
-    producer = Producer(Settings(redis_url=valkey.url))
-    yield producer
-    producer.close()
+    made = Producer(Settings(redis_url=valkey.url))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ def place(django_app):
     return post
 
 
-def count_jobs(ledger):
-    return sum(ledger.count_states().values())
+def count_jobs(producer):
+    return sum(producer.count_states().values())
 
 
 def test_field_errors_are_a_bad_request(django_app):
@@ -45,29 +45,29 @@ def test_field_errors_are_a_bad_request(django_app):
         assert list(django_app.post(body).json["errors"]) == ["__all__"]
 
 
-def test_an_order_is_followed_by_its_message(place, django_module, ledger):
+def test_an_order_is_followed_by_its_message(place, django_module, producer):
     """201, and the job that the order names is in the ledger."""
     answer = place(number="1001", customer_psid=PSID)
 
     assert answer.status == 201
     order = django_module.Order.objects.get(number="1001")
     assert answer.json == {"number": "1001", "job_id": order.job_id}
-    job = ledger.get_job(order.job_id)
+    job = producer.get_job(order.job_id)
     assert job.job["recipient"] == {"id": PSID}
     assert job.job["metadata"] == "order 1001"
 
 
-def test_a_wrong_order_is_refused_by_the_form(place, django_module, ledger):
+def test_a_wrong_order_is_refused_by_the_form(place, django_module, producer):
     """400 with Django's own words, no order and no job."""
     answer = place(number="10 01", customer_psid="someone")
 
     assert answer.status == 400
     assert answer.json["errors"].keys() == {"number", "customer_psid"}
     assert all(isinstance(text, str) for texts in answer.json["errors"].values() for text in texts)
-    assert django_module.Order.objects.count() == count_jobs(ledger) == 0
+    assert django_module.Order.objects.count() == count_jobs(producer) == 0
 
 
-def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, ledger):
+def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, producer):
     """Whatever fails later in the transaction, nothing was enqueued."""
     from django.db import transaction
 
@@ -78,21 +78,21 @@ def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, 
         django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
         raise OutOfStockError
 
-    assert django_module.Order.objects.count() == count_jobs(ledger) == 0
+    assert django_module.Order.objects.count() == count_jobs(producer) == 0
 
 
-def test_nothing_is_enqueued_before_the_commit(django_app, django_module, ledger):
+def test_nothing_is_enqueued_before_the_commit(django_app, django_module, producer):
     """A worker can never meet a job whose order is not there yet."""
     from django.db import transaction
 
     with transaction.atomic():
         order = django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
-        assert count_jobs(ledger) == 0
+        assert count_jobs(producer) == 0
 
-    assert ledger.get_job(order.job_id).job["metadata"] == "order 1001"
+    assert producer.get_job(order.job_id).job["metadata"] == "order 1001"
 
 
-def test_an_outage_does_not_refuse_the_order(place, away, django_module, ledger):
+def test_an_outage_does_not_refuse_the_order(place, away, django_module, producer):
     """The order stands without its message, which is enqueued, once, when Redis is back."""
     with away():
         answer = place(number="1001", customer_psid=PSID)
@@ -102,11 +102,11 @@ def test_an_outage_does_not_refuse_the_order(place, away, django_module, ledger)
     django_module.enqueue_missing()
     django_module.enqueue_missing()
     order = django_module.Order.objects.get(number="1001")
-    assert ledger.get_job(order.job_id).state == "queued"
-    assert count_jobs(ledger) == 1
+    assert producer.get_job(order.job_id).state == "queued"
+    assert count_jobs(producer) == 1
 
 
-def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_module, ledger):
+def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_module, producer):
     """Stored after all, the message is found again by its idempotency key."""
     assert place(number="1000", customer_psid=PSID).json["job_id"]
     with halted():
@@ -114,7 +114,7 @@ def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_modul
 
     django_module.enqueue_missing()
     assert django_module.Order.objects.filter(job_id="").count() == 0
-    assert count_jobs(ledger) == 2
+    assert count_jobs(producer) == 2
 
 
 def test_the_commands_at_the_top_of_the_file_work(valkey, tmp_path):

@@ -24,17 +24,17 @@ BODY = json.dumps(MESSAGE).encode()
 MOST_SECONDS = 2 + 1
 
 
-def count_jobs(ledger):
-    return sum(ledger.count_states().values())
+def count_jobs(producer):
+    return sum(producer.count_states().values())
 
 
-def test_a_message_is_taken_and_its_status_can_be_seen(web_app, ledger):
+def test_a_message_is_taken_and_its_status_can_be_seen(web_app, producer):
     """202 with the job's id; the job is in the ledger; `Location` leads to where it stands."""
     answer = web_app.post(BODY, idempotency_key="order-1001-paid")
 
     assert answer.status == 202
     assert list(answer.json) == ["job_id"]
-    job = ledger.get_job(answer.json["job_id"])
+    job = producer.get_job(answer.json["job_id"])
     assert (job.state, job.idempotency_key) == (State.QUEUED, "order-1001-paid")
     assert MESSAGE.items() <= job.job.items()
 
@@ -43,22 +43,22 @@ def test_a_message_is_taken_and_its_status_can_be_seen(web_app, ledger):
     assert status.json == {"state": "queued", "error_code": None, "error_message": None}
 
 
-def test_the_status_follows_the_job(web_app, ledger):
+def test_the_status_follows_the_job(web_app, producer):
     """What happens to the job shows at the same place."""
     location = web_app.post(BODY).headers["Location"]
-    ledger.cancel(location.rpartition("/")[2])
+    producer.cancel(location.rpartition("/")[2])
 
     assert web_app.get(location).json["state"] == "cancelled"
 
 
-def test_an_idempotency_key_makes_one_job_of_two_requests(web_app, ledger):
+def test_an_idempotency_key_makes_one_job_of_two_requests(web_app, producer):
     """A repeated request gets the same id; another key, or none, makes another job."""
     first, again, other, none = (
         web_app.post(BODY, idempotency_key=key).json["job_id"] for key in ("a", "a", "b", None)
     )
 
     assert first == again
-    assert len({first, other, none}) == count_jobs(ledger) == 3
+    assert len({first, other, none}) == count_jobs(producer) == 3
 
 
 @pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no%20id", "%C3%A9"])
@@ -74,16 +74,16 @@ def test_an_unknown_message_is_not_found(web_app, job_id):
     "body",
     [b"", b"{", b"[]", b"null", b'"text"', b"{}", b'{"page_id": 1}', b"\xff"],
 )
-def test_a_wrong_body_is_refused_and_nothing_is_stored(web_app, ledger, body):
+def test_a_wrong_body_is_refused_and_nothing_is_stored(web_app, producer, body):
     """Whatever the body, the answer is a 4xx that says in JSON what is wrong."""
     answer = web_app.post(body)
 
     assert answer.status in (400, 422)
     assert answer.json
-    assert count_jobs(ledger) == 0
+    assert count_jobs(producer) == 0
 
 
-def test_when_redis_is_away_the_client_is_told_to_come_back(web_app, away, ledger):
+def test_when_redis_is_away_the_client_is_told_to_come_back(web_app, away, producer):
     """503 with `Retry-After`, soon, for both endpoints; and once Redis is back, all is well."""
     location = web_app.post(BODY).headers["Location"]
     with away():
@@ -97,10 +97,10 @@ def test_when_redis_is_away_the_client_is_told_to_come_back(web_app, away, ledge
             assert list(answer.json.values()) == ["The queue is not available. Try again soon."]
 
     assert web_app.post(BODY).status == 202
-    assert count_jobs(ledger) == 2
+    assert count_jobs(producer) == 2
 
 
-def test_when_the_reply_is_lost_the_same_key_makes_one_job(web_app, halted, ledger):
+def test_when_the_reply_is_lost_the_same_key_makes_one_job(web_app, halted, producer):
     """503 that says so and names the id to look for; the same request later is the same job."""
     assert web_app.post(BODY, idempotency_key="earlier").status == 202
     with halted():
@@ -118,7 +118,7 @@ def test_when_the_reply_is_lost_the_same_key_makes_one_job(web_app, halted, ledg
     again = web_app.post(BODY, idempotency_key="order-1001-paid")
     assert again.status == 202
     assert again.json["job_id"] == answer.json["job_id"]
-    assert count_jobs(ledger) == 2
+    assert count_jobs(producer) == 2
 
 
 def test_a_halted_redis_holds_no_first_request(web_app, halted):

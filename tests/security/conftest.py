@@ -16,7 +16,6 @@ import pytest
 import redis
 from celery import Celery
 from click.testing import CliRunner
-from flower_process import FlowerProcess
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
@@ -24,6 +23,7 @@ from harasocial_dispatch.sandbox.bodies import HOSTILE_TEXT
 from harasocial_dispatch.schemas import JobRecord, Settings, harmless
 from stage import WorkerProcess, body, environment, eventually, wait_until_ended
 from traces import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
+from watched_flower import WatchedFlower
 
 #: A page that has a token of its own, and one that has another than the API wants.
 OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"
@@ -180,8 +180,9 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     )
     stack.callback(worker.kill)
     worker.start()
-    flower = FlowerProcess(env, folder, f"operator:{hidden.flower_password}")
+    flower = WatchedFlower(env, folder, ("operator", hidden.flower_password))
     stack.callback(flower.stop)
+    flower.start()
 
     names = list(ids)
     traces.records.update(zip(names, wait_until_ended(producer, ids.values()), strict=True))

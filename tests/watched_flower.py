@@ -1,0 +1,46 @@
+"""A real Flower, at debug level, and all that it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flower_desk import Flower
+from stage import eventually
+
+
+class WatchedFlower(Flower):
+    """`harasocial-dispatch flower`, whose every page and log line is looked at.
+
+    Args:
+        login: user and password, as `env` has them.
+    """
+
+    def __init__(self, env: dict[str, str], folder: Path, login: tuple[str, str]) -> None:
+        super().__init__(env, folder, "--logging=debug", "--debug=yes")
+        self._login = login
+
+    def wait_for(self, job_id: str) -> None:
+        """Wait until it knows of this job by its events."""
+        path = f"api/task/info/{job_id}"
+        eventually(lambda: self.page(path).startswith("200"), what="the job in Flower")
+
+    def page(self, path: str) -> str:
+        """Return a page with its status and headers, whatever they are."""
+        reply = self.get(f"/{path}", auth=self._login)
+        headers = "\n".join(f"{name}: {text}" for name, text in reply.headers.items())
+        return f"{reply.status_code} {path}\n{headers}\n\n{reply.text}"
+
+    def pages(self, job_ids: list[str]) -> str:
+        """Return every page on which something of a job, a worker or a setting is shown."""
+        paths = ["", "workers", "tasks", "broker"]
+        paths += ["failures", "failures/waiting", "failures/replays"]
+        paths += [f"{kind}/{job_id}" for kind in ("failures", "task") for job_id in job_ids]
+        workers = self.get("/api/workers", auth=self._login).json()
+        paths += [f"worker/{worker}" for worker in workers]
+        return "\n".join(map(self.page, paths))
+
+    def data(self) -> str:
+        """Return what it tells programs."""
+        paths = ["api/workers", "api/tasks"]
+        paths += ["metrics", "failures/export.csv", "failures/export.jsonl"]
+        return "\n".join(map(self.page, paths))
