@@ -19,11 +19,10 @@ from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import Delivery, Settings, parse_send_job
 from harasocial_dispatch.worker.connection import Call
 from harasocial_dispatch.worker.http_call import Endpoint
+from harasocial_dispatch.worker.pump import LOOK_EVERY_SECONDS
 from harasocial_dispatch.worker.sender import Sender
 from harasocial_dispatch.worker.tokens import Tokens
 
-#: Seconds between two looks at the clock, as the pump's `LOOK_EVERY_SECONDS`.
-LOOK_EVERY_SECONDS = 0.01
 #: Of every job, until its deadline.
 REMAINING_SECONDS = 24 * 3600.0
 

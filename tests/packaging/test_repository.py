@@ -33,6 +33,7 @@ ONLY_IN = {
     # The broker is Celery's own connection to Redis; it sees nothing of a job.
     "redis": ("ledger/", "worker/broker.py"),
     "valkey": (),
+    "http": ("worker/http_call.py", "sandbox/"),
     "requests": ("worker/connection.py", "worker/http_call.py"),
     "urllib3": ("worker/connection.py", "worker/http_call.py"),
     "marshmallow": ("schemas/",),
@@ -109,7 +110,7 @@ def test_imports_of_our_own_are_relative() -> None:
 
 @pytest.mark.parametrize(("library", "places"), ONLY_IN.items(), ids=list(ONLY_IN))
 def test_a_library_is_imported_in_one_place(library: str, places: tuple[str, ...]) -> None:
-    """Redis is touched in the ledger alone, HTTP in one file of the worker, and so on."""
+    """Redis is touched in the ledger alone, HTTP in one call and its connections, and so on."""
     users = [found for found in IMPORTS if found.library == library]
     assert [str(found) for found in users if not found.file.startswith(places)] == []
 
