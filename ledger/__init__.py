@@ -12,7 +12,7 @@ from .index_page import Place
 from .ledger import SWEEP_LIMIT, Ledger
 from .lookup import Lookup, Pause
 from .search import JobFilter
-from .separate_celery import SeparateCelery
+from .separate_celery import SeparateCelery, impatient_transport
 from .waiting import Waiting, WaitingPage
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "Waiting",
     "WaitingPage",
     "broker_url",
+    "impatient_transport",
     "queue_name",
 ]

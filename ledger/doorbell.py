@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kombu.exceptions import OperationalError
 
 from ..schemas import Settings
-from .separate_celery import SeparateCelery
+from .separate_celery import SeparateCelery, impatient_transport
 
 #: The task that a doorbell runs.
 DISPATCH_TASK = "harasocial.dispatch"
@@ -73,15 +72,9 @@ class Doorbell:
 
 def _publisher(settings: Settings) -> SeparateCelery:
     app = SeparateCelery("harasocial-doorbell", broker=broker_url(settings))
-    transport: dict[str, Any] = {
-        "socket_timeout": _TIMEOUT_SECONDS,
-        "socket_connect_timeout": _TIMEOUT_SECONDS,
-        "retry_on_timeout": False,
-        "max_retries": 0,
-    }
     app.conf.update(
         broker_connection_timeout=_TIMEOUT_SECONDS,
-        broker_transport_options=transport,
+        broker_transport_options=impatient_transport(_TIMEOUT_SECONDS),
         task_serializer="json",
         task_default_queue=queue_name(settings),
     )

@@ -39,3 +39,16 @@ class SeparateCelery(Celery):
 
     def connection(self, hostname: str | None = None, *more: Any, **options: Any) -> Connection:
         return super().connection(hostname or self.conf["broker_url"], *more, **options)
+
+
+def impatient_transport(timeout_seconds: float) -> dict[str, Any]:
+    """Return options of kombu's transport by which Redis takes a message within the time, or not.
+
+    The time (seconds) is for connecting and for the answer, each; nothing is tried again.
+    """
+    return {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+    }

@@ -7,8 +7,9 @@
                       "page_id": "500725830264749"},
                      idempotency_key="order-1001-paid")
 
-The functions are the methods of one `Producer` made from the environment at first use; make your
-own `Producer(settings)` where settings come from elsewhere.
+The functions are the methods of one `Producer`, made from the environment when the first of them is
+asked for (as the line above does); make your own `Producer(settings)` where settings come from
+elsewhere.
 """
 
 from __future__ import annotations

@@ -41,11 +41,8 @@ def serve_forever(
     """Serve until SIGTERM or SIGINT comes, then stop and return. For a process of its own.
 
     Args:
-        host: as for `Sandbox`, like `port`, `tokens` and the further `options`.
-        port: see there.
-        tokens: see there.
+        host, port, tokens, options: as for `Sandbox`.
         on_ready: called with the sandbox once it listens.
-        options: see there.
 
     Raises:
         OSError: if the address cannot be listened on.

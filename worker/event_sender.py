@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from celery import Celery
 
-from ..ledger import Ledger
+from ..ledger import Ledger, impatient_transport
 from ..schemas import Attempt, QueueUnavailable, Settings, State, from_ms
 from .job_event import JobNews, events_of, news_of_record
 from .pump import Done
@@ -100,12 +100,7 @@ class EventSender:
         """Return Celery's event dispatcher, which gathers task events until it is flushed."""
         if hostname not in self._dispatchers:
             connection = self._app.connection_for_write(
-                transport_options={
-                    "socket_timeout": _BROKER_TIMEOUT_SECONDS,
-                    "socket_connect_timeout": _BROKER_TIMEOUT_SECONDS,
-                    "retry_on_timeout": False,
-                    "max_retries": 0,
-                }
+                transport_options=impatient_transport(_BROKER_TIMEOUT_SECONDS)
             )
             self._dispatchers[hostname] = self._app.events.Dispatcher(
                 connection,

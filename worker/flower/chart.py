@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
+from itertools import pairwise
 
 from ...schemas import from_ms, iso_utc
 from .presentation import number
@@ -120,13 +121,13 @@ def _labels(bars: Sequence[Bar]) -> list[str]:
         return []
     step = bars[0].until - bars[0].since
     whole = bars[-1].until - bars[0].since
-    pattern, kind = "%d %b", "day"
-    if step < timedelta(days=1):
-        pattern, kind = (
-            ("%d %b %H:%M", "minute") if whole > timedelta(hours=20) else ("%H:%M", "minute")
-        )
     if step < timedelta(minutes=1):
         pattern, kind = "%H:%M:%S", "second"
+    elif step >= timedelta(days=1):
+        pattern, kind = "%d %b", "day"
+    else:
+        pattern = "%d %b %H:%M" if whole > timedelta(hours=20) else "%H:%M"
+        kind = "minute"
     wanted = 6 if whole > timedelta(hours=20) else 8
     every = max(1, -(-len(bars) // wanted))
     width = _PLOT_WIDTH / len(bars)
@@ -172,5 +173,5 @@ def bars_of(edges: Sequence[int], totals: Sequence[int], addresses: Sequence[str
     """Return the bars between edges."""
     return [
         Bar(since=from_ms(start), until=from_ms(end), total=total, address=address)
-        for start, end, total, address in zip(edges, edges[1:], totals, addresses, strict=False)
+        for (start, end), total, address in zip(pairwise(edges), totals, addresses, strict=True)
     ]

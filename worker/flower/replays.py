@@ -118,7 +118,7 @@ class Replays:
         with self._lock:
             return list(reversed(self._replays.values()))
 
-    def plan(self, replay: Replay) -> Replay:
+    def plan(self, replay: Replay) -> None:
         """Count, in a thread, what the replay would send again. Nothing is sent."""
         with self._lock:
             self._replays[replay.replay_id] = replay
@@ -126,7 +126,6 @@ class Replays:
             for oldest in over[: max(0, len(self._replays) - _REMEMBERED)]:
                 del self._replays[oldest.replay_id]
         self._run_in_thread(self._count, replay)
-        return replay
 
     def start(self, replay: Replay, rate: float | None) -> bool:
         """Begin to send again, `rate` jobs a second at most; False if it cannot be started."""
