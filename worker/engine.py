@@ -45,6 +45,7 @@ class Engine:
         self._settings = settings
         self._observe_unsent = observe_unsent
         self._observers = (_log, *observers)
+        self._starting = threading.Lock()
         self._pid = 0
 
     def dispatch(self) -> dict[str, int]:
@@ -71,18 +72,20 @@ class Engine:
             observer(batch)
 
     def _start_in_this_process(self) -> None:
-        # Connections and threads do not survive Celery's fork.
-        if self._pid == os.getpid():
-            return
-        settings = self._settings
-        self._one_pump = threading.Lock()
-        self._ledger = Ledger(settings)
-        self._doorbell = Doorbell(settings)
-        self._sender = Sender(
-            endpoint=Endpoint(settings), tokens=Tokens(settings), settings=settings
-        )
-        self._threads = ThreadPoolExecutor(settings.in_flight, thread_name_prefix="call")
-        self._pid = os.getpid()
+        # Connections and threads do not survive Celery's fork. Its pool of threads may ask for the
+        # first time twice at once.
+        with self._starting:
+            if self._pid == os.getpid():
+                return
+            settings = self._settings
+            self._one_pump = threading.Lock()
+            self._ledger = Ledger(settings)
+            self._doorbell = Doorbell(settings)
+            self._sender = Sender(
+                endpoint=Endpoint(settings), tokens=Tokens(settings), settings=settings
+            )
+            self._threads = ThreadPoolExecutor(settings.in_flight, thread_name_prefix="call")
+            self._pid = os.getpid()
 
 
 def _log(batch: list[Done]) -> None:
