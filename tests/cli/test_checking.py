@@ -47,7 +47,7 @@ def levels(findings):
         ({"clock_offset_seconds": None}, {}),
     ],
 )
-def test_what_redis_says_of_itself(changed, expected):
+def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expected):
     """An unusable server is an error; what may lose jobs, or cannot be seen, is a warning."""
     assert levels(look_at_redis(ServerHealth(**HEALTHY | changed), "there")) == expected
 
@@ -66,7 +66,7 @@ def test_what_redis_says_of_itself(changed, expected):
         ),
     ],
 )
-def test_times_that_do_not_fit_each_other(settings, expected):
+def test_times_that_do_not_fit_each_other_are_warnings(settings, expected):
     """Each is a warning that names the variable."""
     assert levels(look_at_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
 

@@ -34,7 +34,7 @@ def refuses(port: int) -> bool:
     return False
 
 
-def test_a_server_for_a_block(tmp_path, monkeypatch):
+def test_a_server_lives_for_a_block_and_leaves_nothing(tmp_path, monkeypatch):
     """Inside the block there is a real Valkey with the options given; after it nothing is left."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with EmbeddedValkey(maxmemory="32mb", maxmemory_policy="noeviction") as valkey:
@@ -96,7 +96,7 @@ def test_kill_loses_what_was_not_written():
         assert store.get("key") is None
 
 
-def test_pause_and_resume(valkey, store):
+def test_a_paused_server_says_nothing_until_it_goes_on(valkey, store):
     """A halted server takes connections and says nothing; then it goes on where it was."""
     store.set("key", "value")
     valkey.pause()
@@ -162,7 +162,7 @@ def test_a_password_is_part_of_the_url():
             redis.Redis(port=valkey.port).ping()
 
 
-def test_options_with_several_words_and_with_none():
+def test_options_may_have_several_words_or_none():
     """A value is what would stand in the configuration file."""
     with EmbeddedValkey(save="900 1 60 1000") as saving, EmbeddedValkey(save="") as not_saving:
         for valkey, points in [(saving, "900 1 60 1000"), (not_saving, "")]:

@@ -124,7 +124,9 @@ OTHERS = {"hang", "huge", "endless", "gzip", "gzip_bomb", "hostile"}
     WHOLE_REPLIES,
     ids=[row[0] for row in WHOLE_REPLIES],
 )
-def test_whole_reply(client, payload_id, status, body, accepted):
+def test_a_whole_reply_is_the_one_its_payload_id_asks_for(
+    client, payload_id, status, body, accepted
+):
     """The status and the body are those of the behaviour; accepted replies alone are counted."""
     heard = client.post(payload_id)
 
@@ -138,7 +140,7 @@ def test_whole_reply(client, payload_id, status, body, accepted):
 @pytest.mark.parametrize(
     ("payload_id", "body", "ending"), BROKEN_REPLIES, ids=[row[0] for row in BROKEN_REPLIES]
 )
-def test_broken_reply(client, payload_id, body, ending):
+def test_a_broken_reply_ends_as_its_payload_id_asks(client, payload_id, body, ending):
     """The connection ends in the way of the behaviour, and nothing counts as accepted."""
     heard = client.hear(client.request(client.body(payload_id)))
 
@@ -157,7 +159,7 @@ def test_every_behaviour_is_tested_and_documented():
     assert {form(name).removeprefix("sandbox:") for name in BEHAVIOURS} <= forms
 
 
-def test_accepted_reply_letter_for_letter(client):
+def test_the_accepted_reply_is_the_documented_one_letter_for_letter(client):
     """The accepted reply is the documented one under plain, honest headers."""
     assert client.post("sandbox:ok").data == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -244,7 +246,7 @@ def test_http10_reply_tells_no_length(client):
     assert heard.ending == "closed"
 
 
-def test_duplicate_headers(client):
+def test_repeated_headers_stand_there_twice(client):
     """Type and length stand twice with the same value, X-Request-Id with two values."""
     lines = client.post("sandbox:duplicate_headers").head.split("\r\n")
 

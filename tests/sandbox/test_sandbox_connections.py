@@ -47,7 +47,7 @@ def test_one_connection_serves_many_requests(client):
     ("version", "connection", "ending"),
     [("1.1", None, "open"), ("1.1", "close", "closed"), ("1.0", None, "closed")],
 )
-def test_who_keeps_the_connection(client, version, connection, ending):
+def test_a_connection_is_kept_unless_the_client_says_otherwise(client, version, connection, ending):
     """HTTP/1.1 keeps the connection unless asked not to; HTTP/1.0 does not."""
     request = client.request(client.body(), connection=connection)
     request = request.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1)
@@ -182,7 +182,7 @@ def test_any_head_is_parsed_or_refused(head: bytes) -> None:
         assert refused.status in {400, 411, 413}
 
 
-def test_https(client_of):
+def test_the_same_is_spoken_over_tls(client_of):
     """With a server's context the same is spoken over TLS, resets included."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATE)

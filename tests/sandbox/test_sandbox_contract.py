@@ -62,7 +62,7 @@ def test_the_documented_example_is_accepted(client):
     ],
     ids=str,
 )
-def test_request_line_and_headers(client, changes, status):
+def test_only_the_documented_request_line_and_headers_are_accepted(client, changes, status):
     """Each departure has its status, and a message is accepted only without any."""
     heard = client.hear(client.request(client.body(), **{"connection": "close", **changes}))
 
@@ -108,7 +108,7 @@ def without(name: str) -> dict[str, object]:
     ],
     ids=str,
 )
-def test_fields(client, changes, complaint):
+def test_a_wrong_field_is_refused_and_named(client, changes, complaint):
     """A wrong field is a 400 in the documented shape that names it."""
     heard = client.post(**changes)
 
@@ -148,7 +148,7 @@ def test_metadata_is_optional_text_of_500_characters(client, metadata):
     ],
     ids=lambda body: repr(body[:12]),
 )
-def test_body_that_is_not_the_documented_object(client, body):
+def test_a_body_that_is_not_the_documented_object_is_refused(client, body):
     """What is not one JSON object without repeated names is a 400 in the documented shape."""
     heard = client.hear(client.request(body, connection="close"))
 

@@ -45,7 +45,7 @@ def test_an_unread_post_is_a_request_but_not_a_post(client):
     assert (totals.requests, totals.posts, totals.jobs) == (1, 0, 0)
 
 
-def test_arrival_times(client):
+def test_each_post_has_its_arrival_time_on_both_clocks(client):
     """Each POST has its time on both clocks, in order, between sending and reply."""
     before, before_wall = time.monotonic(), time.time()
     client.post("sandbox:slow:0.05")
@@ -59,7 +59,7 @@ def test_arrival_times(client):
     assert before_wall - 0.1 <= job.arrived_at[0] <= job.arrived_at[1] <= after_wall + 0.1
 
 
-def test_highest_number_at_one_time(client, wait_until):
+def test_requests_answered_at_one_time_are_counted_together(client, wait_until):
     """Requests that are being answered at one time are counted together."""
     connections = [client.connect() for _ in range(6)]
     for number, connection in enumerate(connections):
@@ -73,7 +73,7 @@ def test_highest_number_at_one_time(client, wait_until):
     assert client.sandbox.totals().max_concurrent >= 6
 
 
-def test_raw_requests_letter_for_letter(client):
+def test_raw_requests_are_kept_letter_for_letter(client):
     """Names, values and bytes are as they came, in their order; the oldest give way."""
     content = json.dumps(client.body("\N{SNOWMAN}")).encode() + b"\r\n "
     head = (
@@ -153,7 +153,7 @@ def test_requests_over_http_mask_the_token(client):
 
 
 @pytest.mark.parametrize("over_http", [False, True])
-def test_reset_forgets(client, over_http):
+def test_a_reset_forgets_counts_and_what_behaviours_go_by(client, over_http):
     """After a reset the counts start over, also those that behaviours go by."""
     client.post("sandbox:flaky:1")
     if over_http:
@@ -168,7 +168,7 @@ def test_reset_forgets(client, over_http):
     assert client.post("sandbox:flaky:1").status == 503
 
 
-def test_reset_while_a_reply_is_under_way(client, wait_until):
+def test_a_reply_under_way_during_a_reset_disturbs_no_count(client, wait_until):
     """The late acceptance of a forgotten job disturbs no count."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:slow:0.1")))

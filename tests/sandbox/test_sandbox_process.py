@@ -56,7 +56,7 @@ def test_a_port_in_use_is_said_in_one_line(sandbox):
     assert failed.stderr.count("\n") == 1
 
 
-def test_exports():
+def test_the_printed_line_has_the_url_and_the_common_token():
     """The line has the URL, and the token if there is one for every page."""
     with Sandbox(tokens={"*": "it's"}) as sandbox:
         assert exports(sandbox) == (
@@ -66,7 +66,7 @@ def test_exports():
         assert exports(sandbox) == f"export HARASOCIAL_API_URL={sandbox.url}"
 
 
-def test_the_address_to_connect_to():
+def test_the_url_is_one_that_can_be_connected_to():
     """Listening everywhere is no address to connect to; an IPv6 one is bracketed."""
     with Sandbox("0.0.0.0") as sandbox:
         assert sandbox.url == f"http://127.0.0.1:{sandbox.port}/social/messages.json"

@@ -152,7 +152,7 @@ def sandboxes_running() -> int:
     return sum(thread.name == "harasocial-sandbox" for thread in threading.enumerate())
 
 
-def test_start_and_stop(client_of):
+def test_it_starts_once_stops_twice_and_starts_again(client_of):
     """A sandbox starts once, stops twice, and starts again on its port with its counts."""
     before = sandboxes_running()
     sandbox = Sandbox()
