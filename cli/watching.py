@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -69,18 +70,15 @@ def watch(every_seconds: float, as_json: bool) -> None:
     one for each job that has failed. With --json, one object each time.
     """
     settings = Settings.from_environment()
-    with open_ledger(settings) as ledger:
+    with suppress(KeyboardInterrupt), open_ledger(settings) as ledger:
         watcher = Watcher(ledger)
         # Without Redis from the start, there is nothing to watch.
         glance = watcher.look()
         title = f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}"
         view = json_view() if as_json else live_view(title) or line_view()
-        try:
-            with view as show:
-                show(glance, "")
-                _go_on(watcher, glance, show, every_seconds)
-        except KeyboardInterrupt:
-            return
+        with view as show:
+            show(glance, "")
+            _go_on(watcher, glance, show, every_seconds)
 
 
 def _go_on(watcher: Watcher, glance: Glance, show: Show, every_seconds: float) -> None:
