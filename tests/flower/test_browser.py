@@ -125,18 +125,18 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
         assert "error_code=http_400" in page.url
         assert "since=" not in page.url
         page.locator(".failures-when a").first.click()
-        page.get_by_role("button", name="Send again").click()
+        page.get_by_role("button", name="Replay").click()
         # then its page tells when it was sent, without being loaded again
         expect(page.locator(".failures-state")).to_contain_text("sent", timeout=20_000)
         expect(page.locator(".failures-timeline")).to_contain_text("attempt 2")
 
         # when the rest of the filter is sent again
         page.goto("/failures?error_code=http_400")
-        page.get_by_role("button", name="Send all 3 again…").click()
+        page.get_by_role("button", name="Replay all 3…").click()
         expect(page.locator(".failures-big")).to_have_text("3")
         assert states(office, broken).count(State.FAILED) == 3
         page.get_by_label("Messages a second").fill("50")
-        page.get_by_role("button", name="Send 3 again").click()
+        page.get_by_role("button", name="Replay 3").click()
         # then it says what became of them
         expect(page.locator(".failures-became")).to_have_text("sent 3", timeout=20_000)
         assert set(states(office, broken)) == {State.SENT}
@@ -207,7 +207,7 @@ def test_a_form_of_another_site_sends_nothing(office: Office) -> None:
 
 
 def test_the_keyboard_is_enough(office: Office) -> None:
-    """To filter, to select, and to send again, as far as the agreement."""
+    """To filter, to select, and to replay, as far as the agreement."""
     page_id = "900725830264749"
     office.enqueue(*[f"{WINDOW_CLOSED}#k{n}" for n in range(2)], page_id=page_id)
     with office.page("/failures") as page:
@@ -217,7 +217,7 @@ def test_the_keyboard_is_enough(office: Office) -> None:
         page.keyboard.type(page_id)
         page.keyboard.press("Enter")
         expect(page.locator(".failures-table tbody tr")).to_have_count(2)
-        button = page.get_by_role("button", name="Send selected again…")
+        button = page.get_by_role("button", name="Replay selected…")
         expect(button).to_be_disabled()
         page.get_by_role("checkbox", name="Select all on this page").focus()
         page.keyboard.press("Space")
@@ -272,7 +272,7 @@ def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: 
         assert (red < 64) is (scheme == "dark")
         # The page that asks for agreement, too.
         page.goto(f"/failures?page_id={page_id}")
-        page.get_by_role("button", name="Send all 3 again…").click()
+        page.get_by_role("button", name="Replay all 3…").click()
         expect(page.locator(".failures-replay")).to_contain_text("would be sent again")
         assert serious_faults(page) == []
     office.producer.cancel(later)

@@ -1,4 +1,4 @@
-"""What the pages change, over HTTP: jobs sent again and called off, one or many."""
+"""What the pages change, over HTTP: jobs replayed and cancelled, one or many."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_waiting_job_is_called_off(desk: Desk) -> None:
     assert set(some) <= set(listed)
     assert single not in listed
     page = desk.flower.post("/failures/waiting", [("job_id", job_id) for job_id in some[:2]])
-    assert "2 jobs called off" in text_of(page)
+    assert "2 jobs cancelled" in text_of(page)
     states = [desk.state(job_id) for job_id in (single, *some)]
     assert states == [State.CANCELLED] * 3 + [State.RETRYING]
     failed = desk.fail(page_id=new_page_id())
@@ -108,7 +108,7 @@ def test_a_replay_is_called_off_while_it_runs(desk: Desk) -> None:
     eventually(lambda: "1 of 4" in text_of(desk.flower.get(path)), what="the first")
     assert "Being sent again" in desk.flower.get("/failures").text
     desk.flower.post(path, {"action": "cancel"})
-    eventually(lambda: "called off" in desk.flower.get(path).text, what="its end")
+    eventually(lambda: "cancelled" in desk.flower.get(path).text, what="its end")
     assert sum(desk.state(job_id) is State.FAILED for job_id in failed) == 3
 
 

@@ -53,7 +53,7 @@ def test_a_nonsensical_address_of_waiting_jobs_gets_words(desk: Desk, query: str
     """As with those that failed."""
     page = desk.flower.get(f"/failures/waiting?{query}")
     assert page.status_code == (400 if query.startswith("after") else 200)
-    assert "called off" not in page.text
+    assert "cancelled" not in page.text
 
 
 @pytest.mark.parametrize(

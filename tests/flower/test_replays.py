@@ -1,4 +1,4 @@
-"""Sending many again: counted first, paced, called off, and gone on with after an outage."""
+"""Replaying many: counted first, paced, cancelled, and gone on with after an outage."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ..masking import masked
 from .page import Page
 from .presentation import body_text
 
-#: States in which a job can be called off.
+#: States in which a job can be cancelled.
 CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 #: States that change by themselves; the page looks again while a job is in one.
 MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
@@ -49,10 +49,10 @@ class JobPage(Page):
             states, ring = await self.ask(self.site.ledger.replay, [job_id])
             if ring:
                 await self.ask(self.site.doorbell.ring)
-            done, what = states[0] is State.FAILED, "sent again: it is not failed"
+            done, what = states[0] is State.FAILED, "replayed: it is not failed"
         elif action == "cancel":
             (state,) = await self.ask(self.site.ledger.cancel, [job_id])
-            done, what = state is State.CANCELLED, "called off: it is being sent, or has ended"
+            done, what = state is State.CANCELLED, "cancelled: it is being sent, or has ended"
         else:
             raise HTTPError(400, f"action={action} is neither replay nor cancel.")
         if not done:

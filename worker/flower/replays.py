@@ -1,4 +1,4 @@
-"""Sending failed jobs again, many at once: counted, agreed to, paced, watched, and called off.
+"""Replaying failed jobs, many at once: counted, agreed to, paced, watched, and cancelled.
 
 A replay is a thread of the Flower process, and its progress is kept in that process alone. What it
 did is in the jobs themselves: one that is cut off, by a restart or because Redis was away, leaves
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Stage(str, Enum):
     """Where a replay stands."""
 
-    #: How many jobs it would send again is being found out.
+    #: How many jobs it would replay is being found out.
     COUNTING = "counting"
     #: It waits for somebody to agree.
     READY = "ready"
@@ -59,7 +59,7 @@ class Replay:
         job_ids: the jobs; or None, and then `wanted` and `text` say which.
         wanted: bounded by when the replay was asked for, so that a job which fails again is not
             taken up again.
-        total: jobs that it would send again; grows while it is counted.
+        total: jobs that it would replay; grows while it is counted.
         rate: jobs a second at most; None for no bound.
         replayed, skipped: jobs queued so far, and those that were not failed any more.
         latest_ids: of jobs queued, the latest ones.
@@ -119,7 +119,7 @@ class Replays:
             return list(reversed(self._replays.values()))
 
     def plan(self, replay: Replay) -> None:
-        """Count, in a thread, what the replay would send again. Nothing is sent."""
+        """Count, in a thread, what it would replay. Nothing is sent."""
         with self._lock:
             self._replays[replay.replay_id] = replay
             over = [each for each in self._replays.values() if each.is_over]
@@ -128,7 +128,7 @@ class Replays:
         self._run_in_thread(self._count, replay)
 
     def start(self, replay: Replay, rate: float | None) -> bool:
-        """Begin to send again, `rate` jobs a second at most; False if it cannot be started."""
+        """Begin to replay, `rate` jobs a second at most; False if it cannot be started."""
         with self._lock:
             if replay.stage not in (Stage.READY, Stage.INTERRUPTED):
                 return False

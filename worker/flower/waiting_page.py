@@ -42,6 +42,6 @@ class WaitingPage(Page):
         return State.SCHEDULED if self.text_argument("state") == "scheduled" else State.RETRYING
 
     def _cancelled(self) -> int | None:
-        """Return how many jobs the press of the button before called off."""
+        """Return how many jobs the press of the button before cancelled."""
         text = self.text_argument("cancelled")
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
