@@ -22,8 +22,10 @@ local interval_ms, burst, probe_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonum
 local in_flight = cjson.decode(ARGV[7])
 local has_suspect = ARGV[10] == '1'
 
--- Stale, expired and broken entries that one call clears away, at most.
-local scan_budget = 500 + max_jobs
+-- Entries that one call takes out of lanes, and lanes that it finds closed or empty, at most.
+local scan_budget = 500 + 2 * max_jobs
+-- Suspects of one lane that one call puts off, at most: the others may all be behind them.
+local MAX_POSTPONED = 10
 local claimed = {}
 
 -- The next waiting id and the job behind it. Other hands may have put anything into these keys.
@@ -104,7 +106,7 @@ local function serve(page_id, share)
   end
 
   local taken, empty, postponed = 0, false, {}
-  while taken < limit and scan_budget > 0 do
+  while taken < limit and scan_budget > 0 and #postponed < MAX_POSTPONED do
     local id = pop(page_id)
     if not id then
       empty = true
@@ -144,15 +146,20 @@ local function next_open_lanes(how_many)
   return redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', '(' .. int(NOW + 1), 'LIMIT', 0, how_many)
 end
 
--- Sub-millisecond order among lanes served in the same call or the next.
-local turn = tonumber(clock[2]) % 1000
+-- Sub-millisecond order among lanes served in the same call or the next; never 0, since a lane
+-- opened within this millisecond comes before.
+local turn = math.max(1, tonumber(clock[2]) % 1000)
 
+-- Returns whether another pass may find more: this one claimed some, or got lanes out of the way.
 local function pass()
+  local claimed_before, shut = #claimed, 0
   local lanes = next_open_lanes(max_jobs)
   local share = math.ceil((max_jobs - #claimed) / math.max(1, #lanes))
   for _, page_id in ipairs(lanes) do
-    if #claimed >= max_jobs then return false end
+    -- Lanes not looked at keep their turn.
+    if #claimed >= max_jobs or scan_budget <= 0 then return false end
     local next_at = serve(page_id, share)
+    if next_at ~= NOW then shut, scan_budget = shut + 1, scan_budget - 1 end
     if next_at then
       -- A lane just served goes to the back.
       if next_at == NOW then next_at = NOW + turn / 1000 end
@@ -161,15 +168,12 @@ local function pass()
       redis.call('ZREM', key('lanes'), page_id)
     end
   end
-  return #lanes > 0
+  return #claimed > claimed_before or shut > 0
 end
 
--- A second pass gives what one lane could not use to the others.
-local before = -1
-while #claimed < max_jobs and scan_budget > 0 and #claimed > before do
-  before = #claimed
-  if not pass() then break end
-end
+-- A second pass gives what one lane could not use to the others, and comes to lanes behind closed
+-- ones.
+while pass() do end
 
 write_counts()
 
