@@ -9,7 +9,7 @@ from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome, Unsent
 from .failure_counts import Counts
 from .failures import FailurePage, Failures
 from .index_page import Place
-from .ledger import SWEEP_LIMIT, Ledger
+from .ledger import Ledger
 from .lookup import Lookup, Pause
 from .search import JobFilter
 from .separate_celery import SeparateCelery, impatient_transport
@@ -17,7 +17,6 @@ from .waiting import Waiting, WaitingPage
 
 __all__ = [
     "DISPATCH_TASK",
-    "SWEEP_LIMIT",
     "Claim",
     "Claimed",
     "Counts",

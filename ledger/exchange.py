@@ -68,10 +68,14 @@ class UnknownOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep did: jobs made ready, leases ended, and whether to ring."""
+    """What a sweep did: jobs made ready, leases ended, and whether to ring.
+
+    `more` is True when it stopped at its limit: another sweep should follow at once.
+    """
 
     ring: bool
     made_ready: int
+    more: bool
     oldest_due_seconds: float
     unknown: list[UnknownOutcome]
     unsent: list[Unsent] = field(default_factory=list)

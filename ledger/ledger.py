@@ -174,7 +174,7 @@ class Ledger:
         """Move on what is due, end leases that ran out, forget what is past its retention."""
         settings = self._settings
         with translated_errors(settings.redis_url):
-            ring, oldest_ms, made_ready, failed, *unknown = self._scripts(
+            ring, oldest_ms, made_ready, more, failed, *unknown = self._scripts(
                 "sweep",
                 SWEEP_LIMIT,
                 int(end_leases),
@@ -187,6 +187,7 @@ class Ledger:
         return Swept(
             ring=ring == 1,
             made_ready=made_ready,
+            more=more == 1,
             oldest_due_seconds=int(oldest_ms) / 1000,
             unknown=[
                 UnknownOutcome(

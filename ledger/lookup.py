@@ -17,6 +17,9 @@ from .connection import translated_errors
 from .failure_counts import most_first
 from .search import JobFilter, Search, ended_or_enqueued, time_bounds
 
+#: Pauses that are read at once: about 1 ms of the server's time.
+_PAUSES = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -125,23 +128,34 @@ class Lookup:
 
     def pauses(self) -> list[Pause]:
         """Return the lanes that are paused now."""
+        found: dict[str, Pause] = {}
+        cursor = 0
+        while True:
+            some, cursor = self.some_pauses(cursor)
+            # Redis may tell of one twice.
+            found |= {pause.page_id: pause for pause in some}
+            if cursor == 0:
+                return list(found.values())
+
+    def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:
+        """Return about a thousand of the paused lanes, and where to go on; 0 is the beginning."""
         with translated_errors(self._url):
-            found = self._client.hgetall(self._key("pauses"))
-        pauses = []
-        for page_id, text in found.items():
-            try:
-                pause = json.loads(text)
-                if pause["level"] < 1:
-                    continue
-                pauses.append(
-                    Pause(
-                        page_id=page_id,
-                        reason=str(pause["reason"]),
-                        error_code=pause.get("error_code") or None,
-                        until_ms=int(pause["until_ms"]),
-                        token_fingerprint=str(pause.get("token_fingerprint") or ""),
-                    )
-                )
-            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-                continue  # not written by us
-        return pauses
+            cursor, some = self._client.hscan(self._key("pauses"), cursor, count=_PAUSES)
+        pauses = (_pause(page_id, text) for page_id, text in some.items())
+        return [pause for pause in pauses if pause], int(cursor)
+
+
+def _pause(page_id: str, text: str) -> Pause | None:
+    try:
+        pause = json.loads(text)
+        if pause["level"] < 1:
+            return None
+        return Pause(
+            page_id=page_id,
+            reason=str(pause["reason"]),
+            error_code=pause.get("error_code") or None,
+            until_ms=int(pause["until_ms"]),
+            token_fingerprint=str(pause.get("token_fingerprint") or ""),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None  # not written by us

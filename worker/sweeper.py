@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..ledger import SWEEP_LIMIT, Doorbell, Ledger, UnknownOutcome
+from ..ledger import Doorbell, Ledger, UnknownOutcome
 from ..schemas import QueueUnavailable, Settings
 from .tokens import Tokens, fingerprint_of
 from .unsent import UnsentObserver, log_unsent
@@ -43,6 +43,7 @@ class Sweeper:
         self._thread: threading.Thread | None = None
         self._end_leases_from = 0.0
         self._away = False
+        self._pauses_cursor = 0
 
     def start(self) -> None:
         """Begin to sweep."""
@@ -80,7 +81,7 @@ class Sweeper:
                 self._stopping.wait(SWEEP_EVERY_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
 
     def _sweep(self) -> bool:
-        """Sweep once; return whether there is more to move at once."""
+        """Sweep once; return whether to sweep again at once."""
         swept = self._ledger.sweep(end_leases=time.monotonic() >= self._end_leases_from)
         for job in swept.unknown:
             logger.warning(
@@ -99,12 +100,14 @@ class Sweeper:
         self._observe_unsent(swept.unsent)
         if swept.ring | self._resume_pages_with_new_tokens():
             self._doorbell.ring()
-        return swept.made_ready + len(swept.unknown) >= SWEEP_LIMIT
+        return swept.more
 
     def _resume_pages_with_new_tokens(self) -> bool:
+        # Some in each sweep: with one token for very many pages, all of them may be paused.
+        pauses, self._pauses_cursor = self._ledger.lookup.some_pauses(self._pauses_cursor)
         refused = {
             pause.page_id: pause.token_fingerprint
-            for pause in self._ledger.lookup.pauses()
+            for pause in pauses
             if pause.reason == "auth"
             and pause.token_fingerprint != fingerprint_of(self._tokens.for_page(pause.page_id))
         }

@@ -9,7 +9,8 @@
 --          come back together
 -- ARGV[6]  attempts that a job may spend
 -- ARGV[7]  how long a failed job is kept (ms)
--- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready,
+-- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready, more (0 or 1): whether to sweep
+--           again at once,
 --           {{id, page_id, error_code}, …}: jobs that were failed,
 --           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
 
@@ -20,6 +21,7 @@ math.randomseed(tonumber(ARGV[5]))
 
 local made_ready = 0
 local unknown = {}
+local more = false
 
 -- Its holder died, or is cut off: whether the message went out, nobody knows.
 local function end_lease(id, job)
@@ -45,6 +47,7 @@ local function end_lease(id, job)
   unknown[#unknown + 1] = { id, job.page_id or '', state, int(spent) }
 end
 
+-- Returns whether it did.
 local function move_on(id)
   local job = read_job(id)
   if not job or not job.state or not job.page_id then
@@ -58,13 +61,19 @@ local function move_on(id)
     made_ready = made_ready + 1
   elseif job.state ~= 'sending' then
     redis.call('ZREM', key('due'), id)
-  elseif end_leases then
-    end_lease(id, job)
+  else
+    if end_leases then end_lease(id, job) end
+    return end_leases
   end
+  return true
 end
 
 local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'WITHSCORES', 'LIMIT', 0, limit)
-for i = 1, #due, 2 do move_on(due[i]) end
+local moved_on = false
+for i = 1, #due, 2 do
+  if move_on(due[i]) then moved_on = true end
+end
+more = moved_on and #due == 2 * limit
 
 local function forget_failed(id)
   local job = read_job(id) or {}
@@ -76,13 +85,15 @@ end
 local forgotten = redis.call('ZRANGEBYSCORE', key('failed'), '-inf', int(NOW - failed_ttl_ms),
   'LIMIT', 0, limit)
 for _, id in ipairs(forgotten) do forget_failed(id) end
+more = more or #forgotten == limit
 
 -- Sent and cancelled jobs expire by themselves; these lists follow.
 for _, name in ipairs({ 'sent', 'cancelled' }) do
-  for _ = 1, limit do
+  for i = 1, limit do
     local id = redis.call('LINDEX', key(name), -1)
     if not id or redis.call('EXISTS', key('job:' .. id)) == 1 then break end
     redis.call('RPOP', key(name))
+    more = more or i == limit
   end
 end
 
@@ -90,4 +101,4 @@ write_counts()
 local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
 local oldest_ms = due[2] and int(NOW - number(due[2])) or '0'
-return { ring, oldest_ms, made_ready, failed_here, unpack(unknown) }
+return { ring, oldest_ms, made_ready, more and 1 or 0, failed_here, unpack(unknown) }
