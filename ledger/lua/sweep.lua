@@ -97,6 +97,35 @@ for _, name in ipairs({ 'sent', 'cancelled' }) do
   end
 end
 
+-- Entries of an index of failed jobs that are checked in each sweep, from a random place on.
+local CHECKED = 100
+
+-- Other hands, or a Redis that was short of memory, may have deleted failed jobs, which stay in
+-- these indexes: take out what is not failed, or not with this value of this field.
+local function check(index, field, value)
+  local last = math.max(0, redis.call('ZCARD', key(index)) - CHECKED)
+  local first = math.random(0, last)
+  for _, id in ipairs(redis.call('ZRANGE', key(index), first, first + CHECKED - 1)) do
+    local job = redis.pcall('HMGET', key('job:' .. id), 'state', field)
+    local failed = not job.err and job[1] == 'failed'
+    if not failed then redis.call('ZREM', key('failed'), id) end
+    if not failed or job[2] ~= value then redis.call('ZREM', key(index), id) end
+  end
+end
+
+local function check_one_of(names, index_prefix, field)
+  local count = redis.call('ZCARD', key(names))
+  if count == 0 then return end
+  local rank = math.random(0, count - 1)
+  local name = redis.call('ZRANGE', key(names), rank, rank)[1]
+  check(index_prefix .. name, field, name)
+  if redis.call('EXISTS', key(index_prefix .. name)) == 0 then redis.call('ZREM', key(names), name) end
+end
+
+check('failed', 'state', 'failed')
+check_one_of('failed_codes', 'failed:', 'error_code')
+check_one_of('failed_pages', 'failed_on:', 'page_id')
+
 write_counts()
 local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end

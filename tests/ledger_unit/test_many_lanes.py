@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     from .conftest import Story
 
@@ -51,7 +50,7 @@ def test_a_campaign_called_off_holds_up_no_other_page(story: Story):
 
 
 def test_many_suspects_hold_up_no_other_page(story: Story):
-    """700 jobs whose worker died wait for their turn, one at a time; a page behind them does not."""
+    """700 jobs whose worker died go out one at a time; a page behind them does not wait."""
     for _ in range(700):
         story.enqueue("1")
     while story.claim(1000):
