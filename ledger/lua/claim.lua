@@ -85,6 +85,11 @@ local function lane_limit(page_id, share)
   return math.min(share, free, math.max(0, fair))
 end
 
+local function write_tat(page_id, tat)
+  redis.call('SET', key('tat:' .. page_id), string.format('%.3f', tat), 'PX',
+    math.ceil(tat - NOW) + 1)
+end
+
 local function serve(page_id, share)
   local limit = lane_limit(page_id, share)
   local pause, level = pause_of(page_id), 0
@@ -100,6 +105,11 @@ local function serve(page_id, share)
   local tat = NOW
   if interval_ms > 0 then
     tat = math.max(NOW, tonumber(redis.call('GET', key('tat:' .. page_id)) or 0) or 0)
+    if tat > NOW + burst * interval_ms + 1 then
+      -- No burst explains it: it was written before the clock was set back, or at another rate.
+      tat = NOW + burst * interval_ms
+      write_tat(page_id, tat)
+    end
     local allowed = math.floor((NOW + burst * interval_ms - tat) / interval_ms + 1e-6)
     if allowed < 1 then return tat + interval_ms - burst * interval_ms end
     limit = math.min(limit, allowed)
@@ -124,8 +134,7 @@ local function serve(page_id, share)
   local next_at = NOW
   if interval_ms > 0 and taken > 0 then
     tat = tat + taken * interval_ms
-    redis.call('SET', key('tat:' .. page_id), string.format('%.3f', tat), 'PX',
-      math.ceil(tat - NOW) + 1)
+    write_tat(page_id, tat)
     next_at = math.max(NOW, tat + interval_ms - burst * interval_ms)
   end
   if level > 0 and taken > 0 then next_at = NOW + probe_ms end

@@ -13,13 +13,6 @@
 
 local sent_ttl_s, failures_in_a_row = ARGV[1], tonumber(ARGV[2])
 
-local function write_pause(page_id, pause)
-  redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
-  if pause.level > 0 then
-    redis.call('ZADD', key('lanes'), 'XX', int(pause.until_ms), page_id)
-  end
-end
-
 local function affect_lane(page_id, effect, reason, pause_ms, level, fingerprint, error_code)
   if effect == 'none' then return end
   local pause = pause_of(page_id)
@@ -47,6 +40,7 @@ local function affect_lane(page_id, effect, reason, pause_ms, level, fingerprint
     pause.reason, pause.error_code, pause.token_fingerprint = reason, error_code, fingerprint
   end
   write_pause(page_id, pause)
+  redis.call('ZADD', key('lanes'), 'XX', int(pause.until_ms), page_id)
 end
 
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,

@@ -14,6 +14,9 @@
 --           {{id, page_id, error_code}, …}: jobs that were failed,
 --           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
 
+-- The clock was set back by so much (ms) if the latest sweep is so far ahead. Less is harmless.
+local SET_BACK_MS = 1000
+
 local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
 local retry_base_ms, retry_max_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, failed_ttl_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -67,6 +70,15 @@ local function move_on(id)
   end
   return true
 end
+
+if number(redis.call('GET', key('clock'))) > NOW + SET_BACK_MS then
+  -- Lanes would stay closed until the clock is where it was. All are opened instead: each tells by
+  -- its pause and its rate whether it is to be closed again.
+  redis.call('ZUNIONSTORE', key('lanes'), 1, key('lanes'), 'WEIGHTS', 0)
+  -- So would this, if the pump that wrote it were gone.
+  redis.call('DEL', key('bell'))
+end
+redis.call('SET', key('clock'), int(NOW))
 
 local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'WITHSCORES', 'LIMIT', 0, limit)
 local moved_on = false

@@ -9,8 +9,8 @@
 --   ready:<page_id>      list    ids that wait in the page's lane, oldest first
 --   urgent:<page_id>     list    the same for urgent jobs; served before ready
 --   lanes                zset    page_id -> earliest time (ms) its lane may send; lanes with jobs only
---   pauses               hash    page_id -> JSON {reason, level, failures, until_ms, token_fingerprint,
---                                error_code}: lanes that failed of late, or are paused
+--   pauses               hash    page_id -> JSON {reason, level, failures, written_ms, until_ms,
+--                                token_fingerprint, error_code}: lanes that failed of late, or are paused
 --   tat:<page_id>        string  a rate-limited lane's theoretical arrival time (ms); GCRA
 --   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
@@ -21,6 +21,7 @@
 --   idem:<key>           string  idempotency key -> job id
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
 --   void:<holder>        string  claims of this process up to this number are void
+--   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
 --   bell                 string  a doorbell is out (time rung), or a pump is looking ("attentive")
 
 local PREFIX = KEYS[1]
@@ -170,13 +171,23 @@ local function should_ring()
   return true
 end
 
+local function write_pause(page_id, pause)
+  pause.written_ms = NOW
+  redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
+end
+
 local function pause_of(page_id)
   local text = redis.call('HGET', key('pauses'), page_id)
   if not text then return nil end
   local fine, pause = pcall(cjson.decode, text)
   if not fine or type(pause) ~= 'table' then return nil end
-  for _, name in ipairs({ 'level', 'failures', 'until_ms' }) do
+  for _, name in ipairs({ 'level', 'failures', 'written_ms', 'until_ms' }) do
     pause[name] = number(pause[name])
+  end
+  if pause.written_ms > NOW then
+    -- The clock was set back since: it begins anew, so that it ends neither early nor much later.
+    pause.until_ms = NOW + pause.until_ms - pause.written_ms
+    write_pause(page_id, pause)
   end
   return pause
 end
