@@ -47,7 +47,7 @@ class FailureCounts:
         self._prefix = prefix
         self._url = redis_url
         self._scripts = scripts
-        self._search = Search(client, prefix)
+        self._search = Search(client, prefix, scripts)
 
     def states(self, job_ids: Sequence[str]) -> dict[State, int]:
         """Return how many of some jobs are in each state; those that are gone are left out."""

@@ -71,7 +71,7 @@ class Ledger:
         #: Whether the reply to the latest claim was lost, and nothing was given back yet.
         self.claim_was_lost = False
         #: Looking up: everything that changes nothing.
-        self.lookup = Lookup(self._client, prefix, settings.redis_url)
+        self.lookup = Lookup(self._client, prefix, settings.redis_url, self._scripts)
         #: Failed jobs, in pages and counts; and waiting ones.
         self.failures = Failures(self._client, prefix, settings.redis_url, self._scripts)
         self.waiting = Waiting(self._client, prefix, settings.redis_url, self._scripts)

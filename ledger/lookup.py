@@ -15,6 +15,7 @@ import redis
 from ..schemas import JobRecord, State
 from .connection import translated_errors
 from .failure_counts import most_first
+from .scripts import Scripts
 from .search import JobFilter, Search, ended_or_enqueued, time_bounds
 
 #: Pauses that are read at once: about 1 ms of the server's time.
@@ -35,12 +36,12 @@ class Pause:
 class Lookup:
     """The reading half of the ledger. Every method raises `QueueUnavailable`."""
 
-    def __init__(self, client: redis.Redis, prefix: str, redis_url: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
         # redis-py types every answer as "this or an awaitable of this".
         self._client: Any = client
         self._prefix = prefix
         self._url = redis_url
-        self._search = Search(client, prefix)
+        self._search = Search(client, prefix, scripts)
 
     def _key(self, name: str) -> str:
         return self._prefix + name
@@ -117,7 +118,7 @@ class Lookup:
     def waiting_by_page(self, limit: int = 100) -> dict[str, int]:
         """Return how many jobs wait in each page's lane, the longest first."""
         with translated_errors(self._url):
-            pages = self._client.zrange(self._key("lanes"), 0, -1)
+            pages = self._search.pages()
             pipeline = self._client.pipeline(transaction=False)
             for page in pages:
                 pipeline.llen(self._key(f"ready:{page}"))

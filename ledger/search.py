@@ -11,9 +11,13 @@ import redis
 
 from ..schemas import JobRecord, State
 from .job_hash import to_record
+from .latest_queued import latest_queued
+from .scripts import Scripts
 
 #: Entries of an index, or jobs, read in one round trip.
 _CHUNK = 500
+#: Lanes read in one round trip.
+_LANES = 2000
 #: States whose jobs stand in `due`.
 _DUE = (State.SCHEDULED, State.SENDING, State.RETRYING)
 
@@ -52,10 +56,11 @@ def ended_or_enqueued(record: JobRecord) -> float:
 class Search:
     """Finds the ids that may fit a filter, from the shortest index, and reads their jobs."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, scripts: Scripts) -> None:
         # redis-py types every answer as "this or an awaitable of this".
         self._client: Any = client
         self._prefix = prefix
+        self._scripts = scripts
 
     def records(self, ids: Iterable[str]) -> Iterator[JobRecord]:
         """Read the jobs behind `ids`, a chunk a round trip; those that are gone are left out."""
@@ -82,14 +87,14 @@ class Search:
         if state is None or state in _DUE:
             yield self._zset("due")
         if state in (State.QUEUED, None):
-            pages = [wanted.page_id] if wanted.page_id is not None else self._pages()
-            for page_id in pages:
-                yield self._list(f"urgent:{page_id}", latest_is_last=True)
-                yield self._list(f"ready:{page_id}", latest_is_last=True)
+            pages = [wanted.page_id] if wanted.page_id is not None else self.pages()
+            yield latest_queued(self._scripts, pages)
 
-    def _pages(self) -> list[str]:
-        pages: list[str] = self._client.zrange(f"{self._prefix}lanes", 0, -1)
-        return pages
+    def pages(self) -> list[str]:
+        """Return the pages that have a lane, in no order; some thousand a round trip."""
+        lanes = self._client.zscan_iter(f"{self._prefix}lanes", count=_LANES)
+        # Redis may tell of one twice.
+        return list({page_id: None for page_id, _ in lanes})
 
     def indexes_by_size(self, wanted: JobFilter) -> list[str]:
         """Return `failed_indexes`; the shorter first: it has fewer jobs to read and leave out."""
@@ -114,13 +119,10 @@ class Search:
                 return
             start += _CHUNK
 
-    def _list(self, name: str, *, latest_is_last: bool = False) -> Iterator[str]:
+    def _list(self, name: str) -> Iterator[str]:
         start = 0
         while True:
-            if latest_is_last:
-                ids = self._client.lrange(self._prefix + name, -start - _CHUNK, -start - 1)[::-1]
-            else:
-                ids = self._client.lrange(self._prefix + name, start, start + _CHUNK - 1)
+            ids = self._client.lrange(self._prefix + name, start, start + _CHUNK - 1)
             yield from ids
             if len(ids) < _CHUNK:
                 return

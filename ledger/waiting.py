@@ -47,7 +47,7 @@ class Waiting:
         self._prefix = prefix
         self._url = redis_url
         self._scripts = scripts
-        self._search = Search(client, prefix)
+        self._search = Search(client, prefix, scripts)
 
     def page(self, state: State, *, after: Place | None = None, limit: int = 50) -> WaitingPage:
         """Return at most `limit` jobs of a state, RETRYING or SCHEDULED, after a place.

@@ -1,4 +1,4 @@
-"""The clock of Redis' host is set back: what was written before must hold nothing up for as long."""
+"""The clock of Redis' host is set back: what was written before holds nothing up for as long."""
 
 from __future__ import annotations
 
@@ -69,4 +69,3 @@ def test_a_page_rate_holds_on(make_story: Callable[..., Story], seconds: int):
         found.append(len(story.claim()))
         story.wait(0.25)
     assert found == [0, 1, 1, 1, 1, 1]
-

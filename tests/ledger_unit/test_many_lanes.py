@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from harasocial_dispatch.ledger import JobFilter
+from harasocial_dispatch.schemas import State
 
 if TYPE_CHECKING:
     from .conftest import Story
+
+
+@contextmanager
+def round_trips(story: Story) -> Iterator[list[Any]]:
+    """Gather what is asked of Redis meanwhile; a pipeline counts once."""
+    asked: list[Any] = []
+    execute, pipeline = story.client.execute_command, story.client.pipeline
+
+    def one(*args: Any, **options: Any) -> Any:
+        asked.append(args)
+        return execute(*args, **options)
+
+    def several(*args: Any, **options: Any) -> Any:
+        asked.append("pipeline")
+        return pipeline(*args, **options)
+
+    with (
+        patch.object(story.client, "execute_command", one),
+        patch.object(story.client, "pipeline", several),
+    ):
+        yield asked
 
 
 def pause(story: Story, page_id: str, seconds: float = 900.0) -> None:
@@ -64,3 +92,36 @@ def test_many_suspects_hold_up_no_other_page(story: Story):
     good = story.enqueue("2")
     claims = story.claim(8, has_suspect=True)
     assert [claim.job_id for claim in claims] == [good]
+
+
+def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(story: Story):
+    """Two jobs on each of 1000 pages, one page with many more: the latest of all come first."""
+    for page in range(2000, 3000):
+        story.enqueue(str(page))
+    for _ in range(500):
+        story.enqueue("1")
+    story.wait(1)
+    latest = []
+    for page in range(2000, 3000, 100):
+        latest.append(story.enqueue(str(page), urgent=page == 2500))
+        story.wait(1)
+    with round_trips(story) as asked:
+        found = story.ledger.lookup.find(JobFilter(state=State.QUEUED), 10)
+    assert [record.job_id for record in found] == latest[::-1]
+    assert len(asked) < 50
+
+
+def test_no_queued_job_is_left_out_of_a_search(story: Story):
+    """Wherever it stands in its lane, and whatever other hands put beside it."""
+    first = story.enqueue("1")
+    made = [story.enqueue(page, urgent=urgent) for urgent in (True, False) for page in "1234"]
+    story.wait(60)
+    made += [story.enqueue("1") for _ in range(450)]
+    story.client.set(story.key("ready:5"), "no list")
+    story.client.zadd(story.key("lanes"), {"5": 1, "6": 1})
+    found = story.ledger.lookup.find(JobFilter(state=State.QUEUED), 1000)
+    assert {record.job_id for record in found} == {first, *made}
+    oldest = story.get(first).enqueued_at
+    assert isinstance(oldest, datetime)
+    only_old = story.ledger.lookup.find(JobFilter(state=State.QUEUED, until=oldest), 1000)
+    assert {record.job_id for record in only_old} == {first, *made[:8]}

@@ -1,0 +1,23 @@
+-- Read some ids of lanes, from their ends, with the times of their jobs.
+--
+-- ARGV[1]   ids to leave out at the end of each list
+-- ARGV[2]   ids of each list, at most
+-- ARGV[3..] lists: ready:<page_id> or urgent:<page_id>
+-- returns   for each list {id, its job's enqueued_at or "", id, …}, the last one first
+
+local last = -1 - tonumber(ARGV[1])
+local first = last + 1 - tonumber(ARGV[2])
+
+local answer = {}
+for i = 3, #ARGV do
+  local found = {}
+  local ids = redis.pcall('LRANGE', key(ARGV[i]), first, last)
+  -- Other hands may have put anything into these keys.
+  for rank = ids.err and 0 or #ids, 1, -1 do
+    local time = redis.pcall('HGET', key('job:' .. ids[rank]), 'enqueued_at')
+    found[#found + 1] = ids[rank]
+    found[#found + 1] = type(time) == 'string' and time or ''
+  end
+  answer[#answer + 1] = found
+end
+return answer
