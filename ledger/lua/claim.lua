@@ -148,7 +148,7 @@ local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 local voided = tonumber(redis.call('GET', key('void:' .. holder)) or -1)
 if voided >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
 
-if ARGV[8] == '1' then redis.call('DEL', key('bell')) end
+if ARGV[8] == '1' then answer_bell() end
 
 local function next_open_lanes(how_many)
   -- Up to the end of this millisecond: within it, scores have fractions (see `turn`).
@@ -202,10 +202,8 @@ if wait_ms == 0 then
   -- More than this caller can take: wake another.
   if should_ring() then ring = 1 end
 elseif tonumber(ARGV[9]) > 0 then
-  local bell = redis.call('GET', key('bell'))
-  if not bell or bell == 'attentive' then
-    redis.call('SET', key('bell'), 'attentive', 'PX', ARGV[9])
-  end
+  -- Doorbells that are still out, or were lost, wake nobody for anything now.
+  redis.call('SET', key('bell'), 'attentive', 'PX', ARGV[9])
 elseif redis.call('GET', key('bell')) == 'attentive' then
   redis.call('DEL', key('bell'))
 end

@@ -22,12 +22,14 @@
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
 --   void:<holder>        string  claims of this process up to this number are void
 --   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
---   bell                 string  a doorbell is out (time rung), or a pump is looking ("attentive")
+--   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
+--                                a pump is looking ("attentive")
 
 local PREFIX = KEYS[1]
 
--- A doorbell not answered within this time (ms) is taken for lost.
-local BELL_LOST_AFTER_MS = 2000
+-- A doorbell not answered within this time (ms) is taken for lost. Once several are unanswered,
+-- it is more likely that all pumps are busy: doorbells must not heap up while they are.
+local BELL_LOST_AFTER_MS, ONE_OF_MANY_LOST_AFTER_MS, MANY_BELLS = 2000, 10000, 4
 
 local clock = redis.call('TIME')
 -- The server's clock is the only one that leases, retries and rates go by: hosts' clocks differ.
@@ -159,16 +161,33 @@ local function read_job(id)
   return job
 end
 
+-- When the latest doorbell was rung (ms), and how many are unanswered.
+local function bells_out(bell)
+  local rung_ms, unanswered = string.match(bell or '', '^(%d+) (%d+)$')
+  return number(rung_ms), number(unanswered)
+end
+
 -- Whether a doorbell should be rung for work that is ready now: true at most once, until that
 -- doorbell is answered or must be taken for lost.
 local function should_ring()
   local bell = redis.call('GET', key('bell'))
   if bell == 'attentive' then return false end
+  local rung_ms, unanswered = bells_out(bell)
   -- A time to come was written before the clock was set back: nobody would ring until then.
-  local age = NOW - number(bell)
-  if age >= 0 and age < BELL_LOST_AFTER_MS then return false end
-  redis.call('SET', key('bell'), int(NOW))
+  local age = NOW - rung_ms
+  local lost_after = unanswered < MANY_BELLS and BELL_LOST_AFTER_MS or ONE_OF_MANY_LOST_AFTER_MS
+  if age >= 0 and age < lost_after then return false end
+  redis.call('SET', key('bell'), int(NOW) .. ' ' .. int(unanswered + 1))
   return true
+end
+
+local function answer_bell()
+  local _, unanswered = bells_out(redis.call('GET', key('bell')))
+  if unanswered > 1 then
+    redis.call('SET', key('bell'), '0 ' .. int(unanswered - 1))
+  else
+    redis.call('DEL', key('bell'))
+  end
 end
 
 local function write_pause(page_id, pause)

@@ -57,6 +57,38 @@ def test_a_claim_that_leaves_work_rings_for_another_worker(story: Story):
     assert not story.ledger.claim(100, answers_bell=True).ring
 
 
+def test_doorbells_do_not_heap_up_while_all_pumps_are_busy(story: Story):
+    """One process answers one each 5 s, and rings for the rest; it does not drown in them."""
+    rung = sum(rings(story) for _ in range(20))
+    answered = 0
+    for second in range(600):
+        answers = second % 5 == 0 and answered < rung
+        answered += answers
+        rung += story.ledger.claim(1, answers_bell=answers).ring
+        rung += story.ledger.sweep().ring
+        story.wait(1)
+        rings(story)
+    assert 0 < rung - answered < 10
+
+
+def test_doorbells_lost_together_are_rung_again_before_long(story: Story):
+    """The broker was wiped; then a pump with nothing left to do starts the count anew."""
+    rings(story)
+    for _ in range(600):
+        story.wait(1)
+        story.ledger.sweep()
+    waited = 0
+    while not story.ledger.sweep().ring:
+        story.wait(1)
+        waited += 1
+    assert waited <= 10
+    story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
+    story.ledger.leave()
+    assert rings(story)
+    story.wait(2)
+    assert story.ledger.sweep().ring
+
+
 def test_while_a_pump_looks_nobody_rings(story: Story):
     """It promised to look again within the time it named."""
     rings(story)
@@ -107,7 +139,7 @@ def test_a_paused_lane_rings_for_nobody(make_story: Callable[..., Story]):
     assert story.ledger.sweep().ring
 
 
-@pytest.mark.parametrize("bell", ["", "soon", "attentive ", "-1", "1e400", str(START_MS + 1)])
+@pytest.mark.parametrize("bell", ["", "soon", "attentive ", "-1", "9 1e400", f"{START_MS + 1} 1"])
 def test_a_bell_of_other_hands_is_taken_for_lost(story: Story, bell: str):
     """Or was rung before the clock was set back; it must not silence everybody."""
     story.client.set(story.key("bell"), bell)
