@@ -29,7 +29,7 @@ local PREFIX = KEYS[1]
 
 -- A doorbell not answered within this time (ms) is taken for lost. Once several are unanswered,
 -- it is more likely that all pumps are busy: doorbells must not heap up while they are.
-local BELL_LOST_AFTER_MS, ONE_OF_MANY_LOST_AFTER_MS, MANY_BELLS = 2000, 10000, 4
+local BELL_LOST_AFTER_MS, ONE_OF_MANY_LOST_AFTER_MS, MANY_BELLS = 2000, 4500, 4
 
 local clock = redis.call('TIME')
 -- The server's clock is the only one that leases, retries and rates go by: hosts' clocks differ.
