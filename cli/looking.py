@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import click
 
@@ -11,6 +11,7 @@ from ..schemas import Settings, State, iso_utc
 from .connecting import open_ledger, open_producer
 from .job_view import meaning, print_job
 from .options import (
+    NAME,
     error_code_option,
     examples,
     json_option,
@@ -21,6 +22,9 @@ from .options import (
 from .pause_view import PAUSE_COLUMNS, pause_rows
 from .printing import Column, complain, print_json, print_table, shown, state_cell
 from .times import from_stored, local
+
+#: Every worker sweeps each second; one that is busy, or waits for Redis, may be late.
+_WORKERS_GONE_SECONDS = 10.0
 
 
 @click.command(
@@ -161,12 +165,13 @@ def show(job_id: str, as_json: bool) -> None:
 @click.command(epilog=examples("stats", "stats --json"))
 @json_option
 def stats(as_json: bool) -> None:
-    """Count jobs by state and page, and list paused pages."""
+    """Count jobs by state and page, list paused pages, and say if no worker runs."""
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         states = ledger.lookup.count_states()
         waiting = ledger.lookup.waiting_by_page()
         pauses = ledger.lookup.pauses()
+        swept_seconds_ago = ledger.lookup.seconds_since_sweep()
     if as_json:
         print_json(
             {
@@ -181,11 +186,17 @@ def stats(as_json: bool) -> None:
                     }
                     for pause in pauses
                 ],
+                "seconds_since_sweep": swept_seconds_ago,
                 "redis": address(settings.redis_url),
             }
         )
         return
-    click.echo(f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}\n")
+    click.echo(f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}")
+    if swept_seconds_ago is None or swept_seconds_ago > _WORKERS_GONE_SECONDS:
+        click.secho(
+            f"no worker runs{_since(swept_seconds_ago)}; start one: {NAME} worker", fg="red"
+        )
+    click.echo()
     count = Column("jobs", right=True)
     print_table([Column("state"), count], [[state_cell(s), str(n)] for s, n in states.items()])
     if waiting:
@@ -196,3 +207,9 @@ def stats(as_json: bool) -> None:
     if pauses:
         click.echo()
         print_table(PAUSE_COLUMNS, pause_rows(pauses, datetime.now(timezone.utc)))
+
+
+def _since(seconds_ago: float | None) -> str:
+    if seconds_ago is None:
+        return ""
+    return f", since {local(datetime.now(timezone.utc) - timedelta(seconds=seconds_ago))}"

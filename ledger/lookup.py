@@ -13,8 +13,9 @@ from typing import Any
 import redis
 
 from ..schemas import JobRecord, State
-from .connection import translated_errors
+from .connection import server_time_ms, translated_errors
 from .failure_counts import most_first
+from .job_hash import to_int
 from .scripts import Scripts
 from .search import JobFilter, Search, ended_or_enqueued, time_bounds
 
@@ -114,6 +115,13 @@ class Lookup:
                 pipeline.lpos(self._key("sent"), job_id)
             latest, kept, *place = pipeline.execute()
         return kept if place in ([], [None]) else place[0], latest
+
+    def seconds_since_sweep(self) -> float | None:
+        """Return how long ago a worker swept, as each does every second; None if none ever did."""
+        with translated_errors(self._url):
+            swept_ms = to_int(self._client.get(self._key("clock")))
+            now_ms = server_time_ms(self._client)
+        return None if swept_ms is None else max(0, now_ms - swept_ms) / 1000
 
     def waiting_by_page(self, limit: int = 100) -> dict[str, int]:
         """Return how many jobs wait in each page's lane, the longest first."""

@@ -201,6 +201,21 @@ def test_stats_counts_states_pages_and_pauses(run, jobs):
     assert "put a new one into HARASOCIAL_TOKEN" in told
 
 
+def test_stats_says_if_no_worker_runs(run, jobs):
+    """Since when, if one ever did; each worker sweeps every second."""
+    clock = f"{{{jobs.producer.settings.namespace}}}:clock"
+    assert "no worker runs; start one: harasocial-dispatch worker" in run("stats").stdout
+    assert json.loads(run("stats", "--json").stdout)["seconds_since_sweep"] is None
+
+    jobs.ledger.sweep()
+    assert "worker" not in run("stats").stdout
+    assert 0 <= json.loads(run("stats", "--json").stdout)["seconds_since_sweep"] < 5
+
+    hour_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+    jobs.ledger._client.set(clock, round(hour_ago.timestamp() * 1000))
+    assert f"no worker runs, since {local(hour_ago)[:10]}" in run("stats").stdout
+
+
 def test_a_pause_whose_time_has_come_waits_for_the_next_job():
     """A time that has passed would look like a fault."""
     now = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
