@@ -16,6 +16,7 @@ import redis
 from ..schemas import State
 from .connection import server_time_ms, translated_errors
 from .index_page import IdPage, Place, read_ids
+from .job_hash import to_int
 from .scripts import Scripts
 from .search import JobFilter, Search, failed_indexes, time_bounds
 
@@ -70,10 +71,12 @@ class FailureCounts:
         """Return when the oldest failed, of those that one index of the filter has; None: none."""
         with translated_errors(self._url):
             index = self._prefix + self._search.indexes_by_size(wanted)[0]
+            earliest, latest = time_bounds(wanted)
+            # Other hands may have written times before the first, and after the last.
             first = self._client.zrangebyscore(
-                index, *time_bounds(wanted), start=0, num=1, withscores=True
+                index, 0 if wanted.since is None else earliest, latest, 0, 1, withscores=True
             )
-        return int(first[0][1]) if first else None
+        return to_int(first[0][1]) if first else None
 
     def by_error_code(self, wanted: JobFilter) -> Counts:
         """Return how many failed with each error code."""

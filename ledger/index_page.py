@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
+from ..schemas import from_ms
 from .scripts import Scripts
 
 #: Entries that one script call looks at: about 2 ms of the server's time.
 _LOOK_AT = 2000
 
+_NUMBER = r"-?(?:inf|[0-9]{1,17}(?:\.[0-9]{1,17})?(?:e[+-][0-9]{1,3})?)"
+_PLACE = re.compile(f"({_NUMBER})-(.+)", re.DOTALL)
+
 
 class Place(NamedTuple):
     """Where a page goes on: after this entry, whether or not it is still there."""
 
-    ms: int
+    #: Whole, but where other hands wrote it: any number of theirs, also an infinite one.
+    ms: float
     job_id: str
 
     def __str__(self) -> str:
-        return f"{self.ms}-{self.job_id}"
+        return f"{self.ms:.17g}-{self.job_id}"
+
+    @property
+    def time(self) -> datetime | None:
+        """When the entry failed, or is due; None where that is no time."""
+        try:
+            return from_ms(round(self.ms))
+        except (ValueError, OverflowError, OSError):
+            return None
 
     @classmethod
     def parse(cls, text: str) -> Place:
@@ -28,10 +43,10 @@ class Place(NamedTuple):
         Raises:
             ValueError: it is no such text.
         """
-        ms, dash, job_id = text.partition("-")
-        if not (dash and job_id and ms.isascii() and ms.isdecimal() and len(ms) <= 16):
+        parts = _PLACE.fullmatch(text)
+        if parts is None:
             raise ValueError(f"{text!r} is no place in a list")
-        return cls(int(ms), job_id)
+        return cls(float(parts[1]), parts[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +85,7 @@ def read_ids(
             "falling" if falling else "rising",
             earliest_ms,
             latest_ms,
-            after.ms if after else "",
+            f"{after.ms:.17g}" if after else "",
             after.job_id if after else "",
             limit - len(found),
             min(_LOOK_AT, budget - looked_at),
@@ -79,6 +94,6 @@ def read_ids(
         looked_at += looked
         if at_end:
             return IdPage(ids=found, after=None, looked_at=looked_at)
-        after = Place(int(ms), job_id)
+        after = Place(float(ms), job_id)
         if len(found) >= limit or looked_at >= budget:
             return IdPage(ids=found, after=after, looked_at=looked_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
@@ -12,6 +13,8 @@ import pytest
 import redis
 from flower_desk import fail_job, new_page_id
 from harasocial_dispatch.ledger import JobFilter, Ledger, Place
+from harasocial_dispatch.ledger.index_page import read_ids
+from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.schemas import Settings, State, parse_new_job
 from hypothesis import given
 from hypothesis import settings as effort
@@ -116,6 +119,30 @@ def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
     assert sorted(found) == sorted(ids)
 
 
+@pytest.mark.parametrize("falling", [True, False])
+def test_times_that_are_none_of_ours_end_no_page(falling: bool) -> None:
+    """Other hands may write any score; each page begins where it can, and there is an end."""
+    _, client = ledger_on_fakeredis()
+    ids = put_failed(client, [(second, "551", "1") for second in range(30)])
+    for i, score in enumerate(("inf", "-inf", "-7.5", "0.5", "1e300", str(START_MS + 9999.5))):
+        client.zadd("{test}:failed", {f"odd {i} {n}": score for n in range(10)})
+
+    found: list[str] = []
+    after: Place | None = None
+    for _ in range(100):
+        page = read_ids(
+            Scripts(client, "{test}:"), ["failed"], after=after, falling=falling, limit=7, budget=7
+        )
+        found += page.ids
+        after = page.after and Place.parse(str(page.after))
+        if after is None:
+            break
+
+    assert after is None
+    assert len(found) == len(set(found)) == 30 + 60
+    assert [job_id for job_id in found if job_id in set(ids)] == (ids[::-1] if falling else ids)
+
+
 def test_a_text_is_found_in_whatever_a_job_has(ledger: Ledger) -> None:
     """Message, order, payload, person, page, code and id; in any case."""
     job_id = fail_job(
@@ -162,9 +189,15 @@ def test_replaying_takes_a_page_out_of_the_counts(ledger: Ledger) -> None:
 
 def test_a_place_is_written_and_read() -> None:
     """Ids of other hands may have anything in them."""
-    for place in (Place(1, "a"), Place(START_MS, "0" * 32), Place(5, "a-b c/d")):
+    for place in (
+        Place(1, "a"),
+        Place(START_MS, "0" * 32),
+        Place(5, "a-b c/d"),
+        Place(-7.5, "a"),
+        Place(math.inf, "a"),
+    ):
         assert Place.parse(str(place)) == place
-    for text in ("", "-", "5-", "x-1", "-5-a", "²-a", "9" * 17 + "-a"):
+    for text in ("", "-", "5-", "x-1", "²-a", "9" * 18 + "-a", "nan-a"):
         with pytest.raises(ValueError, match="is no place"):
             Place.parse(text)
 

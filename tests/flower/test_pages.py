@@ -120,6 +120,28 @@ def test_older_pages_follow_to_the_end(desk: Desk) -> None:
     assert set(found) == set(failed)
 
 
+def test_times_of_other_hands_hide_no_failures(desk: Desk) -> None:
+    """Infinite or broken ones, more than a page has room for; with a text filter, too."""
+    page_id = new_page_id()
+    job_id = desk.fail(page_id=page_id, error_code="190", metadata="order 88001")
+    odd = {f"odd {score} {n}": score for score in ("inf", "-inf", "1.5") for n in range(60)}
+    index = f"{{{desk.settings.namespace}}}:failed_on:{page_id}"
+    client = redis.Redis.from_url(desk.settings.redis_url)
+    client.zadd(index, odd)
+
+    for query in ("", "&text=order+88001", "&by=page_id"):
+        path: str | None = f"/failures?page_id={page_id}{query}"
+        found = []
+        while path:
+            page = desk.flower.get(path)
+            assert page.status_code == 200, page.text
+            found += job_ids(page)
+            older = re.search(r'rel="next" href="([^"]+)"', page.text)
+            path = "/failures" + unescape(older.group(1)) if older else None
+        assert found == [job_id]
+    client.zrem(index, *odd)
+
+
 def test_the_page_counts_and_explains(desk: Desk) -> None:
     """How many, why and where, over time; the same as a table for who does not see the chart."""
     page_id = new_page_id()

@@ -59,7 +59,7 @@ class FailuresPage(Page):
             chart=draw(seen.series, bars),
             explain=explain,
             filter=wanted,
-            page_ends_at=from_ms(seen.page.after.ms) if seen.page.after else None,
+            page_ends_at=seen.page.after.time if seen.page.after else None,
             running=[r for r in self.site.replays.all() if r.stage is Stage.RUNNING],
             seen=seen,
             spans=SPANS,
