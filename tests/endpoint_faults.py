@@ -148,6 +148,9 @@ DATE = "Date: Sat, 31 Jan 2026 09:30:00 GMT"
 IN_90_SECONDS = "Retry-After: Sat, 31 Jan 2026 09:31:30 GMT"
 YESTERDAY = "Retry-After: Fri, 30 Jan 2026 09:30:00 GMT"
 DEEP = "[" * 32_000
+CHUNKED = head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked")
+CHUNKED_BODY = b"%x;a=b\r\n%s\r\n0\r\n" % (len(ACCEPTED_BODY), ACCEPTED_BODY)
+LONG_HEADERS = (b"A: " + b"a" * 65_000 + b"\r\n") * 90 + b"\r\n"
 
 FAULTS = [
     # Away, or not what it should be: the request never went out.
@@ -205,6 +208,23 @@ FAULTS = [
         lambda: (piece for piece in (b"HTTP/1.1 200 OK\r\n", *repeat(b"A: b\r\n" * 9999, 100))),
         "connection_lost",
     ),
+    ambiguous("long headers", steps(b"HTTP/1.1 200 OK\r\n" + LONG_HEADERS + OK), "connection_lost"),
+    ambiguous(
+        "endless 103 with long headers",
+        lambda: repeat(b"HTTP/1.1 103 Early Hints\r\n" + LONG_HEADERS, 100),
+        "connection_lost",
+    ),
+    ambiguous(
+        "headers within a header",
+        steps(b"HTTP/1.1 200 OK\r\n" + b"Content-Type: message/rfc822\r\r" * 900 + b"\r\n" + OK),
+        "connection_lost",
+    ),
+    ambiguous(
+        "chunk of size -1",
+        lambda: (piece for piece in (CHUNKED + b"-1\r\n", *repeat(b"a" * 65536, 1000))),
+        "connection_lost",
+    ),
+    ambiguous("chunk of size -5", steps(CHUNKED + b"-5\r\n", OK), "connection_lost"),
     # Cut short.
     ambiguous("wrong length", "sandbox:wrong_length", "connection_lost"),
     ambiguous("half a body", "sandbox:drop_mid", "connection_lost"),
@@ -221,6 +241,8 @@ FAULTS = [
     # Unusual HTTP.
     accepted("HTTP/1.0", "sandbox:http10"),
     accepted("gzip", "sandbox:gzip"),
+    accepted("chunked", steps(CHUNKED + CHUNKED_BODY + b"\r\n")),
+    accepted("chunked, then endless trailers", dripping(CHUNKED + CHUNKED_BODY, b"A: b\r\n")),
     accepted("duplicated headers", "sandbox:duplicate_headers"),
     accepted("103 and the reply", "sandbox:status:103"),
     accepted("103, and the reply later", steps(EARLY_HINTS, 0.05, OK)),

@@ -68,8 +68,9 @@ class Call:
 
     def cut_off_if_late(self, now: float) -> None:
         """Wake the thread that waits for this call, if its deadline has passed."""
-        if now >= self.deadline and not self.cut_off:
+        if now >= self.deadline:
             self.cut_off = True
+            # At each look again: the first one may come just before there is a socket to shut.
             if self.connection is not None:
                 self.connection.shut_for(self)
 
@@ -91,7 +92,6 @@ class _Watched:
         super().__init__(*args, **kwargs)
         self._lock = threading.Lock()
         self._call: Call | None = None
-        self._socket: Any = None
         self._left_at = 0.0
 
     @property
@@ -114,17 +114,13 @@ class _Watched:
     def shut_for(self, call: Call) -> None:
         """Shut the socket, unless the call has left it."""
         with self._lock:
-            if self._call is call and self._socket is not None:
+            # TLS through a TLS proxy is not a socket, but has one.
+            used = getattr(self.sock, "socket", self.sock)
+            if self._call is call and used is not None:
                 with contextlib.suppress(OSError):  # closed already, which wakes the thread too
                     # The plain socket's method: that of a TLS socket would take its state apart
                     # under the thread that is reading from it.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        with self._lock:
-            # TLS through a TLS proxy is not a socket, but has one.
-            self._socket = getattr(self.sock, "socket", self.sock)
+                    socket.socket.shutdown(used, socket.SHUT_RDWR)
 
     def _new_conn(self) -> socket.socket:
         """Connect to one of the host's addresses within the call's deadline.
@@ -143,13 +139,17 @@ class _Watched:
             except OSError as error:
                 reason = type(error).__name__
                 continue
-            with self._lock:
-                self._socket = connected
             # For a TLS handshake, which takes at most this long as a whole.
             left = call.deadline - time.monotonic()
             connected.settimeout(max(0.001, min(self.timeout, left)))
             return connected
         raise CallFailed("connection_failed", reason)
+
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]
+        call: Any = self._call
+        # For the handshake within the tunnel, likewise.
+        self.sock.settimeout(min(self.timeout, call.seconds_left()))
 
     def _addresses(self, call: Call) -> list[tuple[str, int]]:
         lookup = _lookups.submit(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPResponse, parse_headers
+from http.client import HTTPException
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from urllib3.exceptions import DecodeError, HTTPError
 from ..schemas import Settings
 from .classify import Reply
 from .connection import Call, CallFailed, LendingAdapter
+from .response import FinalResponse
 
 #: Bytes of a reply that are read. The documented one has about a hundred.
 MAX_REPLY_BYTES = 64 * 1024
@@ -50,9 +51,11 @@ class Endpoint:
             # requests' certificates, as some systems have none (macOS with python.org's Python).
             adapter.cert_verify(self._pool, settings.api_url, verify=True, cert=None)
         headers = {"Host": urlsplit(str(template.url)).netloc, **_HEADERS}
-        if self._pool.scheme == "http":
-            # Through a tunnel, only the proxy itself is shown its credentials.
+        if urlsplit(str(template.url)).scheme == "http":
+            # A proxy passes such requests on, and reads its credentials in each; for https, it is
+            # shown them when it makes the tunnel, and sees nothing of what goes through.
             headers |= self._pool.proxy_headers
+            self._pool.proxy = None
         # Through a proxy, a plain http request names its whole URL.
         lines = [f"POST {adapter.request_url(template, proxies)} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -81,13 +84,13 @@ class Endpoint:
     def _exchange(self, connection: Any, request: bytes, call: Call) -> Reply:
         may_be_kept = False
         try:
-            seconds = min(self._settings.read_timeout_seconds, call.seconds_left())
-            if connection.sock.gettimeout() != seconds:  # to set it is a system call
-                connection.sock.settimeout(seconds)
+            connection.sock.settimeout(
+                min(self._settings.read_timeout_seconds, call.seconds_left())
+            )
             call.begun = True
             # In one piece, or the body travels in a packet of its own.
             connection.sock.sendall(request)
-            response = _FinalResponse(connection.sock, method="POST")
+            response = FinalResponse(connection.sock)
             response.begin()
             reply = _read(response, call)
             may_be_kept = reply.body is not None and not response.will_close
@@ -103,25 +106,6 @@ class Endpoint:
         self._adapter.close()
 
 
-class _FinalResponse(HTTPResponse):
-    """A response after any interim ones (1xx), of which the standard library skips only 100."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]  # not public
-            if not 100 <= status < 200 or status == 101:
-                return version, status, reason
-            parse_headers(self.fp)
-
-    def begin(self) -> None:
-        super().begin()
-        if self.status == 101:
-            # What follows is another protocol, which nobody asked for.
-            self.will_close = True
-        if len(set(self.headers.get_all("Content-Length", []))) > 1:
-            raise HTTPException("two lengths: nobody knows where the body ends")
-
-
 def _failure(error: Exception, call: Call) -> CallFailed:
     """Return what `error` means. Its text is not kept: it may quote what was sent or received."""
     detail = type(error).__name__
@@ -132,7 +116,7 @@ def _failure(error: Exception, call: Call) -> CallFailed:
     return CallFailed("connection_lost", detail)
 
 
-def _read(response: _FinalResponse, call: Call) -> Reply:
+def _read(response: FinalResponse, call: Call) -> Reply:
     """Read at most the cap of the body."""
     body: bytes | None = None
     cut_short = False
@@ -149,8 +133,8 @@ def _read(response: _FinalResponse, call: Call) -> Reply:
             raise _failure(error, call) from error
         # The status alone says what such a reply means.
         body, cut_short = None, True
-    if call.cut_off and 200 <= response.status < 300:
-        # Without a length, a shut socket looks like the end of the body.
+    if call.cut_off and 200 <= response.status < 300 and response.ends_with_connection:
+        # A shut socket looks like the end of the body.
         raise CallFailed("timeout", "the call's deadline passed while the reply came in")
     return Reply(
         status=response.status,
@@ -161,7 +145,7 @@ def _read(response: _FinalResponse, call: Call) -> Reply:
     )
 
 
-def _unpacked(response: _FinalResponse) -> Any:
+def _unpacked(response: FinalResponse) -> Any:
     """Return what the body is read from, for a server that packs it without being asked to."""
     if "Content-Encoding" not in response.headers:
         return response

@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from calling import Caller, error_code
+from endpoint_faults import CHUNKED, CHUNKED_BODY, head
 from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
 from harasocial_dispatch.worker import connection as connections
 from harasocial_dispatch.worker.connection import Call
-from raw_server import CERTIFICATE, Ending, RawServer, reply, steps, tls_context
+from raw_server import ACCEPTED_BODY, CERTIFICATE, Ending, RawServer, reply, steps, tls_context
 from stage import eventually
 
 OK = reply()
 #: What a busy machine may add (seconds).
 MARGIN_SECONDS = 4.0
+PACKED = gzip.compress(ACCEPTED_BODY)
+REFUSED = reply(b'{"has_error":true,"error_code":"551","error_message":"away"}')
+#: Fills the 8 KB that are read at once, so that what follows waits where no poll sees it: in TLS.
+FULL = reply(ACCEPTED_BODY, "A: " + "a" * (8192 - len(OK) - 5))
+
+KEPT = {
+    "a length": OK,
+    "chunked": CHUNKED + CHUNKED_BODY + b"\r\n",
+    "chunked, with trailers": CHUNKED + CHUNKED_BODY + b"A: b\r\n\r\n",
+    "packed": reply(PACKED, "Content-Encoding: gzip"),
+    "packed and chunked": head(
+        "HTTP/1.1 200 OK", "Transfer-Encoding: chunked", "Content-Encoding: gzip"
+    )
+    + b"%x\r\n%s\r\n0\r\n\r\n" % (len(PACKED), PACKED),
+    "HTTP/1.0 that stays": OK.replace(b"/1.1", b"/1.0").replace(
+        b"\r\n", b"\r\nKeep-Alive: 1\r\n", 1
+    ),
+    "no body": head("HTTP/1.1 204 No Content"),
+    "an empty body": reply(b""),
+    "an error": reply(b"", status="503 Busy"),
+}
+NOT_KEPT = {
+    "a second reply": OK + REFUSED,
+    "a second reply further on": FULL + REFUSED,
+    "part of a second reply": OK + REFUSED[:9],
+    "more than the length": OK + b" ",
+    "more than the chunks": CHUNKED + CHUNKED_BODY + b"\r\n ",
+    "204 with a body": OK.replace(b"200", b"204"),
+    "304 with a body": OK.replace(b"200", b"304"),
+    "close": reply(ACCEPTED_BODY, "Connection: Close"),
+    "close in a list": reply(ACCEPTED_BODY, "Connection: te, close"),
+    "close in a second header": reply(ACCEPTED_BODY, "Connection: keep-alive", "Connection: close"),
+    "HTTP/1.0": OK.replace(b"/1.1", b"/1.0"),
+    "an unknown transfer coding": reply(ACCEPTED_BODY, "Transfer-Encoding: gzip, chunked"),
+    "no length of a known coding": reply(b"no gzip", "Content-Encoding: gzip"),
+    "more than is read": reply(b" " * 70_000),
+    "two lengths": reply(ACCEPTED_BODY, "Content-Length: 5"),
+}
 
 
 def test_many_calls_use_one_connection() -> None:
@@ -78,6 +118,33 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(ending: 
             eventually(lambda: server.ended == number, what="the closing")  # noqa: B023 - at once
 
     assert (server.connections, len(server.requests)) == (5, 5)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("answer", KEPT.values(), ids=KEPT)
+def test_a_connection_is_kept_after_a_whole_reply(
+    answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever tells where the reply ends, and whatever it means."""
+    assert connections_of_three_calls(answer, tls, monkeypatch) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("answer", NOT_KEPT.values(), ids=NOT_KEPT)
+def test_a_connection_is_not_kept_where_the_next_reply_might_be_anothers(
+    answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that are left over, an end that is announced, or one that nobody can know."""
+    assert connections_of_three_calls(answer, tls, monkeypatch) == 3
+
+
+def connections_of_three_calls(answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    context = tls_context() if tls else None
+    with RawServer(steps(answer), tls=context) as server, Caller(server.url) as caller:
+        codes = {error_code(caller.send()) for _ in range(3)}
+    assert len(codes) == 1, "a call has got another's reply"
+    return server.connections
 
 
 def test_what_follows_an_unasked_for_switch_of_protocols_is_nobodys_reply() -> None:

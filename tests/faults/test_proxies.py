@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import ssl
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 
 import pytest
 from calling import Caller, error_code
+from endpoint_faults import dripping
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
 from raw_server import CERTIFICATE, RawServer, reply, steps, tls_context
 
 OK = reply()
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n"
+NOWHERE = "https://127.0.0.1:1/social/messages.json"
+#: What a busy machine may add (seconds).
+MARGIN_SECONDS = 1.5
 
 
 def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,10 +41,14 @@ def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) 
     assert trap.connections == 0
 
 
-def test_proxy_url_leads_every_call_through_the_proxy() -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_proxy_url_leads_every_call_through_the_proxy(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole URL is asked of the proxy, which is told its own user and password."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     target = "http://127.0.0.1:9/social/messages.json"
-    with RawServer(steps(OK)) as proxy:
+    with RawServer(steps(OK), tls=tls_context() if tls else None) as proxy:
         url = proxy.root_url.replace("://", "://user:pass@")
         with Caller(target, proxy_url=url) as caller:
             assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
@@ -44,32 +56,75 @@ def test_proxy_url_leads_every_call_through_the_proxy() -> None:
     assert (proxy.connections, len(proxy.requests)) == (1, 3)
     head = proxy.requests[0].decode()
     assert head.startswith(f"POST {target} HTTP/1.1\r\n")
+    assert "Host: 127.0.0.1:9\r\n" in head
     assert "Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in head
     assert f"Authorization: Bearer {DEFAULT_TOKEN}\r\n" in head
 
 
+@pytest.mark.parametrize("tls", [False, True])
 def test_a_tls_call_tunnels_through_the_proxy_which_sees_no_token(
-    monkeypatch: pytest.MonkeyPatch,
+    tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CONNECT, then TLS with the endpoint itself."""
+    """CONNECT, then TLS with the endpoint itself, which sees no password of the proxy."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    with Sandbox(tls=tls_context()) as sandbox, TunnelProxy(sandbox.port) as proxy:  # noqa: SIM117
-        with Caller(sandbox.url, proxy_url=proxy.url) as caller:
-            assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
+    context = tls_context() if tls else None
+    with RawServer(steps(OK), tls=tls_context()) as server:  # noqa: SIM117
+        with TunnelProxy(server.port, context) as proxy:
+            url = proxy.url.replace("://", "://user:pass@")
+            with Caller(server.url, proxy_url=url) as caller:
+                assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
 
-    assert sandbox.totals().posts == 3
+    assert (server.connections, len(server.requests)) == (1, 3)
+    assert b"Proxy-Authorization" not in server.requests[0]
     (request,) = proxy.requests
-    assert request.startswith(f"CONNECT 127.0.0.1:{sandbox.port} HTTP/1.".encode())
+    assert request.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.".encode())
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in request
     assert DEFAULT_TOKEN.encode() not in request
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_deadline_ends_a_reply_to_connect_that_drips(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it drips through TLS with the proxy."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    script = dripping(ESTABLISHED, b"A: b\r\n")
+    with RawServer(script, tls=tls_context() if tls else None) as proxy:
+        assert seconds_to_fail(proxy.root_url, deadline_seconds=0.3) < 0.3 + MARGIN_SECONDS
+
+    assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake with the endpoint has what time the proxy has left, not as much again."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    script = steps(1.9, ESTABLISHED + b"\r\n", math.inf)
+    with RawServer(script, tls=tls_context() if tls else None) as proxy:
+        assert seconds_to_fail(proxy.root_url, deadline_seconds=2.0) < 2.0 + MARGIN_SECONDS
+
+    assert len(proxy.requests) == 1
+
+
+def seconds_to_fail(proxy_url: str, *, deadline_seconds: float) -> float:
+    """Return how long a call takes that gets no connection through the proxy."""
+    with Caller(NOWHERE, proxy_url=proxy_url) as caller:
+        began = time.monotonic()
+        assert error_code(caller.send(deadline_seconds=deadline_seconds)) == "connection_failed"
+        return time.monotonic() - began
 
 
 class TunnelProxy:
     """Takes CONNECT requests, and leads each to one port of the loopback address."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
         self._port = port
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         self.requests: list[bytes] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -92,6 +147,8 @@ class TunnelProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        if self._tls is not None:
+            client = self._tls.wrap_socket(client, server_side=True)
         request = b""
         while not request.endswith(b"\r\n\r\n"):
             request += client.recv(65536)
