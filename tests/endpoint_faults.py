@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -134,6 +135,10 @@ def answering(body: str, status: str = "200 OK", *headers: str) -> Script:
     return steps(reply(body.encode(), *headers, status=status))
 
 
+def answering_packed(encoding: str, body: bytes) -> Script:
+    return steps(reply(body, f"Content-Encoding: {encoding}"))
+
+
 def redirecting(status: str) -> Script:
     return steps(reply(b"", "Location: /social/messages.json", status=status))
 
@@ -150,6 +155,8 @@ YESTERDAY = "Retry-After: Fri, 30 Jan 2026 09:30:00 GMT"
 DEEP = "[" * 32_000
 CHUNKED = head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked")
 CHUNKED_BODY = b"%x;a=b\r\n%s\r\n0\r\n" % (len(ACCEPTED_BODY), ACCEPTED_BODY)
+PACKED_BOMB = gzip.compress(gzip.compress(bytes(2**26)))
+PACKED_NOTHING = head("HTTP/1.1 200 OK", "Content-Encoding: deflate") + b"\x78\x9c"
 LONG_HEADERS = (b"A: " + b"a" * 65_000 + b"\r\n") * 90 + b"\r\n"
 
 FAULTS = [
@@ -198,6 +205,12 @@ FAULTS = [
     ambiguous("endless body", "sandbox:endless", "invalid_response"),
     ambiguous("32 MB", "sandbox:huge", "invalid_response"),
     ambiguous("gzip bomb", "sandbox:gzip_bomb", "invalid_response"),
+    ambiguous("gzip bomb in gzip", answering_packed("gzip, gzip", PACKED_BOMB), "invalid_response"),
+    ambiguous(
+        "endless deflate of nothing",
+        lambda: (piece for piece in (PACKED_NOTHING, *repeat(b"\0\0\0\xff\xff" * 9999, 999))),
+        "invalid_response",
+    ),
     ambiguous(
         "endless header",
         lambda: (piece for piece in (b"HTTP/1.1 200 OK\r\nA: ", *repeat(b"a" * 65536, 1000))),

@@ -7,6 +7,7 @@ more CPU than all the rest of a job.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -121,11 +122,13 @@ def _read(response: FinalResponse, call: Call) -> Reply:
     body: bytes | None = None
     cut_short = False
     try:
-        body = _unpacked(response).read(MAX_REPLY_BYTES + 1)
+        body = response.read(MAX_REPLY_BYTES + 1)
+        if len(body) <= MAX_REPLY_BYTES:
+            if response.length:
+                raise HTTPException("the connection ended before the body")
+            body = _unpacked(body, response.getheader("Content-Encoding"))
         if len(body) > MAX_REPLY_BYTES:
             body = None
-        elif response.length:
-            raise HTTPException("the connection ended before the body")
     except DecodeError:
         body = None
     except (HTTPError, HTTPException, OSError) as error:
@@ -145,14 +148,15 @@ def _read(response: FinalResponse, call: Call) -> Reply:
     )
 
 
-def _unpacked(response: FinalResponse) -> Any:
-    """Return what the body is read from, for a server that packs it without being asked to."""
-    if "Content-Encoding" not in response.headers:
-        return response
-    return urllib3.HTTPResponse(
-        response,
-        dict(response.headers),
-        response.status,
-        preload_content=False,
-        request_method="POST",
+def _unpacked(body: bytes, content_encoding: str | None) -> bytes:
+    """Return what a server packed without being asked to, as far as just beyond the cap.
+
+    Raises:
+        DecodeError: it cannot be unpacked.
+    """
+    if content_encoding is None:
+        return body
+    packed = urllib3.HTTPResponse(
+        io.BytesIO(body), {"Content-Encoding": content_encoding}, preload_content=False
     )
+    return packed.read(MAX_REPLY_BYTES + 1)
