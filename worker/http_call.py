@@ -126,7 +126,7 @@ def _read(response: FinalResponse, call: Call) -> Reply:
         if len(body) <= MAX_REPLY_BYTES:
             if response.length:
                 raise HTTPException("the connection ended before the body")
-            body = _unpacked(body, response.getheader("Content-Encoding"))
+            body = _unpacked(body, response.fields.get("content-encoding"))
         if len(body) > MAX_REPLY_BYTES:
             body = None
     except DecodeError:
@@ -143,8 +143,8 @@ def _read(response: FinalResponse, call: Call) -> Reply:
         status=response.status,
         body=body,
         cut_short=cut_short,
-        retry_after=response.getheader("Retry-After"),
-        date=response.getheader("Date"),
+        retry_after=response.fields.get("retry-after"),
+        date=response.fields.get("date"),
     )
 
 

@@ -1,15 +1,16 @@
-"""A reply as the standard library reads it, from a server that may be broken or hostile.
+"""A reply as it is read from a connection, from a server that may be broken or hostile.
 
-The library trusts a server in more than is good for a program that runs for months: it holds
-megabytes of headers, reads a chunk of negative size to the end of the connection, and lets what
-follows one reply pass for the next one.
+The standard library reads the body. It reads a head as it would a mail, which costs more than all
+the rest of a reply and, with headers made for that, minutes and hundreds of megabytes; so a head is
+read here. Nor does the library see what follows a reply, which would pass for the next one.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import ssl
-from http.client import HTTPException, HTTPResponse, parse_headers
+from http.client import HTTPException, HTTPResponse, UnknownProtocol
 from typing import Any
 
 #: Bytes of a reply beside its body: the heads (also of interim replies), sizes of chunks, trailers.
@@ -17,9 +18,13 @@ MAX_HEAD_BYTES = 32 * 1024
 
 
 class FinalResponse(HTTPResponse):
-    """The response after any interim ones (1xx), of which the standard library skips only 100."""
+    """The response that follows any interim ones (1xx)."""
+
+    #: Header fields by their names in lower case.
+    fields: dict[str, str]
 
     fp: Any
+    chunk_left: int | None
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, method="POST")
@@ -32,25 +37,33 @@ class FinalResponse(HTTPResponse):
         return self.length is None and not self.chunked
 
     def begin(self) -> None:
-        super().begin()
-        if len(set(self.headers.get_all("Content-Length", []))) > 1:
-            raise HTTPException("two lengths: nobody knows where the body ends")
-        if (
-            # What follows is another protocol, which nobody asked for.
-            self.status == 101
-            # Of several such headers, the library sees the first alone.
-            or "close" in self.getheader("Connection", "").lower()
-            # It does not undo this coding, so the body may be longer than it takes it to be.
-            or ("Transfer-Encoding" in self.headers and not self.chunked)
-        ):
-            self.will_close = True
+        """Read the head, as RFC 9112 has it.
 
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]  # not public
-            if not 100 <= status < 200 or status == 101:
-                return version, status, reason
-            parse_headers(self.fp)
+        Raises:
+            http.client.HTTPException, OSError: there is none, or it is no HTTP.
+        """
+        self.status = 100
+        while 100 <= self.status < 200 and self.status != 101:
+            version, self.status, _ = self._read_status()  # type: ignore[attr-defined]
+            self.fields = _read_fields(self.fp)
+        if not version.startswith("HTTP/1."):
+            raise UnknownProtocol(version)
+        coding = self.fields.get("transfer-encoding")
+        self.chunked = coding is not None and coding.lower() == "chunked"
+        self.chunk_left = None
+        self.length = None if self.chunked else _length(self.fields.get("content-length"))
+        if self.status in (101, 204, 304):
+            self.length = 0
+        connection = self.fields.get("connection", "").lower()
+        self.will_close = (
+            "close" in connection
+            or (version == "HTTP/1.0" and "keep-alive" not in connection)
+            or self.ends_with_connection
+            # What follows is another protocol, which nobody asked for.
+            or self.status == 101
+            # The body is not read as this has it, so more may follow it.
+            or (coding is not None and not self.chunked)
+        )
 
     def _close_conn(self) -> None:
         """Stop reading, at the end of the reply. What came after it would be the next one's."""
@@ -69,18 +82,39 @@ class FinalResponse(HTTPResponse):
             return False
 
 
+def _read_fields(fp: _CappedReader) -> dict[str, str]:
+    """Read header fields up to the blank line; those of one name become one, as a list."""
+    fields: dict[str, str] = {}
+    name = ""
+    while line := fp.readline().decode("latin-1").rstrip("\r\n"):
+        first, colon, value = line.partition(":")
+        if line[0] in " \t":
+            # The field before goes on.
+            fields[name] = f"{fields.get(name, '')} {line.strip()}"
+        elif colon:
+            name = first.lower()
+            fields[name] = ", ".join(filter(None, (fields.get(name), value.strip())))
+    return fields
+
+
+def _length(text: str | None) -> int | None:
+    """Return what `Content-Length` says; None where it says nothing that can be understood."""
+    length, *others = {part.strip() for part in (text or "").split(",")}
+    if others:
+        raise HTTPException("two lengths: nobody knows where the body ends")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+
+
 class _CappedReader(io.BufferedReader):
     """What a reply is read from: lines up to a limit in all, and bodies as the caller says."""
 
     _left = MAX_HEAD_BYTES
 
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
+    def readline(self, _size: int | None = -1, /) -> bytes:
+        line = super().readline(self._left + 1)
         self._left -= len(line)
         if self._left < 0:
             raise HTTPException("the head is too long")
-        if b"\r" in line[:-2]:
-            raise HTTPException("a line within a line")
         return line
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -36,7 +36,7 @@ KEPT = {
     )
     + b"%x\r\n%s\r\n0\r\n\r\n" % (len(PACKED), PACKED),
     "HTTP/1.0 that stays": OK.replace(b"/1.1", b"/1.0").replace(
-        b"\r\n", b"\r\nKeep-Alive: 1\r\n", 1
+        b"\r\n", b"\r\nConnection: keep-alive\r\n", 1
     ),
     "no body": head("HTTP/1.1 204 No Content"),
     "an empty body": reply(b""),
