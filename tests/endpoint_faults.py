@@ -273,6 +273,12 @@ FAULTS = [
     ambiguous("101", steps(SWITCHING, HANG), "invalid_response"),
     ambiguous("status 999", steps(reply(status="999 What")), "invalid_response"),
     ambiguous("no HTTP", steps(b"SSH-2.0-OpenSSH_9.2\r\n", Ending.CLOSE), "connection_lost"),
+    ambiguous("HTTP/2", steps(head("HTTP/2 200"), OK), "connection_lost"),
+    ambiguous(
+        "a length of 5,000 digits",
+        steps(head("HTTP/1.1 200 OK", "Content-Length: " + "9" * 5000), Ending.CLOSE),
+        "invalid_response",
+    ),
     ambiguous(
         "two lengths",
         steps(head("HTTP/1.1 200 OK", "Content-Length: 9", "Content-Length: 99"), OK),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import logging
 import socket
 import threading
 import time
@@ -28,9 +27,6 @@ MAX_IDLE_SECONDS = 15.0
 
 #: Name lookups under way at once. One that hangs holds a place until the resolver gives up.
 _MAX_LOOKUPS = 8
-
-# It warns of malformed headers by quoting them, and the API might echo the token there.
-logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class CallFailed(Exception):

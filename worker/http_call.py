@@ -112,7 +112,7 @@ def _failure(error: Exception, call: Call) -> CallFailed:
     detail = type(error).__name__
     if not call.begun:
         return CallFailed("connection_failed", detail)
-    if call.cut_off or isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
+    if call.cut_off or isinstance(error, TimeoutError):
         return CallFailed("timeout", detail)
     return CallFailed("connection_lost", detail)
 
@@ -131,7 +131,7 @@ def _read(response: FinalResponse, call: Call) -> Reply:
             body = None
     except DecodeError:
         body = None
-    except (HTTPError, HTTPException, OSError) as error:
+    except (HTTPException, OSError) as error:
         if 200 <= response.status < 300:
             raise _failure(error, call) from error
         # The status alone says what such a reply means.

@@ -87,11 +87,11 @@ def _read_fields(fp: _CappedReader) -> dict[str, str]:
     fields: dict[str, str] = {}
     name = ""
     while line := fp.readline().decode("latin-1").rstrip("\r\n"):
-        first, colon, value = line.partition(":")
+        first, _, value = line.partition(":")
         if line[0] in " \t":
             # The field before goes on.
             fields[name] = f"{fields.get(name, '')} {line.strip()}"
-        elif colon:
+        else:
             name = first.lower()
             fields[name] = ", ".join(filter(None, (fields.get(name), value.strip())))
     return fields

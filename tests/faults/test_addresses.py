@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 from calling import Caller, error_code
-from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
+from raw_server import RawServer, reply, steps
 
 #: What a busy machine may add (seconds).
 MARGIN_SECONDS = 4.0
@@ -45,10 +47,13 @@ def fails(*_: Any, **__: Any) -> Any:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-def test_a_name_that_cannot_be_looked_up_is_a_failed_connection(names: dict[str, Lookup]) -> None:
-    """DNS says no: transient, since the request did not go out."""
+@pytest.mark.parametrize("host", ["api.invalid", f"{'a' * 64}.invalid"])
+def test_a_name_that_cannot_be_looked_up_is_a_failed_connection(
+    host: str, names: dict[str, Lookup]
+) -> None:
+    """DNS says no, or it is no name: transient, since the request did not go out."""
     names["api.invalid"] = fails
-    with Caller("https://api.invalid/") as caller:
+    with Caller(f"https://{host}/") as caller:
         result = caller.send()
 
     assert error_code(result) == "connection_failed"
@@ -75,10 +80,13 @@ def test_a_name_lookup_that_hangs_is_left_at_the_deadline(names: dict[str, Looku
         took_seconds = time.monotonic() - began
     waited = len(lookups)
     answered.set()
+    with Sandbox() as sandbox, Caller(sandbox.url) as caller:
+        assert caller.send().job_verdict.state is State.SENT
 
     assert codes == {"connection_failed"}
     assert took_seconds < 0.3 + MARGIN_SECONDS
     assert 0 < waited <= 8
+    assert len(lookups) == waited, "a name was looked up for a call that had ended"
 
 
 def test_an_address_that_swallows_connections_is_left_after_the_connect_timeout() -> None:
@@ -117,6 +125,37 @@ def test_an_ipv6_address_works() -> None:
     """In brackets, as a URL writes it."""
     with Sandbox("::1") as sandbox, Caller(sandbox.url) as caller:
         assert caller.send().job_verdict.state is State.SENT
+
+
+@pytest.mark.parametrize(
+    ("api_url", "line", "host"),
+    [
+        ("http://api.invalid:{port}/a/b?c=d&e", "/a/b?c=d&e", "api.invalid:{port}"),
+        ("http://API.invalid:{port}", "/", "api.invalid:{port}"),
+        ("http://bücher.invalid:{port}/ü", "/%C3%BC", "xn--bcher-kva.invalid:{port}"),
+    ],
+)
+def test_a_request_names_its_host_and_target(
+    api_url: str, line: str, host: str, names: dict[str, Lookup]
+) -> None:
+    """And the four headers of the contract, beside its length, in this order and once each."""
+    with RawServer(steps(reply())) as server:
+        names["api.invalid"] = names["xn--bcher-kva.invalid"] = addresses(server.port, "127.0.0.1")
+        with Caller(api_url.format(port=server.port)) as caller:
+            assert caller.send().job_verdict.state is State.SENT
+
+    (request,) = server.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert head.decode().split("\r\n") == [
+        f"POST {line} HTTP/1.1",
+        f"Host: {host.format(port=server.port)}",
+        "Accept-Encoding: identity",
+        "accept: text/plain",
+        "Content-Type: application/json-patch+json",
+        f"User-Agent: harasocial-dispatch/{version('harasocial-dispatch')}",
+        f"Authorization: Bearer {DEFAULT_TOKEN}",
+        f"Content-Length: {len(body)}",
+    ]
 
 
 @contextmanager

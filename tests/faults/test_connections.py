@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import random
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from calling import Caller, error_code
 from endpoint_faults import CHUNKED, CHUNKED_BODY, head
 from harasocial_dispatch.ledger import Result
@@ -28,7 +30,11 @@ FULL = reply(ACCEPTED_BODY, "A: " + "a" * (8192 - len(OK) - 5))
 
 KEPT = {
     "a length": OK,
+    "a length in another case": OK.replace(b"Content-Length", b"CONTENT-length"),
+    "a length on a line of its own": OK.replace(b"Length: ", b"Length:\r\n\t"),
+    "a length twice": reply(ACCEPTED_BODY, f"Content-Length: {len(ACCEPTED_BODY)}"),
     "chunked": CHUNKED + CHUNKED_BODY + b"\r\n",
+    "chunked in another case": (CHUNKED + CHUNKED_BODY + b"\r\n").replace(b"chunked", b"Chunked"),
     "chunked, with trailers": CHUNKED + CHUNKED_BODY + b"A: b\r\n\r\n",
     "packed": reply(PACKED, "Content-Encoding: gzip"),
     "packed and chunked": head(
@@ -82,6 +88,17 @@ def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) 
 
     # The refused handshake was one connection, and the trusted one another.
     assert (server.connections, len(server.requests)) == (2, 20)
+
+
+def test_a_system_without_certificates_uses_those_of_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As macOS may be; only the system's own variables come before them."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
+    with RawServer(steps(OK), tls=tls_context()) as server, Caller(server.url) as caller:
+        assert caller.send().job_verdict.state is State.SENT
 
 
 def test_the_deadline_ends_a_reply_that_drips_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +172,25 @@ def test_what_follows_an_unasked_for_switch_of_protocols_is_nobodys_reply() -> N
 
     assert [error_code(result) for result in results] == ["invalid_response"] * 3
     assert server.connections == 3
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", reply(b" " * 70_000)])
+def test_a_connection_that_is_not_kept_is_closed(answer: bytes) -> None:
+    """At once, and not when Python comes to throw it away."""
+    with RawServer(steps(answer)) as server, Caller(server.url) as caller:
+        call = Call(deadline=time.monotonic() + 10)
+        caller.call(call, "__hrf_f_1")
+        assert call.connection is not None
+        eventually(lambda: server.ended == 1, what="the closing")
+
+
+def test_a_request_does_not_wait_for_the_receipt_of_its_first_packet(sandbox: Sandbox) -> None:
+    """TCP_NODELAY: or one of two packets takes 40 ms longer."""
+    with Caller(sandbox.url) as caller:
+        call = Call(deadline=time.monotonic() + 10)
+        caller.call(call, "sandbox:ok")
+        assert call.connection is not None
+        assert call.connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_deadline_noticed_late_does_not_shut_a_connection_that_is_kept() -> None:
