@@ -267,6 +267,7 @@ FAULTS = [
     accepted("103 and the reply", "sandbox:status:103"),
     accepted("103, and the reply later", steps(EARLY_HINTS, 0.05, OK)),
     accepted("100, 102, 103, and the reply", steps(CONTINUE, PROCESSING, EARLY_HINTS, OK)),
+    accepted("a header in Latin-1", steps(reply(ACCEPTED_BODY, "X: \xff"))),
     accepted("a header that is none", steps(reply(ACCEPTED_BODY, "not a header", "X: y"))),
     ambiguous("102 alone", steps(PROCESSING, HANG), "timeout"),
     ambiguous("endless 100", dripping(CONTINUE, CONTINUE), "timeout"),

@@ -76,7 +76,7 @@ class FinalResponse(HTTPResponse):
         try:
             self._sock.settimeout(0)
             return self.fp.read(1) is None
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except ssl.SSLWantReadError:
             return True
         except OSError:
             return False

@@ -17,6 +17,7 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
 from harasocial_dispatch.worker import connection as connections
 from harasocial_dispatch.worker.connection import Call
+from harasocial_dispatch.worker.response import FinalResponse
 from raw_server import ACCEPTED_BODY, CERTIFICATE, Ending, RawServer, reply, steps, tls_context
 from stage import eventually
 
@@ -153,6 +154,28 @@ def test_a_connection_is_not_kept_where_the_next_reply_might_be_anothers(
 ) -> None:
     """Bytes that are left over, an end that is announced, or one that nobody can know."""
     assert connections_of_three_calls(answer, tls, monkeypatch) == 3
+
+
+def test_a_connection_is_not_kept_where_its_end_came_with_the_reply() -> None:
+    """In TLS, no later look would tell: an end is read once."""
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(OK)
+        far.shutdown(socket.SHUT_WR)
+        response = FinalResponse(near)
+        response.begin()
+        response.read(len(OK))
+        assert response.will_close
+
+
+def test_a_connection_is_not_kept_after_a_body_that_only_its_end_ends() -> None:
+    """However much of it has been read."""
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(head("HTTP/1.1 200 OK"))
+        response = FinalResponse(near)
+        response.begin()
+        assert response.will_close
 
 
 def connections_of_three_calls(answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch) -> int:
