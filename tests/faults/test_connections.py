@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,16 @@ from harasocial_dispatch.schemas import State
 from harasocial_dispatch.worker import connection as connections
 from harasocial_dispatch.worker.connection import Call
 from harasocial_dispatch.worker.response import FinalResponse
-from raw_server import ACCEPTED_BODY, CERTIFICATE, Ending, RawServer, reply, steps, tls_context
+from raw_server import (
+    ACCEPTED_BODY,
+    CERTIFICATE,
+    Ending,
+    RawServer,
+    Step,
+    reply,
+    steps,
+    tls_context,
+)
 from stage import eventually
 
 OK = reply()
@@ -75,6 +85,23 @@ def test_many_calls_use_one_connection() -> None:
 
     assert set(states) == {State.SENT}
     assert (server.connections, len(server.requests)) == (1, 50)
+
+
+def test_calls_at_once_keep_a_connection_each() -> None:
+    """As many as `in_flight`; the second round needs no further ones."""
+    together = threading.Barrier(4)
+
+    def script() -> list[Step]:
+        together.wait()
+        return [OK]
+
+    with RawServer(script) as server, Caller(server.url, in_flight=4) as caller:
+        for _ in range(2):
+            with ThreadPoolExecutor(4) as threads:
+                results = list(threads.map(lambda _: caller.send(), range(4)))
+            assert {result.job_verdict.state for result in results} == {State.SENT}
+
+    assert server.connections == 4
 
 
 def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
