@@ -40,13 +40,12 @@ class Endpoint:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._adapter = LendingAdapter(pool_connections=1, pool_maxsize=settings.in_flight)
+        # Of its attributes, requests' types know too few.
+        adapter: Any = LendingAdapter(pool_connections=1, pool_maxsize=settings.in_flight)
         template = requests.Request("POST", settings.api_url).prepare()
         proxies = (
             {"http": settings.proxy_url, "https": settings.proxy_url} if settings.proxy_url else {}
         )
-        # Of its attributes, requests' types know too few.
-        adapter: Any = self._adapter
         self._pool = adapter.get_connection_with_tls_context(template, verify=True, proxies=proxies)
         if "SSL_CERT_FILE" not in os.environ and "SSL_CERT_DIR" not in os.environ:
             # requests' certificates, as some systems have none (macOS with python.org's Python).
@@ -104,7 +103,8 @@ class Endpoint:
 
     def close(self) -> None:
         """Close the kept connections."""
-        self._adapter.close()
+        # The adapter's own method lets go of the pool, which would close it only with this object.
+        self._pool.close()
 
 
 def _failure(error: Exception, call: Call) -> CallFailed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import random
 import socket
 import threading
@@ -241,6 +242,29 @@ def test_a_request_does_not_wait_for_the_receipt_of_its_first_packet(sandbox: Sa
         caller.call(call, "sandbox:ok")
         assert call.connection is not None
         assert call.connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_nothing_is_sent_after_the_deadline_nor_after_the_end() -> None:
+    """Though a kept connection stands ready."""
+    with RawServer(steps(OK)) as server, Caller(server.url) as caller:
+        caller.send()
+        late = caller.call(Call(deadline=time.monotonic()), "__hrf_f_1")
+        caller.send()
+        caller.endpoint.close()
+        ended = caller.send()
+
+    assert error_code(late) == error_code(ended) == "connection_failed"
+    assert len(server.requests) == 2
+
+
+def test_a_reply_that_pauses_for_too_long_is_not_waited_for() -> None:
+    """READ_TIMEOUT_SECONDS, however far the deadline is."""
+    with RawServer(steps(OK[:9], math.inf)) as server:  # noqa: SIM117
+        with Caller(server.url, read_timeout_seconds=0.2) as caller:
+            began = time.monotonic()
+            assert error_code(caller.send(deadline_seconds=30.0)) == "timeout"
+
+    assert 0.2 <= time.monotonic() - began < 0.2 + MARGIN_SECONDS
 
 
 def test_a_deadline_noticed_late_does_not_shut_a_connection_that_is_kept() -> None:
