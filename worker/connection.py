@@ -58,7 +58,7 @@ class Call:
             CallFailed: there are none; nothing of the request has gone out.
         """
         seconds = self.deadline - time.monotonic()
-        if self.cut_off or seconds <= 0:
+        if seconds <= 0:
             raise CallFailed("connection_failed", "no connection before the call's deadline")
         return seconds
 

@@ -110,6 +110,23 @@ def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
     assert len(proxy.requests) == 1
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_deadline_ends_a_call_through_a_tunnel(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the tunnel itself is TLS within TLS."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    context = tls_context() if tls else None
+    script = dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a")
+    with RawServer(script, tls=tls_context()) as server:  # noqa: SIM117
+        with TunnelProxy(server.port, context) as proxy:
+            with Caller(server.url, proxy_url=proxy.url) as caller:
+                began = time.monotonic()
+                assert error_code(caller.send(deadline_seconds=1.0)) == "timeout"
+
+    assert time.monotonic() - began < 1.0 + MARGIN_SECONDS
+
+
 def test_a_connection_through_a_proxy_that_fails_is_closed() -> None:
     """At once, and not when Python comes to throw it away."""
     with RawServer(steps(ESTABLISHED, b"A:" * 40_000)) as proxy:  # noqa: SIM117
