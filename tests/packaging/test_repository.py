@@ -33,7 +33,7 @@ ONLY_IN = {
     # The broker is Celery's own connection to Redis; it sees nothing of a job.
     "redis": ("ledger/", "worker/broker.py"),
     "valkey": (),
-    "http": ("worker/http_call.py", "sandbox/"),
+    "http": ("worker/http_call.py", "worker/response.py", "sandbox/"),
     "requests": ("worker/connection.py", "worker/http_call.py"),
     "urllib3": ("worker/connection.py", "worker/http_call.py"),
     "marshmallow": ("schemas/",),
