@@ -165,7 +165,10 @@ def show(job_id: str, as_json: bool) -> None:
 @click.command(epilog=examples("stats", "stats --json"))
 @json_option
 def stats(as_json: bool) -> None:
-    """Count jobs by state and page, list paused pages, and say if no worker runs."""
+    """Count jobs by state and page, and list paused pages.
+
+    Says if no worker runs, and since when.
+    """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         states = ledger.lookup.count_states()

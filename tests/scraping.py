@@ -17,12 +17,19 @@ StartScraped = Callable[..., tuple[WorkerProcess, "Scrape"]]
 
 
 class Scrape:
-    """The address of a worker's metrics."""
+    """A worker's metrics: as they are whenever it is asked or, kept, as they were."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, kept: str | None = None) -> None:
         self.port = port
+        self._kept = kept
+
+    def keep(self) -> Scrape:
+        """Return what is there now, and stays: pauses end, and what waited is sent."""
+        return Scrape(self.port, self.text())
 
     def text(self) -> str:
+        if self._kept is not None:
+            return self._kept
         with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
             text: str = reply.read().decode()
             return text

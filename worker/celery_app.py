@@ -101,8 +101,9 @@ sweeper = Sweeper(settings, _observe_swept, _observe_unsent)
 @app.task(name=DISPATCH_TASK, ignore_result=True)
 def dispatch() -> dict[str, int]:
     """Send what is ready; return how many jobs ended how."""
-    counts = engine.dispatch()
-    metrics.flush()
+    with shutdown.sigterm_deferred():
+        counts = engine.dispatch()
+        metrics.flush()
     return counts
 
 

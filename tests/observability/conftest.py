@@ -92,7 +92,7 @@ def day(
             eventually(lambda: sum(scrape.outcomes().values()) >= 30, what="the last report")
             yield Day(
                 worker,
-                scrape,
+                scrape.keep(),
                 settings,
                 {
                     "sent": [*sent, *retried, *throttled],

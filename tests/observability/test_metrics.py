@@ -58,7 +58,7 @@ def test_calls_and_waits_are_counted_too(day: Day) -> None:
     assert day.scrape.value("claims_lost_total") == 0
 
 
-def test_the_ledger_is_read_at_each_scrape(day: Day) -> None:
+def test_the_ledger_is_part_of_a_scrape(day: Day) -> None:
     """What waits and why is there beside what was done."""
     scrape = day.scrape
     assert scrape.value("ledger_up") == 1

@@ -1,9 +1,11 @@
-"""The word of a warm shutdown reaches processes that were forked before it was given."""
+"""The word of a shutdown reaches every pump, and a SIGTERM none in the middle of its work."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harasocial_dispatch.worker import shutdown
@@ -45,3 +47,36 @@ def test_parent_and_child_share_the_word(asks_in: str):
     os.close(from_parent)
     assert os.waitstatus_to_exitcode(status) == 7
     assert shutdown.requested()
+
+
+def test_a_sigterm_acts_at_the_end_of_a_dispatch():
+    """Celery's handler raises, which between a claim and its calls would leave jobs in doubt."""
+
+    def raise_exit(*_: object) -> None:
+        raise SystemExit
+
+    done = []
+    before = signal.signal(signal.SIGTERM, raise_exit)
+    try:
+        with pytest.raises(SystemExit), shutdown.sigterm_deferred():
+            signal.raise_signal(signal.SIGTERM)
+            done.append(shutdown.requested())
+        assert (done, shutdown.requested()) == ([True], False)
+
+        with shutdown.sigterm_deferred():
+            assert not shutdown.requested()
+        assert signal.getsignal(signal.SIGTERM) is raise_exit
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_off_the_main_thread_a_dispatch_runs_as_it_is():
+    """Under a pool of threads, signals interrupt no dispatch."""
+    with ThreadPoolExecutor(1) as threads:
+        before = signal.getsignal(signal.SIGTERM)
+        assert threads.submit(_handler_within).result() is before
+
+
+def _handler_within() -> object:
+    with shutdown.sigterm_deferred():
+        return signal.getsignal(signal.SIGTERM)
