@@ -60,9 +60,11 @@ class Caller:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        watched = self._watch.is_alive()
         self._stopping.set()
         self._watch.join()
         self.endpoint.close()
+        assert watched, "the watch over deadlines has died, as the pump would have"
 
     def send(
         self,

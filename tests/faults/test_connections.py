@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -158,7 +159,8 @@ def test_a_connection_idle_for_too_long_is_not_used_again(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("ending", Ending)
 def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(ending: Ending) -> None:
     """Whether closed in order or reset, nothing is sent into it, so no outcome is in doubt."""
-    with RawServer(steps(OK, ending)) as server, Caller(server.url) as caller:
+    # A little later, or the end would come with the reply.
+    with RawServer(steps(OK, 0.05, ending)) as server, Caller(server.url) as caller:
         for number in range(1, 6):
             assert caller.send().job_verdict.state is State.SENT
             eventually(lambda: server.ended == number, what="the closing")  # noqa: B023 - at once
@@ -265,6 +267,16 @@ def test_a_reply_that_pauses_for_too_long_is_not_waited_for() -> None:
             assert error_code(caller.send(deadline_seconds=30.0)) == "timeout"
 
     assert 0.2 <= time.monotonic() - began < 0.2 + MARGIN_SECONDS
+
+
+def test_a_late_call_is_shut_at_each_look() -> None:
+    """When it was first found to be late, there may have been no socket to shut."""
+    looks: list[Call] = []
+    call = Call(deadline=0.0, connection=SimpleNamespace(shut_for=looks.append))
+    call.cut_off_if_late(now=1.0)
+    call.cut_off_if_late(now=1.0)
+
+    assert looks == [call, call]
 
 
 def test_a_deadline_noticed_late_does_not_shut_a_connection_that_is_kept() -> None:
