@@ -20,13 +20,11 @@ class Reply:
 
     Attributes:
         body: None when it was larger than the cap, cut short, or could not be unpacked.
-        cut_short: the connection ended before the body did.
         retry_after, date: those headers' texts, or None.
     """
 
     status: int
     body: bytes | None
-    cut_short: bool = False
     retry_after: str | None = None
     date: str | None = None
 
@@ -87,10 +85,7 @@ def _class(
     if success:
         if api is None:
             # The message may well have been processed: this reply just does not say.
-            return (
-                OutcomeClass.AMBIGUOUS,
-                "connection_lost" if reply.cut_short else "invalid_response",
-            )
+            return OutcomeClass.AMBIGUOUS, "invalid_response"
         if api.success:
             return OutcomeClass.ACCEPTED, ""
         return OutcomeClass.PERMANENT, "not_accepted"
@@ -118,7 +113,6 @@ _MESSAGES = {
     "unspecified": "the API reported an error without saying which",
     "redirected": "the API redirected the request; redirects are not followed",
     "invalid_response": "the reply is not what the API documents; the message may have gone out",
-    "connection_lost": "the reply was cut short; the message may have gone out",
 }
 
 

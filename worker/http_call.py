@@ -120,7 +120,6 @@ def _failure(error: Exception, call: Call) -> CallFailed:
 def _read(response: FinalResponse, call: Call) -> Reply:
     """Read at most the cap of the body."""
     body: bytes | None = None
-    cut_short = False
     try:
         body = response.read(MAX_REPLY_BYTES + 1)
         if len(body) <= MAX_REPLY_BYTES:
@@ -135,14 +134,13 @@ def _read(response: FinalResponse, call: Call) -> Reply:
         if 200 <= response.status < 300:
             raise _failure(error, call) from error
         # The status alone says what such a reply means.
-        body, cut_short = None, True
+        body = None
     if call.cut_off and 200 <= response.status < 300 and response.ends_with_connection:
         # A shut socket looks like the end of the body.
         raise CallFailed("timeout", "the call's deadline passed while the reply came in")
     return Reply(
         status=response.status,
         body=body,
-        cut_short=cut_short,
         retry_after=response.fields.get("retry-after"),
         date=response.fields.get("date"),
     )

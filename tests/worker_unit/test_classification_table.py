@@ -189,14 +189,6 @@ def test_each_way_of_getting_no_reply_falls_where_the_table_says(
     assert classify_failure(kind).error_message
 
 
-def test_a_reply_cut_short_is_a_lost_connection():
-    """The status line came, the rest did not: the message may have gone out."""
-    found = classify(200, None, cut_short=True)
-    assert (found.outcome_class, found.error_code) == (ambiguous, "connection_lost")
-    assert classify(503, None, cut_short=True).outcome_class is transient
-    assert classify(400, None, cut_short=True).error_code == "http_400"
-
-
 def test_no_token_for_the_page_is_auth_without_a_post():
     """The job fails, the lane pauses; no attempt was made."""
     found = token_missing("500725830264749")
@@ -385,18 +377,15 @@ bodies = (
 )
 
 
-@given(statuses, bodies, st.booleans(), st.none() | st.text(), st.booleans())
+@given(statuses, bodies, st.booleans(), st.none() | st.text())
 def test_every_reply_falls_into_exactly_one_class(
     status: int,
     body: bytes | None,
     at_most_once: bool,
     retry_after: str | None,
-    cut_short: bool,
 ):
     """And only a documented success is accepted; all the rest has an error, safe to show."""
-    found = classify(
-        status, body, at_most_once=at_most_once, retry_after=retry_after, cut_short=cut_short
-    )
+    found = classify(status, body, at_most_once=at_most_once, retry_after=retry_after)
     api = parse_reply(body) if body is not None else None
     is_success = (
         200 <= status < 300 and api is not None and not api.has_error and api.success is True
