@@ -106,7 +106,7 @@ def test_a_replay_is_called_off_while_it_runs(desk: Desk) -> None:
     eventually(lambda: "4 messages" in text_of(desk.flower.get(path)), what="the count")
     desk.flower.post(path, {"action": "start", "rate": "0.5"})
     eventually(lambda: "1 of 4" in text_of(desk.flower.get(path)), what="the first")
-    assert "Being sent again" in desk.flower.get("/failures").text
+    assert "Being replayed" in desk.flower.get("/failures").text
     desk.flower.post(path, {"action": "cancel"})
     eventually(lambda: "cancelled" in desk.flower.get(path).text, what="its end")
     assert sum(desk.state(job_id) is State.FAILED for job_id in failed) == 3

@@ -110,7 +110,7 @@ class ReplayPage(Page):
         if replay is None:
             raise HTTPError(
                 404,
-                "This replay is not known: Flower was restarted since. What it sent again is in "
+                "This replay is not known: Flower was restarted since. What it replayed is in "
                 "the jobs; those it had not reached are failed still.",
             )
         return replay
