@@ -107,6 +107,8 @@ class EmbeddedValkey:
             self.kill()
         shutil.rmtree(self._data_dir, ignore_errors=True)
         if self._watchdog is not None and self._watchdog.stdin is not None:
+            # Not by the end of its input alone, which forked children may hold open.
+            self._watchdog.kill()
             self._watchdog.stdin.close()
             self._watchdog.wait()
         self._data_dir = self._port = self._watchdog = None

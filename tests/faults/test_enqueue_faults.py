@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import random
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier
 
 import pytest
 import redis
 from account import settle
+from clients import enqueue_until_killed, processes, race
 from harasocial_dispatch.producer import EnqueueUnknown, Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from stage import StartWorker, body, eventually, kill, wait_until_ended
 
 RACERS, CLIENTS = 50, 60
-
-#: A fresh interpreter for each of 50 racers would take a minute to start.
-fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -32,20 +26,15 @@ def fragile() -> Iterator[EmbeddedValkey]:
         yield server
 
 
-def _race(settings: Settings, start: Barrier, answer: Connection) -> None:
-    producer = Producer(settings)
-    start.wait()
-    answer.send(producer.enqueue(body(metadata=str(os.getpid())), idempotency_key="order-1001"))
-
-
 def test_one_idempotency_key_makes_one_job_from_fifty_processes_at_once(
     settings: Settings, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Promise 3: fifty processes race with one key; all get the same id, one message is sent."""
     start_worker()
-    start = fork.Barrier(RACERS)
-    ours, theirs = fork.Pipe()
-    racers = [fork.Process(target=_race, args=(settings, start, theirs)) for _ in range(RACERS)]
+    start = processes.Barrier(RACERS)
+    ours, theirs = processes.Pipe()
+    work = (settings, body(), "order-1001", start, theirs)
+    racers = [processes.Process(target=race, args=work) for _ in range(RACERS)]
     for racer in racers:
         racer.start()
     ids = {ours.recv() for _ in racers}
@@ -56,12 +45,6 @@ def test_one_idempotency_key_makes_one_job_from_fifty_processes_at_once(
     wait_until_ended(producer, ids)
     assert sandbox.totals().posts == 1
     assert producer.enqueue(body(), idempotency_key="order-1001") in ids
-
-
-def _enqueue_until_killed(settings: Settings, name: str, answer: Connection) -> None:
-    producer = Producer(settings)
-    for i in range(10_000):
-        answer.send(producer.enqueue(body(metadata=f"{name}-{i}")))
 
 
 def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
@@ -75,10 +58,12 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
     start_worker()
     known: list[str] = []
     for number in range(CLIENTS):
-        ours, theirs = fork.Pipe()
-        client = fork.Process(target=_enqueue_until_killed, args=(settings, str(number), theirs))
+        ours, theirs = processes.Pipe()
+        work = (settings, body(), str(number), theirs)
+        client = processes.Process(target=enqueue_until_killed, args=work)
         client.start()
-        time.sleep(chance.uniform(0, 0.06))
+        assert ours.poll(20), "the first id"
+        time.sleep(chance.uniform(0, 0.03))
         assert client.pid is not None
         kill(client.pid)
         client.join()
@@ -92,6 +77,7 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
     eventually(lambda: not any(producer.count_states()[state] for state in waiting))
     stored = [record.job_id for record in producer.find_jobs(limit=100_000)]
     assert set(known) <= set(stored)
+    assert len(known) > CLIENTS
     account = settle(producer, sandbox, stored)
     account.check(kills_excuse_doubles=False)
     assert account.posts.total() == len(stored)
