@@ -217,3 +217,16 @@ def test_a_forked_child_leaves_the_server_alone():
         "assert redis.Redis.from_url(valkey.url).ping() and valkey.data_dir.exists()\n"
     )
     subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True)
+
+
+def test_a_forked_child_that_lives_on_does_not_hold_up_the_stop():
+    """It has inherited all that is open."""
+    forking = PROGRAM + (
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    import time\n"
+        "    time.sleep(60)\n"
+        "valkey.stop()\n"
+        "os.kill(child, 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True, timeout=20)
