@@ -62,10 +62,10 @@ class Import:
     file: str
     line: int
     part: str | None = None
-    library: str | None = None
+    module: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} imports {self.part or self.library}"
+        return f"{self.file}:{self.line} imports {self.part or self.module}"
 
 
 def imports_of(path: Path) -> Iterator[Import]:
@@ -74,9 +74,9 @@ def imports_of(path: Path) -> Iterator[Import]:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(file, node.lineno, library=alias.name.split(".")[0])
+                yield Import(file, node.lineno, module=alias.name.split(".")[0])
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield Import(file, node.lineno, library=f"{node.module}".split(".")[0])
+            yield Import(file, node.lineno, module=f"{node.module}".split(".")[0])
         elif isinstance(node, ast.ImportFrom):
             above = list(within[: len(within) - node.level + 1])
             for alias in node.names:
@@ -90,7 +90,7 @@ IMPORTS = [found for path in SOURCES for found in imports_of(path)]
 def test_the_imports_are_found() -> None:
     """The tests below would pass on nothing: each kind of import is there to be looked at."""
     assert {found.part for found in IMPORTS} >= {"schemas", "ledger", "producer", "worker"}
-    assert {found.library for found in IMPORTS} >= {"redis", "urllib3", "marshmallow", "rich"}
+    assert {found.module for found in IMPORTS} >= {"redis", "urllib3", "marshmallow", "rich"}
     assert MAY_IMPORT.keys() == {folder.name for folder in PARTS.values()}
 
 
@@ -105,13 +105,13 @@ def test_dependencies_point_one_way(part: str) -> None:
 def test_imports_of_our_own_are_relative() -> None:
     """So that a folder under its bare name cannot half work."""
     ours = {"harasocial_dispatch", *MAY_IMPORT}
-    assert [str(found) for found in IMPORTS if found.library in ours] == []
+    assert [str(found) for found in IMPORTS if found.module in ours] == []
 
 
 @pytest.mark.parametrize(("library", "places"), ONLY_IN.items(), ids=list(ONLY_IN))
 def test_a_library_is_imported_in_one_place(library: str, places: tuple[str, ...]) -> None:
     """Redis is touched in the ledger alone, HTTP in one call and its connections, and so on."""
-    users = [found for found in IMPORTS if found.library == library]
+    users = [found for found in IMPORTS if found.module == library]
     assert [str(found) for found in users if not found.file.startswith(places)] == []
 
 
