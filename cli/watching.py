@@ -34,14 +34,15 @@ class Watcher:
         # By the ledger's clock, which jobs fail by.
         at, before = from_ms(failures.now_ms()), self._at
         sent, latest_sent = lookup.sent_since(self._latest_sent)
-        # Times are stored in whole milliseconds.
-        since = before + timedelta(milliseconds=1) if before else at
-        failed = failures.count(JobFilter(since=since, until=at)) or 0
+        failed = 0
+        # Times are stored in whole milliseconds. The clock may have been set back since.
+        if before and (since := before + timedelta(milliseconds=1)) <= at:
+            failed = failures.count(JobFilter(since=since, until=at)) or 0
         glance = Glance(
             at=at,
             seconds=(at - before).total_seconds() if before else 0.0,
             sent=sent if before else 0,
-            failed=failed if before else 0,
+            failed=failed,
             states=lookup.count_states(),
             waiting=lookup.waiting_by_page(_PAGES),
             pauses=lookup.pauses(),

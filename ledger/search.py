@@ -26,7 +26,11 @@ _DUE = (State.SCHEDULED, State.SENDING, State.RETRYING)
 class JobFilter:
     """Which jobs are wanted; None is no condition.
 
-    `since` and `until` (aware) bound when a job finished or, if it has not, when it was enqueued.
+    `since` and `until` (aware, both included) bound when a job finished or, if it has not, when it
+    was enqueued.
+
+    Raises:
+        ValueError: `since` or `until` has no time zone, or `since` is after `until`.
     """
 
     state: State | None = None
@@ -34,6 +38,15 @@ class JobFilter:
     page_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name, time in (("since", self.since), ("until", self.until)):
+            if time is not None and time.utcoffset() is None:
+                raise ValueError(f"{name} has no time zone: {time}; pass an aware datetime")
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(
+                f"since ({self.since}) is after until ({self.until}): no time is between them"
+            )
 
     def fits(self, record: JobRecord) -> bool:
         """Return whether `record` is wanted."""

@@ -147,8 +147,16 @@ class Producer:
     ) -> list[JobRecord]:
         """Return at most `limit` jobs, the latest first.
 
-        `since` and `until` (aware) bound when a job finished or, if it has not, when it was
-        enqueued. An `error_code` without a `state` means failed jobs.
+        Args:
+            state: only jobs in this state.
+            error_code: only jobs with this code; without a `state`, only failed jobs.
+            page_id: only jobs of this page.
+            since, until: bounds (aware) of when a job finished or, if it has not, was enqueued.
+            limit: maximum number of jobs to return.
+
+        Raises:
+            ValueError: a time has no time zone, `since` is after `until`, or there is no such
+                state.
         """
         wanted = JobFilter(
             state=State(state) if state is not None else None,
@@ -169,7 +177,10 @@ class Producer:
     ) -> Iterator[JobRecord]:
         """Yield every failed job that fits, the latest first; `since` and `until` are aware.
 
-        The jobs are read as the iteration goes on, so collect the ids before changing any job.
+        The jobs are read during the iteration, so collect the ids before changing any job.
+
+        Raises:
+            ValueError: a time has no time zone, or `since` is after `until`.
         """
         return self._ledger.lookup.iterate_failed(
             JobFilter(error_code=error_code, page_id=page_id, since=since, until=until)
@@ -178,7 +189,11 @@ class Producer:
     def count_errors(
         self, *, page_id: str | None = None, since: datetime | None = None
     ) -> dict[str, int]:
-        """Return how many failed jobs each error code has, the most frequent first."""
+        """Return how many failed jobs each error code has, the most frequent first.
+
+        Raises:
+            ValueError: `since` (aware) has no time zone.
+        """
         return self._ledger.lookup.count_errors(page_id=page_id, since=since)
 
     def count_states(self) -> dict[State, int]:

@@ -52,6 +52,16 @@ def test_a_glance_counts_what_happened_since_the_one_before(jobs):
     assert (third.sent, third.failed) == (0, 0)
 
 
+def test_a_clock_that_was_set_back_between_two_glances_counts_no_failure(jobs, monkeypatch):
+    """No time is between the two, and that is no error."""
+    watcher = Watcher(jobs.ledger)
+    first = watcher.look()
+    jobs.failed()
+    earlier_ms = round(first.at.timestamp() * 1000) - 60_000
+    monkeypatch.setattr(jobs.ledger.failures, "now_ms", lambda: earlier_ms)
+    assert watcher.look().failed == 0
+
+
 def test_jobs_that_are_forgotten_do_not_hide_those_that_are_sent(jobs):
     """In a steady flow the number of kept jobs stands still; and the last one may be gone."""
     watcher = Watcher(jobs.ledger)

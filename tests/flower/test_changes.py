@@ -53,6 +53,16 @@ def test_a_scheduled_job_is_listed_and_called_off(desk: Desk) -> None:
     assert desk.state(job_id) is State.CANCELLED
 
 
+def test_a_filter_that_starts_in_the_future_replays_nothing(desk: Desk) -> None:
+    """It is counted like any other."""
+    page_id = new_page_id()
+    failed = desk.fail(page_id=page_id)
+    fields = {"what": "filter", "page_id": page_id, "since": "2099-01-01T00:00Z"}
+    plan = desk.flower.post("/failures/replays", fields)
+    assert plan.status_code == 200
+    assert desk.state(failed) is State.FAILED
+
+
 @pytest.mark.parametrize("by", ["selection", "filter"])
 def test_many_are_sent_again_after_a_count_and_an_agreement(desk: Desk, by: str) -> None:
     """Nothing is sent before it; then as many as were counted, and what became of them is shown."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harasocial_dispatch.ledger import JobFilter
+from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import OutcomeClass, State, from_ms
 
 if TYPE_CHECKING:
@@ -122,6 +123,38 @@ def test_failed_jobs_are_found_by_code_page_and_time(
     found = story.ledger.lookup.iterate_failed(JobFilter(**conditions))
     assert [record.job_id for record in found] == wanted
     assert ids(story, limit=2, state=State.FAILED, **conditions) == wanted[:2]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({"since": datetime(2026, 1, 31)}, "since has no time zone: 2026-01-31 00:00:00"),
+        ({"until": datetime(2026, 1, 31)}, "until has no time zone"),
+        (
+            {"since": START + timedelta(hours=1), "until": START},
+            r"since \(2026-01-31 10:30:00\+00:00\) is after until \(2026-01-31 09:30:00\+00:00\)",
+        ),
+    ],
+)
+def test_a_range_of_times_that_means_nothing_is_refused(
+    story: Story, conditions: dict[str, Any], message: str
+):
+    """A naive time depends on the host that asks; an empty range finds nothing."""
+    producer = Producer(story.settings, ledger=story.ledger)
+    with pytest.raises(ValueError, match=message):
+        producer.find_jobs(**conditions)
+    with pytest.raises(ValueError, match=message):
+        producer.iterate_failed(**conditions)
+    if "until" not in conditions:
+        for page_id in (None, "1"):
+            with pytest.raises(ValueError, match=message):
+                producer.count_errors(page_id=page_id, **conditions)
+
+
+def test_one_moment_is_a_range(story: Story, failures: dict[str, str]):
+    """Both ends are included."""
+    moment = START + timedelta(seconds=60)
+    assert ids(story, since=moment, until=moment) == [list(failures.values())[1]]
 
 
 def test_an_error_code_alone_means_failed_jobs(story: Story, failures: dict[str, str]):

@@ -51,10 +51,12 @@ class ReplaysPage(Page):
         wanted = self.read_filter()
         now = from_ms(await self.ask(self.site.ledger.failures.now_ms))
         bounded = wanted.as_of(now)
+        until = min(bounded.until or now, now)
+        if bounded.since is not None:
+            # A filter that starts in the future matches nothing; its range must still be valid.
+            until = max(until, bounded.since)
         return Replay(
-            about=wanted.in_words(),
-            text=wanted.text,
-            wanted=replace(bounded, until=min(bounded.until or now, now)),
+            about=wanted.in_words(), text=wanted.text, wanted=replace(bounded, until=until)
         )
 
 
