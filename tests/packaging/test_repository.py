@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 from parts import PARTS, ROOT, files_of, run_well
 
-#: Lines that one file may have: a longer one holds two ideas.
-MAX_LINES = 250
-
 #: Names that say nothing of what is in a file.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}
 
@@ -113,13 +110,6 @@ def test_a_library_is_imported_in_one_place(library: str, places: tuple[str, ...
     """Redis is touched in the ledger alone, HTTP in one call and its connections, and so on."""
     users = [found for found in IMPORTS if found.module == library]
     assert [str(found) for found in users if not found.file.startswith(places)] == []
-
-
-def test_files_are_short() -> None:
-    """A module or script that outgrows its one idea is parted."""
-    scripts = [path for folder in PARTS.values() for path in files_of(folder, "*.lua")]
-    lengths = {named(path): len(path.read_bytes().splitlines()) for path in SOURCES + scripts}
-    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
 def test_files_have_telling_names() -> None:
