@@ -83,10 +83,12 @@ def watch(every_seconds: float, as_json: bool) -> None:
 
 
 def _go_on(watcher: Watcher, glance: Glance, show: Show, every_seconds: float) -> None:
-    next_at = time.monotonic()
+    look_at = time.monotonic()
     while True:
-        next_at = max(next_at + every_seconds, time.monotonic())
-        time.sleep(next_at - time.monotonic())
+        now = time.monotonic()
+        # A late look, after a slow answer or Ctrl-Z, is not caught up on.
+        look_at = max(look_at + every_seconds, now)
+        time.sleep(look_at - now)
         try:
             glance = watcher.look()
         except QueueUnavailable as error:

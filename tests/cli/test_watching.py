@@ -130,6 +130,20 @@ def test_as_json_it_prints_an_object_each_time(program, jobs):
     assert second["paused"] == {}
 
 
+def test_it_goes_on_after_it_was_stopped_for_longer_than_its_interval(program, jobs):
+    """As after Ctrl-Z and `fg`, or a slow answer: the next look is at once, and no error."""
+    process = start(program)
+    lines_until(process, lambda line: "sent 0.0/s" in line)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGCONT)
+    looks = [process.stdout.readline() for _ in range(5)]
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert all("sent 0.0/s" in look for look in looks)
+    assert (process.returncode, stderr) == (0, "")
+
+
 def test_without_redis_it_ends_and_an_outage_it_outlives(program, environment):
     """Nothing to watch from the start is an error; an outage is told once."""
     # given a Redis that is not there
