@@ -1,12 +1,13 @@
 """Servers for every test: started by the tests, on free ports, stopped at the end.
 
-A server that is missing skips on a laptop; with CI set, nothing may skip.
+A test that needs a program no wheel installs, such as redis-server or Chromium, is marked
+`@pytest.mark.needs("redis-server")`: see tests/programs.py. Without the program it is skipped; with
+CI set, nothing may be skipped.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,8 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
 from hypothesis import settings as effort
-from stage import DebianRedis, StartWorker, WorkerProcess, environment
+from programs import how_to_provide, missing
+from stage import StartWorker, WorkerProcess, environment
 
 # Property tests run as long as they need: the machine may be busy.
 effort.register_profile("unhurried", effort.default, deadline=None)
@@ -39,24 +41,6 @@ def valkey() -> Iterator[EmbeddedValkey]:
     """A Valkey for all tests that do not hurt it; each has a namespace of its own."""
     with EmbeddedValkey() as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def debian_redis() -> Iterator[DebianRedis]:
-    """Debian's redis-server, likewise."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = DebianRedis().start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["valkey", "redis"])
-def either_redis_url(request: pytest.FixtureRequest) -> str:
-    """The URL of each kind of server in turn."""
-    name = "valkey" if request.param == "valkey" else "debian_redis"
-    url: str = request.getfixturevalue(name).url
-    return url
 
 
 @pytest.fixture
@@ -101,13 +85,36 @@ def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterat
         yield start
 
 
+#: In a report's `user_properties`, a program that the skipped test needs. pytest-xdist passes these
+#: on from its workers.
+_MISSING = "missing program"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(*names): skip the test where one of these is missing; see programs.py"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test where a program that it is marked to need is missing."""
+    absent = missing(name for mark in item.iter_markers("needs") for name in mark.args)
+    if absent:
+        item.user_properties.extend((_MISSING, name) for name in absent)
+        pytest.skip(f"needs {', '.join(absent)}: {how_to_provide(absent)}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
-    """With CI set, a skipped test is a failed run: nothing required may be missing there."""
+    """End with what to do so that nothing is skipped; with CI set, a skip fails the run."""
     yield
     skipped = terminalreporter.stats.get("skipped", [])
+    absent = {name for report in skipped for key, name in report.user_properties if key == _MISSING}
+    if absent:
+        terminalreporter.write_line(f"To run what was skipped: {how_to_provide(absent)}")
     if os.environ.get("CI") and skipped:
-        terminalreporter.write_line(f"{len(skipped)} skipped; with CI set, nothing may skip")
+        terminalreporter.write_line(f"{len(skipped)} skipped; with CI set, nothing may be skipped")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

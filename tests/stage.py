@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -67,19 +68,22 @@ def free_port() -> int:
         return port
 
 
-class DebianRedis:
-    """Debian's redis-server, as `EmbeddedValkey` is Valkey's: same life, same names."""
+class RedisServer:
+    """redis-server, with the methods of `EmbeddedValkey`.
+
+    Attributes:
+        command: what is run; Valkey's server takes the same options.
+    """
 
     def __init__(self, **config: str | int) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.command = ["redis-server"]
         self._config = {"save": "", "appendonly": "no", **config}
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._process: subprocess.Popen[bytes] | None = None
-        #: What the command begins with, such as `ip netns exec …`.
-        self.prefix: tuple[str, ...] = ()
 
-    def start(self) -> DebianRedis:
+    def start(self) -> RedisServer:
         """Start it and wait until it answers."""
         options = [
             text
@@ -87,18 +91,10 @@ class DebianRedis:
             for text in (f"--{name.replace('_', '-')}", *(str(value).split() or [""]))
         ]
         self._process = subprocess.Popen(
-            [
-                *self.prefix,
-                "redis-server",
-                "--port",
-                str(self.port),
-                "--dir",
-                str(self._folder),
-                *options,
-            ],
+            [*self.command, "--port", str(self.port), "--dir", str(self._folder), *options],
             stdout=subprocess.DEVNULL,
         )
-        eventually(self._answers, what="redis-server's answer")
+        eventually(self._answers, what=f"an answer of {self.command}")
         return self
 
     def _answers(self) -> bool:
@@ -185,10 +181,16 @@ class WorkerProcess:
 
     def children(self) -> list[int]:
         """Return the process ids of the prefork children."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False
-        )
-        return [int(pid) for pid in found.stdout.split()]
+        if not Path("/proc/self").exists():
+            listing = ["pgrep", "-P", str(self.pid)]
+            found = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
+            return [int(pid) for pid in found.split()]
+        # Linux, where a minimal system has no pgrep.
+        pids: list[int] = []
+        for file in Path("/proc").glob(f"{self.pid}/task/*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
+                pids += map(int, file.read_text().split())
+        return pids
 
     def terminate(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, and return its exit status when it has."""

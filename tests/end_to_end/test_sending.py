@@ -10,7 +10,7 @@ import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
-from harasocial_dispatch.schemas import Settings, State
+from harasocial_dispatch.schemas import State
 from stage import StartWorker, body, eventually, wait_until_ended
 
 
@@ -162,25 +162,6 @@ def test_it_sends_under_each_of_celerys_pools(
     assert {record.state for record in wait_until_ended(producer, ids)} == {State.SENT}
     assert sandbox.totals().posts == 200
     assert worker.terminate() == 0
-
-
-def test_redis_of_either_make_will_do(
-    either_redis_url: str, settings: Settings, start_worker: StartWorker, sandbox: Sandbox
-) -> None:
-    """Debian's Redis and Valkey both carry the ledger and the broker."""
-    producer = Producer(
-        Settings(redis_url=either_redis_url, namespace=settings.namespace, max_attempts=2)
-    )
-    start_worker(REDIS_URL=either_redis_url, MAX_ATTEMPTS=2)
-
-    ids = producer.enqueue_many(
-        [body(metadata="a"), body("sandbox:status:503"), body("sandbox:throttle_first:1:0.1")]
-    ).accepted
-
-    states = [record.state.value for record in wait_until_ended(producer, ids)]
-    assert states == ["sent", "failed", "sent"]
-    assert producer.count_errors() == {"http_503": 1}
-    assert sandbox.totals().accepted == 2
 
 
 def test_a_job_for_later_waits_and_an_expired_one_is_not_sent(

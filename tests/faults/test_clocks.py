@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,14 +11,14 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from stage import WorkerProcess, body, environment, wait_until_ended
 
+pytestmark = pytest.mark.needs("faketime")
+
 
 @pytest.mark.parametrize("offset", ["+10m", "-10m"])
 def test_a_clock_ten_minutes_off_breaks_nothing(
     offset: str, producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Promises 4 and 5: nothing is early, late or twice, and the record's times are right."""
-    if shutil.which("faketime") is None:
-        pytest.skip("faketime is not installed")
     env = environment(settings, sandbox.url, RETRY_BASE_SECONDS=0.2, PAGE_RATE=50, PAGE_BURST=10)
     worker = WorkerProcess(env | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, tmp_path)
     worker.start(prefix=("faketime", "-f", offset))
@@ -53,8 +52,6 @@ def test_a_worker_far_ahead_ends_no_lease_of_another(
     producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Promise 6: to a sweep an hour ahead, a claim made just now has not run out."""
-    if shutil.which("faketime") is None:
-        pytest.skip("faketime is not installed")
     sandbox.latency_seconds = 2
     env = environment(settings, sandbox.url)
     right = WorkerProcess(env, tmp_path).start()

@@ -18,26 +18,23 @@ from harasocial_dispatch.ledger import Claim, Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings, State
-from stage import DebianRedis, WorkerProcess, body, environment, eventually
+from stage import WorkerProcess, body, environment, eventually
 
 JOBS = 1500
-Server = EmbeddedValkey | DebianRedis
 
 #: Every write is on disk before it is answered: then Redis keeps its data also when it is killed.
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 
-@pytest.fixture(params=[EmbeddedValkey, DebianRedis], ids=["valkey", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server of its own for each test, to be hurt."""
-    made = request.param(**DURABLE)
-    made.start()
-    yield made
-    made.stop()
+@pytest.fixture
+def server() -> Iterator[EmbeddedValkey]:
+    """A server for one test, which may damage it."""
+    with EmbeddedValkey(**DURABLE) as made:
+        yield made
 
 
 @pytest.fixture
-def own_settings(server: Server) -> Settings:
+def own_settings(server: EmbeddedValkey) -> Settings:
     return Settings(redis_url=server.url, namespace=f"faults-{uuid.uuid4().hex[:8]}")
 
 
@@ -55,14 +52,14 @@ def workers(
         worker.kill()
 
 
-def restarted(server: Server, chance: random.Random) -> None:
+def restarted(server: EmbeddedValkey, chance: random.Random) -> None:
     """Killed and started again, three times."""
     for _ in range(3):
         time.sleep(chance.uniform(0.1, 0.5))
         server.restart()
 
 
-def away_for_a_while(server: Server, chance: random.Random) -> None:
+def away_for_a_while(server: EmbeddedValkey, chance: random.Random) -> None:
     """Killed, and back after some seconds; FAULT_AWAY_SECONDS=60 makes it a minute."""
     time.sleep(chance.uniform(0.1, 0.5))
     server.kill()
@@ -70,7 +67,7 @@ def away_for_a_while(server: Server, chance: random.Random) -> None:
     server.restart()
 
 
-def hanging_for_ten_seconds(server: Server, chance: random.Random) -> None:
+def hanging_for_ten_seconds(server: EmbeddedValkey, chance: random.Random) -> None:
     """Paused: connections stay, answers do not come."""
     time.sleep(chance.uniform(0.1, 0.5))
     server.pause()
@@ -78,7 +75,7 @@ def hanging_for_ten_seconds(server: Server, chance: random.Random) -> None:
     server.resume()
 
 
-def connections_cut_in_a_loop(server: Server, chance: random.Random) -> None:
+def connections_cut_in_a_loop(server: EmbeddedValkey, chance: random.Random) -> None:
     """Every client's connection cut, again and again."""
     client = redis.Redis.from_url(server.url)
     for _ in range(60):
@@ -87,7 +84,7 @@ def connections_cut_in_a_loop(server: Server, chance: random.Random) -> None:
         time.sleep(chance.uniform(0.01, 0.08))
 
 
-def full(server: Server, chance: random.Random) -> None:
+def full(server: EmbeddedValkey, chance: random.Random) -> None:
     """Out of memory, with noeviction: every write is refused."""
     client = redis.Redis.from_url(server.url)
     time.sleep(chance.uniform(0.1, 0.5))
@@ -96,7 +93,7 @@ def full(server: Server, chance: random.Random) -> None:
     client.config_set("maxmemory", 0)
 
 
-def a_read_only_replica(server: Server, chance: random.Random) -> None:
+def a_read_only_replica(server: EmbeddedValkey, chance: random.Random) -> None:
     """Made a replica of nobody: reads answer, writes are refused."""
     client = redis.Redis.from_url(server.url)
     client.config_set("replica-serve-stale-data", "yes")
@@ -117,10 +114,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("server", [EmbeddedValkey], indirect=True, ids=["valkey"])
 def test_workers_go_on_by_themselves_after(
-    fault: Callable[[Server, random.Random], None],
-    server: Server,
+    fault: Callable[[EmbeddedValkey, random.Random], None],
+    server: EmbeddedValkey,
     own_settings: Settings,
     workers: list[WorkerProcess],
     sandbox: Sandbox,
@@ -158,9 +154,9 @@ def test_workers_go_on_by_themselves_after(
 
 
 def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
-    server: Server, own_settings: Settings, workers: list[WorkerProcess], sandbox: Sandbox
+    server: EmbeddedValkey, own_settings: Settings, workers: list[WorkerProcess], sandbox: Sandbox
 ) -> None:
-    """An outcome is kept through an outage, on either make of server."""
+    """An outcome is kept through an outage."""
     producer = Producer(own_settings)
     sandbox.latency_seconds = 1.0
     job_id = producer.enqueue(body(metadata="kept"))
@@ -177,7 +173,9 @@ def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
     assert account.records["kept"].attempt_count == 1
 
 
-def test_a_claim_whose_reply_was_lost_is_given_back(server: Server, own_settings: Settings) -> None:
+def test_a_claim_whose_reply_was_lost_is_given_back(
+    server: EmbeddedValkey, own_settings: Settings
+) -> None:
     """Claimed by a process that never heard of it: undone by the next claim, no attempt spent."""
     producer = Producer(own_settings)
     ledger = Ledger(own_settings, timeout_seconds=0.5)

@@ -7,7 +7,6 @@ Taking a link down is a cable pulled: packets vanish, connections neither answer
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -19,8 +18,9 @@ import pytest
 from account import settle
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.sandbox.valkey_program import valkey_program
 from harasocial_dispatch.schemas import Settings, State
-from stage import DebianRedis, WorkerProcess, body, environment, eventually
+from stage import RedisServer, WorkerProcess, body, environment, eventually
 
 JOBS = 300
 
@@ -65,19 +65,17 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-class RedisBehindLinks(DebianRedis):
-    """Debian's redis-server inside the namespace."""
+class ServerBehindLinks(RedisServer):
+    """A server inside the namespace."""
 
     def __init__(self, links: TwoLinks) -> None:
         super().__init__(protected_mode="no", bind=" ".join(["127.0.0.1", *links.addresses]))
-        self.prefix = ("ip", "netns", "exec", links.namespace)
+        self.command = ["ip", "netns", "exec", links.namespace, str(valkey_program())]
         self.url = f"redis://{links.addresses[1]}:{self.port}/0"
 
 
 @pytest.fixture
 def links() -> Iterator[TwoLinks]:
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and iproute2")
     made = TwoLinks()
     try:
         made.make()
@@ -86,12 +84,13 @@ def links() -> Iterator[TwoLinks]:
         made.remove()
 
 
+@pytest.mark.needs("ip", "root")
 def test_a_host_cut_off_for_longer_than_its_leases_records_nothing_stale(
     links: TwoLinks, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Promises 1, 4, 6: the other host takes over; what went out twice is in the record."""
     with ExitStack() as stack:
-        redis = RedisBehindLinks(links).start()
+        redis = ServerBehindLinks(links).start()
         stack.callback(redis.stop)
         sandbox.latency_seconds = 0.3
         times = {"LEASE_SECONDS": 3, "CALL_DEADLINE_SECONDS": 2, "IN_FLIGHT": 8}

@@ -19,6 +19,8 @@ from harasocial_dispatch.schemas import Settings, State
 from playwright.sync_api import Browser, Page, expect
 from stage import WorkerProcess, body, environment, wait_until_ended
 
+pytestmark = pytest.mark.needs("chromium")
+
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 PAGE = "500725830264749"
 WINDOW_CLOSED = "sandbox:code:10/2018278"

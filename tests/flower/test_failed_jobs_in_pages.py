@@ -15,6 +15,7 @@ from flower_desk import fail_job, new_page_id
 from harasocial_dispatch.ledger import JobFilter, Ledger, Place
 from harasocial_dispatch.ledger.index_page import read_ids
 from harasocial_dispatch.ledger.scripts import Scripts
+from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State, parse_new_job
 from hypothesis import given
 from hypothesis import settings as effort
@@ -202,11 +203,11 @@ def test_a_place_is_written_and_read() -> None:
             Place.parse(text)
 
 
-def test_the_last_page_of_many_costs_no_more_than_the_first(either_redis_url: str) -> None:
+def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValkey) -> None:
     """Work is counted, not time: entries looked at, and what the server itself measured."""
     # given 12,000 failures, half of them in one millisecond
-    client = redis.Redis.from_url(either_redis_url, decode_responses=True)
-    ledger = Ledger(Settings(redis_url=either_redis_url, namespace="test"))
+    client = redis.Redis.from_url(valkey.url, decode_responses=True)
+    ledger = Ledger(Settings(redis_url=valkey.url, namespace="test"))
     try:
         ids = put_failed(client, [(0 if n % 2 else n, "551", "1") for n in range(12_000)])
         assert len(set(ids)) == 12_000
