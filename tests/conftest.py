@@ -105,7 +105,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs {', '.join(absent)}: {how_to_provide(absent)}")
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
     """End with what to do so that nothing is skipped; with CI set, a skip fails the run."""
     yield
