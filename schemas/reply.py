@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .redaction import redact
+
 #: Characters kept of an error code. The documented ones have at most 15.
 MAX_ERROR_CODE_CHARACTERS = 64
 #: Characters kept of an error message.
 MAX_ERROR_MESSAGE_CHARACTERS = 500
-#: What stands in place of the token.
-_TOKEN = "[token]"  # noqa: S105 - not a token
+#: How much of a text is searched for the token, as a multiple of what is kept of it. Escapes make a
+#: text longer, and the token must be found before the text is cut.
+_SEARCHED_TIMES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ def parse_reply(body: bytes, *, secret: str | None = None) -> ApiReply | None:
     Never raises, whatever the bytes: duplicated keys, NaN, endless nesting and numbers too long
     to convert are all "not the documented shape", since two readers could take them two ways.
 
-    `secret`, the token, is cut out of the texts: an API may echo what it refuses (promise 9).
+    `secret`, the token, is cut out of the texts: an API may quote the request that it refuses.
     """
     try:
         reply = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_refuse)
@@ -76,13 +79,9 @@ def _as_text(value: Any, limit: int, secret: str | None) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text[: _SEARCHED_TIMES * limit]
     if secret:
-        # As it is, and as JSON writes it within a string.
-        for form in (secret, json.dumps(secret)[1:-1]):
-            text = text.replace(form, _TOKEN)
-        if secret in text:
-            # What stood around it has made another one of it.
-            text = _TOKEN
+        text = redact(text, secret)
     return harmless(text, limit).strip() or None
 
 
