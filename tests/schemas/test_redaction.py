@@ -83,7 +83,13 @@ def readings(text: str) -> set[str]:
                 html.unescape(each),
                 re.sub(r"[=%]([0-9A-Fa-f]{2})", _chr, each),
             }
-            found.add(re.sub(r"\\+u\{?0*([0-9A-Fa-f]{2})\}?|%u00(..)|\\x(..)", _chr, each))
+            found.add(
+                re.sub(
+                    r"\\+u\{?0*([0-9A-Fa-f]{2})\}?|%u00([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})",
+                    _chr,
+                    each,
+                )
+            )
             found.add(re.sub(r"\\+([nr])", "", each))
             found.add(re.sub(r"<w?br/?>", "", each))
     for each in list(found):
