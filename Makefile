@@ -4,6 +4,8 @@
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests that start no process.
+UNIT_TESTS := tests/schemas tests/ledger_unit tests/worker_unit
 PARTS := schemas ledger producer worker cli sandbox
 # Libraries that the bench compares with.
 PEERS := $(patsubst tests/bench/requirements/%.txt,%,$(wildcard tests/bench/requirements/*.txt))
@@ -15,7 +17,7 @@ INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
 	--disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak screenshots constraints clean
+.PHONY: help demo test check lint bench soak screenshots constraints clean
 
 help: ## List what there is to do.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +27,9 @@ demo: $(VENV)/.for-demo ## See it work: an embedded Valkey, a stand-in endpoint,
 
 test: $(VENV)/.for-test ## Run every test.
 	$(BIN)/pytest
+
+check: lint ## Check style, format and types, and run the unit tests: less than a minute.
+	$(BIN)/pytest $(UNIT_TESTS)
 
 lint: $(VENV)/.for-test .typing ## Check style, format and types.
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`kill -9` of children, parents and all workers under load: nothing lost, nothing sent twice."""
+"""`kill -9` of children, parents and workers under load: no job is lost, or sent after `sent`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JOBS, KILLS = 5000, 24
 STOP, CONTINUE = signal.SIGSTOP, signal.SIGCONT
 
 
-def test_killed_processes_lose_nothing_and_send_nothing_twice(
+def test_killed_processes_lose_no_job_and_resend_no_sent_one(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker, chance: random.Random
 ) -> None:
     """Promises 1, 4 and 6, with 24 kills at random moments over 5,000 jobs.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,10 +46,10 @@ def run(command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedPro
 
 
 def test_every_console_line_is_a_command_that_a_test_runs() -> None:
-    """A line that is neither make, export nor our command would be run by nobody."""
+    """No test would run a line that starts with another word."""
     assert len(COMMANDS) > 10
     for command in COMMANDS:
-        assert command.split()[0] in ("make", "export", "harasocial-dispatch"), command
+        assert command.split()[0] in ("make", "pip", "export", "harasocial-dispatch"), command
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
@@ -55,6 +57,24 @@ def test_the_make_targets_exist(command: str) -> None:
     """`make demo` itself is run by the test of the demo, `make test` is running now."""
     ended = run(f"{command} --dry-run", dict(os.environ), ROOT)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_installation_commands_install_this_package(tmp_path: Path) -> None:
+    """From a copy of the tree, they resolve to this package with what is installed here."""
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "tests", "docs"))
+    requested = []
+    for command in (command for command in COMMANDS if command.startswith("pip ")):
+        report = tmp_path / "report.json"
+        # Nothing is fetched: setuptools and all dependencies are those of this environment.
+        offline = f"--dry-run --no-index --no-build-isolation --report {report}"
+        ended = run(f"{sys.executable} -m {command} {offline}", dict(os.environ), clone)
+        assert ended.returncode == 0, ended.stderr
+        (package,) = json.loads(report.read_text())["install"]
+        assert package["metadata"]["name"] == "harasocial-dispatch"
+        assert package["download_info"]["url"] == clone.as_uri()
+        requested.append("all" in package.get("requested_extras", []))
+    assert requested == [False, True]
 
 
 def test_the_commands_work_one_after_the_other(
@@ -69,7 +89,7 @@ def test_the_commands_work_one_after_the_other(
     env = environment(settings, sandbox.url)
     job_id = "ID"
     for command in COMMANDS:
-        if command.startswith(("make ", "export ", *SERVERS)):
+        if command.startswith(("make ", "pip ", "export ", *SERVERS)):
             continue
         ended = run(command.replace("ID", job_id), env, tmp_path)
         # `check` says 0 also with warnings.
