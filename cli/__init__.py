@@ -18,7 +18,14 @@ from typing import Any
 
 import click
 
-from ..schemas import EnqueueUnknown, InvalidJob, JobNotFound, QueueUnavailable, SettingsError
+from ..schemas import (
+    EnqueueUnknown,
+    IdempotencyConflict,
+    InvalidJob,
+    JobNotFound,
+    QueueUnavailable,
+    SettingsError,
+)
 from .checking import check
 from .demo import demo
 from .enqueueing import enqueue
@@ -80,7 +87,7 @@ def _explain(error: Exception) -> tuple[list[str], int]:
     match error:
         case InvalidJob():
             return [f"Error: {path}: {' '.join(texts)}" for path, texts in error.errors.items()], 2
-        case SettingsError():
+        case SettingsError() | IdempotencyConflict():
             return [f"Error: {error}"], 2
         case JobNotFound() | OSError():
             return [f"Error: {error}"], 1

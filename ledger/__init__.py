@@ -5,7 +5,7 @@ Redis is touched in this folder alone.
 
 from .claim import Claim
 from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
-from .exchange import Claimed, Enqueued, Result, Swept, UnknownOutcome, Unsent
+from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept, UnknownOutcome, Unsent
 from .failure_counts import Counts
 from .failures import FailurePage, Failures
 from .index_page import Place
@@ -22,6 +22,7 @@ __all__ = [
     "Counts",
     "Doorbell",
     "Enqueued",
+    "EnqueuedJob",
     "FailurePage",
     "Failures",
     "JobFilter",

@@ -11,11 +11,32 @@ from .job_hash import attempt_text, to_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueued:
-    """What became of an enqueueing: the jobs' ids in order, and whether to ring the doorbell."""
+class EnqueuedJob:
+    """What became of one job to be enqueued.
 
-    job_ids: list[str]
+    Attributes:
+        job_id: its own id or, if its idempotency key was taken, that of the job that has the key.
+        is_new: whether it was stored.
+        conflicting_fields: the body's fields in which the job that has the key differs; if there
+            are any, `job_id` is the id of another message.
+    """
+
+    job_id: str
+    is_new: bool
+    conflicting_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What became of jobs to be enqueued, in order, and whether to ring the doorbell."""
+
+    jobs: list[EnqueuedJob]
     ring: bool
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The ids of the jobs, without those in conflict."""
+        return [job.job_id for job in self.jobs if not job.conflicting_fields]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

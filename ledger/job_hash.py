@@ -33,6 +33,14 @@ from ..schemas import (
     harmless,
 )
 
+#: The hash's fields that are the body's, by their path in it.
+BODY_FIELDS = {
+    "page_id": "page_id",
+    "recipient_id": "recipient.id",
+    "payload_id": "message.payload_id",
+    "metadata": "metadata",
+}
+
 #: Bytes of a value that a listpack keeps (`hash-max-listpack-value`).
 _LISTPACK_VALUE_BYTES = 64
 #: A greater number in a hash was not written by us, and would overflow a time.

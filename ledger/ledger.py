@@ -76,14 +76,23 @@ class Ledger:
         self.failures = Failures(self._client, prefix, settings.redis_url, self._scripts)
         self.waiting = Waiting(self._client, prefix, settings.redis_url, self._scripts)
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> Enqueued:
-        """Store jobs, all or none (design promises 1 to 3).
+    def enqueue(self, jobs: Sequence[NewJob], *, skip_conflicts: bool = False) -> Enqueued:
+        """Store jobs: all or none, but for those in conflict (design promises 1 to 3).
+
+        A job is in conflict if its idempotency key belongs to a job with another body.
+
+        Args:
+            jobs: validated.
+            skip_conflicts: leave out jobs in conflict and report them, instead of raising.
 
         Raises:
+            IdempotencyConflict: of the first job in conflict; nothing was stored.
             QueueUnavailable: nothing was stored.
             EnqueueUnknown: the reply was lost; the jobs may be stored.
         """
-        return store(jobs, self._client, self._scripts, self._settings)
+        return store(
+            jobs, self._client, self._scripts, self._settings, skip_conflicts=skip_conflicts
+        )
 
     def claim(
         self,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..schemas import (
     DispatchError,
     EnqueueUnknown,
+    IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     JobRecord,
@@ -35,6 +36,7 @@ __all__ = [
     "DispatchError",
     "EnqueueReport",
     "EnqueueUnknown",
+    "IdempotencyConflict",
     "InvalidJob",
     "JobNotFound",
     "JobRecord",

@@ -1,17 +1,22 @@
-"""The rows of `enqueue_many`: which are valid, and what becomes of the others."""
+"""The rows of `enqueue_many`: which are valid, and what becomes of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
+from ..ledger import EnqueuedJob
 from ..schemas import InvalidJob, NewJob, parse_row
+from ..schemas.errors import belongs_to_another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A row of `enqueue_many` that breaks the contract.
+    """A row of `enqueue_many` that was not enqueued.
+
+    It breaks the contract, or its idempotency key belongs to a job with another body.
 
     Attributes:
         index: which row, counted from 0.
@@ -25,22 +30,67 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueueReport:
-    """What became of the rows of `enqueue_many`: ids of accepted ones, in order, and the others."""
+    """What became of the rows of `enqueue_many`.
+
+    Attributes:
+        accepted: the job id of each row that was enqueued, now or (by its idempotency key) before,
+            in the order of the rows.
+        already_enqueued: those of `accepted` that had been enqueued before, by another call or an
+            earlier row.
+        rejected: the other rows, in order.
+    """
 
     accepted: list[str] = field(default_factory=list)
+    already_enqueued: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
+    @property
+    def new_count(self) -> int:
+        """How many jobs this call stored."""
+        return len(self.accepted) - len(self.already_enqueued)
 
-def valid_jobs(
-    rows: Iterable[Mapping[str, Any]], rejected: list[Rejected] | None
-) -> Iterator[NewJob]:
-    """Yield the job of each row; put wrong rows into `rejected`, or raise if that is None."""
+    @property
+    def already_enqueued_count(self) -> int:
+        """How many rows had been enqueued before."""
+        return len(self.already_enqueued)
+
+    def add(self, rows: Sequence[ValidRow], enqueued: Sequence[EnqueuedJob]) -> None:
+        """Add what became of a batch."""
+        conflicts = []
+        for row, found in zip(rows, enqueued, strict=True):
+            if found.conflicting_fields:
+                text = belongs_to_another(found.job_id, found.conflicting_fields)
+                errors = {"idempotency_key": [f"The key {text}."]}
+                conflicts.append(Rejected(index=row.index, row=row.row, errors=errors))
+                continue
+            self.accepted.append(found.job_id)
+            if not found.is_new:
+                self.already_enqueued.append(found.job_id)
+        if conflicts:
+            self.rejected.extend(conflicts)
+            self.rejected.sort(key=attrgetter("index"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidRow:
+    """A row of `enqueue_many` with its job; `row` is None where it cannot be rejected."""
+
+    index: int
+    row: Any
+    job: NewJob
+
+
+def valid_rows(rows: Iterable[Any], rejected: list[Rejected] | None) -> Iterator[ValidRow]:
+    """Yield the valid rows; put the others into `rejected`, or raise if that is None."""
     for index, row in enumerate(rows):
         try:
-            yield parse_row(row)
+            job = parse_row(row)
         except InvalidJob as error:
             if rejected is None:
                 raise InvalidJob(
                     {f"[{index}].{path}": texts for path, texts in error.errors.items()}
                 ) from None
             rejected.append(Rejected(index=index, row=row, errors=error.errors))
+        else:
+            # The row is kept to report it as rejected, never otherwise.
+            yield ValidRow(index=index, row=None if rejected is None else row, job=job)

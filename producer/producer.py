@@ -7,8 +7,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
-from ..ledger import Doorbell, JobFilter, Ledger
+from ..ledger import Doorbell, Enqueued, JobFilter, Ledger
 from ..schemas import (
+    IdempotencyConflict,
     JobNotFound,
     JobRecord,
     NewJob,
@@ -17,7 +18,7 @@ from ..schemas import (
     State,
     parse_new_job,
 )
-from .batch import EnqueueReport, valid_jobs
+from .batch import EnqueueReport, valid_rows
 
 #: Jobs stored in one script call; enough that its fixed cost does not show.
 BATCH_SIZE = 500
@@ -65,16 +66,18 @@ class Producer:
 
         Args:
             job: the API's own body; `messaging_type` may be left out.
-            idempotency_key: makes one job of all the calls that give the same key, for as long
-                as that job is kept. Later calls return its id, whatever body they bring.
-            send_at: not before this time (aware).
-            expires_at: not after this time (aware); `EXPIRES_SECONDS` from now or `send_at` if
+            idempotency_key: all calls with the same key make one job, for as long as that job is
+                kept. Later calls must have the same body and return the same id. Their other
+                options are ignored: the first call's apply.
+            send_at: earliest time to send (aware).
+            expires_at: latest time to send (aware); `EXPIRES_SECONDS` from now or `send_at` if
                 left out.
-            delivery: what to do when nobody can know whether a POST was processed.
-            urgent: before the other jobs of its page.
+            delivery: what to do when it is unknown whether a POST was processed.
+            urgent: send before the other jobs of its page.
 
         Raises:
             InvalidJob: naming each wrong field; nothing was stored.
+            IdempotencyConflict: the key belongs to a job with another body; nothing was stored.
             QueueUnavailable: Redis is away; nothing was stored.
             EnqueueUnknown: the reply was lost; the same idempotency key may be tried again.
         """
@@ -87,7 +90,7 @@ class Producer:
         }
         # Defaults need no validation, which would cost half as much as that of the body.
         given = {name: value for name, value in options.items() if value is not _DEFAULTS[name]}
-        return self._store([parse_new_job(job, given)])[0]
+        return self._store([parse_new_job(job, given)]).jobs[0].job_id
 
     def enqueue_many(
         self,
@@ -98,28 +101,45 @@ class Producer:
     ) -> EnqueueReport:
         """Enqueue many messages, in batches of 500.
 
+        Each batch is stored at once: all of it or none, but for rows that "skip" rejects. The
+        report has how many jobs are new and how many rows had been enqueued before.
+
         Args:
             rows: each the API's own body, with options of `enqueue` beside its fields if wanted.
-            on_invalid: "raise" looks at all rows before it stores any; "skip" goes through an
-                endless iterable batch by batch and reports what it left out.
+            on_invalid: "raise" validates all rows before it stores any, and stores nothing of a
+                batch with an idempotency key in conflict. "skip" takes an endless iterable, batch
+                by batch, and reports the rows it rejects: invalid ones and those in conflict.
             progress: called with the number of rows done so far, after each batch.
 
         Raises:
-            InvalidJob: (with "raise") of the first wrong row, fields prefixed by `[index].`.
+            InvalidJob: (with "raise") of the first wrong row, fields prefixed by `[index].`;
+                nothing was stored.
+            IdempotencyConflict: (with "raise") of the first row in conflict; its `accepted` are
+                the jobs of the batches stored before.
             QueueUnavailable, EnqueueUnknown: its `accepted` are the jobs stored before.
         """
         if on_invalid not in ("raise", "skip"):
             raise ValueError(f"on_invalid must be 'raise' or 'skip', not {on_invalid!r}")
         report = EnqueueReport()
-        jobs = valid_jobs(rows, report.rejected if on_invalid == "skip" else None)
-        if on_invalid == "raise":
-            jobs = iter(list(jobs))
-        while batch := list(islice(jobs, BATCH_SIZE)):
+        skip = on_invalid == "skip"
+        valid = valid_rows(rows, report.rejected if skip else None)
+        if not skip:
+            valid = iter(list(valid))
+        while batch := list(islice(valid, BATCH_SIZE)):
             try:
-                report.accepted.extend(self._store(batch))
+                enqueued = self._store([row.job for row in batch], skip_conflicts=skip)
             except QueueUnavailable as error:
                 error.accepted = report.accepted
                 raise
+            except IdempotencyConflict as error:
+                raise IdempotencyConflict(
+                    idempotency_key=error.idempotency_key,
+                    job_id=error.job_id,
+                    fields=error.fields,
+                    index=batch[error.index].index,
+                    accepted=report.accepted,
+                ) from None
+            report.add(batch, enqueued.jobs)
             if progress is not None:
                 progress(len(report.accepted) + len(report.rejected))
         return report
@@ -244,8 +264,8 @@ class Producer:
         self.get_job(job_id)
         return False
 
-    def _store(self, batch: list[NewJob]) -> list[str]:
-        enqueued = self._ledger.enqueue(batch)
+    def _store(self, jobs: Sequence[NewJob], *, skip_conflicts: bool = False) -> Enqueued:
+        enqueued = self._ledger.enqueue(jobs, skip_conflicts=skip_conflicts)
         if enqueued.ring:
             self._doorbell.ring()
-        return enqueued.job_ids
+        return enqueued

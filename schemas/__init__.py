@@ -8,6 +8,7 @@ from ..schemas.enqueue import NewJob, parse_new_job, parse_row
 from .errors import (
     DispatchError,
     EnqueueUnknown,
+    IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     QueueUnavailable,
@@ -27,6 +28,7 @@ __all__ = [
     "Delivery",
     "DispatchError",
     "EnqueueUnknown",
+    "IdempotencyConflict",
     "InvalidJob",
     "JobNotFound",
     "JobRecord",

@@ -2,18 +2,22 @@
 
     DispatchError
     ├── SettingsError        a setting is missing or wrong; nothing was started
-    ├── InvalidJob           what was handed in breaks the contract; nothing was stored
+    ├── InvalidJob           the job breaks the contract; nothing was stored
+    ├── IdempotencyConflict  the idempotency key belongs to another message; nothing was stored
     ├── JobNotFound          no job has this id (any more)
     └── QueueUnavailable     Redis did not do it; nothing was stored
         └── EnqueueUnknown   the reply was lost: the job may or may not be stored
 
-`SettingsError` is a mistake of the operator, `InvalidJob` one of the caller, and
-`QueueUnavailable` passes by itself: a web app answers the second with 422 and the third with 503.
+`SettingsError` is the operator's mistake; `InvalidJob` and `IdempotencyConflict` are the caller's;
+`QueueUnavailable` is temporary. A web app answers 422 to an invalid job, 409 to a conflict, 404 to
+an unknown job and 503 when Redis is not available.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 
 class DispatchError(Exception):
@@ -37,6 +41,52 @@ class InvalidJob(DispatchError, ValueError):
 
     def __reduce__(self) -> tuple[type[InvalidJob], tuple[dict[str, list[str]]]]:
         return (type(self), (self.errors,))
+
+
+class IdempotencyConflict(DispatchError, ValueError):
+    """An idempotency key belongs to a job with another body (design promise 3).
+
+    The message names the key and the fields, never their values.
+
+    Attributes:
+        idempotency_key: the key.
+        job_id: id of the job that has the key; None if that is an earlier row of the same call,
+            which was not stored either.
+        fields: the fields of the body that differ, such as `["recipient.id", "metadata"]`.
+        index: the row of `enqueue_many`, counted from 0.
+        accepted: ids of the jobs that `enqueue_many` had stored before (they will be sent).
+    """
+
+    def __init__(
+        self,
+        *,
+        idempotency_key: str,
+        job_id: str | None,
+        fields: Sequence[str],
+        index: int = 0,
+        accepted: Sequence[str] = (),
+    ) -> None:
+        self.idempotency_key = idempotency_key
+        self.job_id = job_id
+        self.fields = list(fields)
+        self.index = index
+        self.accepted = list(accepted)
+        stored = f"only {len(accepted)} jobs before it were" if accepted else "nothing was"
+        super().__init__(
+            f"idempotency_key: {idempotency_key!r} {belongs_to_another(job_id, fields)}; "
+            f"{stored} enqueued. Use another key for another message."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (partial(type(self), **vars(self)), ())
+
+
+def belongs_to_another(job_id: str | None, fields: Sequence[str]) -> str:
+    """Return what a conflicting idempotency key is about: `belongs to job 1f0c…, which has …`."""
+    *others, last = fields
+    names = f"{', '.join(others)} and {last}" if others else last
+    holder = "an earlier row" if job_id is None else f"job {job_id}"
+    return f"belongs to {holder}, which has another {names}"
 
 
 class JobNotFound(DispatchError, LookupError):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.producer import IdempotencyConflict, Producer
 from harasocial_dispatch.schemas import Settings
 
 #: Forks from a process that has one thread, unlike that of the tests, and the producer's modules:
@@ -20,10 +19,14 @@ processes.set_forkserver_preload(["harasocial_dispatch.producer"])
 def race(
     settings: Settings, body: dict[str, Any], key: str, start: Barrier, answer: Connection
 ) -> None:
-    """Enqueue once, at the same time as others, and tell the id."""
+    """Enqueue once, at the same time as others; send back the metadata, and the id or conflict."""
     producer = Producer(settings)
     start.wait()
-    answer.send(producer.enqueue({**body, "metadata": str(os.getpid())}, idempotency_key=key))
+    try:
+        result: str | IdempotencyConflict = producer.enqueue(body, idempotency_key=key)
+    except IdempotencyConflict as conflict:
+        result = conflict
+    answer.send((body["metadata"], result))
 
 
 def enqueue_until_killed(

@@ -1,46 +1,96 @@
 -- Store new jobs: into their lanes, or among the due if they are for later.
 --
 -- ARGV[1]    how long a job lives where it says nothing (ms), from now or its send_at
--- ARGV[2..]  one JSON array a job: [id, page_id, idempotency_key or "", send_at_ms or 0,
+-- ARGV[2]    1: leave out jobs in conflict, and store the others; 0: if any is, store none
+-- ARGV[3..]  one JSON array a job: [id, page_id, idempotency_key or "", send_at_ms or 0,
 --            expires_at_ms or 0, urgent (0 or 1), [field, value, field, value, …]]
--- returns    {ring (0 or 1), id, id, …}: the id of each job, in order; an earlier job's id where
---            the idempotency key is taken. A job whose id is stored already is left as it is, so
---            the same call may be made again when its reply was lost.
+-- returns    {ring (0 or 1), answer, answer, …}, for each job, in order, one of
+--              {id, 'new'}         it was stored
+--              {id, 'known'}       the job of this id has its idempotency key, and the same body
+--              {id, 'conflict', field, …}
+--                                  the job of this id has its idempotency key, and another body:
+--                                  the fields of the hash that differ. It may be a job of this
+--                                  very call, which is not stored if ARGV[2] is 0
+--            A job whose id is stored already is left as it is and is 'new', so the same call may
+--            be repeated when its reply was lost.
 
-local default_life_ms = tonumber(ARGV[1])
-local ids = { 0 }
-local ready = false
+local default_life_ms, skips_conflicts = tonumber(ARGV[1]), ARGV[2] == '1'
 
-for i = 2, #ARGV do
-  local id, page_id, idempotency_key, send_at, expires_at, urgent, fields =
-    unpack(cjson.decode(ARGV[i]))
-  local idem = idempotency_key ~= '' and key('idem:' .. idempotency_key)
-  local known = idem and redis.call('GET', idem)
-  if known then
-    ids[#ids + 1] = known
-  else
-    ids[#ids + 1] = id
-    local job = key('job:' .. id)
-    if redis.call('EXISTS', job) == 0 then
-      local later = send_at > NOW
-      local state = later and 'scheduled' or 'queued'
-      if expires_at == 0 then expires_at = math.max(NOW, send_at) + default_life_ms end
-      redis.call('HSET', job, 'state', state, 'page_id', page_id, 'attempts', '0',
-        'enqueued_at', int(NOW), 'expires_at', int(expires_at), unpack(fields))
-      if idem then redis.call('SET', idem, id) end
-      if later then
-        redis.call('ZADD', key('due'), int(send_at), id)
-      else
-        to_lane(id, page_id, urgent == 1)
-        ready = true
-      end
-      moved(nil, state)
+-- What makes two jobs the same message. When and how it is sent does not: a repeated call with
+-- send_at="in two hours" means another time.
+local BODY = { 'page_id', 'recipient_id', 'payload_id', 'metadata' }
+
+local function differing_fields(job, other)
+  local differs, names = {}, {}
+  for _, pair in ipairs({ { job, other }, { other, job } }) do
+    for name, value in pairs(pair[1]) do
+      -- `metadata+1` is a part of `metadata`.
+      if pair[2][name] ~= value then differs[string.match(name, '^[^+]*')] = true end
     end
+  end
+  for _, name in ipairs(BODY) do
+    if differs[name] then names[#names + 1] = name end
+  end
+  return names
+end
+
+-- A row as the hash that is stored for it, as far as the body goes.
+local function row_job(row)
+  local job, fields = { page_id = row[2] }, row[7]
+  for i = 1, #fields, 2 do job[fields[i]] = fields[i + 1] end
+  return job
+end
+
+-- The id and the job stored under an idempotency key. A key whose job is gone is free again.
+local function holder_of(idempotency_key)
+  local id = redis.pcall('GET', key('idem:' .. idempotency_key))
+  local job = type(id) == 'string' and read_job(id)
+  if job then return { id, job } end
+end
+
+local rows, answers, has_conflict = {}, { 0 }, false
+local holders = {} -- idempotency key -> {id, job, or nil: that of the row, row}
+for i = 3, #ARGV do
+  local row = cjson.decode(ARGV[i])
+  local id, idempotency_key = row[1], row[3]
+  local answer = { id, 'new' }
+  if idempotency_key ~= '' then
+    local holder = holders[idempotency_key] or holder_of(idempotency_key) or { id, nil, row }
+    holders[idempotency_key] = holder
+    if holder[1] ~= id then
+      holder[2] = holder[2] or row_job(holder[3])
+      local names = differing_fields(holder[2], row_job(row))
+      has_conflict = has_conflict or #names > 0
+      answer = { holder[1], #names > 0 and 'conflict' or 'known', unpack(names) }
+    end
+  end
+  rows[#rows + 1], answers[#answers + 1] = row, answer
+end
+if has_conflict and not skips_conflicts then return answers end
+
+local ready = false
+for i, row in ipairs(rows) do
+  local id, page_id, idempotency_key, send_at, expires_at, urgent, fields = unpack(row)
+  local job = key('job:' .. id)
+  if answers[i + 1][2] == 'new' and redis.call('EXISTS', job) == 0 then
+    local later = send_at > NOW
+    local state = later and 'scheduled' or 'queued'
+    if expires_at == 0 then expires_at = math.max(NOW, send_at) + default_life_ms end
+    redis.call('HSET', job, 'state', state, 'page_id', page_id, 'attempts', '0',
+      'enqueued_at', int(NOW), 'expires_at', int(expires_at), unpack(fields))
+    if idempotency_key ~= '' then redis.call('SET', key('idem:' .. idempotency_key), id) end
+    if later then
+      redis.call('ZADD', key('due'), int(send_at), id)
+    else
+      to_lane(id, page_id, urgent == 1)
+      ready = true
+    end
+    moved(nil, state)
   end
 end
 
 write_counts()
 -- One doorbell is enough, however old: if it was lost, the sweep of the first worker rings again.
--- Ringing anew would heap them up while no worker runs.
-if ready and redis.call('EXISTS', key('bell')) == 0 and should_ring() then ids[1] = 1 end
-return ids
+-- Ringing again would heap them up while no worker runs.
+if ready and redis.call('EXISTS', key('bell')) == 0 and should_ring() then answers[1] = 1 end
+return answers

@@ -11,7 +11,12 @@ import pytest
 import redis
 from account import settle
 from clients import enqueue_until_killed, processes, race
-from harasocial_dispatch.producer import EnqueueUnknown, Producer, QueueUnavailable
+from harasocial_dispatch.producer import (
+    EnqueueUnknown,
+    IdempotencyConflict,
+    Producer,
+    QueueUnavailable,
+)
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from stage import StartWorker, body, eventually, kill, wait_until_ended
@@ -29,22 +34,37 @@ def fragile() -> Iterator[EmbeddedValkey]:
 def test_one_idempotency_key_makes_one_job_from_fifty_processes_at_once(
     settings: Settings, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 3: fifty processes race with one key; all get the same id, one message is sent."""
+    """Promise 3: fifty processes race with one key and two bodies; one message is sent.
+
+    Every process with the body that won gets the id, every other one a conflict with that job.
+    """
     start_worker()
     start = processes.Barrier(RACERS)
     ours, theirs = processes.Pipe()
-    work = (settings, body(), "order-1001", start, theirs)
-    racers = [processes.Process(target=race, args=work) for _ in range(RACERS)]
+    racers = []
+    for i in range(RACERS):
+        message = body(metadata=f"order {i % 2}")
+        work = (settings, message, "order-1001", start, theirs)
+        racers.append(processes.Process(target=race, args=work))
     for racer in racers:
         racer.start()
-    ids = {ours.recv() for _ in racers}
+    answers = [ours.recv() for _ in racers]
     for racer in racers:
         racer.join()
 
+    ids = {result for _, result in answers if isinstance(result, str)}
     assert len(ids) == 1
+    (job_id,) = ids
     wait_until_ended(producer, ids)
     assert sandbox.totals().posts == 1
-    assert producer.enqueue(body(), idempotency_key="order-1001") in ids
+    won = producer.get_job(job_id).job["metadata"]
+    for metadata, result in answers:
+        if metadata == won:
+            assert result == job_id
+        else:
+            assert isinstance(result, IdempotencyConflict)
+            assert (result.job_id, result.fields) == (job_id, ["metadata"])
+    assert producer.enqueue(body(metadata=won), idempotency_key="order-1001") == job_id
 
 
 def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(

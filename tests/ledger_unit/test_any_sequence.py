@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import fakeredis
 import time_machine
 from harasocial_dispatch.ledger import Claim, Ledger
-from harasocial_dispatch.schemas import Outcome, OutcomeClass, Settings, State, from_ms
+from harasocial_dispatch.schemas import (
+    IdempotencyConflict,
+    Outcome,
+    OutcomeClass,
+    Settings,
+    State,
+    from_ms,
+)
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -102,16 +109,24 @@ class LedgerMachine(RuleBasedStateMachine):
         expires: int | None,
         key: str | None,
         delivery: str,
-    ) -> str:
+    ) -> Any:
         now = from_ms(self.story.clock_ms())
-        return self.story.enqueue(
-            page_id,
-            urgent=urgent,
-            send_at=None if later is None else now + timedelta(seconds=later),
-            expires_at=None if expires is None else now + timedelta(seconds=expires),
-            idempotency_key=key,
-            delivery=delivery,
-        )
+        try:
+            job_id = self.story.enqueue(
+                page_id,
+                urgent=urgent,
+                send_at=None if later is None else now + timedelta(seconds=later),
+                expires_at=None if expires is None else now + timedelta(seconds=expires),
+                idempotency_key=key,
+                delivery=delivery,
+            )
+        except IdempotencyConflict as conflict:
+            assert conflict.job_id is not None
+            holder = self.story.get(conflict.job_id)
+            assert holder.page_id != page_id and holder.idempotency_key == key, "promise 3"
+            return multiple()
+        assert self.story.get(job_id).page_id == page_id, "promise 3"
+        return job_id
 
     @rule(
         target=claims,

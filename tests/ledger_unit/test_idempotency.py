@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import (
     EnqueueUnknown,
+    IdempotencyConflict,
     NewJob,
     OutcomeClass,
     QueueUnavailable,
+    SendJob,
     State,
     parse_new_job,
 )
@@ -19,19 +24,215 @@ from harasocial_dispatch.schemas import (
 if TYPE_CHECKING:
     from .conftest import Story
 
-
-def new_job(**options: Any) -> NewJob:
-    body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
-    return parse_new_job(body, options)
+START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+LONG, LONGER = "metadata " * 8, "metadata " * 16
 
 
-def test_the_same_key_gives_the_same_job(story: Story):
-    """Whatever body the second call brings; what was stored stays (design promise 3)."""
-    first = story.enqueue("1", idempotency_key="order-1001")
-    second = story.enqueue("2", idempotency_key="order-1001", urgent=True)
-    assert first == second
-    assert story.get(first).page_id == "1"
+def new_job(
+    *,
+    page_id: str = "1",
+    recipient_id: str = "2560816460648749",
+    payload_id: str = "__hrf_f_1",
+    metadata: str | None = None,
+    **options: Any,
+) -> NewJob:
+    """Return a job; by default with the body of `Story.enqueue`."""
+    job = SendJob(
+        page_id=page_id, recipient_id=recipient_id, payload_id=payload_id, metadata=metadata
+    )
+    return parse_new_job(job.body(), options)
+
+
+def test_the_same_key_and_body_give_the_same_job(story: Story):
+    """The first call's options apply: a repeated `send_at` of "in two hours" is another time."""
+    options = {"send_at": START + timedelta(hours=2), "urgent": True, "delivery": "at_most_once"}
+    job = new_job(metadata=LONG, idempotency_key="k")
+    (first,) = story.ledger.enqueue([job]).jobs
+    (second,) = story.ledger.enqueue([new_job(metadata=LONG, idempotency_key="k", **options)]).jobs
+    assert (first.is_new, second.is_new) == (True, False)
+    assert first.job_id == second.job_id
+    assert story.state(first.job_id) is State.QUEUED
     assert story.counts() == story.recount() == {"queued": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fields"),
+    [
+        ({}, {"page_id": "2"}, ["page_id"]),
+        ({}, {"recipient_id": "2"}, ["recipient.id"]),
+        ({}, {"payload_id": "q"}, ["message.payload_id"]),
+        ({"payload_id": "p" * 64}, {"payload_id": "p" * 65}, ["message.payload_id"]),
+        ({}, {"metadata": "m"}, ["metadata"]),
+        ({"metadata": "m"}, {}, ["metadata"]),
+        ({"metadata": LONGER}, {"metadata": LONG}, ["metadata"]),
+        ({"metadata": LONG + "1"}, {"metadata": LONG + "2"}, ["metadata"]),
+        ({"metadata": "chào"}, {"metadata": "chao"}, ["metadata"]),
+        (
+            {"metadata": LONG, "payload_id": "q" * 200},
+            {"page_id": "2", "recipient_id": "3"},
+            ["page_id", "recipient.id", "message.payload_id", "metadata"],
+        ),
+    ],
+)
+def test_the_same_key_with_another_body_is_a_conflict(
+    story: Story, first: dict[str, Any], second: dict[str, Any], fields: list[str]
+):
+    """It names what differs, and stores nothing, in whichever order (design promise 3)."""
+    for number, (one, other) in enumerate([(first, second), (second, first)], start=1):
+        key = f"k-{number}"
+        (job_id,) = story.ledger.enqueue([new_job(idempotency_key=key, **one)]).job_ids
+        before = story.get(job_id)
+        with pytest.raises(IdempotencyConflict) as caught:
+            story.ledger.enqueue([new_job(), new_job(idempotency_key=key, **other)])
+        assert caught.value.fields == fields
+        assert (caught.value.idempotency_key, caught.value.job_id) == (key, job_id)
+        assert caught.value.index == 1
+        assert story.get(job_id) == before
+        assert story.counts() == story.recount() == {"queued": number}
+
+
+def test_conflicts_may_be_left_out(story: Story):
+    """With what was stored before, and within one call; the others are stored."""
+    before = story.enqueue(idempotency_key="before")
+    jobs = [
+        new_job(),
+        new_job(idempotency_key="before", recipient_id="1", payload_id="p"),
+        new_job(idempotency_key="before"),
+        new_job(idempotency_key="a"),
+        new_job(idempotency_key="a", metadata="m"),
+        new_job(idempotency_key="a"),
+    ]
+    found = story.ledger.enqueue(jobs, skip_conflicts=True).jobs
+    assert [job.is_new for job in found] == [True, False, False, True, False, False]
+    assert [list(job.conflicting_fields) for job in found] == [
+        *([], ["recipient.id", "message.payload_id"], []),
+        *([], ["metadata"], []),
+    ]
+    assert [job.job_id for job in found[1:3]] == [before] * 2
+    assert len({job.job_id for job in found[3:]}) == 1
+    assert story.counts() == story.recount() == {"queued": 3}
+
+
+def test_a_conflict_within_one_call_stores_none_of_it(story: Story):
+    """Which of the two was meant cannot be known."""
+    jobs = [new_job(), new_job(idempotency_key="a"), new_job(idempotency_key="a", page_id="2")]
+    with pytest.raises(IdempotencyConflict, match="belongs to an earlier row") as caught:
+        story.ledger.enqueue(jobs)
+    assert (caught.value.job_id, caught.value.index) == (None, 2)
+    assert story.counts() == story.recount() == {}
+    assert not any("idem:" in name for name in story.client.scan_iter("*"))
+
+
+@pytest.fixture
+def producer(story: Story) -> Producer:
+    doorbell: Any = SimpleNamespace(ring=lambda: None)
+    return Producer(story.settings, ledger=story.ledger, doorbell=doorbell)
+
+
+def row(number: int, **fields: Any) -> dict[str, Any]:
+    """Return a row of `enqueue_many`, whose message depends on its number."""
+    body = new_job(metadata=f"order {number}").job.body()
+    return {**body, "idempotency_key": f"order-{number}", **fields}
+
+
+def test_enqueue_many_counts_what_is_new_and_what_was_there(story: Story, producer: Producer):
+    """Also over several batches, and with a row that stands twice."""
+    first = producer.enqueue_many(row(number) for number in range(3))
+    assert (first.new_count, first.already_enqueued_count) == (3, 0)
+    second = producer.enqueue_many([*(row(number) for number in range(1200)), row(1199)])
+    assert (second.new_count, second.already_enqueued_count) == (1197, 4)
+    assert second.accepted[:3] == second.already_enqueued[:3] == first.accepted
+    assert second.accepted[-2] == second.accepted[-1] == second.already_enqueued[-1]
+    assert story.counts() == {"queued": 1200}
+
+
+def test_enqueue_many_raises_a_conflict_and_says_what_it_stored(story: Story, producer: Producer):
+    """The batches before it; of the batch with the conflict, nothing (design promise 2)."""
+    (known,) = producer.enqueue_many([row(700)]).accepted
+    rows = [row(number) for number in range(1200)]
+    rows[700]["metadata"] = "another"
+    with pytest.raises(IdempotencyConflict, match="only 500 jobs before it were") as caught:
+        producer.enqueue_many(rows)
+    error = caught.value
+    assert (error.idempotency_key, error.fields) == ("order-700", ["metadata"])
+    assert (error.index, error.job_id) == (700, known)
+    stored = [story.get(job_id).idempotency_key for job_id in error.accepted]
+    assert stored == [f"order-{number}" for number in range(500)]
+    assert story.counts() == {"queued": 501}
+
+
+def test_enqueue_many_may_skip_rows_in_conflict(story: Story, producer: Producer):
+    """They are reported among the invalid ones, by row; all the others are stored."""
+    (known,) = producer.enqueue_many([row(1)]).accepted
+    rows = [row(number) for number in range(1200)]
+    rows[1] = row(1, page_id="2", metadata="another")
+    rows[2] = row(2, urgnt=True)
+    rows[601] = row(601, idempotency_key="order-0")
+    report = producer.enqueue_many(iter(rows), on_invalid="skip")
+    assert (report.new_count, report.already_enqueued_count) == (1197, 0)
+    assert [(found.index, found.row, found.errors) for found in report.rejected] == [
+        (
+            1,
+            rows[1],
+            {
+                "idempotency_key": [
+                    f"The key belongs to job {known}, which has another page_id and metadata."
+                ]
+            },
+        ),
+        (2, rows[2], {"urgnt": ["Is not a field of the API."]}),
+        (
+            601,
+            rows[601],
+            {
+                "idempotency_key": [
+                    f"The key belongs to job {report.accepted[0]}, which has another metadata."
+                ]
+            },
+        ),
+    ]
+    assert story.counts() == {"queued": 1198}
+
+
+@pytest.mark.parametrize("is_a_list", ["job", "key", "neither"])
+def test_a_key_whose_job_is_gone_is_free(story: Story, is_a_list: str):
+    """Otherwise it would stand for a job that does not exist and is never sent (promise 1)."""
+    job_id = story.enqueue(idempotency_key="k")
+    hash_key, idem_key = story.key(f"job:{job_id}"), story.key("idem:k")
+    story.client.delete(hash_key)
+    if is_a_list != "neither":
+        name = hash_key if is_a_list == "job" else idem_key
+        story.client.delete(name)
+        story.client.rpush(name, "written by another client")
+    other = story.enqueue(idempotency_key="k")
+    assert other != job_id
+    assert story.enqueue(idempotency_key="k") == other
+    assert story.state(other) is State.QUEUED
+
+
+def test_a_job_that_another_client_damaged_is_no_match(story: Story):
+    """Its key stands for no message that anybody asked for."""
+    job_id = story.enqueue(idempotency_key="k")
+    story.client.hdel(story.key(f"job:{job_id}"), "recipient_id")
+    with pytest.raises(IdempotencyConflict, match=r"another recipient\.id; nothing was enqueued"):
+        story.enqueue(idempotency_key="k")
+
+
+@pytest.mark.parametrize("end", ["sent", "cancelled", "failed"])
+def test_a_key_and_its_job_are_forgotten_together(make_story: Callable[..., Story], end: str):
+    """So no key is compared with a job that is gone, and none outlives its job."""
+    story = make_story(sent_ttl_seconds=100, failed_ttl_seconds=100)
+    job_id = story.enqueue(idempotency_key="k")
+    if end == "cancelled":
+        story.ledger.cancel([job_id])
+    else:
+        ended = OutcomeClass.ACCEPTED if end == "sent" else OutcomeClass.PERMANENT
+        story.record(story.claim()[0], ended)
+    names = (story.key(f"job:{job_id}"), story.key("idem:k"))
+    for seconds, kept in ((99.9, True), (0.2, False)):
+        story.wait(seconds)
+        story.ledger.sweep()
+        assert [story.client.exists(name) == 1 for name in names] == [kept, kept]
 
 
 def test_the_same_key_within_one_call_gives_the_same_job(story: Story):
@@ -101,9 +302,11 @@ def test_a_connection_that_breaks_once_makes_one_job(
     """Whether the first call arrived or not: the second has the same ids."""
     faulty = Faulty(story.ledger._scripts, arrives=[arrived], error=BROKEN)
     monkeypatch.setattr(story.ledger, "_scripts", faulty)
-    enqueued = story.ledger.enqueue([new_job(), new_job(idempotency_key="k")])
+    jobs = [new_job(), new_job(idempotency_key="k"), new_job(idempotency_key="k")]
+    enqueued = story.ledger.enqueue(jobs)
+    assert [job.is_new for job in enqueued.jobs] == [True, True, False]
     assert story.counts() == story.recount() == {"queued": 2}
-    assert sorted(story.claim_ids()) == sorted(enqueued.job_ids)
+    assert sorted(story.claim_ids()) == sorted(set(enqueued.job_ids))
 
 
 @pytest.mark.parametrize("arrived", [True, False])

@@ -10,6 +10,7 @@ from harasocial_dispatch import schemas
 from harasocial_dispatch.schemas import (
     DispatchError,
     EnqueueUnknown,
+    IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     QueueUnavailable,
@@ -20,6 +21,9 @@ ERRORS = [
     DispatchError("something"),
     SettingsError("HARASOCIAL_TOKEN must be …"),
     InvalidJob({"recipient.id": ["Must not be blank.", "Is bad."], "page_id": ["Is missing."]}),
+    IdempotencyConflict(
+        idempotency_key="k", job_id="c", fields=["page_id"], index=501, accepted=["a", "b"]
+    ),
     JobNotFound("0123abcd"),
     QueueUnavailable("Redis is away", accepted=["a", "b"]),
     EnqueueUnknown("the reply was lost", job_ids=["c"], accepted=["a", "b"]),
@@ -48,6 +52,7 @@ def test_an_error_survives_copying(error: DispatchError):
     [
         (SettingsError, {DispatchError}),
         (InvalidJob, {DispatchError, ValueError}),
+        (IdempotencyConflict, {DispatchError, ValueError}),
         (JobNotFound, {DispatchError, LookupError}),
         (QueueUnavailable, {DispatchError}),
         (EnqueueUnknown, {DispatchError, QueueUnavailable}),
@@ -55,7 +60,7 @@ def test_an_error_survives_copying(error: DispatchError):
 )
 def test_the_tree_is_as_drawn(kind: type[Exception], parents: set[type[Exception]]):
     """One handler for all, and a mistake in the settings is in nobody's way."""
-    ours = {DispatchError, SettingsError, InvalidJob, JobNotFound, QueueUnavailable, EnqueueUnknown}
+    ours = {type(error) for error in ERRORS}
     assert {parent for parent in ours if issubclass(kind, parent)} - {kind} == parents & ours
     assert all(issubclass(kind, parent) for parent in parents)
 
@@ -72,6 +77,31 @@ def test_an_invalid_job_says_everything_in_one_line():
     error = InvalidJob({"recipient.id": ("Is blank.", "Is bad."), "page_id": ["Is missing."]})
     assert str(error) == "recipient.id: Is blank. Is bad.; page_id: Is missing."
     assert error.errors == {"recipient.id": ["Is blank.", "Is bad."], "page_id": ["Is missing."]}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        (
+            {"job_id": "1f0c", "fields": ["recipient.id"]},
+            "idempotency_key: 'k' belongs to job 1f0c, which has another recipient.id; nothing was "
+            "enqueued. Use another key for another message.",
+        ),
+        (
+            {"job_id": None, "fields": ["page_id", "recipient.id", "metadata"]},
+            "idempotency_key: 'k' belongs to an earlier row, which has another page_id, "
+            "recipient.id and metadata; nothing was enqueued. Use another key for another message.",
+        ),
+        (
+            {"job_id": "1f0c", "fields": ["metadata"], "accepted": ["a", "b"]},
+            "idempotency_key: 'k' belongs to job 1f0c, which has another metadata; only 2 jobs "
+            "before it were enqueued. Use another key for another message.",
+        ),
+    ],
+)
+def test_a_conflict_names_key_and_fields_and_says_what_was_stored(attributes, text):
+    """In one line for a log."""
+    assert str(IdempotencyConflict(idempotency_key="k", **attributes)) == text
 
 
 def test_a_lost_reply_tells_which_jobs_it_is_about():
