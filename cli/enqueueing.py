@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import BinaryIO
 
@@ -39,6 +39,10 @@ A JSON line is the API's own body, with options beside its fields if wanted:
 CSV has a header row with some of these columns; an empty cell is left out:
   recipient_id, payload_id, page_id, metadata,
   idempotency_key, send_at, expires_at, delivery, urgent
+
+\b
+send_at and expires_at take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time),
+or 2026-01-31T09:00:00+07:00.
 """
 )
 @click.argument("file", type=click.File("rb"))
@@ -53,8 +57,11 @@ CSV has a header row with some of these columns; an empty cell is left out:
 def enqueue(ctx: click.Context, file: BinaryIO, file_format: str | None, as_json: bool) -> None:
     """Enqueue the rows of FILE, or of standard input (-).
 
-    Rows that break the contract are left out and named on standard error; the exit status is 3
-    then. An idempotency key on every row makes it safe to run the same file again.
+    Rejected rows are named on standard error, and the exit status is 3: rows that break the
+    contract, and rows whose idempotency key belongs to a job with another body.
+
+    With an idempotency_key on every row, the same file can be enqueued again: rows that were
+    already enqueued are counted and not sent again. Without, they are sent again.
     """
     name = str(getattr(file, "name", "-"))
     tally = _Tally(as_json)
@@ -79,12 +86,33 @@ class _Tally:
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._shown: list[tuple[int, dict[str, list[str]]]] = []
-        self.accepted = 0
+        self._has_warned = False
+        self.new = 0
+        self.already_enqueued = 0
         self.rejected = 0
         #: The last line that is done with.
         self.last_line = 0
         #: The last line of the batch that was perhaps stored, if that cannot be known.
         self.unknown_to_line: int | None = None
+
+    @property
+    def accepted(self) -> int:
+        """Rows that are enqueued, by this run or an earlier one."""
+        return self.new + self.already_enqueued
+
+    def warn_of_missing_key(self, rows: Iterable[Row]) -> None:
+        """Warn once, if a row has no idempotency key."""
+        if self._has_warned:
+            return
+        for row in rows:
+            if isinstance(row.body, dict) and row.body.get("idempotency_key") is None:
+                self._has_warned = True
+                complain(
+                    f"warning: line {row.line} has no idempotency_key. If this file is enqueued "
+                    "again, such rows are sent again. To prevent that, give every row an "
+                    "idempotency_key: a column in CSV, a field in JSON lines."
+                )
+                return
 
     def reject(self, line: int, errors: dict[str, list[str]]) -> None:
         """Note a rejected row."""
@@ -99,14 +127,22 @@ class _Tally:
         """Print what is left to say."""
         if self._as_json:
             opening = "" if self.rejected else '{"rejected": ['
-            click.echo(f'{opening}], "accepted": {self.accepted}}}')
+            counts = {
+                "accepted": self.accepted,
+                "new": self.new,
+                "already_enqueued": self.already_enqueued,
+            }
+            click.echo(f"{opening}], {json_text(counts)[1:]}")
             return
         for line, errors in self._shown:
             for path, texts in errors.items():
                 complain(f"line {line}: {path}: {' '.join(texts)}")
         if self.rejected > len(self._shown):
             complain(f"and {self.rejected - len(self._shown)} more rejected rows (--json has all)")
-        click.echo(f"enqueued {self.accepted}, rejected {self.rejected}")
+        click.echo(
+            f"enqueued {self.new}, already enqueued {self.already_enqueued}, "
+            f"rejected {self.rejected}"
+        )
 
     def where_it_stopped(self) -> str:
         """Say up to which line the file is done, for who goes on from there."""
@@ -131,6 +167,8 @@ def _enqueue(
     """Enqueue the rows, batch by batch, and keep the tally."""
     while batch := list(islice(rows, BATCH_SIZE)):
         readable = [row for row in batch if row.errors is None]
+        # Before they are stored: whoever reads it can still stop the rest.
+        tally.warn_of_missing_key(readable)
         tally.unknown_to_line = batch[-1].line
         try:
             report = producer.enqueue_many((row.body for row in readable), on_invalid="skip")
@@ -138,7 +176,8 @@ def _enqueue(
             if not isinstance(error, EnqueueUnknown):
                 tally.unknown_to_line = None
             raise
-        tally.accepted += len(report.accepted)
+        tally.new += report.new_count
+        tally.already_enqueued += report.already_enqueued_count
         tally.last_line, tally.unknown_to_line = batch[-1].line, None
         wrong = [(row.line, row.errors) for row in batch if row.errors is not None]
         wrong += [(readable[found.index].line, found.errors) for found in report.rejected]

@@ -7,7 +7,8 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from itertools import chain
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import click
 
 from ..schemas.enqueue import OPTION_NAMES
+from .times import parse_time
 
 #: Bytes of one line that are read; the largest valid job has a hundredth of this.
 MAX_LINE_BYTES = 1 << 20
@@ -27,6 +29,12 @@ _DELIMITERS = ",;\t"
 
 #: A long number as a spreadsheet shows and saves it, its last digits lost: 2.56082E+15.
 _ROUNDED = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+
+_TIMES = ("send_at", "expires_at")
+_NOT_A_TIME = (
+    "Must be a time, such as 2h or 1d (from now), 2026-01-31 09:00 (local time) or "
+    "2026-01-31T09:00:00+07:00."
+)
 
 _NumberedLines = Iterator[tuple[int, bytes]]
 
@@ -72,7 +80,8 @@ def read_rows(stream: BinaryIO, name: str, file_format: str | None) -> Iterator[
     if file_format is None:
         file_format = "jsonl" if line.lstrip()[:1] in (b"{", b"[") else "csv"
     all_lines = chain([(number, line)], lines)
-    yield from _json_rows(all_lines) if file_format == "jsonl" else _csv_rows(all_lines, name)
+    rows = _json_rows(all_lines) if file_format == "jsonl" else _csv_rows(all_lines, name)
+    yield from map(_with_times, rows)
 
 
 def _bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -108,6 +117,24 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # One of the two values would be lost without a word.
         raise ValueError("a key stands twice in one object")
     return found
+
+
+def _with_times(row: Row) -> Row:
+    """Return the row with its times read as those of the command line's options."""
+    if not isinstance(row.body, dict):
+        return row
+    times: dict[str, datetime] = {}
+    errors: dict[str, list[str]] = {}
+    for name in _TIMES:
+        # What is not a text is left for the contract to refuse.
+        if isinstance(text := row.body.get(name), str):
+            try:
+                times[name] = parse_time(text, now=datetime.now(timezone.utc), ahead=True)
+            except ValueError:
+                errors[name] = [_NOT_A_TIME]
+    if errors:
+        return Row(line=row.line, errors=errors)
+    return replace(row, body=row.body | times) if times else row
 
 
 def _unreadable(number: int, message: str) -> Row:
@@ -166,7 +193,7 @@ def _csv_row(number: int, columns: list[str], cells: list[str]) -> Row:
     ids = ("recipient_id", "page_id")
     rounded = [column for column in ids if _ROUNDED.fullmatch(values.get(column, ""))]
     if rounded:
-        message = "Was rounded by a spreadsheet; format the column as text, and fill it in anew."
+        message = "Was rounded by a spreadsheet; format the column as text, and enter it again."
         return Row(line=number, errors={column: [message] for column in rounded})
     body: dict[str, Any] = {"recipient": {}, "message": {}}
     if "recipient_id" in values:

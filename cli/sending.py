@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from typing import Any
 
 import click
 
 from ..producer import Producer
-from ..schemas import Delivery, JobRecord, QueueUnavailable, State
+from ..schemas import (
+    Delivery,
+    IdempotencyConflict,
+    InvalidJob,
+    JobRecord,
+    QueueUnavailable,
+    State,
+)
+from ..schemas.errors import belongs_to_another
 from ..worker.explanations import explain
 from .connecting import open_producer
 from .options import NAME, examples, json_option
 from .printing import complain, is_terminal, print_json, shown
 from .times import Moment
 
+#: The options by the fields that errors name.
+_OPTIONS = {
+    "page_id": "--page-id",
+    "recipient.id": "--recipient-id",
+    "message.payload_id": "--payload-id",
+    "metadata": "--metadata",
+    "idempotency_key": "--idempotency-key",
+    "send_at": "--send-at",
+    "expires_at": "--expires-at",
+}
 _ENDED = (State.SENT, State.FAILED, State.CANCELLED)
 #: How often a waiting `send` looks, at first and at most.
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
@@ -32,19 +51,21 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
 @click.option("--recipient-id", required=True, metavar="R", help="The person's PSID on that page.")
 @click.option("--payload-id", required=True, metavar="X", help="What is sent: from Harasocial.")
 @click.option("--metadata", metavar="M", help="A text that comes back in the message's echo.")
-@click.option("--idempotency-key", metavar="K", help="One job for all calls with the same key.")
-@click.option("--send-at", type=Moment(ahead=True), help="Not before this: 2h, or a date and time.")
+@click.option("--idempotency-key", metavar="K", help="All calls with the same key make one job.")
+@click.option(
+    "--send-at", type=Moment(ahead=True), help="Earliest time to send: 2h, or a date and time."
+)
 @click.option(
     "--expires-at",
     type=Moment(ahead=True),
-    help="Not after this: 1d, or a date and time.  [default: HARASOCIAL_EXPIRES_SECONDS]",
+    help="Latest time to send: 1d, or a date and time.  [default: HARASOCIAL_EXPIRES_SECONDS]",
 )
 @click.option(
     "--at-most-once",
     is_flag=True,
-    help="Where nobody can know whether it was sent, give up rather than send it twice.",
+    help="If the outcome is unknown, fail the job instead of retrying it.",
 )
-@click.option("--urgent", is_flag=True, help="Before the other jobs of its page.")
+@click.option("--urgent", is_flag=True, help="Send before the other jobs of its page.")
 @click.option(
     "--wait",
     "wait_seconds",
@@ -71,30 +92,30 @@ def send(
 ) -> None:
     """Enqueue one message.
 
-    Prints the job's id; that alone if the output is not read on a terminal. With --wait and
-    --json, prints the job as it stands after the wait.
+    Prints the job's id; only that unless standard output is a terminal. If the idempotency key
+    belongs to a job with the same body, prints that job's id, and says so on standard error; if the
+    body is another, nothing is enqueued and the exit status is 2. With --wait and --json, prints
+    the job as it stands after the wait.
     """
-    body = {
+    row: dict[str, Any] = {
         "recipient": {"id": recipient_id},
         "message": {"payload_id": payload_id},
         "page_id": page_id,
+        "idempotency_key": idempotency_key,
+        "send_at": send_at,
+        "expires_at": expires_at,
+        "delivery": (Delivery.AT_MOST_ONCE if at_most_once else Delivery.AT_LEAST_ONCE).value,
+        "urgent": urgent,
     }
     if metadata is not None:
-        body["metadata"] = metadata
+        row["metadata"] = metadata
     with open_producer() as producer:
-        job_id = producer.enqueue(
-            body,
-            idempotency_key=idempotency_key,
-            send_at=send_at,
-            expires_at=expires_at,
-            delivery=(Delivery.AT_MOST_ONCE if at_most_once else Delivery.AT_LEAST_ONCE).value,
-            urgent=urgent,
-        )
+        job_id, already_enqueued = _enqueue(producer, row)
         # Before the wait: whatever happens meanwhile, the id is known.
         if not as_json:
-            _print_job_id(job_id)
+            _print_job_id(job_id, already_enqueued)
         elif wait_seconds is None:
-            print_json({"job_id": job_id})
+            print_json({"job_id": job_id, "already_enqueued": already_enqueued})
         if wait_seconds is None:
             return
         try:
@@ -103,7 +124,7 @@ def send(
             complain(f"{job_id} is enqueued, but how it ends cannot be waited for any longer")
             raise
     if as_json:
-        print_json(record.as_json())
+        print_json(record.as_json() | {"already_enqueued": already_enqueued})
     if record.state is State.SENT:
         if is_terminal() and not as_json:
             click.echo("sent")
@@ -115,11 +136,38 @@ def send(
     ctx.exit(1)
 
 
-def _print_job_id(job_id: str) -> None:
+def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
+    """Enqueue one row; return the job's id, and whether it had been enqueued before.
+
+    Raises:
+        InvalidJob: naming the options, not the fields.
+    """
+    try:
+        report = producer.enqueue_many([row])
+    except InvalidJob as error:
+        raise InvalidJob(
+            {
+                _OPTIONS.get(path.removeprefix("[0]."), path): [
+                    text.replace("send_at", "--send-at") for text in texts
+                ]
+                for path, texts in error.errors.items()
+            }
+        ) from None
+    except IdempotencyConflict as error:
+        options = [_OPTIONS[path] for path in error.fields]
+        text = f"The key {belongs_to_another(error.job_id, options)}; nothing was enqueued."
+        raise InvalidJob({"--idempotency-key": [text]}) from None
+    return report.accepted[0], report.new_count == 0
+
+
+def _print_job_id(job_id: str, already_enqueued: bool) -> None:
     if is_terminal():
-        click.echo(f"enqueued {job_id}; look at it with: {NAME} show {job_id}")
-    else:
-        click.echo(job_id)
+        what = "already enqueued" if already_enqueued else "enqueued"
+        click.echo(f"{what} {job_id}; look at it with: {NAME} show {job_id}")
+        return
+    if already_enqueued:
+        complain(f"{job_id} was already enqueued with this idempotency key")
+    click.echo(job_id)
 
 
 def _wait(producer: Producer, job_id: str, wait_seconds: float) -> JobRecord:

@@ -49,9 +49,9 @@ def parse_time(
         # A time without a zone is taken for one of the local zone.
         return moment.astimezone()
     except (ValueError, OverflowError, OSError):
-        example = "2026-01-31 or 2026-01-31T09:30"
+        example = "2026-01-31 or '2026-01-31 09:30'"
         raise ValueError(
-            f"{text!r} is no time: expected a span such as 30m, 2h or 1d, or {example}"
+            f"{text!r} is not a time: expected a span such as 30m, 2h or 1d, or {example}"
         ) from None
 
 

@@ -31,12 +31,14 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_POST, require_safe
 from harasocial_dispatch.producer import (
     EnqueueUnknown,
+    IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     Producer,
     QueueUnavailable,
 )
 
+KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
 #: Tells a client when to come back while Redis is away.
 RETRY_AFTER_SECONDS = 5
 #: Who sends, and what, when an order is placed.
@@ -117,9 +119,10 @@ def enqueue_for(order: Order) -> None:
     }
     try:
         order.job_id = producer.enqueue(body, idempotency_key=f"order-placed-{order.number}")
-    except QueueUnavailable as error:
-        # The order stands. Its job_id stays empty, by which enqueue_missing finds it.
-        logger.warning("the message of order %s is not enqueued yet: %s", order.number, error)
+    except (QueueUnavailable, IdempotencyConflict) as error:
+        # The order stands. Its job_id stays empty, by which enqueue_missing finds it. A conflict
+        # means that an earlier order had this number: somebody has to look at both.
+        logger.warning("the message of order %s is not enqueued: %s", order.number, error)
         return
     order.save(update_fields=["job_id"])
 
@@ -168,6 +171,8 @@ class QueueErrors:
                 names = {"job": NON_FIELD_ERRORS}
                 errors = {names.get(path, path): texts for path, texts in error.errors.items()}
                 return JsonResponse({"errors": errors}, status=400)
+            case IdempotencyConflict():
+                return JsonResponse({"error": KEY_IN_USE, "fields": error.fields}, status=409)
             case JobNotFound():
                 return JsonResponse({"error": "There is no such message (any more)."}, status=404)
             case EnqueueUnknown():

@@ -17,6 +17,7 @@ from fastapi import Body, Depends, FastAPI, Header, Request, Response, status
 from fastapi.responses import JSONResponse
 from harasocial_dispatch.producer import (
     EnqueueUnknown,
+    IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     Producer,
@@ -25,6 +26,7 @@ from harasocial_dispatch.producer import (
 )
 from pydantic import BaseModel
 
+KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
 #: Tells a client when to come back while Redis is away.
 RETRY_AFTER_SECONDS = 5
 EXAMPLE = {
@@ -103,6 +105,11 @@ def location(path: str) -> list[str]:
     if path == "idempotency_key":
         return ["header", "idempotency-key"]
     return ["body"] if path == "job" else ["body", *path.split(".")]
+
+
+@app.exception_handler(IdempotencyConflict)
+async def idempotency_conflict(_: Request, error: IdempotencyConflict) -> JSONResponse:
+    return JSONResponse({"detail": KEY_IN_USE, "fields": error.fields}, status_code=409)
 
 
 @app.exception_handler(JobNotFound)

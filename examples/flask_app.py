@@ -10,6 +10,7 @@ from typing import Any
 from flask import Flask, current_app, request, url_for
 from harasocial_dispatch.producer import (
     EnqueueUnknown,
+    IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     Producer,
@@ -17,6 +18,7 @@ from harasocial_dispatch.producer import (
 )
 from werkzeug.exceptions import HTTPException
 
+KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
 #: Tells a client when to come back while Redis is away.
 RETRY_AFTER_SECONDS = 5
 
@@ -44,6 +46,7 @@ def create_app() -> Flask:
         }
 
     app.register_error_handler(InvalidJob, invalid_job)
+    app.register_error_handler(IdempotencyConflict, idempotency_conflict)
     app.register_error_handler(JobNotFound, job_not_found)
     app.register_error_handler(QueueUnavailable, queue_unavailable)
     app.register_error_handler(EnqueueUnknown, enqueue_unknown)
@@ -53,6 +56,10 @@ def create_app() -> Flask:
 
 def invalid_job(error: InvalidJob) -> Answer:
     return {"errors": error.errors}, 422, {}
+
+
+def idempotency_conflict(error: IdempotencyConflict) -> Answer:
+    return {"error": KEY_IN_USE, "fields": error.fields}, 409, {}
 
 
 def job_not_found(_: JobNotFound) -> Answer:

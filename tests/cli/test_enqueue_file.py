@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import EnqueueUnknown, QueueUnavailable, State
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
+
+
+def warning(line):
+    """Return what is said of the first row without a key."""
+    return (
+        f"warning: line {line} has no idempotency_key. If this file is enqueued again, such rows "
+        "are sent again. To prevent that, give every row an idempotency_key: a column in CSV, a "
+        "field in JSON lines."
+    )
 
 
 def row(**fields):
@@ -22,7 +33,9 @@ def test_json_lines_from_a_file(run, jobs, tmp_path):
     file = tmp_path / "messages.jsonl"
     file.write_text(row(urgent=True, metadata="first") + row() * 600)
     result = run("enqueue", file)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "enqueued 601, rejected 0\n", "")
+    assert result.exit_code == 0
+    assert result.stdout == "enqueued 601, already enqueued 0, rejected 0\n"
+    assert result.stderr.splitlines() == [warning(1)]
     assert jobs.producer.count_states()[State.QUEUED] == 601
     assert jobs.ledger.claim(1).claims[0].body["metadata"] == "first"
 
@@ -32,10 +45,11 @@ def test_csv_from_standard_input(run, jobs):
     text = (
         "\ufeffrecipient_id,payload_id,page_id,metadata,idempotency_key\r\n"
         f'{RECIPIENT},p,{PAGE},"xin\r\nchào",k-1\r\n'
-        f"{RECIPIENT},p,{PAGE},,k-1\r\n"
+        f'{RECIPIENT},p,{PAGE},"xin\r\nchào",k-1\r\n'
     )
     result = run("enqueue", "-", stdin=text)
-    assert (result.exit_code, result.stdout) == (0, "enqueued 2, rejected 0\n")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "enqueued 1, already enqueued 1, rejected 0\n"
     (job,) = jobs.producer.find_jobs()
     assert job.job["metadata"] == "xin\r\nchào"
     assert job.idempotency_key == "k-1"
@@ -45,8 +59,10 @@ def test_rejected_rows_are_named_by_line_and_field(run, jobs):
     """The others are enqueued; the exit status is 3."""
     lines = [row(), "nope\n", row(page_id=5), row(urgnt=True), row()]
     result = run("enqueue", "-", stdin="".join(lines))
-    assert (result.exit_code, result.stdout) == (3, "enqueued 2, rejected 3\n")
+    assert result.exit_code == 3
+    assert result.stdout == "enqueued 2, already enqueued 0, rejected 3\n"
     assert result.stderr.splitlines() == [
+        warning(1),
         "line 2: job: Is not JSON: Expecting value (character 1).",
         "line 3: page_id: Is a number. Quote it: ids are strings of digits.",
         "line 4: urgnt: Is not a field of the API.",
@@ -61,7 +77,7 @@ def test_of_many_rejected_rows_twenty_are_shown(run):
     assert len(lines) == 21
     assert lines[19].startswith("line 20: ")
     assert lines[20].startswith("and 1214 more rejected rows")
-    assert result.stdout == "enqueued 0, rejected 1234\n"
+    assert result.stdout == "enqueued 0, already enqueued 0, rejected 1234\n"
 
 
 @pytest.mark.parametrize(
@@ -78,10 +94,110 @@ def test_json_has_every_rejected_row(run, lines, accepted, rejected, status):
     result = run("enqueue", "-", "--format", "jsonl", "--json", stdin="".join(lines))
     report = json.loads(result.stdout)
     assert result.exit_code == status
-    assert report.keys() == {"accepted", "rejected"}
-    assert report["accepted"] == accepted
+    assert report.keys() == {"accepted", "new", "already_enqueued", "rejected"}
+    assert (report["accepted"], report["new"]) == (accepted, accepted)
+    assert report["already_enqueued"] == 0
     assert [found["line"] for found in report["rejected"]] == list(rejected)
     assert all(found["errors"] for found in report["rejected"])
+
+
+def test_a_file_with_keys_may_be_enqueued_again(run, jobs, tmp_path):
+    """It counts what was there already; what was added since is new. No warning."""
+    file = tmp_path / "messages.jsonl"
+    file.write_text("".join(row(idempotency_key=f"k-{i}") for i in range(600)))
+    assert run("enqueue", file).stdout == "enqueued 600, already enqueued 0, rejected 0\n"
+    with file.open("a") as more:
+        more.write(row(idempotency_key="k-600"))
+    result = run("enqueue", file)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "enqueued 1, already enqueued 600, rejected 0\n"
+    report = json.loads(run("enqueue", file, "--json").stdout)
+    assert report == {"rejected": [], "accepted": 601, "new": 0, "already_enqueued": 601}
+    assert jobs.producer.count_states()[State.QUEUED] == 601
+
+
+def test_a_key_with_another_body_is_a_rejected_row(run, jobs):
+    """Named by its line, in its place among the others; the rest is enqueued."""
+    held = jobs.enqueue(idempotency_key="held")
+    lines = [
+        row(idempotency_key="a"),
+        row(idempotency_key="held", metadata="m"),
+        "nope\n",
+        row(idempotency_key="b"),
+    ]
+    result = run("enqueue", "-", stdin="".join(lines))
+    assert result.exit_code == 3
+    assert result.stdout == "enqueued 2, already enqueued 0, rejected 2\n"
+    assert result.stderr.splitlines() == [
+        f"line 2: idempotency_key: The key belongs to job {held}, which has another "
+        "message.payload_id and metadata.",
+        "line 3: job: Is not JSON: Expecting value (character 1).",
+    ]
+    (second, _) = json.loads(run("enqueue", "-", "--json", stdin="".join(lines)).stdout)["rejected"]
+    assert second["line"] == 2
+    assert second["errors"].keys() == {"idempotency_key"}
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_rows_without_a_key_are_warned_of_once_before_they_are_stored(run, monkeypatch, options):
+    """Otherwise whoever enqueues the file again sends them again, without a word."""
+
+    def fail(self, jobs, **options):
+        raise QueueUnavailable("Redis at test is away")
+
+    text = row(idempotency_key="k") * 3 + row() * 1500
+    result = run("enqueue", "-", *options, stdin=text)
+    assert (result.exit_code, result.stderr.splitlines()) == (0, [warning(4)])
+
+    monkeypatch.setattr(Ledger, "enqueue", fail)
+    result = run("enqueue", "-", *options, stdin=text)
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (4, warning(4))
+
+
+def test_times_in_files_are_those_of_the_options(run, jobs, monkeypatch):
+    """In CSV and JSON lines: spans, local times, and ISO 8601 with a zone; wrong ones are named."""
+    monkeypatch.setenv("TZ", "Asia/Ho_Chi_Minh")
+    time.tzset()
+    try:
+        now = datetime.now(timezone.utc)
+        day = (now + timedelta(days=3)).date()
+        local = datetime(day.year, day.month, day.day, 2, tzinfo=timezone.utc)
+        times = {
+            "2h": now + timedelta(hours=2),
+            "1d12h": now + timedelta(hours=36),
+            f"{day} 09:00": local,
+            f"{day}T09:00": local,
+            f"{day}T09:00:00+09:00": local - timedelta(hours=2),
+            f"{day}T09:00:00Z": local + timedelta(hours=7),
+        }
+        header = "recipient_id,payload_id,page_id,metadata,send_at,expires_at\n"
+        table = header + "".join(f"{RECIPIENT},p,{PAGE},csv,{text},5d\n" for text in times)
+        lines = "".join(row(metadata="jsonl", send_at=text, expires_at="5d") for text in times)
+        for data in (table, lines):
+            result = run("enqueue", "-", stdin=data)
+            assert (result.exit_code, result.stdout[:10]) == (0, "enqueued 6"), result.stderr
+        for kind in ("csv", "jsonl"):
+            found = [job for job in jobs.producer.find_jobs() if job.job["metadata"] == kind]
+            send_at = sorted(job.send_at for job in found)
+            for one, expected in zip(send_at, sorted(times.values()), strict=True):
+                assert abs(one - expected) < timedelta(seconds=30)
+            assert all(abs(job.expires_at - now - timedelta(days=5)).seconds < 30 for job in found)
+
+        wrong = row(send_at="soon") + row(expires_at="tomorrow", send_at="2h") + row(send_at=5)
+        result = run("enqueue", "-", stdin=wrong)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    expected = (
+        "Must be a time, such as 2h or 1d (from now), 2026-01-31 09:00 (local time) or "
+        "2026-01-31T09:00:00+07:00."
+    )
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[1:] == [
+        f"line 1: send_at: {expected}",
+        f"line 2: expires_at: {expected}",
+        "line 3: send_at: Must be a datetime with a time zone.",
+    ]
 
 
 def test_an_unknown_column_is_wrong_usage(run, jobs):
@@ -123,11 +239,11 @@ def test_when_it_stops_midway_it_says_where(run, monkeypatch, error, message, as
     """So that the rest can be enqueued, and only that."""
     store, calls = Ledger.enqueue, []
 
-    def fail_at_third(self, jobs):
+    def fail_at_third(self, jobs, **options):
         calls.append(jobs)
         if len(calls) == 3:
             raise error
-        return store(self, jobs)
+        return store(self, jobs, **options)
 
     monkeypatch.setattr(Ledger, "enqueue", fail_at_third)
     text = "nope\n" + row() * 1199
@@ -137,13 +253,13 @@ def test_when_it_stops_midway_it_says_where(run, monkeypatch, error, message, as
     if as_json:
         assert json.loads(result.stdout)["accepted"] == 999
     else:
-        assert result.stdout == "enqueued 999, rejected 1\n"
+        assert result.stdout == "enqueued 999, already enqueued 0, rejected 1\n"
 
 
 def test_when_it_stops_at_the_start_it_says_so(run, monkeypatch):
     """No line numbers where there is no line behind it."""
 
-    def fail(self, jobs):
+    def fail(self, jobs, **options):
         raise QueueUnavailable("Redis at test is away")
 
     monkeypatch.setattr(Ledger, "enqueue", fail)

@@ -78,7 +78,7 @@ def test_the_version_is_shown(run):
         ({"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, SEND, 4, "nothing was enqueued"),
         ({}, ["show", "nope"], 1, "Error: no job has the id 'nope'"),
         ({}, ["results", "--state", "lost"], 2, "'lost'"),
-        ({}, ["results", "--since", "soon"], 2, "'soon' is no time"),
+        ({}, ["results", "--since", "soon"], 2, "'soon' is not a time"),
         ({}, ["nonsense"], 2, "nonsense"),
     ],
 )
@@ -96,7 +96,7 @@ def test_errors_are_a_message_and_a_status(run, environment, variables, argument
 def test_a_lost_reply_says_how_to_find_the_job(run, monkeypatch):
     """It may or may not be enqueued; its id is known all the same."""
 
-    def lose_reply(self, jobs):
+    def lose_reply(self, jobs, **options):
         raise EnqueueUnknown("Redis did not answer", job_ids=["1f0c"])
 
     monkeypatch.setattr(Ledger, "enqueue", lose_reply)
@@ -208,7 +208,7 @@ def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp
     file.write_text("recipient_id,payload_id,page_id\n" + "1,p,2\n" * 700)
     text, status = on_terminal([*program, "enqueue", str(file)])
     assert status == 0
-    assert text.splitlines()[-1].endswith("enqueued 700, rejected 0")
+    assert text.splitlines()[-1].endswith("enqueued 700, already enqueued 0, rejected 0")
     assert jobs.producer.count_states()[State.QUEUED] == 700
 
 

@@ -98,7 +98,7 @@ def test_an_unreadable_csv_row_is_a_row_with_errors(cells, message):
 @pytest.mark.parametrize("rounded", ["2.56082E+15", "2,56E+15", "3e15"])
 def test_an_id_that_a_spreadsheet_rounded_says_so(rounded):
     """Its last digits are lost; that it is no string of digits would be no help."""
-    message = "Was rounded by a spreadsheet; format the column as text, and fill it in anew."
+    message = "Was rounded by a spreadsheet; format the column as text, and enter it again."
     text = f'{HEADER}\n"{rounded}",p,2\n1,p,"{rounded}"\n1,3e15,2\n'
     assert read(text) == [
         (2, {"recipient_id": [message]}),

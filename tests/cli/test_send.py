@@ -36,22 +36,64 @@ def test_every_option_reaches_the_job(run, jobs):
     assert (record.expires_at - record.send_at).total_seconds() == pytest.approx(22 * 3600, abs=5)
 
 
-def test_one_idempotency_key_is_one_job(run, jobs):
-    """The second call prints the id of the first one's job."""
-    first, second = (run(*SEND, "--idempotency-key", "k").stdout for _ in range(2))
-    assert first == second
+def test_a_repeated_key_is_the_same_job_and_says_so(run, jobs):
+    """The id alone stays on standard output, for scripts."""
+    first, second = (run(*SEND, "--idempotency-key", "k") for _ in range(2))
+    assert first.stdout == second.stdout
+    job_id = first.stdout.strip()
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert second.exit_code == 0
+    assert second.stderr == f"{job_id} was already enqueued with this idempotency key\n"
+    assert jobs.producer.count_states()[State.QUEUED] == 1
+
+    keys = ("k", "new", "new")
+    printed = [json.loads(run(*SEND, "--idempotency-key", k, "--json").stdout) for k in keys]
+    assert [found["already_enqueued"] for found in printed] == [True, False, True]
+    assert printed[0]["job_id"] == job_id
+    waited = run(*SEND, "--idempotency-key", "k", "--json", "--wait", "0")
+    assert json.loads(waited.stdout)["already_enqueued"] is True
+
+
+def test_a_key_of_another_message_is_wrong_usage(run, jobs):
+    """The options that differ are named, and nothing is enqueued."""
+    job_id = run(*SEND, "--idempotency-key", "k").stdout.strip()
+    result = run(*SEND, "--idempotency-key", "k", "--recipient-id", "77", "--metadata", "m")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"Error: --idempotency-key: The key belongs to job {job_id}, which has another "
+        "--recipient-id and --metadata; nothing was enqueued.\n"
+    )
     assert jobs.producer.count_states()[State.QUEUED] == 1
 
 
-def test_a_job_that_breaks_the_contract_is_wrong_usage_with_a_line_a_field(run, jobs):
-    """Nothing is enqueued then."""
-    result = run(*SEND, "--recipient-id", "abc", "--metadata", "x" * 501)
-    assert result.exit_code == 2
-    assert result.stderr.splitlines() == [
-        "Error: recipient.id: Must be a string of digits, nothing else.",
-        "Error: metadata: Must have at most 500 characters; has 501.",
-    ]
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--page-id", "x"), "--page-id: Must be a string of digits, nothing else."),
+        (("--recipient-id", "abc"), "--recipient-id: Must be a string of digits, nothing else."),
+        (("--payload-id", " "), "--payload-id: Must not be blank."),
+        (("--metadata", "x" * 501), "--metadata: Must have at most 500 characters; has 501."),
+        (
+            ("--idempotency-key", ""),
+            "--idempotency-key: Must be a string of printable characters, not blank.",
+        ),
+        (("--send-at", "500d"), "--send-at: Is more than 366 days ahead."),
+        (("--expires-at", "500d"), "--expires-at: Is more than 366 days ahead."),
+        (("--send-at", "2h", "--expires-at", "1h"), "--expires-at: Must be after --send-at."),
+    ],
+)
+def test_a_job_that_breaks_the_contract_is_wrong_usage_naming_the_option(run, jobs, options, error):
+    """As it was typed, not the field of the API's body; nothing is enqueued then."""
+    result = run(*SEND, *options)
+    assert (result.exit_code, result.stderr) == (2, f"Error: {error}\n")
     assert jobs.producer.count_states()[State.QUEUED] == 0
+
+
+def test_all_that_is_wrong_is_named_a_line_each(run):
+    """Not one after the other."""
+    result = run(*SEND, "--recipient-id", "abc", "--metadata", "x" * 501)
+    lines = result.stderr.splitlines()
+    assert [line.split()[1] for line in lines] == ["--recipient-id:", "--metadata:"]
 
 
 def ends_when_enqueued(jobs, *end):
@@ -106,8 +148,8 @@ def test_wait_ends_with_1_when_the_time_is_over(run, jobs):
 
 def test_wait_ends_with_1_when_the_job_is_called_off(run, jobs):
     """A cancelled job will not be sent."""
-    job_id = jobs.enqueue(idempotency_key="k")
+    job_id = run(*SEND, "--idempotency-key", "k").stdout.strip()
     jobs.producer.cancel(job_id)
     result = run(*SEND, "--idempotency-key", "k", "--wait", "5")
     assert result.exit_code == 1
-    assert result.stderr == "cancelled before it was sent\n"
+    assert result.stderr.splitlines()[-1] == "cancelled before it was sent"

@@ -117,6 +117,19 @@ def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_modul
     assert count_jobs(producer) == 2
 
 
+def test_one_order_in_conflict_does_not_hold_back_the_others(place, django_module, producer):
+    """An earlier order had the number: its message stays, and the next orders' are enqueued."""
+    assert place(number="1001", customer_psid=PSID).status == 201
+    django_module.Order.objects.all().delete()
+    answer = place(number="1001", customer_psid="77")
+    assert (answer.status, answer.json["job_id"]) == (201, None)
+
+    django_module.Order.objects.create(number="1002", customer_psid=PSID)
+    django_module.enqueue_missing()
+    assert [order.number for order in django_module.Order.objects.filter(job_id="")] == ["1001"]
+    assert count_jobs(producer) == 2
+
+
 def test_the_commands_at_the_top_of_the_file_work(valkey, tmp_path):
     """As a program the file makes its table and passes Django's own checks."""
     environment = {

@@ -61,6 +61,19 @@ def test_an_idempotency_key_makes_one_job_of_two_requests(web_app, producer):
     assert len({first, other, none}) == count_jobs(producer) == 3
 
 
+def test_an_idempotency_key_of_another_message_is_a_conflict(web_app, producer):
+    """409 that names the fields and none of their values; nothing is enqueued."""
+    first = web_app.post(BODY, idempotency_key="a").json["job_id"]
+    other = {**MESSAGE, "recipient": {"id": "77"}, "metadata": "order 1002"}
+    answer = web_app.post(json.dumps(other).encode(), idempotency_key="a")
+
+    assert answer.status == 409
+    assert answer.json["fields"] == ["recipient.id", "metadata"]
+    text = answer.json["detail" if web_app.framework == "fastapi" else "error"]
+    assert text.startswith("This Idempotency-Key belongs to another message.")
+    assert [job.job_id for job in producer.find_jobs()] == [first]
+
+
 @pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no%20id", "%C3%A9"])
 def test_an_unknown_message_is_not_found(web_app, job_id):
     """404, in JSON, and without a word of how it was looked for."""
