@@ -60,8 +60,9 @@ def enqueue(ctx: click.Context, file: BinaryIO, file_format: str | None, as_json
     Rejected rows are named on standard error, and the exit status is 3: rows that break the
     contract, and rows whose idempotency key belongs to a job with another body.
 
-    With an idempotency_key on every row, the same file can be enqueued again: rows that were
-    already enqueued are counted and not sent again. Without, they are sent again.
+    With an idempotency_key on every row, the same file can be enqueued again: rows whose jobs are
+    still kept (see HARASOCIAL_SENT_TTL_SECONDS) are counted as already enqueued, and not sent
+    again. Rows without a key are sent again.
     """
     name = str(getattr(file, "name", "-"))
     tally = _Tally(as_json)

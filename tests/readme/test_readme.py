@@ -145,6 +145,25 @@ def test_the_python_code_runs(
         assert record.idempotency_key == "order-1001-paid"
 
 
+def test_the_flask_app_answers_as_the_readme_says(
+    settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """202, again 202, 409 for a key of another message, 422 for an invalid one."""
+    (code,) = [text for language, text in BLOCKS if language == "python" and "Flask" in text]
+    script = tmp_path / "snippet.py"
+    script.write_text(
+        f"{code}\n"
+        "body = {'recipient': {'id': '1'}, 'message': {'payload_id': 'p'}, 'page_id': '2'}\n"
+        "for more in ({}, {}, {'metadata': 'm'}, {'page_id': 2}):\n"
+        "    answer = app.test_client().post(\n"
+        "        '/messages', json=body | more, headers={'Idempotency-Key': 'k'}\n"
+        "    )\n"
+        "    print(answer.status_code)\n"
+    )
+    ended = run(f"python {script}", environment(settings, sandbox.url), tmp_path)
+    assert ended.stdout.split() == ["202", "202", "409", "422"], ended.stderr
+
+
 def test_the_settings_named_are_settings() -> None:
     """Each HARASOCIAL_ variable of the README is one that the program reads."""
     known = {name.upper() for name in Settings.__dataclass_fields__}
