@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import click
 
 from ..ledger.connection import address
-from ..ledger.health import ServerHealth, inspect
-from ..schemas import QueueUnavailable, Settings, SettingsError
+from ..ledger.health import ServerHealth, inspect, inspect_broker
+from ..schemas import QueueUnavailable, Settings, SettingsError, parse_redis_url
 from ..schemas.settings import PREFIX
 from .options import examples, json_option
 from .printing import print_json, shown
@@ -40,7 +40,8 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, as_json: bool) -> None:
     """Check the settings and Redis.
 
-    Says what to do about all that is wrong or unsafe.
+    Connects as the ledger does, and through Celery as workers and doorbells do. Says what to do
+    about all that is wrong or unsafe.
     Exit status 0 also with warnings; 2 if something must be changed; 4 if Redis is not reachable.
     """
     findings: list[Finding] = []
@@ -50,11 +51,14 @@ def check(ctx: click.Context, as_json: bool) -> None:
         findings += [Finding("ok", "settings", "can be read"), *look_at_settings(settings)]
         findings += look_at_names(os.environ)
         findings += look_at_tokens(settings)
-        findings += look_at_redis(inspect(settings), address(settings.redis_url))
+        for subject, look in _CONNECTIONS.items():
+            try:
+                findings += look(settings)
+            except QueueUnavailable as error:
+                reason = str(error).removeprefix("Redis at ")
+                unreachable.append(Finding("error", subject, reason))
     except SettingsError as error:
         findings.append(Finding("error", "settings", str(error)))
-    except QueueUnavailable as error:
-        unreachable.append(Finding("error", "Redis", str(error).removeprefix("Redis at ")))
     _print(findings + unreachable, as_json)
     if any(found.level == "error" for found in findings):
         ctx.exit(2)
@@ -83,6 +87,7 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
             f"{settings.safe_call_deadline_seconds:g} s, so that none outlasts its lease; "
             "make the lease longer",
         )
+    yield from _tls(settings)
     kept = {
         "HARASOCIAL_SENT_TTL_SECONDS": settings.sent_ttl_seconds,
         "HARASOCIAL_FAILED_TTL_SECONDS": settings.failed_ttl_seconds,
@@ -103,6 +108,22 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
                 f"is {ttl_seconds:g}, less than HARASOCIAL_RETRY_MAX_SECONDS "
                 f"({settings.retry_max_seconds:g}), the longest wait for a retry; make it longer",
             )
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    tls = parse_redis_url(settings.redis_url).tls
+    if tls and tls["ssl_cert_reqs"] == "none":
+        what, remedy = "the server's certificate", "ssl_cert_reqs=none"
+    elif tls and not tls["ssl_check_hostname"]:
+        what, remedy = "the host name in the server's certificate", "ssl_check_hostname=false"
+    else:
+        return
+    yield Finding(
+        "warning",
+        "HARASOCIAL_REDIS_URL",
+        f"does not verify {what}: another server could take its place and get the password; "
+        f"remove {remedy}, and name the file of its CA by ssl_ca_certs=",
+    )
 
 
 def look_at_names(names: Iterable[str]) -> Iterator[Finding]:
@@ -164,6 +185,22 @@ def look_at_redis(health: ServerHealth, where: str) -> Iterator[Finding]:
         )
     elif offset is not None:
         yield Finding("ok", "clock", f"differs from this host's by {abs(offset):.1f} s")
+
+
+def _look_at_ledger(settings: Settings) -> Iterator[Finding]:
+    return look_at_redis(inspect(settings), address(settings.redis_url))
+
+
+def _look_at_broker(settings: Settings) -> Iterator[Finding]:
+    inspect_broker(settings)
+    yield Finding("ok", "Celery", f"connects to its broker, {address(settings.redis_url)}")
+
+
+#: What is connected to, by what it is called in a finding.
+_CONNECTIONS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "Redis": _look_at_ledger,
+    "Celery": _look_at_broker,
+}
 
 
 def _version(version: str | None, where: str) -> Iterator[Finding]:

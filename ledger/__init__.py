@@ -3,8 +3,9 @@
 Redis is touched in this folder alone.
 """
 
+from .broker_message import DISPATCH_TASK
 from .claim import Claim
-from .doorbell import DISPATCH_TASK, Doorbell, broker_url, queue_name
+from .doorbell import Doorbell
 from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept, UnknownOutcome, Unsent
 from .failure_counts import Counts
 from .failures import FailurePage, Failures
@@ -12,7 +13,7 @@ from .index_page import Place
 from .ledger import Ledger
 from .lookup import Lookup, Pause
 from .search import JobFilter
-from .separate_celery import SeparateCelery, impatient_transport
+from .separate_celery import SeparateCelery, impatient_transport, queue_name
 from .waiting import Waiting, WaitingPage
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "Unsent",
     "Waiting",
     "WaitingPage",
-    "broker_url",
     "impatient_transport",
     "queue_name",
 ]

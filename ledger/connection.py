@@ -1,14 +1,15 @@
-"""The connection to Redis, and its errors in this package's words."""
+"""The connection to Redis, and messages for its errors."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -19,43 +20,59 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from ..schemas import QueueUnavailable, SettingsError
+from ..schemas import QueueUnavailable, RedisUrl, SettingsError, parse_redis_url
+
+
+def redis_server(redis_url: str) -> RedisUrl:
+    """Read the setting `redis_url`.
+
+    Raises:
+        SettingsError: it is not usable.
+    """
+    try:
+        return parse_redis_url(redis_url)
+    except ValueError as error:
+        raise SettingsError(f"HARASOCIAL_REDIS_URL {error}") from None
 
 
 def connect(redis_url: str, *, timeout_seconds: float, max_connections: int) -> redis.Redis:
     """Return a client whose every command answers, or fails, within `timeout_seconds` twice over.
 
-    It never retries by itself: each caller knows whether its command may be made again.
+    It never retries by itself: each caller knows whether its command may be made again. Options in
+    `redis_url` take precedence over `timeout_seconds`.
+
+    Raises:
+        SettingsError: `redis_url` is not usable.
     """
-    try:
-        return redis.Redis.from_url(
-            redis_url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=max_connections,
-            protocol=2,
-            decode_responses=True,
-            # Other hands may have put bytes into Redis that are no text; they must not stop us.
-            encoding_errors="replace",
-        )
-    except (ValueError, RedisError):
-        # redis-py's text may quote a part of the password.
-        raise SettingsError(
-            "HARASOCIAL_REDIS_URL is not usable: expected a URL such as redis://:password@host:6379/0"
-        ) from None
+    server = redis_server(redis_url)
+    where: dict[str, Any] = {"host": server.host, "port": server.port, **server.tls}
+    connection_class: Any = SSLConnection if server.tls else Connection
+    if server.path:
+        where, connection_class = {"path": server.path}, UnixDomainSocketConnection
+    timeouts = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+    pool = redis.ConnectionPool(
+        connection_class=connection_class,
+        **where,
+        **{**timeouts, **server.connection},
+        db=server.database,
+        username=server.username,
+        password=server.password,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=max_connections,
+        protocol=2,
+        decode_responses=True,
+        # Another client may have written bytes that are not text; they must not stop us.
+        encoding_errors="replace",
+    )
+    return redis.Redis.from_pool(pool)
 
 
 def address(redis_url: str) -> str:
-    """Return where `redis_url` points to, without the password that may stand in it."""
-    parts = urlsplit(redis_url)
-    if parts.scheme == "unix":
-        return parts.path
+    """Return where `redis_url` points to, without its login."""
     try:
-        port = parts.port
-    except ValueError:  # settings refuse it; whoever made them by hand is told when connecting
-        port = None
-    return f"{parts.hostname or 'localhost'}:{port or 6379}{parts.path}"
+        return parse_redis_url(redis_url).address
+    except ValueError:  # connecting reports what is wrong with it
+        return "an unusable URL"
 
 
 def server_time_ms(client: Any) -> int:
@@ -66,7 +83,7 @@ def server_time_ms(client: Any) -> int:
 
 @contextmanager
 def translated_errors(redis_url: str) -> Iterator[None]:
-    """Raise `QueueUnavailable`, saying what to do, in place of redis-py's errors."""
+    """Raise `QueueUnavailable`, which says what to do, instead of redis-py's errors."""
     try:
         yield
     except RedisError as error:
@@ -74,7 +91,7 @@ def translated_errors(redis_url: str) -> Iterator[None]:
 
 
 def explain(error: RedisError, redis_url: str) -> str:
-    """Return one sentence for people on why Redis did not do what was asked."""
+    """Return one sentence for people: why Redis did not do what was asked."""
     where = f"Redis at {address(redis_url)}"
     if isinstance(error, AuthenticationError) or "NOAUTH" in str(error):
         return f"{where} wants another user or password: see HARASOCIAL_REDIS_URL"
@@ -88,6 +105,17 @@ def explain(error: RedisError, redis_url: str) -> str:
         return f"{where} refused: {error}"
     if isinstance(error, redis.TimeoutError):
         return f"{where} did not answer in time"
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"{where} has a certificate that is not trusted: {cause.verify_message} (name the file "
+            "of its CA in HARASOCIAL_REDIS_URL: ?ssl_ca_certs=/path/ca.pem)"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return (
+            f"{where} cannot be reached by TLS: {cause.reason or cause.strerror} (does it speak "
+            "TLS on this port, and does it want a client certificate?)"
+        )
     return (
         f"{where} cannot be reached: {_cause(error)} (is it running, and is HARASOCIAL_REDIS_URL "
         "right?)"

@@ -1,6 +1,6 @@
 """The doorbell: a Celery message that wakes a pump. It carries no job.
 
-A doorbell lost, doubled or reordered changes nothing but delay: the sweep of every worker rings
+A doorbell that is lost, doubled or reordered only costs delay: the sweep of every worker rings
 again while anything is ready. So ringing never raises; a web request does not fail for it.
 """
 
@@ -8,35 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from urllib.parse import parse_qs, urlsplit
-
-from kombu.exceptions import OperationalError
 
 from ..schemas import Settings
-from .separate_celery import SeparateCelery, impatient_transport
-
-#: The task that a doorbell runs.
-DISPATCH_TASK = "harasocial.dispatch"
+from .broker_message import DISPATCH_TASK
+from .separate_celery import SeparateCelery, impatient_transport, queue_name
 
 #: Waiting longer than this for the broker would hold up a web request.
 _TIMEOUT_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
-
-
-def queue_name(settings: Settings) -> str:
-    """Return the queue that doorbells of this namespace go to."""
-    return f"{settings.namespace}.dispatch"
-
-
-def broker_url(settings: Settings) -> str:
-    """Return `redis_url` as kombu spells it (a Unix socket has another scheme there)."""
-    parts = urlsplit(settings.redis_url)
-    if parts.scheme != "unix":
-        return settings.redis_url
-    database = parse_qs(parts.query).get("db", ["0"])[0]
-    credentials = f":{parts.password}@" if parts.password else ""
-    return f"redis+socket://{credentials}{parts.path}?virtual_host={database}"
 
 
 class Doorbell:
@@ -53,7 +33,7 @@ class Doorbell:
             self._celery().send_task(
                 DISPATCH_TASK, queue=queue_name(self._settings), ignore_result=True, retry=False
             )
-        except (OperationalError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the job is stored: the caller must get its id
             logger.warning(
                 "the doorbell could not be rung: %s; the next sweep will ring it",
                 type(error).__name__,
@@ -71,11 +51,6 @@ class Doorbell:
 
 
 def _publisher(settings: Settings) -> SeparateCelery:
-    app = SeparateCelery("harasocial-doorbell", broker=broker_url(settings))
-    app.conf.update(
-        broker_connection_timeout=_TIMEOUT_SECONDS,
-        broker_transport_options=impatient_transport(_TIMEOUT_SECONDS),
-        task_serializer="json",
-        task_default_queue=queue_name(settings),
-    )
+    app = SeparateCelery("harasocial-doorbell", settings, **impatient_transport(_TIMEOUT_SECONDS))
+    app.conf.update(broker_connection_timeout=_TIMEOUT_SECONDS)
     return app

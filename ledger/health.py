@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from ..schemas import Settings
 from .connection import connect, translated_errors
+from .separate_celery import SeparateCelery, impatient_transport, queue_name
 
 T = TypeVar("T")
 
@@ -61,6 +62,26 @@ def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth
             None if clock is None else clock[0] + clock[1] / 1e6 - (asked_at + answered_at) / 2
         ),
     )
+
+
+def inspect_broker(settings: Settings, *, timeout_seconds: float = 2.0) -> None:
+    """Connect to the server through Celery, as doorbells and workers do.
+
+    Declares the queue of doorbells, and subscribes to control commands.
+
+    Raises:
+        QueueUnavailable: that was not possible.
+        SettingsError: `redis_url` is not usable.
+    """
+    app = SeparateCelery("harasocial-check", settings, **impatient_transport(timeout_seconds))
+    with translated_errors(settings.redis_url), app.connection_for_read() as connection:
+        connection.connect()
+        channel: Any = connection.default_channel
+        app.amqp.queues[queue_name(settings)](channel).declare()
+        commands = channel.client.pubsub()
+        commands.psubscribe(f"{channel.keyprefix_fanout}{app.conf.control_exchange}.pidbox")
+        commands.get_message(timeout=timeout_seconds)
+        commands.close()
 
 
 def _unless_refused(ask: Callable[[], T]) -> T | None:

@@ -16,6 +16,7 @@ from .errors import (
 )
 from .outcome import JobVerdict, LaneVerdict, Outcome
 from .record import Attempt, JobRecord, from_ms, iso_utc
+from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, harmless, parse_reply
 from .send_job import MESSAGING_TYPE, SendJob, SendJobSchema, parse_send_job
 from .settings import Settings
@@ -38,6 +39,7 @@ __all__ = [
     "Outcome",
     "OutcomeClass",
     "QueueUnavailable",
+    "RedisUrl",
     "SendJob",
     "SendJobSchema",
     "Settings",
@@ -47,6 +49,7 @@ __all__ = [
     "harmless",
     "iso_utc",
     "parse_new_job",
+    "parse_redis_url",
     "parse_reply",
     "parse_row",
     "parse_send_job",

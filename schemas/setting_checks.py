@@ -7,6 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from marshmallow import ValidationError
 
+from .redis_url import parse_redis_url
+
 API_URL = "https://apis.harasocial.com/social/messages.json"
 
 
@@ -54,18 +56,10 @@ def is_loopback(host: str) -> bool:
 
 def is_redis_url(url: str) -> None:
     """Accept a URL of Redis."""
-    parts = _split(url)
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValidationError(
-            "must begin with redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
-        )
-    # After the host comes the number of a database; of a socket, the path is the file's.
-    database = "0" + parts.path.strip("/") if parts and parts.scheme != "unix" else "0"
-    if not parts or parts.fragment or not (database.isascii() and database.isdigit()):
-        raise ValidationError(
-            "must be a URL such as redis://:password@127.0.0.1:6379/0; "
-            "write / as %2F, # as %23, ? as %3F and [ as %5B in a password"
-        )
+    try:
+        parse_redis_url(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def is_namespace(name: str) -> None:

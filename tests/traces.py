@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
-from celery import Celery
+from harasocial_dispatch.ledger import SeparateCelery
+from harasocial_dispatch.schemas import Settings
 
 
 def everything_in_redis(redis_url: str) -> str:
@@ -75,10 +76,10 @@ class RedisTraffic:
 class CeleryEvents:
     """Every event that workers send meanwhile, as Flower gets them."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.received: list[dict[str, Any]] = []
         self._stopping = threading.Event()
-        self._app = Celery(broker=broker_url, set_as_current=False)
+        self._app = SeparateCelery("events", settings)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 

@@ -18,12 +18,9 @@ from ..ledger import (
     SeparateCelery,
     UnknownOutcome,
     Unsent,
-    broker_url,
-    queue_name,
 )
 from ..schemas import Settings, SettingsError
 from . import shutdown
-from .broker import Amqp, use_this_transport
 from .engine import Engine
 from .events import JobEvents
 from .logs import format_logs
@@ -31,6 +28,10 @@ from .metrics import Metrics
 from .sweeper import Sweeper
 from .tokens import Tokens
 from .unsent import log_unsent
+
+#: For connecting to the broker, and for each of its answers. The main process does nothing else
+#: meanwhile, not even stop.
+BROKER_TIMEOUT_SECONDS = 3.0
 
 
 def _runs_flower() -> bool:
@@ -53,30 +54,27 @@ def _settings_or_exit() -> Settings:
 
 
 settings = _settings_or_exit()
-use_this_transport()
-
-app = SeparateCelery("harasocial_dispatch", broker=broker_url(settings), amqp=Amqp)
+app = SeparateCelery(
+    "harasocial_dispatch",
+    settings,
+    socket_timeout=BROKER_TIMEOUT_SECONDS,
+    socket_connect_timeout=BROKER_TIMEOUT_SECONDS,
+    socket_keepalive=True,
+    # How soon the main process notices that an idle connection is dead: it drops a connection
+    # whose answer is late by this much, or that leaves two pings unanswered.
+    health_check_interval=2,
+    # A doorbell that is lost with its worker is rung again by the sweep, so a second copy of each,
+    # written and deleted, would be kept for nothing.
+    ack_emulation=False,
+)
 app.conf.update(
-    # A doorbell carries no job, so nothing is lost with it and nothing is to be kept of it.
+    # A doorbell carries no job, so nothing is lost with it.
     task_acks_late=False,
     worker_prefetch_multiplier=1,
-    task_default_queue=queue_name(settings),
-    # Pickles are code; whoever can write to the broker must not run any here.
-    task_serializer="json",
-    event_serializer="json",
-    accept_content=["json"],
     # Shows each dispatch in Flower, with its counts, from the start.
     worker_send_task_events=True,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "socket_keepalive": True,
-        "socket_connect_timeout": 5,
-        "health_check_interval": 25,
-        # A doorbell that goes under with its worker is rung again by the sweep, so that a second
-        # copy of each, written and deleted, would be kept for nothing.
-        "ack_emulation": False,
-    },
 )
 
 events = JobEvents(app, settings)

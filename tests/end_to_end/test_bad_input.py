@@ -156,7 +156,7 @@ with kombu.Connection({settings.redis_url!r}) as connection:
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
 
-    eventually(lambda: "pickle" in worker.log(), what="the refusal")
+    eventually(lambda: "was dropped: its content is not JSON" in worker.log(), what="the refusal")
 
     assert not proof.exists()
     wait_until_ended(producer, [producer.enqueue(body())])

@@ -1,43 +1,42 @@
-"""The worker's connection to the broker outlives what ends it with kombu's own transport."""
+"""Our connection to the broker outlives what ends a worker with kombu's own transport."""
 
 from __future__ import annotations
 
 import kombu
 import pytest
 import redis
+from harasocial_dispatch.ledger import SeparateCelery
 from harasocial_dispatch.sandbox import EmbeddedValkey
-from harasocial_dispatch.worker.broker import Amqp, Transport
-from kombu.transport.redis import Transport as KombusTransport
+from harasocial_dispatch.schemas import Settings
 from redis.exceptions import ResponseError
 
 
-def _given_back_when_closed(transport: type) -> int:
-    """Take a message, close without acknowledging it, and count what is in the queue then."""
-    with EmbeddedValkey() as server:
-        connection = kombu.Connection(server.url, transport=transport)
-        queue = kombu.Queue("doorbells")(connection.default_channel)
-        queue.declare()
-        connection.Producer().publish("ring", routing_key="doorbells")
-        assert queue.get(no_ack=False) is not None
-        connection.close()
-        return int(redis.Redis.from_url(server.url).llen("doorbells"))
+@pytest.mark.parametrize("ours", [False, True], ids=["kombu's transport", "ours"])
+def test_an_unacknowledged_doorbell_is_not_put_back(ours: bool, settings: Settings) -> None:
+    """Putting it back over a connection that broke is what ends a worker's main process."""
+    connection = (
+        SeparateCelery("test", settings).connection_for_read()
+        if ours
+        else kombu.Connection(settings.redis_url)
+    )
+    app = SeparateCelery("test", settings)
+    app.send_task("harasocial.dispatch")
+    queue = kombu.Queue(app.conf.task_default_queue)(connection.default_channel)
+
+    assert queue.get(no_ack=False) is not None
+    connection.close()
+
+    left = redis.Redis.from_url(settings.redis_url).llen(app.conf.task_default_queue)
+    assert left == (0 if ours else 1)
 
 
-def test_an_unacknowledged_doorbell_is_not_given_back() -> None:
-    """Giving it back over a connection that broke is what ends a worker's main process."""
-    assert _given_back_when_closed(KombusTransport) == 1
-    assert _given_back_when_closed(Transport) == 0
-
-
-def test_a_refusal_means_connect_again() -> None:
+def test_a_refusal_means_connect_again(settings: Settings) -> None:
     """Celery goes on after a connection error, and ends after any other."""
-    with EmbeddedValkey() as server:
-        connection = kombu.Connection(server.url, transport=Transport)
-        channel = connection.channel()
-        with pytest.raises(connection.connection_errors) as refused:
-            channel.client.execute_command("NO-SUCH-COMMAND")
-        assert isinstance(refused.value, ResponseError)
-        connection.release()
+    connection = SeparateCelery("test", settings).connection_for_read()
+    with pytest.raises(connection.connection_errors) as refused:
+        connection.channel().client.execute_command("NO-SUCH-COMMAND")
+    assert isinstance(refused.value, ResponseError)
+    connection.release()
 
 
 def test_attempts_to_connect_are_never_far_apart() -> None:
@@ -49,9 +48,24 @@ def test_attempts_to_connect_are_never_far_apart() -> None:
         if len(waits) == 6:
             raise KeyboardInterrupt
 
-    connection = Amqp.Connection("redis://127.0.0.1:1/0", connect_timeout=1)
+    connection = SeparateCelery(
+        "test", Settings(redis_url="redis://127.0.0.1:1/0"), socket_connect_timeout=1
+    ).connection_for_read()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("kombu.utils.functional.sleep", lambda _: None)
         connection.ensure_connection(note)
 
     assert max(waits) <= 2
+
+
+def test_connections_with_other_logins_are_not_shared() -> None:
+    """Kombu keeps pools for the whole process: a doorbell must not ring as another user."""
+    with EmbeddedValkey() as server:
+        admin = redis.Redis.from_url(server.url)
+        admin.execute_command("ACL", "SETUSER", "one", "on", ">a", "~one*", "&*", "+@all")
+        admin.execute_command("ACL", "SETUSER", "two", "on", ">b", "~*", "&*", "+@all")
+        for user, password in (("one", "a"), ("two", "b")):
+            url = server.url.replace("redis://", f"redis://{user}:{password}@")
+            app = SeparateCelery("test", Settings(redis_url=url))
+            with app.connection_or_acquire() as connection:
+                assert connection.default_channel.client.acl_whoami() == user

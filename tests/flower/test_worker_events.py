@@ -23,7 +23,7 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture
 def events(settings: Settings) -> Iterator[CeleryEvents]:
-    with CeleryEvents(settings.redis_url) as listening:
+    with CeleryEvents(settings) as listening:
         yield listening
 
 

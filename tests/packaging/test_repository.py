@@ -27,8 +27,7 @@ MAY_IMPORT = {
 
 #: Where alone a library may be imported: its words and errors stay behind that door.
 ONLY_IN = {
-    # The broker is Celery's own connection to Redis; it sees nothing of a job.
-    "redis": ("ledger/", "worker/broker.py"),
+    "redis": ("ledger/",),
     "valkey": (),
     "http": ("worker/http_call.py", "worker/response.py", "sandbox/"),
     "requests": ("worker/connection.py", "worker/http_call.py"),

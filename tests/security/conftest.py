@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
 from click.testing import CliRunner
 from harasocial_dispatch.cli import commands
+from harasocial_dispatch.ledger import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.bodies import HOSTILE_TEXT
@@ -135,13 +135,13 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     texts, hidden = traces.texts, traces.secrets
     valkey = stack.enter_context(EmbeddedValkey(requirepass=hidden.redis_password))
     traffic = stack.enter_context(RedisTraffic(valkey.url))
-    events = stack.enter_context(CeleryEvents(valkey.url))
+    settings = Settings(redis_url=valkey.url, namespace=f"security-{uuid.uuid4().hex[:8]}")
+    events = stack.enter_context(CeleryEvents(settings))
     sandbox = stack.enter_context(
         Sandbox(
             tokens={"*": hidden.token, OWN_PAGE: hidden.page_token, REFUSED_PAGE: "quite another"}
         )
     )
-    settings = Settings(redis_url=valkey.url, namespace=f"security-{uuid.uuid4().hex[:8]}")
     (folder / "tokens.json").write_text(json.dumps({OWN_PAGE: hidden.page_token}))
     (folder / "crashing.py").write_text(CRASHING)
     env = environment(
@@ -197,7 +197,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     flower.wait_for(last)
 
     texts["process arguments"] = process_arguments()
-    texts["remote control"] = remote_control(valkey.url)
+    texts["remote control"] = remote_control(settings)
     texts["Flower's pages"] = flower.pages([record.job_id for record in traces.records.values()])
     texts["Flower's data"] = flower.data()
     texts.update(command_line(env, traces.records))
@@ -244,9 +244,9 @@ def put_by_other_hands(settings: Settings) -> str:
     return job_id
 
 
-def remote_control(redis_url: str) -> str:
-    """Return what a worker tells of itself to whoever asks over the broker."""
-    inspect = Celery(broker=redis_url, set_as_current=False).control.inspect(timeout=1, limit=1)
+def remote_control(settings: Settings) -> str:
+    """Return what a worker answers to whoever asks over the broker."""
+    inspect = SeparateCelery("remote", settings).control.inspect(timeout=1, limit=1)
     return repr([inspect.conf(with_defaults=True), inspect.report(), inspect.stats()])
 
 

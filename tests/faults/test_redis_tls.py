@@ -1,0 +1,158 @@
+"""`rediss://`: the password goes to no server whose certificate does not verify (promise 9)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+from click.testing import CliRunner
+from harasocial_dispatch.cli import commands
+from harasocial_dispatch.ledger import Doorbell, SeparateCelery
+from harasocial_dispatch.producer import Producer, QueueUnavailable
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from relay import Relay
+from stage import StartWorker, body, environment, eventually, wait_until_ended
+
+PASSWORD = "correct-horse-battery-staple"
+
+
+class Authority:
+    """A CA, and the certificates that it issued: files in PEM format."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ca = trustme.CA()
+        self._folder = folder
+        folder.mkdir()
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(self.file)
+
+    def server(self, name: str = "127.0.0.1", *, wants_client: bool = False) -> ssl.SSLContext:
+        """Return the context of a server of this name."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert(name).configure_cert(context)
+        if wants_client:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self._ca.configure_trust(context)
+        return context
+
+    def client(self) -> tuple[Path, Path]:
+        """Return the files of a client's certificate and of its key."""
+        made = self._ca.issue_cert("client@example.org")
+        certificate, key = self._folder / "client.pem", self._folder / "client.key"
+        made.cert_chain_pems[0].write_to_path(certificate)
+        made.private_key_pem.write_to_path(key)
+        return certificate, key
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(requirepass=PASSWORD) as running:
+        yield running
+
+
+def url(relay: Relay, **options: object) -> str:
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"rediss://:{PASSWORD}@127.0.0.1:{relay.port}/0{'?' if query else ''}{query}"
+
+
+def test_a_worker_sends_over_tls_that_verifies(
+    authority: Authority, server: EmbeddedValkey, start_worker: StartWorker, settings: Settings
+) -> None:
+    """Ledger, doorbells, the worker's broker and its events: all of them, and `check`."""
+    certificate, key = authority.client()
+    with Relay(server.port, tls=authority.server(wants_client=True)) as relay:
+        trusted = url(relay, ssl_ca_certs=authority.file, ssl_certfile=certificate, ssl_keyfile=key)
+        worker = start_worker(REDIS_URL=trusted)
+        producer = Producer(replace(settings, redis_url=trusted))
+
+        job_id = producer.enqueue(body())
+        (record,) = wait_until_ended(producer, [job_id])
+
+        assert record.state is State.SENT
+        assert Doorbell(replace(settings, redis_url=trusted)).ring()
+        assert PASSWORD not in worker.log()
+        assert "insecure" not in worker.log()
+        env = environment(settings, "http://127.0.0.1:9", REDIS_URL=trusted)
+        checked = CliRunner(env=env).invoke(commands, ["check"])
+        assert checked.exit_code == 0, checked.output
+        assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "trust", "reason"),
+    [
+        ("127.0.0.1", False, "is not trusted"),
+        ("redis.example.com", True, "is not trusted: .*127.0.0.1"),
+    ],
+    ids=["another CA", "another host's certificate"],
+)
+def test_a_server_that_does_not_verify_gets_no_password(
+    authority: Authority,
+    server: EmbeddedValkey,
+    sandbox: Sandbox,
+    settings: Settings,
+    start_worker: StartWorker,
+    name: str,
+    trust: bool,
+    reason: str,
+) -> None:
+    """Neither from a web app's ledger and doorbell, nor from `check`, nor from a worker."""
+    options = {"ssl_ca_certs": authority.file} if trust else {}
+    with Relay(server.port, tls=authority.server(name)) as relay:
+        untrusted = replace(settings, redis_url=url(relay, **options))
+
+        with pytest.raises(QueueUnavailable, match=reason) as refusal:
+            Producer(untrusted).enqueue(body())
+        assert "ssl_ca_certs" in str(refusal.value)
+        assert not Doorbell(untrusted).ring()
+        with pytest.raises(Exception, match="certificate verify failed"):
+            SeparateCelery("test", untrusted).control.ping()
+        env = environment(untrusted, sandbox.url)
+        checked = CliRunner(env=env).invoke(commands, ["check"])
+        assert checked.exit_code == 4
+        worker = start_worker(wait=False, REDIS_URL=untrusted.redis_url)
+        eventually(lambda: worker.log().count("certificate verify failed") > 1, what="two attempts")
+
+        assert worker.terminate() == 0
+        assert PASSWORD not in worker.log() + checked.output
+        assert relay.refused_handshakes == relay.connections > 5
+        assert relay.received == b""
+
+
+def test_verification_can_be_switched_off_for_all_alike(
+    authority: Authority, server: EmbeddedValkey, settings: Settings, start_worker: StartWorker
+) -> None:
+    """By the URL alone; `check` warns of it."""
+    with Relay(server.port, tls=authority.server("redis.example.com")) as relay:
+        chosen = replace(settings, redis_url=url(relay, ssl_cert_reqs="none"))
+        start_worker(REDIS_URL=chosen.redis_url)
+        producer = Producer(chosen)
+        wait_until_ended(producer, [producer.enqueue(body())])
+        assert Doorbell(chosen).ring()
+
+        env = environment(chosen, "http://127.0.0.1:9")
+        checked = CliRunner(env=env).invoke(commands, ["check"])
+        assert "warning  HARASOCIAL_REDIS_URL: does not verify" in checked.output
+
+
+def test_the_name_alone_can_be_left_unchecked(
+    authority: Authority, server: EmbeddedValkey, settings: Settings
+) -> None:
+    """Where a server is reached by another name than its certificate has, the CA still counts."""
+    with Relay(server.port, tls=authority.server("redis.example.com")) as relay:
+        unnamed = {"ssl_check_hostname": "false"}
+        trusted = url(relay, ssl_ca_certs=authority.file, **unnamed)
+        assert Doorbell(replace(settings, redis_url=trusted)).ring()
+        received = len(relay.received)
+        assert not Doorbell(replace(settings, redis_url=url(relay, **unnamed))).ring()
+        assert len(relay.received) == received
