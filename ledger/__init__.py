@@ -9,18 +9,20 @@ from .doorbell import Doorbell
 from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept, UnknownOutcome, Unsent
 from .failure_counts import Counts
 from .failures import FailurePage, Failures
-from .index_page import Place
+from .index_page import Cursor
 from .ledger import Ledger
 from .lookup import Lookup, Pause
-from .search import JobFilter
+from .search import MAX_VALUES, JobFilter
 from .separate_celery import SeparateCelery, impatient_transport, queue_name
 from .waiting import Waiting, WaitingPage
 
 __all__ = [
     "DISPATCH_TASK",
+    "MAX_VALUES",
     "Claim",
     "Claimed",
     "Counts",
+    "Cursor",
     "Doorbell",
     "Enqueued",
     "EnqueuedJob",
@@ -30,7 +32,6 @@ __all__ = [
     "Ledger",
     "Lookup",
     "Pause",
-    "Place",
     "Result",
     "SeparateCelery",
     "Swept",

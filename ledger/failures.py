@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..schemas import JobRecord, State
 from .connection import translated_errors
-from .failure_counts import LOOK_AT, FailureCounts
-from .index_page import Place
+from .failure_counts import SCAN_LIMIT, FailureCounts
+from .index_page import Cursor
 from .search import JobFilter
 from .text_search import has_text
 
@@ -21,48 +21,50 @@ class FailurePage:
     """Some failed jobs, the latest first.
 
     Attributes:
-        after: where the next page goes on; None if nothing comes.
-        looked_at: entries of the index looked at for this page.
+        after: where the next page begins; None if nothing follows.
+        scanned: entries of the indexes that were scanned for this page.
     """
 
     records: list[JobRecord]
-    after: Place | None
-    looked_at: int
+    after: Cursor | None
+    scanned: int
 
 
 class Failures(FailureCounts):
     """The failed jobs of one ledger. Every method raises `QueueUnavailable`.
 
-    Of a `JobFilter`, `state` is taken for `failed`. A `text` is looked for, whatever its case, in
+    The `states` of a `JobFilter` are taken for `failed`. A `text` is looked for, whatever its case, in
     the job's ids, error, payload, metadata and idempotency key.
     """
 
     def page(
-        self, wanted: JobFilter, *, text: str = "", after: Place | None = None, limit: int = 50
+        self, wanted: JobFilter, *, text: str = "", after: Cursor | None = None, limit: int = 50
     ) -> FailurePage:
         """Return at most `limit` jobs that come after a place; fewer where many are left out."""
         found: list[JobRecord] = []
-        looked_at = 0
-        budget = PAGE_READ if text else LOOK_AT
+        scanned = 0
+        scan_limit = PAGE_READ if text else SCAN_LIMIT
         with translated_errors(self._url):
             while True:
-                ids = self._ids(wanted, after, limit=limit - len(found), budget=budget - looked_at)
-                looked_at += ids.looked_at
+                ids = self._ids(
+                    wanted, after, limit=limit - len(found), scan_limit=scan_limit - scanned
+                )
+                scanned += ids.scanned
                 found += (
                     record
                     for record in self._search.records(ids.ids)
                     if record.state is State.FAILED and has_text(record, text)
                 )
                 after = ids.after
-                if after is None or len(found) >= limit or looked_at >= budget:
-                    return FailurePage(records=found, after=after, looked_at=looked_at)
+                if after is None or len(found) >= limit or scanned >= scan_limit:
+                    return FailurePage(records=found, after=after, scanned=scanned)
 
     def each(self, wanted: JobFilter, *, text: str = "", chunk: int = 500) -> Iterator[FailurePage]:
         """Yield all that fit, page by page, each read when it is asked for.
 
         What fails meanwhile comes before the first page, and is not among them.
         """
-        after: Place | None = None
+        after: Cursor | None = None
         while True:
             page = self.page(wanted, text=text, after=after, limit=chunk)
             yield page
@@ -78,11 +80,12 @@ class Failures(FailureCounts):
             for page in self.each(wanted, text=text, chunk=chunk):
                 yield [record.job_id for record in page.records]
             return
-        after: Place | None = None
-        while True:
-            with translated_errors(self._url):
-                ids = self._ids(wanted, after, limit=chunk, budget=LOOK_AT)
-            yield ids.ids
-            if ids.after is None:
-                return
-            after = ids.after
+        with translated_errors(self._url):
+            for page in self._search.failed_pages(wanted, limit=chunk):
+                yield page.ids
+
+    def each_with_error_code(self, wanted: JobFilter) -> Iterator[tuple[str, str]]:
+        """Yield the id and error code of each that fits; nothing else of a job is read."""
+        with translated_errors(self._url):
+            for page in self._search.failed_pages(wanted, with_field="error_code"):
+                yield from zip(page.ids, page.values, strict=True)

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -19,8 +18,11 @@ from .job_hash import to_int
 from .scripts import Scripts
 from .search import JobFilter, Search, ended_or_enqueued, time_bounds
 
+_ALL = JobFilter()
 #: Pauses that are read at once: about 1 ms of the server's time.
 _PAUSES = 1000
+#: Jobs read in one round trip.
+_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,36 +57,33 @@ class Lookup:
     def find(self, wanted: JobFilter, limit: int) -> list[JobRecord]:
         """Return at most `limit` jobs, the latest first.
 
-        A filter with an `error_code` and no `state` means failed jobs.
+        A filter with error codes and no state means failed jobs.
         """
-        if wanted.state is None and wanted.error_code is not None:
-            wanted = replace(wanted, state=State.FAILED)
+        if wanted.error_codes and not wanted.states:
+            wanted = replace(wanted, states=(State.FAILED,))
         # By id, since the id of a job that moved on may still stand in an index it left.
         found: dict[str, JobRecord] = {}
         with translated_errors(self._url):
             for ids in self._search.sources(wanted):
-                records = islice(filter(wanted.fits, self._search.records(ids)), limit)
-                found |= {record.job_id: record for record in records}
+                jobs = self._search.records(ids, chunk=limit)
+                found |= {job.job_id: job for job in islice(filter(wanted.fits, jobs), limit)}
         return sorted(found.values(), key=ended_or_enqueued, reverse=True)[:limit]
 
     def iterate_failed(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield every failed job that fits, the latest first, reading a chunk at a time."""
-        wanted = replace(wanted, state=State.FAILED)
+        wanted = replace(wanted, states=(State.FAILED,))
         with translated_errors(self._url):
-            for ids in self._search.sources(wanted):
-                yield from filter(wanted.fits, self._search.records(ids))
+            for page in self._search.failed_pages(wanted, limit=_CHUNK):
+                yield from filter(wanted.fits, self._search.records(page.ids))
 
-    def count_errors(
-        self, *, page_id: str | None = None, since: datetime | None = None
-    ) -> dict[str, int]:
-        """Return how many failed jobs each error code has, the most frequent first."""
-        wanted = JobFilter(page_id=page_id, since=since)
-        if page_id is not None:
-            return most_first(
-                Counter(record.error_code or "" for record in self.iterate_failed(wanted))
-            )
+    def count_errors(self, wanted: JobFilter = _ALL) -> dict[str, int]:
+        """Return how many failed jobs that fit each error code has, the most frequent first."""
         with translated_errors(self._url):
-            codes = self._client.zrange(self._key("failed_codes"), 0, -1)
+            if wanted.page_ids:
+                # No index has both; the codes are read where they are, and only they.
+                pages = self._search.failed_pages(wanted, with_field="error_code")
+                return most_first(Counter(code for page in pages for code in page.values))
+            codes = wanted.error_codes or self._client.zrange(self._key("failed_codes"), 0, -1)
             pipeline = self._client.pipeline(transaction=False)
             for code in codes:
                 pipeline.zcount(self._key(f"failed:{code}"), *time_bounds(wanted))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import redis
 
 from ..schemas import JobRecord, State
+from .index_page import Cursor, IdPage, Selection, read_ids
 from .job_hash import to_record
 from .latest_queued import latest_queued
 from .scripts import Scripts
@@ -18,24 +20,29 @@ from .scripts import Scripts
 _CHUNK = 500
 #: Lanes read in one round trip.
 _LANES = 2000
+#: Values of one field of a filter: each is an index that a script merges.
+MAX_VALUES = 100
+#: Ids of an index read by one script call, to be looked up or counted.
+_IDS = 2000
 #: States whose jobs stand in `due`.
 _DUE = (State.SCHEDULED, State.SENDING, State.RETRYING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs are wanted; None is no condition.
+    """Which jobs are wanted. Several values of one field mean any of them; none is no condition.
 
     `since` and `until` (aware, both included) bound when a job finished or, if it has not, when it
     was enqueued.
 
     Raises:
-        ValueError: `since` or `until` has no time zone, or `since` is after `until`.
+        ValueError: `since` or `until` has no time zone, `since` is after `until`, or a field has
+            more than `MAX_VALUES` values.
     """
 
-    state: State | None = None
-    error_code: str | None = None
-    page_id: str | None = None
+    states: tuple[State, ...] = ()
+    error_codes: tuple[str, ...] = ()
+    page_ids: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -47,14 +54,25 @@ class JobFilter:
             raise ValueError(
                 f"since ({self.since}) is after until ({self.until}): no time is between them"
             )
+        for name in ("states", "error_codes", "page_ids"):
+            # A repeated value is one value.
+            values = tuple(dict.fromkeys(getattr(self, name)))
+            if len(values) > MAX_VALUES:
+                raise ValueError(f"{name} has {len(values)} values; at most {MAX_VALUES} can be")
+            object.__setattr__(self, name, values)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every job is wanted."""
+        return self == JobFilter()
 
     def fits(self, record: JobRecord) -> bool:
         """Return whether `record` is wanted."""
         when = ended_or_enqueued(record)
         return (
-            self.state in (None, record.state)
-            and self.error_code in (None, record.error_code)
-            and self.page_id in (None, record.page_id)
+            (not self.states or record.state in self.states)
+            and (not self.error_codes or record.error_code in self.error_codes)
+            and (not self.page_ids or record.page_id in self.page_ids)
             and (self.since is None or when >= self.since.timestamp())
             and (self.until is None or when <= self.until.timestamp())
         )
@@ -75,33 +93,34 @@ class Search:
         self._prefix = prefix
         self._scripts = scripts
 
-    def records(self, ids: Iterable[str]) -> Iterator[JobRecord]:
-        """Read the jobs behind `ids`, a chunk a round trip; those that are gone are left out."""
-        for chunk in _chunks(ids):
+    def records(self, ids: Iterable[str], *, chunk: int = _CHUNK) -> Iterator[JobRecord]:
+        """Read the jobs behind `ids`, `chunk` per round trip; those that are gone are left out."""
+        for some in _chunks(ids, min(chunk, _CHUNK)):
             pipeline = self._client.pipeline(transaction=False)
-            for job_id in chunk:
+            for job_id in some:
                 pipeline.hgetall(f"{self._prefix}job:{job_id}")
                 pipeline.zscore(f"{self._prefix}due", job_id)
             answers = pipeline.execute(raise_on_error=False)
-            for i, job_id in enumerate(chunk):
+            for i, job_id in enumerate(some):
                 job, due = answers[2 * i], answers[2 * i + 1]
                 # An error stands for a key of another type: no job of ours.
                 if isinstance(job, dict) and job:
                     yield to_record(job_id, job, due if isinstance(due, float) else None)
 
     def sources(self, wanted: JobFilter) -> Iterator[Iterator[str]]:
-        """Yield, for each state asked for, ids of jobs, the latest first if there is an order."""
-        state = wanted.state
-        if state in (State.FAILED, None):
-            yield self._failed(wanted)
+        """Yield, for each wanted state, ids of jobs, the latest first if there is an order."""
+        states = wanted.states or tuple(State)
+        if State.FAILED in states:
+            yield (
+                job_id for page in self.failed_pages(wanted, limit=_CHUNK) for job_id in page.ids
+            )
         for listed in (State.SENT, State.CANCELLED):
-            if state in (listed, None):
+            if listed in states:
                 yield self._list(listed.value)
-        if state is None or state in _DUE:
-            yield self._zset("due")
-        if state in (State.QUEUED, None):
-            pages = [wanted.page_id] if wanted.page_id is not None else self.pages()
-            yield latest_queued(self._scripts, pages)
+        if not set(_DUE).isdisjoint(states):
+            yield self._due(wanted)
+        if State.QUEUED in states:
+            yield latest_queued(self._scripts, wanted.page_ids or self.pages())
 
     def pages(self) -> list[str]:
         """Return the pages that have a lane, in no order; some thousand a round trip."""
@@ -109,30 +128,73 @@ class Search:
         # Redis may tell of one twice.
         return list({page_id: None for page_id, _ in lanes})
 
-    def indexes_by_size(self, wanted: JobFilter) -> list[str]:
-        """Return `failed_indexes`; the shorter first: it has fewer jobs to read and leave out."""
-        names = failed_indexes(wanted)
-        if len(names) > 1:
-            names.sort(key=lambda name: int(self._client.zcard(self._prefix + name)))
-        return names
+    def failed_page(
+        self,
+        wanted: JobFilter,
+        after: Cursor | None,
+        *,
+        limit: int,
+        scan_limit: int = _IDS,
+        with_field: str = "",
+    ) -> IdPage:
+        """Return ids of failed jobs that fit, the latest first, and a field of each if named."""
+        earliest, latest = time_bounds(wanted)
+        return read_ids(
+            self._scripts,
+            self.failed_selection(wanted),
+            earliest_ms=earliest,
+            latest_ms=latest,
+            after=after,
+            limit=limit,
+            scan_limit=scan_limit,
+            with_field=with_field,
+        )
 
-    def _failed(self, wanted: JobFilter) -> Iterator[str]:
-        return self._zset(self.indexes_by_size(wanted)[0], *time_bounds(wanted))
-
-    def _zset(
-        self, name: str, lowest: float | str = "-inf", highest: float | str = "+inf"
-    ) -> Iterator[str]:
-        start = 0
+    def failed_pages(
+        self, wanted: JobFilter, *, limit: int = _IDS, with_field: str = ""
+    ) -> Iterator[IdPage]:
+        """Yield `failed_page` after `failed_page` until the end."""
+        after: Cursor | None = None
         while True:
-            ids = self._client.zrevrangebyscore(
-                self._prefix + name, highest, lowest, start=start, num=_CHUNK
-            )
-            yield from ids
-            if len(ids) < _CHUNK:
+            page = self.failed_page(wanted, after, limit=limit, with_field=with_field)
+            yield page
+            if page.after is None:
                 return
-            start += _CHUNK
+            after = page.after
+
+    def failed_selection(self, wanted: JobFilter) -> Selection:
+        """Return the shortest indexes that have every failed job that fits, and what to leave out.
+
+        The time bounds of `wanted` are not part of it.
+        """
+        by_code, by_page = _code_indexes(wanted), _page_indexes(wanted)
+        if not (by_code and by_page):
+            return Selection(indexes=by_code or by_page or ["failed"])
+        if self._size(by_code) <= self._size(by_page):
+            return Selection(indexes=by_code, filtered_field="page_id", values=wanted.page_ids)
+        return Selection(indexes=by_page, filtered_field="error_code", values=wanted.error_codes)
+
+    def _size(self, indexes: Iterable[str]) -> int:
+        pipeline = self._client.pipeline(transaction=False)
+        for name in indexes:
+            pipeline.zcard(self._prefix + name)
+        return sum(pipeline.execute())
+
+    def _due(self, wanted: JobFilter) -> Iterator[str]:
+        selection = Selection(indexes=["due"])
+        if wanted.page_ids:
+            selection = Selection(indexes=["due"], filtered_field="page_id", values=wanted.page_ids)
+        after: Cursor | None = None
+        while True:
+            page = read_ids(self._scripts, selection, after=after, limit=_CHUNK, scan_limit=_IDS)
+            yield from page.ids
+            if page.after is None:
+                return
+            after = page.after
 
     def _list(self, name: str) -> Iterator[str]:
+        # A list has no cursor, but skips 8 KB of it per step: a range in the middle of a million
+        # ids takes Redis less than 0.1 ms.
         start = 0
         while True:
             ids = self._client.lrange(self._prefix + name, start, start + _CHUNK - 1)
@@ -143,13 +205,16 @@ class Search:
 
 
 def failed_indexes(wanted: JobFilter) -> list[str]:
-    """Return the names of the indexes that every failed job that fits is in."""
-    names = []
-    if wanted.error_code is not None:
-        names.append(f"failed:{wanted.error_code}")
-    if wanted.page_id is not None:
-        names.append(f"failed_on:{wanted.page_id}")
-    return names or ["failed"]
+    """Return indexes that, merged, have every failed job that fits; by error code if it has any."""
+    return _code_indexes(wanted) or _page_indexes(wanted) or ["failed"]
+
+
+def _code_indexes(wanted: JobFilter) -> list[str]:
+    return [f"failed:{error_code}" for error_code in wanted.error_codes]
+
+
+def _page_indexes(wanted: JobFilter) -> list[str]:
+    return [f"failed_on:{page_id}" for page_id in wanted.page_ids]
 
 
 def time_bounds(wanted: JobFilter) -> tuple[float | str, float | str]:
@@ -161,12 +226,7 @@ def _score(time: datetime | None, otherwise: str) -> float | str:
     return otherwise if time is None else round(time.timestamp() * 1000)
 
 
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for job_id in ids:
-        chunk.append(job_id)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while chunk := list(islice(rest, size)):
         yield chunk

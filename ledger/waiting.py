@@ -9,7 +9,7 @@ import redis
 
 from ..schemas import JobRecord, State
 from .connection import server_time_ms, translated_errors
-from .index_page import Place, read_ids
+from .index_page import Cursor, Selection, read_ids
 from .scripts import Scripts
 from .search import Search
 
@@ -24,7 +24,7 @@ class WaitingPage:
     """Some waiting jobs, those due first coming first; `after` is None if nothing comes."""
 
     records: list[JobRecord]
-    after: Place | None
+    after: Cursor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,28 +49,28 @@ class Waiting:
         self._scripts = scripts
         self._search = Search(client, prefix, scripts)
 
-    def page(self, state: State, *, after: Place | None = None, limit: int = 50) -> WaitingPage:
+    def page(self, state: State, *, after: Cursor | None = None, limit: int = 50) -> WaitingPage:
         """Return at most `limit` jobs of a state, RETRYING or SCHEDULED, after a place.
 
         Raises:
             QueueUnavailable: Redis did not do it.
         """
         found: list[JobRecord] = []
-        looked_at = 0
+        scanned = 0
         with translated_errors(self._url):
             while True:
                 ids = read_ids(
                     self._scripts,
-                    ["due"],
+                    Selection(indexes=["due"]),
                     after=after,
-                    falling=False,
+                    desc=False,
                     limit=limit - len(found),
-                    budget=_READ - looked_at,
+                    scan_limit=_READ - scanned,
                 )
-                looked_at += ids.looked_at
+                scanned += ids.scanned
                 found += (r for r in self._search.records(ids.ids) if r.state is state)
                 after = ids.after
-                if after is None or len(found) >= limit or looked_at >= _READ:
+                if after is None or len(found) >= limit or scanned >= _READ:
                     return WaitingPage(records=found, after=after)
 
     def backlog(self) -> Backlog:

@@ -158,9 +158,9 @@ class Producer:
     def find_jobs(
         self,
         *,
-        state: State | str | None = None,
-        error_code: str | None = None,
-        page_id: str | None = None,
+        state: State | str | Iterable[State | str] | None = None,
+        error_code: str | Iterable[str] | None = None,
+        page_id: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 100,
@@ -168,20 +168,21 @@ class Producer:
         """Return at most `limit` jobs, the latest first.
 
         Args:
-            state: only jobs in this state.
-            error_code: only jobs with this code; without a `state`, only failed jobs.
-            page_id: only jobs of this page.
+            state: only jobs in this state, or in any of several.
+            error_code: only jobs with this code, or any of several; without a `state`, only failed
+                jobs.
+            page_id: only jobs of this page, or of any of several.
             since, until: bounds (aware) of when a job finished or, if it has not, was enqueued.
             limit: maximum number of jobs to return.
 
         Raises:
-            ValueError: a time has no time zone, `since` is after `until`, or there is no such
-                state.
+            ValueError: a time has no time zone, `since` is after `until`, there is no such state,
+                or a filter has no value or more than 100.
         """
         wanted = JobFilter(
-            state=State(state) if state is not None else None,
-            error_code=error_code,
-            page_id=page_id,
+            states=tuple(map(State, _values("state", state))),
+            error_codes=_values("error_code", error_code),
+            page_ids=_values("page_id", page_id),
             since=since,
             until=until,
         )
@@ -190,8 +191,8 @@ class Producer:
     def iterate_failed(
         self,
         *,
-        error_code: str | None = None,
-        page_id: str | None = None,
+        error_code: str | Iterable[str] | None = None,
+        page_id: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[JobRecord]:
@@ -200,21 +201,38 @@ class Producer:
         The jobs are read during the iteration, so collect the ids before changing any job.
 
         Raises:
-            ValueError: a time has no time zone, or `since` is after `until`.
+            ValueError: as `find_jobs`.
         """
         return self._ledger.lookup.iterate_failed(
-            JobFilter(error_code=error_code, page_id=page_id, since=since, until=until)
+            JobFilter(
+                error_codes=_values("error_code", error_code),
+                page_ids=_values("page_id", page_id),
+                since=since,
+                until=until,
+            )
         )
 
     def count_errors(
-        self, *, page_id: str | None = None, since: datetime | None = None
+        self,
+        *,
+        error_code: str | Iterable[str] | None = None,
+        page_id: str | Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> dict[str, int]:
         """Return how many failed jobs each error code has, the most frequent first.
 
         Raises:
-            ValueError: `since` (aware) has no time zone.
+            ValueError: as `find_jobs`.
         """
-        return self._ledger.lookup.count_errors(page_id=page_id, since=since)
+        return self._ledger.lookup.count_errors(
+            JobFilter(
+                error_codes=_values("error_code", error_code),
+                page_ids=_values("page_id", page_id),
+                since=since,
+                until=until,
+            )
+        )
 
     def count_states(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
@@ -269,3 +287,17 @@ class Producer:
         if enqueued.ring:
             self._doorbell.ring()
         return enqueued
+
+
+def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the values of one field of a filter.
+
+    Raises:
+        ValueError: `given` is empty. Taken for no condition, it would mean every job.
+    """
+    if given is None:
+        return ()
+    values = (given,) if isinstance(given, str) else tuple(given)
+    if not values:
+        raise ValueError(f"{name} has no value; leave it out (None) for any")
+    return values

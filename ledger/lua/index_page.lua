@@ -1,45 +1,54 @@
--- Read a page of an index of jobs by time, wherever in it the page begins: in time that grows with
--- the logarithm of its size.
+-- Read a page of one or several indexes of jobs by time, merged, from any position, in time that
+-- grows with the logarithm of their size.
 --
--- ARGV[1]   index: failed, failed:<error_code>, failed_on:<page_id> or due
--- ARGV[2]   another of these, in which an id must be too, or ""
--- ARGV[3]   falling: the latest first; rising: the earliest first
--- ARGV[4]   not before this time (ms), or -inf
--- ARGV[5]   not after this time (ms), or +inf
--- ARGV[6]   time (ms) of the entry to go on after, or ""
--- ARGV[7]   its id; the entry itself may be gone by now
--- ARGV[8]   ids at most
--- ARGV[9]   entries to look at, at most
--- returns   {1 if nothing comes after, else 0,
---            time and id of the last entry looked at (those of ARGV[6] and ARGV[7] if none was),
---            entries looked at, id, id, …}
+-- ARGV[1]   desc: latest first; asc: earliest first
+-- ARGV[2]   earliest time (ms), or -inf
+-- ARGV[3]   latest time (ms), or +inf
+-- ARGV[4]   cursor: time (ms) of the entry to continue after, or ""
+-- ARGV[5]   cursor: id of that entry, which may be gone by now
+-- ARGV[6]   maximum number of ids
+-- ARGV[7]   maximum number of entries to scan
+-- ARGV[8]   field of the job to return beside each id, or ""
+-- ARGV[9]   field of the job to filter by, or ""
+-- ARGV[10]  number of indexes
+-- ARGV[11…] indexes: failed, failed:<error_code>, failed_on:<page_id> or due
+-- ARGV[…]   the values of the filtered field to return
+-- returns   {1 if nothing follows, else 0,
+--            time and id of the last scanned entry (those of the cursor if none was),
+--            number of scanned entries, id, value of the field or "", id, …}
 
-local index, other = key(ARGV[1]), ARGV[2] ~= '' and key(ARGV[2])
-local falling = ARGV[3] == 'falling'
-local earliest, latest = ARGV[4], ARGV[5]
-local last_ms, last_id = ARGV[6], ARGV[7]
-local limit, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
+local desc = ARGV[1] == 'desc'
+local earliest, latest = ARGV[2], ARGV[3]
+local last_ms, last_id = ARGV[4], ARGV[5]
+local limit, scan_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
+local returned_field, filtered_field = ARGV[8], ARGV[9]
 local RANGE, RANK = 'ZRANGE', 'ZRANK'
-if falling then RANGE, RANK = 'ZREVRANGE', 'ZREVRANK' end
-local CHUNK = 200
+if desc then RANGE, RANK = 'ZREVRANGE', 'ZREVRANK' end
 
-local function count_before(ms, itself_too)
-  local bound = itself_too and ms or '(' .. ms
-  if falling then return redis.call('ZCOUNT', index, bound, '+inf') end
-  return redis.call('ZCOUNT', index, '-inf', bound)
+local indexes, wanted = {}, {}
+for i = 11, 10 + ARGV[10] do indexes[#indexes + 1] = { name = key(ARGV[i]) } end
+for i = 11 + #indexes, #ARGV do wanted[ARGV[i]] = true end
+-- Entries read at once from each index.
+local CHUNK = math.max(10, math.floor(math.min(200, scan_limit) / #indexes))
+
+local function count_before(index, ms, inclusive)
+  local bound = inclusive and ms or '(' .. ms
+  if desc then return redis.call('ZCOUNT', index.name, bound, '+inf') end
+  return redis.call('ZCOUNT', index.name, '-inf', bound)
 end
 
-local function first_rank()
-  if last_ms == '' then return count_before(falling and latest or earliest) end
-  if tonumber(redis.call('ZSCORE', index, last_id) or -1) == tonumber(last_ms) then
-    return redis.call(RANK, index, last_id) + 1
+local function first_rank(index)
+  if last_ms == '' then return count_before(index, desc and latest or earliest) end
+  local score = redis.call('ZSCORE', index.name, last_id)
+  if score and tonumber(score) == tonumber(last_ms) then
+    return redis.call(RANK, index.name, last_id) + 1
   end
-  -- It is gone: look for its place among those of the same time, which are in the order of ids.
-  local low, high = count_before(last_ms), count_before(last_ms, true)
+  -- It is not in this index: find its position among entries of the same time, ordered by id.
+  local low, high = count_before(index, last_ms), count_before(index, last_ms, true)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local id = redis.call(RANGE, index, middle, middle)[1]
-    if (falling and id > last_id) or (not falling and id < last_id) then
+    local id = redis.call(RANGE, index.name, middle, middle)[1]
+    if (desc and id > last_id) or (not desc and id < last_id) then
       low = middle + 1
     else
       high = middle
@@ -48,29 +57,72 @@ local function first_rank()
   return low
 end
 
-local function is_beyond(ms)
-  if falling then return earliest ~= '-inf' and ms < tonumber(earliest) end
+local function is_out_of_range(ms)
+  if desc then return earliest ~= '-inf' and ms < tonumber(earliest) end
   return latest ~= '+inf' and ms > tonumber(latest)
 end
 
-local ids, looked_at = {}, 0
-
-local function look(rank)
-  while #ids < limit and looked_at < budget do
-    local wanted = math.min(CHUNK, budget - looked_at)
-    local entries = redis.call(RANGE, index, rank, rank + wanted - 1, 'WITHSCORES')
-    for i = 1, #entries, 2 do
-      if is_beyond(tonumber(entries[i + 1])) then return 1 end
-      if #ids == limit then return 0 end
-      last_id, last_ms = entries[i], entries[i + 1]
-      looked_at = looked_at + 1
-      if not other or redis.call('ZSCORE', other, last_id) then ids[#ids + 1] = last_id end
-    end
-    if #entries < 2 * wanted then return 1 end
-    rank = rank + wanted
+-- Set the index's current entry: `id`, `ms` (as text) and `time` (as number). Without an `id` the
+-- index has ended.
+local function advance(index)
+  if not index.entries or (index.position > #index.entries and not index.is_read) then
+    index.rank = index.rank or first_rank(index)
+    index.entries =
+      redis.call(RANGE, index.name, index.rank, index.rank + CHUNK - 1, 'WITHSCORES')
+    index.rank = index.rank + CHUNK
+    index.is_read = #index.entries < 2 * CHUNK
+    index.position = 1
   end
-  return 0
+  index.id, index.ms = index.entries[index.position], index.entries[index.position + 1]
+  index.position = index.position + 2
+  index.time = tonumber(index.ms)
+  if index.id and is_out_of_range(index.time) then index.id = nil end
 end
 
-local at_end = look(first_rank())
-return { at_end, last_ms, last_id, looked_at, unpack(ids) }
+local function comes_before(a, b)
+  if a.time ~= b.time then
+    if desc then return a.time > b.time end
+    return a.time < b.time
+  end
+  if desc then return a.id > b.id end
+  return a.id < b.id
+end
+
+local function next_index()
+  local first
+  for _, index in ipairs(indexes) do
+    if index.id and (not first or comes_before(index, first)) then first = index end
+  end
+  return first
+end
+
+-- A field of a job; "" where another client wrote something else.
+local function field_of(id, field)
+  local value = redis.pcall('HGET', key('job:' .. id), field)
+  return type(value) == 'string' and value or ''
+end
+
+for _, index in ipairs(indexes) do advance(index) end
+
+local answer, found, scanned = { 0, '', '', 0 }, 0, 0
+while true do
+  local index = next_index()
+  if not index then
+    answer[1] = 1
+    break
+  end
+  if found == limit or scanned >= scan_limit then break end
+  -- The same entry in two indexes is one.
+  if index.id ~= last_id or tonumber(last_ms) ~= index.time then
+    last_ms, last_id = index.ms, index.id
+    scanned = scanned + 1
+    if filtered_field == '' or wanted[field_of(last_id, filtered_field)] then
+      found = found + 1
+      answer[#answer + 1] = last_id
+      answer[#answer + 1] = returned_field == '' and '' or field_of(last_id, returned_field)
+    end
+  end
+  advance(index)
+end
+answer[2], answer[3], answer[4] = last_ms, last_id, scanned
+return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,8 +13,8 @@ import fakeredis
 import pytest
 import redis
 from flower_desk import fail_job, new_page_id
-from harasocial_dispatch.ledger import JobFilter, Ledger, Place
-from harasocial_dispatch.ledger.index_page import read_ids
+from harasocial_dispatch.ledger import Cursor, JobFilter, Ledger
+from harasocial_dispatch.ledger.index_page import Selection, read_ids
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State, parse_new_job
@@ -35,11 +36,16 @@ jobs = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(CODES), st.sampled_from(PAGES)), max_size=60
 )
 filters = st.builds(
-    JobFilter,
-    error_code=st.none() | st.sampled_from(CODES),
-    page_id=st.none() | st.sampled_from(PAGES),
-    since=st.none() | st.integers(0, 5).map(at),
-    until=st.none() | st.integers(0, 5).map(at),
+    lambda error_codes, page_ids, since, length: JobFilter(
+        error_codes=tuple(error_codes),
+        page_ids=tuple(page_ids),
+        since=None if since is None else at(since),
+        until=None if length is None else at((since or 0) + length),
+    ),
+    st.lists(st.sampled_from(CODES), max_size=4),
+    st.lists(st.sampled_from(PAGES), max_size=2),
+    st.none() | st.integers(0, 5),
+    st.none() | st.integers(0, 5),
 )
 
 
@@ -77,8 +83,8 @@ def test_pages_one_after_the_other_have_every_job_once(
     expected = [
         (second, job_id)
         for job_id, (second, code, page_id) in zip(ids, rows, strict=True)
-        if wanted.error_code in (None, code)
-        and wanted.page_id in (None, page_id)
+        if (not wanted.error_codes or code in wanted.error_codes)
+        and (not wanted.page_ids or page_id in wanted.page_ids)
         and (wanted.since is None or at(second) >= wanted.since)
         and (wanted.until is None or at(second) <= wanted.until)
     ]
@@ -88,7 +94,13 @@ def test_pages_one_after_the_other_have_every_job_once(
     assert by_ids == found
     count = ledger.failures.count(wanted)
     assert count in (None, len(expected))
-    assert (count is None) is (wanted.error_code is not None and wanted.page_id is not None)
+    assert (count is None) is bool(wanted.error_codes and wanted.page_ids)
+    codes = dict(zip(ids, (code for _, code, _ in rows), strict=True))
+    assert list(ledger.failures.each_with_error_code(wanted)) == [(i, codes[i]) for i in found]
+    assert ledger.lookup.count_errors(wanted) == Counter(codes[i] for i in found)
+    by_code = ledger.failures.by_error_code(wanted)
+    assert (by_code.by_name, by_code.sample) == (Counter(codes[i] for i in found), None)
+    assert sum(ledger.failures.by_page_id(wanted).by_name.values()) == len(found)
 
 
 @given(rows=jobs, limit=st.integers(1, 7), kept=st.sets(st.integers(0, 59)))
@@ -120,8 +132,19 @@ def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
     assert sorted(found) == sorted(ids)
 
 
-@pytest.mark.parametrize("falling", [True, False])
-def test_times_that_are_none_of_ours_end_no_page(falling: bool) -> None:
+@pytest.mark.parametrize("cursor", ["-1-a", "-inf-a", "inf-a", "0-a", "1e+300-a", "-1-" + "0" * 32])
+def test_a_cursor_that_is_nowhere_in_the_list_is_an_end_of_it(ledger: Ledger, cursor: str) -> None:
+    """Whatever time an address names: the page before or after all jobs, never an error."""
+    after = Cursor.parse(cursor)
+    assert ledger.failures.page(JobFilter(), after=after).after is None
+    job_id = fail_job(ledger, page_id=new_page_id())
+    page = ledger.failures.page(JobFilter(), after=after)
+    assert page.after is None
+    assert [record.job_id for record in page.records] == [job_id] * (after.ms > START_MS)
+
+
+@pytest.mark.parametrize("desc", [True, False])
+def test_times_that_are_none_of_ours_end_no_page(desc: bool) -> None:
     """Other hands may write any score; each page begins where it can, and there is an end."""
     _, client = ledger_on_fakeredis()
     ids = put_failed(client, [(second, "551", "1") for second in range(30)])
@@ -129,19 +152,24 @@ def test_times_that_are_none_of_ours_end_no_page(falling: bool) -> None:
         client.zadd("{test}:failed", {f"odd {i} {n}": score for n in range(10)})
 
     found: list[str] = []
-    after: Place | None = None
+    after: Cursor | None = None
     for _ in range(100):
         page = read_ids(
-            Scripts(client, "{test}:"), ["failed"], after=after, falling=falling, limit=7, budget=7
+            Scripts(client, "{test}:"),
+            Selection(indexes=["failed"]),
+            after=after,
+            desc=desc,
+            limit=7,
+            scan_limit=7,
         )
         found += page.ids
-        after = page.after and Place.parse(str(page.after))
+        after = page.after and Cursor.parse(str(page.after))
         if after is None:
             break
 
     assert after is None
     assert len(found) == len(set(found)) == 30 + 60
-    assert [job_id for job_id in found if job_id in set(ids)] == (ids[::-1] if falling else ids)
+    assert [job_id for job_id in found if job_id in set(ids)] == (ids[::-1] if desc else ids)
 
 
 def test_a_text_is_found_in_whatever_a_job_has(ledger: Ledger) -> None:
@@ -168,11 +196,11 @@ def test_counts_by_code_and_page() -> None:
     failures = ledger.failures
     assert failures.by_error_code(JobFilter()).by_name == {"551": 4, "190": 2}
     assert failures.by_page_id(JobFilter()).by_name == {"1": 5, "2": 1}
-    assert failures.by_error_code(JobFilter(page_id="1")).by_name == {"551": 3, "190": 2}
-    assert failures.by_page_id(JobFilter(error_code="551", page_id="2")).by_name == {"2": 1}
+    assert failures.by_error_code(JobFilter(page_ids=("1",))).by_name == {"551": 3, "190": 2}
+    assert failures.by_page_id(JobFilter(error_codes=("551",), page_ids=("2",))).by_name == {"2": 1}
     assert failures.by_error_code(JobFilter(since=at(2))).by_name == {"190": 2, "551": 1}
     edges = [START_MS + 1000 * second for second in range(1, 5)]
-    assert failures.over_time([JobFilter(), JobFilter(error_code="551")], edges) == [
+    assert failures.over_time([JobFilter(), JobFilter(error_codes=("551",))], edges) == [
         [3, 2, 1],
         [3, 0, 1],
     ]
@@ -188,19 +216,19 @@ def test_replaying_takes_a_page_out_of_the_counts(ledger: Ledger) -> None:
     assert ledger.failures.states([job_id, "gone"]) == {State.QUEUED: 1}
 
 
-def test_a_place_is_written_and_read() -> None:
+def test_a_cursor_is_written_and_read() -> None:
     """Ids of other hands may have anything in them."""
-    for place in (
-        Place(1, "a"),
-        Place(START_MS, "0" * 32),
-        Place(5, "a-b c/d"),
-        Place(-7.5, "a"),
-        Place(math.inf, "a"),
+    for cursor in (
+        Cursor(1, "a"),
+        Cursor(START_MS, "0" * 32),
+        Cursor(5, "a-b c/d"),
+        Cursor(-7.5, "a"),
+        Cursor(math.inf, "a"),
     ):
-        assert Place.parse(str(place)) == place
+        assert Cursor.parse(str(cursor)) == cursor
     for text in ("", "-", "5-", "x-1", "²-a", "9" * 18 + "-a", "nan-a"):
-        with pytest.raises(ValueError, match="is no place"):
-            Place.parse(text)
+        with pytest.raises(ValueError, match="is not a position"):
+            Cursor.parse(text)
 
 
 def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValkey) -> None:
@@ -212,22 +240,22 @@ def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValk
         ids = put_failed(client, [(0 if n % 2 else n, "551", "1") for n in range(12_000)])
         assert len(set(ids)) == 12_000
 
-        def server_us(after: Place | None) -> int:
+        def server_us(after: Cursor | None) -> int:
             client.config_resetstat()
             page = ledger.failures.page(JobFilter(), after=after, limit=50)
             assert len(page.records) == 50
-            assert page.looked_at == 50
+            assert page.scanned == 50
             stats = client.info("commandstats")
             return int(stats["cmdstat_evalsha"]["usec"])
 
         server_us(None)
         first = min(server_us(None) for _ in range(5))
         # when the page begins deep in it, after an entry that is there, and after one that is gone
-        deep = Place(START_MS, sorted(i for n, i in enumerate(ids) if n % 2)[2000])
-        gone = Place(START_MS, deep.job_id + "x")
+        deep = Cursor(START_MS, sorted(i for n, i in enumerate(ids) if n % 2)[2000])
+        gone = Cursor(START_MS, deep.job_id + "x")
         # then it takes the server about as long
-        for place in (deep, gone):
-            assert min(server_us(place) for _ in range(5)) < 20 * first + 2000
+        for cursor in (deep, gone):
+            assert min(server_us(cursor) for _ in range(5)) < 20 * first + 2000
     finally:
         client.delete(*client.keys("{test}:*"))
         client.close()

@@ -21,18 +21,25 @@ times = st.none() | st.datetimes(
 
 def read(query: str) -> FailureFilter:
     values = parse_qs(query)
-    return FailureFilter.read(lambda name: values.get(name, [""])[0])
+    return FailureFilter.read(lambda name: values.get(name, []))
 
 
-@given(error_code=texts, page_id=texts, text=texts, since=times, until=times)
+several_texts = st.lists(texts.filter(bool), max_size=3, unique=True).map(tuple)
+
+
+@given(error_codes=several_texts, page_ids=several_texts, text=texts, since=times, until=times)
 def test_an_address_says_all_of_a_filter(
-    error_code: str, page_id: str, text: str, since: datetime | None, until: datetime | None
+    error_codes: tuple[str, ...],
+    page_ids: tuple[str, ...],
+    text: str,
+    since: datetime | None,
+    until: datetime | None,
 ) -> None:
     """What is written is read as the same, whatever characters it has."""
     if since and until and until < since:
         since, until = until, since
     wanted = FailureFilter(
-        error_code=error_code, page_id=page_id, text=text, since=since, until=until
+        error_codes=error_codes, page_ids=page_ids, text=text, since=since, until=until
     )
     assert read(wanted.as_query()) == wanted
     assert wanted.is_empty is (wanted.as_query() == "")
@@ -67,6 +74,9 @@ def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_kept() -> None:
         "since=0001-01-01T00:00Z",
         "until=9999-12-31T23:59:59-12:00",
         "since=2026-02-01T00:00Z&until=2026-01-01T00:00Z",
+        "within=1h&within=24h",
+        "text=a&text=b",
+        "&".join(f"error_code={n}" for n in range(101)),
     ],
 )
 def test_what_is_no_filter_is_refused_in_words(query: str) -> None:
@@ -77,13 +87,13 @@ def test_what_is_no_filter_is_refused_in_words(query: str) -> None:
 
 def test_narrowing_keeps_the_rest() -> None:
     """As the links of the page do."""
-    wanted = read("page_id=1&text=order&within=7d").with_error_code("551")
-    assert (wanted.error_code, wanted.page_id, wanted.text, wanted.within) == (
-        "551", "1", "order", "7d",
+    wanted = read("page_id=1&page_id=2&text=order&within=7d").with_error_code("551")
+    assert (wanted.error_codes, wanted.page_ids, wanted.text, wanted.within) == (
+        ("551",), ("1", "2"), "order", "7d",
     )  # fmt: skip
     between = wanted.between(NOW - timedelta(hours=1), NOW)
     assert (between.within, between.until) == ("", NOW)
     assert between.in_words() == (
-        "failures with error code 551, on page 1, with the text “order”, "
+        "failures with error code 551, on page 1 or 2, with the text “order”, "
         "from 2026-01-31 08:30:00 UTC, until 2026-01-31 09:30:00 UTC"
     )

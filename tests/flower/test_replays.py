@@ -41,11 +41,11 @@ def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays) -> No
     ledger.replay(ids[:1])
     for replay, total in [
         (Replay(about="all"), 4),
-        (Replay(about="by code", wanted=JobFilter(error_code="551")), 3),
-        (Replay(about="by both", wanted=JobFilter(error_code="551", page_id=page_id)), 3),
+        (Replay(about="by code", wanted=JobFilter(error_codes=("551",))), 3),
+        (Replay(about="by both", wanted=JobFilter(error_codes=("551",), page_ids=(page_id,))), 3),
         (Replay(about="by text", text="order 3"), 1),
         (Replay(about="selected", job_ids=ids), 3),
-        (Replay(about="none", wanted=JobFilter(page_id="1")), 0),
+        (Replay(about="none", wanted=JobFilter(page_ids=("1",))), 0),
     ]:
         assert planned(replays, replay).total == total, replay.about
         assert replay.stage is Stage.READY

@@ -61,7 +61,7 @@ def failed(story: Story, job_id: str) -> JobRecord:
     assert record.state is State.FAILED
     assert record.error_code == "invalid_job"
     assert story.ledger.lookup.count_errors() == {"invalid_job": 1}
-    assert [found.job_id for found in story.ledger.lookup.find(JobFilter(page_id="1"), 10)] == [
+    assert [found.job_id for found in story.ledger.lookup.find(JobFilter(page_ids=("1",)), 10)] == [
         job_id
     ]
     return record

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 from tornado.web import authenticated
 
-from ...ledger import Counts, FailurePage, JobFilter, Ledger, Pause, Place
+from ...ledger import Counts, Cursor, FailurePage, JobFilter, Ledger, Pause
 from ...schemas import State, from_ms
 from ..explanations import explain
 from .chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
-from .filters import SPANS, FailureFilter
+from .filters import SPANS, FailureFilter, any_of
 from .page import PAGE_SIZE, Page
 from .replays import Stage
 
@@ -48,13 +48,14 @@ class FailuresPage(Page):
         if _JOB_ID.fullmatch(wanted.text) and await self._is_job(wanted.text):
             self.redirect(self.reverse_url("failure", wanted.text))
             return
-        after = self.read_place()
+        after = self.read_cursor()
         split_by = "page_id" if self.text_argument("by") == "page_id" else "error_code"
         seen = await self.ask(_look, self.site.ledger, wanted, after, split_by)
         bars = self._bars(wanted, seen)
         self.render(
             "failures.html",
             after=after,
+            any_of=any_of,
             bars=bars,
             chart=draw(seen.series, bars),
             explain=explain,
@@ -79,7 +80,7 @@ class FailuresPage(Page):
         return bars_of(seen.edges, seen.totals, addresses)
 
 
-def _look(ledger: Ledger, wanted: FailureFilter, after: Place | None, split_by: str) -> Overview:
+def _look(ledger: Ledger, wanted: FailureFilter, after: Cursor | None, split_by: str) -> Overview:
     failures = ledger.failures
     now = from_ms(failures.now_ms())
     job_filter = wanted.as_of(now)
@@ -88,7 +89,7 @@ def _look(ledger: Ledger, wanted: FailureFilter, after: Place | None, split_by: 
     by_page_id = failures.by_page_id(job_filter)
     names = (by_page_id if split_by == "page_id" else by_error_code).by_name
     edges = _edges(ledger, job_filter, now)
-    series, totals = _series(ledger, job_filter, split_by, list(names)[:MAX_SERIES], edges)
+    series, totals = _series(ledger, job_filter, split_by, list(names), edges)
     return Overview(
         now=now,
         page=page,
@@ -117,19 +118,22 @@ def _edges(ledger: Ledger, wanted: JobFilter, now: datetime) -> list[int]:
 def _series(
     ledger: Ledger, wanted: JobFilter, split_by: str, names: list[str], edges: Sequence[int]
 ) -> tuple[list[Series], list[int]]:
-    """Return what the chart stacks, and each bar's total."""
+    """Return what the chart stacks, and each bar's total.
+
+    An index counts by error code or by page, not by both. With both in the filter, the chart counts
+    the error codes on any page, and the page says so; what is filtered by one is split by that one.
+    """
     if not edges:
         return [], []
-    if wanted.error_code is not None or wanted.page_id is not None:
-        # One index tells how many. What they have beside that would have to be read, so with both
-        # the page is left aside, and the page says so.
-        (totals,) = ledger.failures.over_time([wanted], edges)
-        return [Series(name=wanted.error_code or wanted.page_id or "", counts=totals)], totals
+    filtered = wanted.error_codes or wanted.page_ids
+    if filtered:
+        split_by, names = "error_code" if wanted.error_codes else "page_id", list(filtered)
+    names = names[:MAX_SERIES]
     each = [
-        JobFilter(page_id=name) if split_by == "page_id" else JobFilter(error_code=name)
+        JobFilter(page_ids=(name,)) if split_by == "page_id" else JobFilter(error_codes=(name,))
         for name in names
     ]
-    *counts, totals = ledger.failures.over_time([*each, JobFilter()], edges)
+    *counts, totals = ledger.failures.over_time([*each, wanted], edges)
     series = [Series(name=n, counts=c) for n, c in zip(names, counts, strict=True)]
     rest = [max(0, total - sum(c[i] for c in counts)) for i, total in enumerate(totals)]
     if any(rest):

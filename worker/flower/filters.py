@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlencode
 
-from ...ledger import JobFilter
+from ...ledger import MAX_VALUES, JobFilter
 from ...schemas import iso_utc
 
 #: Spans to choose from, as they stand in the address, with their names.
@@ -30,27 +30,40 @@ class FailureFilter:
     """What the form of the Failures page has.
 
     Attributes:
+        error_codes, page_ids: any of these; none is no condition.
         within: one of `SPANS`, counted back from now; "" for no such bound.
         since, until: bounds (aware); where given, `within` does not count.
     """
 
-    error_code: str = ""
-    page_id: str = ""
+    error_codes: tuple[str, ...] = ()
+    page_ids: tuple[str, ...] = ()
     text: str = ""
     within: str = ""
     since: datetime | None = None
     until: datetime | None = None
 
     @classmethod
-    def read(cls, argument: Callable[[str], str]) -> FailureFilter:
-        """Return the filter of a request; `argument` returns a parameter's text, or "".
+    def read(cls, arguments: Callable[[str], Sequence[str]]) -> FailureFilter:
+        """Return the filter of a request; `arguments` returns all values of a parameter.
 
         Raises:
-            InvalidFilter: a time or span cannot be read.
+            InvalidFilter: a value cannot be read, there are too many, or the times are reversed.
         """
 
+        def texts(name: str) -> tuple[str, ...]:
+            values = (value.strip()[:_MAX_CHARACTERS] for value in arguments(name))
+            unique = tuple(dict.fromkeys(value for value in values if value))
+            if len(unique) > MAX_VALUES:
+                raise InvalidFilter(
+                    f"{name} has {len(unique)} values; at most {MAX_VALUES} can be."
+                )
+            return unique
+
         def text(name: str) -> str:
-            return argument(name).strip()[:_MAX_CHARACTERS]
+            values = texts(name)
+            if len(values) > 1:
+                raise InvalidFilter(f"{name} is given {len(values)} times; once is expected.")
+            return values[0] if values else ""
 
         within = text("within")
         if within and within not in SPANS:
@@ -59,8 +72,8 @@ class FailureFilter:
         if since and until and until < since:
             raise InvalidFilter("The time that the filter ends at is before the one it begins at.")
         return cls(
-            error_code=text("error_code"),
-            page_id=text("page_id"),
+            error_codes=texts("error_code"),
+            page_ids=texts("page_id"),
             text=text("text"),
             within="" if since or until else within,
             since=since,
@@ -72,29 +85,29 @@ class FailureFilter:
         """Whether every failure is wanted."""
         return self == FailureFilter()
 
-    def as_fields(self) -> dict[str, str]:
-        """Return what `read` reads, without what is empty."""
-        fields = {
-            "error_code": self.error_code,
-            "page_id": self.page_id,
-            "text": self.text,
-            "within": self.within,
-            "since": iso_utc(self.since),
-            "until": iso_utc(self.until),
-        }
-        return {name: value for name, value in fields.items() if value}
+    def as_fields(self) -> list[tuple[str, str]]:
+        """Return what `read` reads as names and values, without what is empty."""
+        fields = [
+            *(("error_code", error_code) for error_code in self.error_codes),
+            *(("page_id", page_id) for page_id in self.page_ids),
+            ("text", self.text),
+            ("within", self.within),
+            ("since", iso_utc(self.since)),
+            ("until", iso_utc(self.until)),
+        ]
+        return [(name, value) for name, value in fields if value]
 
     def as_query(self, **more: str) -> str:
         """Return the filter as the part of an address after `?`, with `more` beside it."""
-        return urlencode(self.as_fields() | {name: value for name, value in more.items() if value})
+        return urlencode([*self.as_fields(), *((n, value) for n, value in more.items() if value)])
 
     def with_error_code(self, error_code: str) -> FailureFilter:
         """Return the filter narrowed to an error code."""
-        return replace(self, error_code=error_code)
+        return replace(self, error_codes=(error_code,))
 
     def with_page_id(self, page_id: str) -> FailureFilter:
         """Return the filter narrowed to a page."""
-        return replace(self, page_id=page_id)
+        return replace(self, page_ids=(page_id,))
 
     def between(self, since: datetime, until: datetime) -> FailureFilter:
         """Return the filter with other times."""
@@ -104,8 +117,8 @@ class FailureFilter:
         """Return the ledger's filter, its text left out, spans counted back from `now` (aware)."""
         since = now - SPANS[self.within][0] if self.within else self.since
         return JobFilter(
-            error_code=self.error_code or None,
-            page_id=self.page_id or None,
+            error_codes=self.error_codes,
+            page_ids=self.page_ids,
             since=since,
             until=self.until,
         )
@@ -113,10 +126,10 @@ class FailureFilter:
     def in_words(self) -> str:
         """Return the filter as a person would say it."""
         parts = []
-        if self.error_code:
-            parts.append(f"with error code {self.error_code}")
-        if self.page_id:
-            parts.append(f"on page {self.page_id}")
+        if self.error_codes:
+            parts.append(f"with error code {any_of(self.error_codes)}")
+        if self.page_ids:
+            parts.append(f"on page {any_of(self.page_ids)}")
         if self.text:
             parts.append(f"with the text “{self.text}”")
         if self.within:
@@ -126,6 +139,12 @@ class FailureFilter:
         if self.until:
             parts.append(f"until {_words(self.until)}")
         return "all failures" if not parts else "failures " + ", ".join(parts)
+
+
+def any_of(values: Sequence[str]) -> str:
+    """Return alternatives as a person would write them: `a, b or c`."""
+    *most, last = values
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _time(name: str, text: str) -> datetime | None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from tornado.web import HTTPError, RequestHandler
 
-from ...ledger import Place
+from ...ledger import Cursor
 from ...schemas import QueueUnavailable
 from ...schemas.setting_checks import is_loopback
 from . import presentation
@@ -83,18 +83,22 @@ class Page(FlowerHandler):
         """Return a parameter as it was sent (not yet escaped); "" if it was not."""
         return RequestHandler.get_argument(self, name, "") or ""
 
+    def text_arguments(self, name: str) -> list[str]:
+        """Return all values of a parameter as they were sent (not yet escaped)."""
+        return RequestHandler.get_arguments(self, name)
+
     def read_filter(self) -> FailureFilter:
         """Return the filter that the request names."""
         try:
-            return FailureFilter.read(self.text_argument)
+            return FailureFilter.read(self.text_arguments)
         except InvalidFilter as error:
             raise HTTPError(400, str(error)) from None
 
-    def read_place(self) -> Place | None:
-        """Return where the list is to go on, as the request says; None: at its beginning."""
+    def read_cursor(self) -> Cursor | None:
+        """Return where the list continues, as the request says; None: at its beginning."""
         text = self.text_argument("after")
         try:
-            return Place.parse(text) if text else None
+            return Cursor.parse(text) if text else None
         except ValueError as error:
             raise HTTPError(400, str(error)) from None
 

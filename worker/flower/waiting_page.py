@@ -14,7 +14,7 @@ class WaitingPage(Page):
     @authenticated
     async def get(self) -> None:
         state = self._state()
-        after = self.read_place()
+        after = self.read_cursor()
         waiting = self.site.ledger.waiting
         page = await self.ask(waiting.page, state, after=after, limit=PAGE_SIZE)
         states = await self.ask(self.site.ledger.lookup.count_states)

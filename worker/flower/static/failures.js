@@ -56,8 +56,10 @@
     document.querySelectorAll(".failures-filter").forEach(function (form) {
       form.addEventListener("formdata", function (event) {
         // An address without what was left empty.
-        Array.from(event.formData.keys()).forEach(function (name) {
-          if (!event.formData.get(name)) event.formData.delete(name);
+        new Set(event.formData.keys()).forEach(function (name) {
+          var values = event.formData.getAll(name).filter(Boolean);
+          event.formData.delete(name);
+          values.forEach(function (value) { event.formData.append(name, value); });
         });
       });
     });
