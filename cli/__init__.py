@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from ..schemas import (
+    AmbiguousJobId,
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
@@ -34,7 +35,7 @@ from .flowering import flower
 from .looking import errors, results, show, stats
 from .mending import cancel, replay
 from .options import NAME
-from .printing import complain
+from .printing import JSON_ERRORS, Problem, print_error
 from .sandboxing import sandbox
 from .sending import send
 from .watching import watch
@@ -50,6 +51,13 @@ HARASOCIAL_TOKEN and others. '{NAME} check' tells whether they are fine.
 Exit status: 0 done; 1 the job failed; 2 wrong usage or settings; 3 some rows were rejected;
 4 Redis not reachable.
 
+With --json, standard error is JSON too, one object a line: an error as
+{{"error": {{"type": "usage", "message": "…", "exit_status": 2}}}}, anything else as
+{{"notice": "…"}}. Types: usage, settings, invalid_job (with "fields"), idempotency_conflict (with
+"idempotency_key", "job_id", "differing_fields"), job_not_found (with "job_id"), ambiguous_job_id
+(with "candidates"), queue_unavailable, enqueue_unknown (with "job_ids"), os, failed, interrupted,
+internal.
+
 \b
 Completion in the shell, for ~/.bashrc (likewise zsh_source and fish_source):
   eval "$(_HARASOCIAL_DISPATCH_COMPLETE=bash_source {NAME})"
@@ -63,43 +71,119 @@ class _Commands(click.Group):
         """Return the commands in the order in which they are registered."""
         return list(self.commands)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Return the context of a command line; with --json in it, errors are printed as JSON."""
+        # Before parsing, since it is parsing that finds wrong usage. What follows -- are values.
+        as_json = "--json" in args[: args.index("--") if "--" in args else None]
+        try:
+            ctx = super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            if not as_json:
+                raise
+            print_error(_explain_click(error), as_json=True)
+            raise click.exceptions.Exit(error.exit_code) from None
+        ctx.meta[JSON_ERRORS] = as_json
+        return ctx
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command's name, the command and its arguments.
+
+        Raises:
+            click.UsageError: an option that has one value is given several times. click would use
+                the last one and ignore the others.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            _refuse_repeated(ctx, name, command, rest)
+        return name, command, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that `ctx` names."""
+        as_json = ctx.meta.get(JSON_ERRORS, False)
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit):
+        except click.exceptions.Exit:
             raise
+        except click.ClickException as error:
+            if not as_json:
+                raise
+            problem = _explain_click(error)
         except (KeyboardInterrupt, click.Abort):
-            complain("Interrupted.")
-            ctx.exit(_INTERRUPTED)
+            problem = Problem("interrupted", [], _INTERRUPTED, hint="Interrupted.")
         except BrokenPipeError:
             _discard_output()
             ctx.exit(_BROKEN_PIPE)
         except Exception as error:  # noqa: BLE001 - nobody above could say it better
-            message, status = _explain(error)
-            for line in message:
-                complain(line)
-            ctx.exit(status)
+            problem = _explain(error)
+        print_error(problem, as_json=as_json)
+        raise click.exceptions.Exit(problem.exit_status)
 
 
-def _explain(error: Exception) -> tuple[list[str], int]:
-    """Return the lines that tell a person of `error`, and the exit status."""
+def _refuse_repeated(
+    ctx: click.Context, name: str | None, command: click.Command, arguments: list[str]
+) -> None:
+    with click.Context(command, ctx, name, **command.context_settings) as own:
+        try:
+            _, _, order = command.make_parser(own).parse_args(list(arguments))
+        except click.UsageError:
+            return  # The command itself reports that.
+        options = [option for option in order if isinstance(option, click.Option)]
+        for option in options:
+            single = not (option.multiple or option.count or option.is_flag)
+            if single and options.count(option) > 1:
+                raise click.UsageError(
+                    f"{option.opts[0]} is given {options.count(option)} times; it has one value.",
+                    own,
+                )
+
+
+def _explain_click(error: click.ClickException) -> Problem:
+    kind = "usage" if isinstance(error, click.UsageError) else "failed"
+    return Problem(kind, [error.format_message()], error.exit_code)
+
+
+def _explain(error: Exception) -> Problem:
+    """Return what to print about `error`."""
     match error:
         case InvalidJob():
-            return [f"Error: {path}: {' '.join(texts)}" for path, texts in error.errors.items()], 2
-        case SettingsError() | IdempotencyConflict():
-            return [f"Error: {error}"], 2
-        case JobNotFound() | OSError():
-            return [f"Error: {error}"], 1
-        case EnqueueUnknown(job_ids=[job_id]):
-            return [f"Error: {error}", f"If it is enqueued, this finds it: {NAME} show {job_id}"], 4
+            texts = [f"{path}: {' '.join(whys)}" for path, whys in error.errors.items()]
+            return Problem("invalid_job", texts, 2, {"fields": error.errors})
+        case SettingsError():
+            return Problem("settings", [str(error)], 2)
+        case IdempotencyConflict():
+            details = {
+                "idempotency_key": error.idempotency_key,
+                "job_id": error.job_id,
+                "differing_fields": error.fields,
+            }
+            return Problem("idempotency_conflict", [str(error)], 2, details)
+        case JobNotFound():
+            return Problem("job_not_found", [str(error)], 1, {"job_id": error.job_id})
+        case AmbiguousJobId():
+            return Problem("ambiguous_job_id", [str(error)], 2, {"candidates": error.candidates})
+        case OSError():
+            return Problem("os", [str(error)], 1)
+        case EnqueueUnknown():
+            hint = ""
+            if len(error.job_ids) == 1:
+                hint = f"If it is enqueued, this finds it: {NAME} show {error.job_ids[0]}"
+            return Problem("enqueue_unknown", [str(error)], 4, {"job_ids": error.job_ids}, hint)
         case QueueUnavailable():
-            return [f"Error: {error}"], 4
+            return Problem("queue_unavailable", [str(error)], 4)
     where = extract_tb(error.__traceback__)[-1]
-    return [
-        f"Error: this is a mistake in {NAME}, please report it: {type(error).__name__} in "
+    text = (
+        f"this is a mistake in {NAME}, please report it: {type(error).__name__} in "
         f"{Path(where.filename).name}, line {where.lineno}: {error}"
-    ], 1
+    )
+    return Problem("internal", [text], 1)
 
 
 def _discard_output() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ from ..ledger import JobFilter
 from ..schemas import JobRecord, Settings
 from ..schemas.export import COLUMNS, csv_text, json_lines, row
 from .connecting import open_ledger
-from .options import error_code_option, examples, page_option, since_option, until_option
+from .options import examples, filters
 from .printing import complain, is_terminal, progress_bar, shown
 
 Write = Callable[[str], object]
@@ -27,10 +26,7 @@ Write = Callable[[str], object]
         "export --page-id 500725830264749 --format jsonl | jq -r .job.metadata",
     )
 )
-@error_code_option
-@page_option
-@since_option
-@until_option
+@filters()
 @click.option(
     "--format",
     "kind",
@@ -47,10 +43,7 @@ Write = Callable[[str], object]
 )
 def export(
     *,
-    error_code: str | None,
-    page_id: str | None,
-    since: datetime | None,
-    until: datetime | None,
+    wanted: JobFilter,
     kind: str | None,
     output: Path,
 ) -> None:
@@ -61,7 +54,6 @@ def export(
     """
     if kind is None:
         kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
-    wanted = JobFilter(error_code=error_code, page_id=page_id, since=since, until=until)
     to_screen = str(output) == "-" and is_terminal()
     with open_ledger(Settings.from_environment()) as ledger, _opened(output) as write:
         total = ledger.failures.count(wanted)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import click
 
+from ..ledger import JobFilter
 from ..ledger.connection import address
-from ..schemas import Settings, State, iso_utc
+from ..schemas import Settings, iso_utc
 from .connecting import open_ledger, open_producer
 from .job_view import meaning, print_job
-from .options import (
-    NAME,
-    error_code_option,
-    examples,
-    json_option,
-    page_option,
-    since_option,
-    until_option,
-)
+from .options import NAME, examples, filters, json_option
 from .pause_view import PAUSE_COLUMNS, pause_rows
 from .printing import Column, complain, print_json, print_table, shown, state_cell
 from .times import from_stored, local
@@ -31,17 +25,12 @@ _WORKERS_GONE_SECONDS = 10.0
     epilog=examples(
         "results --since 2h",
         "results --state failed --error-code 10/2018278",
+        "results --state queued --state retrying --page-id 500725830264749",
         "results --page-id 500725830264749 --since 2026-01-31 --until 2026-01-31",
         "results --state failed --limit 1000 --json | jq -r .job_id",
     )
 )
-@click.option(
-    "--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state."
-)
-@error_code_option
-@page_option
-@since_option
-@until_option
+@filters(with_state=True)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -51,26 +40,10 @@ _WORKERS_GONE_SECONDS = 10.0
     help="Jobs at most.",
 )
 @json_option
-def results(
-    *,
-    state: str | None,
-    error_code: str | None,
-    page_id: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int,
-    as_json: bool,
-) -> None:
+def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
     """List jobs, the latest first. With --json, one object a line."""
-    with open_producer() as producer:
-        records = producer.find_jobs(
-            state=state,
-            error_code=error_code,
-            page_id=page_id,
-            since=since,
-            until=until,
-            limit=limit,
-        )
+    with open_ledger(Settings.from_environment()) as ledger:
+        records = ledger.lookup.find(wanted, limit)
     if as_json:
         for record in records:
             print_json(record.as_json())
@@ -108,13 +81,12 @@ def results(
 @click.command(
     epilog=examples("errors", "errors --since 1d --page-id 500725830264749", "errors --json")
 )
-@page_option
-@since_option
+@filters()
 @json_option
-def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
+def errors(*, wanted: JobFilter, as_json: bool) -> None:
     """Count failed jobs by error code, the most frequent first."""
-    with open_producer() as producer:
-        counts = producer.count_errors(page_id=page_id, since=since)
+    with open_ledger(Settings.from_environment()) as ledger:
+        counts = ledger.lookup.count_errors(wanted)
         if as_json:
             print_json(counts)
             return
@@ -123,7 +95,7 @@ def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
             return
         rows = []
         for code, count in counts.items():
-            latest = producer.find_jobs(error_code=code, page_id=page_id, since=since, limit=1)
+            latest = ledger.lookup.find(replace(wanted, error_codes=(code,)), 1)
             example = latest[0] if latest else None
             rows.append(
                 [
@@ -150,12 +122,14 @@ def errors(page_id: str | None, since: datetime | None, as_json: bool) -> None:
 @click.argument("job_id", metavar="ID")
 @json_option
 def show(job_id: str, as_json: bool) -> None:
-    """Show all there is to know of one job, and its attempts.
+    """Show a job and its attempts.
+
+    ID may be the beginning of a job's id, of 8 characters or more, if no other job's id has it.
 
     The recipient's id is shown by its last 4 digits; --json has the body as it was sent.
     """
     with open_producer() as producer:
-        record = producer.get_job(job_id)
+        record = producer.get_job(producer.find_job_id(job_id))
     if as_json:
         print_json(record.as_json())
     else:

@@ -6,40 +6,36 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from dataclasses import asdict
 
 import click
 
+from ..ledger import JobFilter
 from ..producer import Producer
 from ..producer.producer import BATCH_SIZE
-from ..schemas import JobNotFound, QueueUnavailable, State
-from .connecting import open_producer
-from .options import (
-    error_code_option,
-    examples,
-    json_option,
-    page_option,
-    since_option,
-    until_option,
-)
+from ..schemas import JobNotFound, QueueUnavailable, Settings, State
+from .causes import Cause, cause_lines, causes_of
+from .connecting import open_ledger, open_producer
+from .options import examples, filters, json_option
 from .printing import complain, is_terminal, print_json, progress_bar, shown
 
 
 @click.command(
     epilog=examples(
         "replay 1f0c…",
-        "replay --error-code 10/2018278 --since 1d --dry-run",
+        "replay --error-code http_502 --error-code http_503 --since 1d --dry-run",
         "replay --error-code 10/2018278 --since 1d --rate 20 --yes",
         "replay --all",
     )
 )
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
-@error_code_option
-@page_option
-@since_option
-@until_option
+@filters()
 @click.option("--all", "every", is_flag=True, help="Every failed job.")
-@click.option("--dry-run", is_flag=True, help="Only say how many would be sent again.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show how many jobs would be replayed and why they failed, without replaying them.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -53,10 +49,7 @@ def replay(
     ctx: click.Context,
     *,
     job_ids: tuple[str, ...],
-    error_code: str | None,
-    page_id: str | None,
-    since: datetime | None,
-    until: datetime | None,
+    wanted: JobFilter,
     every: bool,
     dry_run: bool,
     rate: float | None,
@@ -65,34 +58,36 @@ def replay(
 ) -> None:
     """Queue failed jobs again, to be sent.
 
-    They get all their attempts anew, and a new deadline. Name them by ID, by what they have in
-    common, or take --all. A sent job is never sent again.
+    They get all their attempts again, and a new deadline. Name them by ID (or its beginning, of 8
+    characters or more), by filters, or take --all. Shows why they failed and what to do about it.
+    A sent job is never sent again.
     """
-    filtered = any(value is not None for value in (error_code, page_id, since, until))
-    if bool(job_ids) + filtered + every != 1:
+    if bool(job_ids) + (not wanted.is_empty) + every != 1:
         raise click.UsageError(
             "Name jobs by ID, or by --error-code, --page-id, --since and --until, or take --all: "
             "one of the three."
         )
     if not (job_ids or yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
-    with open_producer() as producer:
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger:
+        producer = Producer(settings, ledger=ledger)
         if job_ids:
-            # A repeated id is one job.
-            wanted, refused = _failed_among(producer, list(dict.fromkeys(job_ids)))
+            failed, refused = _failed_among(producer, job_ids)
         else:
-            # All ids first: a job that fails again at once must not be found again. A page of
-            # the listing may overlap the one before, if jobs fail meanwhile.
-            found = producer.iterate_failed(
-                error_code=error_code, page_id=page_id, since=since, until=until
-            )
-            wanted, refused = list(dict.fromkeys(record.job_id for record in found)), {}
-            if not wanted:
+            # All ids first: a job that fails again at once must not be found again.
+            failed, refused = dict(ledger.failures.each_with_error_code(wanted)), {}
+            if not failed:
                 complain("no failed jobs found")
+        causes = causes_of(failed.values())
         if dry_run:
-            _print_dry_run(len(wanted), refused, as_json)
-        elif job_ids or not wanted or yes or _confirmed(len(wanted)):
-            _replay(producer, wanted, refused, rate, as_json)
+            _print_dry_run(len(failed), causes, refused, as_json)
+            return
+        if not as_json:
+            for line in cause_lines(causes):
+                complain(line)
+        if job_ids or not failed or yes or _confirmed(len(failed)):
+            _replay(producer, list(failed), causes, refused, rate, as_json)
         else:
             complain("nothing was replayed")
             ctx.exit(1)
@@ -102,12 +97,37 @@ def replay(
 
 
 def _failed_among(
-    producer: Producer, job_ids: Sequence[str]
-) -> tuple[list[str], dict[str, State | None]]:
-    """Return the ids of failed jobs, and each other's state (None if there is no such job)."""
-    states = {job_id: _state(producer, job_id) for job_id in job_ids}
-    failed = [job_id for job_id, state in states.items() if state is State.FAILED]
-    return failed, {job_id: state for job_id, state in states.items() if state is not State.FAILED}
+    producer: Producer, texts: Sequence[str]
+) -> tuple[dict[str, str], dict[str, State | None]]:
+    """Return failed jobs' ids and error codes, and each other's state (None: there is no job)."""
+    failed: dict[str, str] = {}
+    refused: dict[str, State | None] = {}
+    for job_id in _whole_ids(producer, texts):
+        try:
+            record = producer.get_job(job_id)
+        except JobNotFound:
+            refused[job_id] = None
+            continue
+        if record.state is State.FAILED:
+            failed[job_id] = record.error_code or ""
+        else:
+            refused[job_id] = record.state
+    return failed, refused
+
+
+def _whole_ids(producer: Producer, texts: Sequence[str]) -> list[str]:
+    """Return the ids that begin with `texts`, each once; a text that no job has stays as it is.
+
+    Raises:
+        AmbiguousJobId: before anything is done to a job.
+    """
+    found: dict[str, None] = {}
+    for text in texts:
+        try:
+            found[producer.find_job_id(text)] = None
+        except JobNotFound:
+            found[text] = None
+    return list(found)
 
 
 def _state(producer: Producer, job_id: str) -> State | None:
@@ -117,12 +137,22 @@ def _state(producer: Producer, job_id: str) -> State | None:
         return None
 
 
-def _print_dry_run(count: int, refused: dict[str, State | None], as_json: bool) -> None:
-    _complain_of(refused, "cannot be replayed")
+def _print_dry_run(
+    count: int, causes: Sequence[Cause], refused: dict[str, State | None], as_json: bool
+) -> None:
     if as_json:
-        print_json({"would_replay": count, "not_replayed": _as_json(refused)})
-    else:
-        click.echo(f"{_jobs(count)} would be replayed")
+        print_json(
+            {
+                "would_replay": count,
+                "by_error_code": [asdict(cause) for cause in causes],
+                "not_replayed": _as_json(refused),
+            }
+        )
+        return
+    _complain_of(refused, "cannot be replayed")
+    for line in cause_lines(causes):
+        click.echo(line)
+    click.echo(f"{_jobs(count)} would be replayed")
 
 
 def _confirmed(count: int) -> bool:
@@ -132,6 +162,7 @@ def _confirmed(count: int) -> bool:
 def _replay(
     producer: Producer,
     wanted: list[str],
+    causes: Sequence[Cause],
     refused: dict[str, State | None],
     rate: float | None,
     as_json: bool,
@@ -158,10 +189,17 @@ def _replay(
         raise
     finally:
         if as_json:
-            print_json({"replayed": replayed, "not_replayed": _as_json(refused)})
+            print_json(
+                {
+                    "replayed": replayed,
+                    "by_error_code": [asdict(cause) for cause in causes],
+                    "not_replayed": _as_json(refused),
+                }
+            )
         elif is_terminal():
             click.echo(f"replayed {_jobs(len(replayed))}")
-    _complain_of(refused, "cannot be replayed")
+    if not as_json:
+        _complain_of(refused, "cannot be replayed")
 
 
 def _paced(ids: list[str], rate: float | None) -> Iterator[list[str]]:
@@ -184,14 +222,15 @@ def _jobs(count: int) -> str:
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Call off jobs that are scheduled, queued or retrying.
+    """Cancel jobs that are scheduled, queued or retrying.
 
+    ID may be the beginning of a job's id, of 8 characters or more, if no other job's id has it.
     What is being sent, or has ended, stays as it is; the exit status is 1 then.
     """
     cancelled: list[str] = []
     refused: dict[str, State | None] = {}
     with open_producer() as producer:
-        for job_id in dict.fromkeys(job_ids):
+        for job_id in _whole_ids(producer, job_ids):
             try:
                 if producer.cancel(job_id):
                     cancelled.append(job_id)
@@ -203,7 +242,8 @@ def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
                 refused[job_id] = None
     if as_json:
         print_json({"cancelled": cancelled, "not_cancelled": _as_json(refused)})
-    _complain_of(refused, "cannot be cancelled")
+    else:
+        _complain_of(refused, "cannot be cancelled")
     if refused:
         ctx.exit(1)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import click
@@ -78,9 +79,46 @@ def print_json(value: object) -> None:
     click.echo(json_text(value))
 
 
+class Problem(NamedTuple):
+    """An error: its type, its texts, the exit status, further fields for programs, and a hint."""
+
+    kind: str
+    texts: Sequence[str]
+    exit_status: int
+    details: Mapping[str, object] = MappingProxyType({})
+    hint: str = ""
+
+
+#: In the meta of click's context: whether standard error is for programs (--json).
+JSON_ERRORS = f"{__name__}.json_errors"
+
+
 def complain(message: str) -> None:
-    """Print one line about what went wrong on standard error."""
-    click.echo(harmless(message, _MAX_COMPLAINT_CHARACTERS), err=True)
+    """Print one line on standard error; with --json, as `{"notice": message}`."""
+    message = harmless(message, _MAX_COMPLAINT_CHARACTERS)
+    click.echo(json_text({"notice": message}) if _is_json_wanted() else message, err=True)
+
+
+def print_error(problem: Problem, *, as_json: bool) -> None:
+    """Print an error on standard error, for people or as one JSON object."""
+    if as_json:
+        error = {
+            "type": problem.kind,
+            "message": " ".join(problem.texts) or problem.hint,
+            "exit_status": problem.exit_status,
+            **problem.details,
+        }
+        click.echo(json_text({"error": error}), err=True)
+        return
+    for text in problem.texts:
+        complain(f"Error: {text}")
+    if problem.hint:
+        complain(problem.hint)
+
+
+def _is_json_wanted() -> bool:
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(JSON_ERRORS))
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:

@@ -67,7 +67,7 @@ class FailureCounts:
         with translated_errors(self._url):
             for index in failed_indexes(wanted):
                 pipeline.zcount(self._prefix + index, *time_bounds(wanted))
-            return sum(pipeline.execute())
+            return sum(map(int, pipeline.execute()))
 
     def oldest_ms(self, wanted: JobFilter) -> int | None:
         """Return when the oldest failed, in the indexes that the filter is read by; None: none."""

@@ -33,8 +33,8 @@ class FailurePage:
 class Failures(FailureCounts):
     """The failed jobs of one ledger. Every method raises `QueueUnavailable`.
 
-    The `states` of a `JobFilter` are taken for `failed`. A `text` is looked for, whatever its case, in
-    the job's ids, error, payload, metadata and idempotency key.
+    The `states` of a `JobFilter` are ignored. A `text` is searched for, ignoring case, in the job's
+    ids, error, payload, metadata and idempotency key.
     """
 
     def page(
@@ -81,8 +81,8 @@ class Failures(FailureCounts):
                 yield [record.job_id for record in page.records]
             return
         with translated_errors(self._url):
-            for page in self._search.failed_pages(wanted, limit=chunk):
-                yield page.ids
+            for ids in self._search.failed_pages(wanted, limit=chunk):
+                yield ids.ids
 
     def each_with_error_code(self, wanted: JobFilter) -> Iterator[tuple[str, str]]:
         """Yield the id and error code of each that fits; nothing else of a job is read."""

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..schemas import (
+    AmbiguousJobId,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
@@ -33,6 +34,7 @@ from .batch import EnqueueReport, Rejected
 from .producer import Producer
 
 __all__ = [
+    "AmbiguousJobId",
     "DispatchError",
     "EnqueueReport",
     "EnqueueUnknown",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..ledger import Doorbell, Enqueued, JobFilter, Ledger
 from ..schemas import (
+    AmbiguousJobId,
     IdempotencyConflict,
     JobNotFound,
     JobRecord,
@@ -154,6 +155,24 @@ class Producer:
         if record is None:
             raise JobNotFound(job_id)
         return record
+
+    def find_job_id(self, beginning: str) -> str:
+        """Return the id of the one job whose id begins with `beginning`.
+
+        A whole id costs one look-up. A shorter text, of 8 hexadecimal characters or more, goes
+        through all keys of the Redis database in small steps (about 1 s for a million keys): meant
+        for people, not for web requests.
+
+        Raises:
+            JobNotFound: there is no such job (any more).
+            AmbiguousJobId: there are several; its `candidates` are some of them.
+        """
+        candidates = self._ledger.lookup.ids_beginning(beginning)
+        if not candidates:
+            raise JobNotFound(beginning)
+        if len(candidates) > 1:
+            raise AmbiguousJobId(beginning, candidates)
+        return candidates[0]
 
     def find_jobs(
         self,

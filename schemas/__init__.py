@@ -6,6 +6,7 @@ Nothing here talks to anything; every other part may import it.
 # Through the parent: a bare `import schemas` fails here, instead of loading everything twice.
 from ..schemas.enqueue import NewJob, parse_new_job, parse_row
 from .errors import (
+    AmbiguousJobId,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
@@ -24,6 +25,7 @@ from .states import Delivery, OutcomeClass, State
 
 __all__ = [
     "MESSAGING_TYPE",
+    "AmbiguousJobId",
     "ApiReply",
     "Attempt",
     "Delivery",

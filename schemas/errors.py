@@ -5,6 +5,7 @@
     ├── InvalidJob           the job breaks the contract; nothing was stored
     ├── IdempotencyConflict  the idempotency key belongs to another message; nothing was stored
     ├── JobNotFound          no job has this id (any more)
+    ├── AmbiguousJobId       several jobs' ids begin with this text
     └── QueueUnavailable     Redis did not do it; nothing was stored
         └── EnqueueUnknown   the reply was lost: the job may or may not be stored
 
@@ -98,6 +99,24 @@ class JobNotFound(DispatchError, LookupError):
 
     def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
         return (type(self), (self.job_id,))
+
+
+class AmbiguousJobId(DispatchError, LookupError):
+    """Several jobs' ids begin with the text that was given for one.
+
+    Attributes:
+        candidates: some of those ids.
+    """
+
+    def __init__(self, beginning: str, candidates: Sequence[str]) -> None:
+        self.beginning = beginning
+        self.candidates = list(candidates)
+        super().__init__(
+            f"several jobs' ids begin with {beginning!r}: {', '.join(candidates)}; give more of it"
+        )
+
+    def __reduce__(self) -> tuple[type[AmbiguousJobId], tuple[str, list[str]]]:
+        return (type(self), (self.beginning, self.candidates))
 
 
 class QueueUnavailable(DispatchError):

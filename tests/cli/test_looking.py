@@ -35,6 +35,13 @@ def test_results_filters_by_all_that_was_asked_for(run, jobs):
     assert listed(run("results", "--json", "--error-code", "190")) == {other}
     assert listed(run("results", "--json", "--page-id", PAGE)) == {sent, window, queued}
     assert listed(run("results", "--json", "--state", "failed", "--page-id", PAGE)) == {window}
+    several = ("--error-code", "190", "--error-code", "10/2018278")
+    assert listed(run("results", "--json", *several)) == {window, other}
+    assert listed(run("results", "--json", "--state", "sent", "--state", "queued")) == {
+        sent,
+        queued,
+    }
+    assert listed(run("results", "--json", *several, "--page-id", OTHER_PAGE)) == {other}
     assert listed(run("results", "--json", "--since", "2h")) == {sent, window, other, queued}
     assert listed(run("results", "--json", "--until", "2h")) == set()
     assert len(listed(run("results", "--json", "--limit", "2"))) == 2
@@ -79,6 +86,12 @@ def test_errors_counts_by_code(run, jobs):
     assert json.loads(run("errors", "--json").stdout) == {"190": 2, "551": 1}
     assert list(json.loads(run("errors", "--json").stdout)) == ["190", "551"]
     assert json.loads(run("errors", "--json", "--page-id", OTHER_PAGE).stdout) == {"551": 1}
+    assert json.loads(run("errors", "--json", "--error-code", "551").stdout) == {"551": 1}
+    both = ("--page-id", OTHER_PAGE, "--page-id", PAGE)
+    assert json.loads(run("errors", "--json", *both, "--until", "0s").stdout) == {
+        "190": 2,
+        "551": 1,
+    }
     assert json.loads(run("errors", "--json", "--since", "1h").stdout) == {"190": 2, "551": 1}
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
     assert json.loads(run("errors", "--json", "--since", tomorrow.isoformat()).stdout) == {}

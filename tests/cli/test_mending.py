@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import time
 
 import pytest
@@ -10,14 +13,21 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import QueueUnavailable, State
 
-OTHER_PAGE = "600"
+PAGE, OTHER_PAGE = "500725830264749", "600"
+WINDOW_CLOSED = """\
+1 job failed with 10/2018278: The messaging window is closed: the person has not written to the \
+page lately.
+  what to do: Do not replay until the person has written again; then the window is open for 24 \
+hours.
+"""
 
 
 def test_a_failed_job_is_replayed_by_its_id(run, jobs):
-    """The id alone is printed where no person reads."""
+    """The id alone is printed where no person reads; on standard error, why it had failed."""
     job_id = jobs.failed()
     result = run("replay", job_id, job_id)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{job_id}\n", "")
+    assert (result.exit_code, result.stdout) == (0, f"{job_id}\n")
+    assert result.stderr == WINDOW_CLOSED
     assert jobs.state(job_id) is State.QUEUED
 
 
@@ -26,12 +36,13 @@ def test_what_is_not_failed_is_named_with_its_state(run, jobs):
     sent, failed = jobs.sent(), jobs.failed()
     result = run("replay", sent, failed, "nope", "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout) == {
-        "replayed": [failed],
-        "not_replayed": {sent: "sent", "nope": None},
-    }
-    assert f"{sent} cannot be replayed: it is sent" in result.stderr
-    assert "no job has the id 'nope'" in result.stderr
+    printed = json.loads(result.stdout)
+    assert printed["replayed"] == [failed]
+    assert printed["not_replayed"] == {sent: "sent", "nope": None}
+    assert result.stderr == ""
+    stderr = run("replay", sent, "nope").stderr
+    assert f"{sent} cannot be replayed: it is sent" in stderr
+    assert "no job has the id 'nope'" in stderr
     assert jobs.state(sent) is State.SENT
 
 
@@ -41,6 +52,8 @@ def test_what_is_not_failed_is_named_with_its_state(run, jobs):
         (["--error-code", "190"], {"b", "c"}),
         (["--page-id", OTHER_PAGE], {"c"}),
         (["--error-code", "190", "--page-id", OTHER_PAGE], {"c"}),
+        (["--error-code", "190", "--error-code", "10/2018278"], {"a", "b", "c"}),
+        (["--page-id", OTHER_PAGE, "--page-id", PAGE, "--error-code", "190"], {"b", "c"}),
         (["--since", "1h"], {"a", "b", "c"}),
         (["--until", "1h"], set()),
         (["--all"], {"a", "b", "c"}),
@@ -61,6 +74,87 @@ def test_failed_jobs_are_replayed_by_what_they_have_in_common(run, jobs, options
     assert result.exit_code == 0
     assert set(result.stdout.split()) == {by_name[name] for name in expected}
     assert {name for name, job in by_name.items() if jobs.state(job) is State.QUEUED} == expected
+
+
+@pytest.mark.parametrize("by_ids", [True, False])
+def test_why_the_jobs_failed_and_what_to_do_is_shown_before_anything_is_asked(run, jobs, by_ids):
+    """By error code, the most frequent first: as text, and as data with --json."""
+    ids = [jobs.failed("190"), jobs.failed(), jobs.failed("190"), jobs.failed("weird\x1b[31m")]
+    which = ids if by_ids else ["--all"]
+    dry = run("replay", *which, "--dry-run")
+    lines = dry.stdout.splitlines()
+    assert lines[0].startswith("2 jobs failed with 190: The token expired, was revoked")
+    assert lines[1].startswith("  what to do: Put a new token into HARASOCIAL_TOKEN")
+    assert lines[2].startswith("1 job failed with 10/2018278: ")
+    assert lines[4].isprintable()
+    assert lines[-1] == "4 jobs would be replayed"
+    printed = json.loads(run("replay", *which, "--dry-run", "--json").stdout)
+    assert [(c["error_code"], c["count"]) for c in printed["by_error_code"]] == [
+        ("190", 2), ("10/2018278", 1), ("weird\x1b[31m", 1),
+    ]  # fmt: skip
+    assert lines[0].endswith(printed["by_error_code"][0]["meaning"])
+    assert lines[1].endswith(printed["by_error_code"][0]["what_to_do"])
+    result = run("replay", *which, "--yes")
+    assert result.stderr.splitlines() == lines[:-1]
+    assert sorted(result.stdout.split()) == sorted(ids)
+
+
+def test_a_person_is_asked_after_the_causes_were_shown(program, jobs):
+    """On a terminal; whoever says no has changed nothing."""
+    job_id = jobs.failed()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(program[0], [*program, "replay", "--all"])
+    seen = b""
+    while b"[y/N]" not in seen:
+        assert select.select([terminal], [], [], 20)[0], seen
+        seen += os.read(terminal, 65536)
+    os.write(terminal, b"n\n")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    text = seen.decode()
+    assert text.index("what to do: Do not replay") < text.index("Send 1 job again?")
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert jobs.state(job_id) is State.FAILED
+
+
+def test_a_large_replay_never_holds_redis_up(run, jobs):
+    """Thousands of failed jobs are counted by index: no job is read, no call is slow."""
+    body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
+    jobs.producer.enqueue_many({**body, "page_id": str(i % 7 + 1)} for i in range(3000))
+    jobs.end(State.FAILED, "190")
+    client = jobs.ledger._client
+    client.config_resetstat()
+    dry = json.loads(
+        run("replay", "--page-id", "1", "--page-id", "2", "--dry-run", "--json").stdout
+    )
+    everything = json.loads(run("replay", "--all", "--dry-run", "--json").stdout)
+    counts = json.loads(run("errors", "--page-id", "1", "--page-id", "2", "--json").stdout)
+    used = client.info("commandstats")
+    assert (dry["would_replay"], everything["would_replay"]) == (858, 3000)
+    assert counts == {"190": 858}
+    assert "cmdstat_hgetall" not in used
+    assert "cmdstat_zrevrangebyscore" not in used
+
+
+@pytest.mark.parametrize("name", ["show", "cancel", "replay"])
+def test_the_beginning_of_an_id_is_enough_if_it_is_one_jobs(run, jobs, name):
+    """Of 8 characters or more; of several jobs' ids, the candidates are named."""
+    job_id = jobs.enqueue() if name == "cancel" else jobs.failed()
+    result = run(name, job_id[:8].upper(), "--json")
+    assert result.exit_code == 0
+    assert job_id in result.stdout
+    assert run(name, job_id[:7]).exit_code == 1
+    prefix = f"{{{jobs.producer.settings.namespace}}}:job:"
+    other = job_id[:8] + "f" * 24
+    jobs.ledger._client.hset(prefix + other, mapping={"state": "failed"})
+    result = run(name, job_id[:8], "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stderr)["error"]["candidates"] == sorted([job_id, other])
+    assert jobs.ledger._client.hget(prefix + other, "state") == "failed"
+    assert run(name, job_id, "--json").stdout != ""
+    # The pattern of the search is literal.
+    assert run(name, job_id[:8] + "*").exit_code == 1
 
 
 def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch):
@@ -153,4 +247,4 @@ def test_what_cannot_be_cancelled_is_named_with_its_state(run, jobs):
         "cancelled": [queued],
         "not_cancelled": {sent: "sent", "nope": None},
     }
-    assert f"{sent} cannot be cancelled: it is sent" in result.stderr
+    assert f"{sent} cannot be cancelled: it is sent" in run("cancel", sent).stderr

@@ -79,6 +79,16 @@ def test_the_version_is_shown(run):
         ({}, ["show", "nope"], 1, "Error: no job has the id 'nope'"),
         ({}, ["results", "--state", "lost"], 2, "'lost'"),
         ({}, ["results", "--since", "soon"], 2, "'soon' is not a time"),
+        ({}, ["results", "--since", "2h", "--until", "3h"], 2, "--since ("),
+        ({}, ["errors", "--since", "2h", "--until", "3h"], 2, ") is after --until ("),
+        ({}, ["export", "--since", "2h", "--until", "3h"], 2, "--since ("),
+        ({}, ["replay", "--since", "2h", "--until", "3h", "--yes"], 2, "--since ("),
+        ({}, ["results", "--since", "2h", "--since", "1h"], 2, "--since is given 2 times"),
+        ({}, ["results", "--limit=1", "--page-id", "1", "--limit=1"], 2, "--limit is given 2"),
+        ({}, ["export", "-o", "a", "--output", "b"], 2, "-o is given 2 times"),
+        ({}, ["watch", "--every", "1", "--every", "2"], 2, "--every is given 2 times"),
+        ({}, [*SEND, "--payload-id", "other"], 2, "--payload-id is given 2 times"),
+        ({}, ["replay", "--yes", "--all", "--rate", "1", "--rate", "2"], 2, "--rate is given 2"),
         ({}, ["nonsense"], 2, "nonsense"),
     ],
 )
@@ -91,6 +101,51 @@ def test_errors_are_a_message_and_a_status(run, environment, variables, argument
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert ":pw@" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "error"),
+    [
+        ({}, ["results", "--since", "soon", "--json"], {"type": "usage", "exit_status": 2}),
+        ({}, ["results", "--json", "--no-such"], {"type": "usage", "exit_status": 2}),
+        ({}, ["--no-such", "results", "--json"], {"type": "usage", "exit_status": 2}),
+        ({}, ["nonsense", "--json"], {"type": "usage", "exit_status": 2}),
+        ({}, ["replay", "--json"], {"type": "usage", "exit_status": 2}),
+        ({}, ["errors", "--json", "--since", "1h", "--since", "2h"], {"type": "usage"}),
+        ({}, ["show", "nope", "--json"], {"type": "job_not_found", "job_id": "nope"}),
+        ({"HARASOCIAL_IN_FLIGHT": "x"}, ["stats", "--json"], {"type": "settings"}),
+        (
+            {"HARASOCIAL_REDIS_URL": "redis://:pw@127.0.0.1:1/0"},
+            ["stats", "--json"],
+            {"type": "queue_unavailable", "exit_status": 4},
+        ),
+        (
+            {},
+            ["send", "--page-id", "x", "--recipient-id", "1", "--payload-id", "p", "--json"],
+            {"type": "invalid_job", "exit_status": 2},
+        ),
+    ],
+)
+def test_with_json_an_error_is_one_object_on_standard_error(
+    run, environment, variables, arguments, error
+):
+    """Whatever is wrong, from the command line to Redis; the exit status is as without."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    result = run(*arguments)
+    assert result.stdout == ""
+    printed = json.loads(result.stderr)["error"]
+    assert printed.items() >= error.items()
+    assert printed["message"]
+    assert printed["exit_status"] == result.exit_code
+    assert result.exit_code == run(*(a for a in arguments if a != "--json")).exit_code
+    assert ":pw@" not in result.stderr
+    assert ("fields" in printed) is (error["type"] == "invalid_job")
+
+
+def test_what_follows_two_dashes_asks_for_no_json(run):
+    """It is a value, as everywhere."""
+    assert run("show", "--", "--json").stderr.startswith("Error: no job has the id '--json'")
 
 
 def test_a_lost_reply_says_how_to_find_the_job(run, monkeypatch):

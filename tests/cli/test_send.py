@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
+from itertools import chain
 
 import pytest
 from harasocial_dispatch.schemas import State
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 SEND = ("send", "--page-id", PAGE, "--recipient-id", RECIPIENT, "--payload-id", "p")
+
+
+def send_with(*options: str) -> list[str]:
+    """Return `SEND` with options, each followed by its value, added or replaced."""
+    values = dict(zip(SEND[1::2], SEND[2::2], strict=True))
+    values.update(zip(options[::2], options[1::2], strict=True))
+    return ["send", *chain.from_iterable(values.items())]
 
 
 def test_without_a_terminal_the_job_id_alone_is_printed(run, jobs):
@@ -57,7 +65,7 @@ def test_a_repeated_key_is_the_same_job_and_says_so(run, jobs):
 def test_a_key_of_another_message_is_wrong_usage(run, jobs):
     """The options that differ are named, and nothing is enqueued."""
     job_id = run(*SEND, "--idempotency-key", "k").stdout.strip()
-    result = run(*SEND, "--idempotency-key", "k", "--recipient-id", "77", "--metadata", "m")
+    result = run(*send_with("--idempotency-key", "k", "--recipient-id", "77", "--metadata", "m"))
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         f"Error: --idempotency-key: The key belongs to job {job_id}, which has another "
@@ -84,14 +92,14 @@ def test_a_key_of_another_message_is_wrong_usage(run, jobs):
 )
 def test_a_job_that_breaks_the_contract_is_wrong_usage_naming_the_option(run, jobs, options, error):
     """As it was typed, not the field of the API's body; nothing is enqueued then."""
-    result = run(*SEND, *options)
+    result = run(*send_with(*options))
     assert (result.exit_code, result.stderr) == (2, f"Error: {error}\n")
     assert jobs.producer.count_states()[State.QUEUED] == 0
 
 
 def test_all_that_is_wrong_is_named_a_line_each(run):
     """Not one after the other."""
-    result = run(*SEND, "--recipient-id", "abc", "--metadata", "x" * 501)
+    result = run(*send_with("--recipient-id", "abc", "--metadata", "x" * 501))
     lines = result.stderr.splitlines()
     assert [line.split()[1] for line in lines] == ["--recipient-id:", "--metadata:"]
 

@@ -104,6 +104,8 @@ def failures(story: Story) -> dict[str, str]:
         ({"page_ids": ("1",)}, [1, 0]),
         ({"page_ids": ("2",)}, [3, 2]),
         ({"page_ids": ("1",), "error_codes": ("551",)}, [0]),
+        ({"error_codes": ("551", "190", "551")}, [3, 2, 1, 0]),
+        ({"page_ids": ("2", "1"), "error_codes": ("190", "unheard")}, [1]),
         ({"page_ids": ("2",), "error_codes": ("190",)}, []),
         ({"since": START + timedelta(seconds=60)}, [3, 2, 1]),
         ({"since": START + timedelta(seconds=60.001)}, [3, 2]),
@@ -155,6 +157,38 @@ def test_one_moment_is_a_range(story: Story, failures: dict[str, str]):
     """Both ends are included."""
     moment = START + timedelta(seconds=60)
     assert ids(story, since=moment, until=moment) == [list(failures.values())[1]]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({"error_code": "190"}, [1]),
+        ({"error_code": ["190", "unheard"]}, [1]),
+        ({"error_code": iter(("190", "551")), "page_id": ("1", "3")}, [1, 0]),
+        ({"state": [State.FAILED, "sent"]}, [3, 2, 1, 0]),
+        ({"state": "sent"}, []),
+    ],
+)
+def test_a_web_app_asks_for_one_value_or_several(
+    story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
+):
+    """A string is one value; several mean any of them."""
+    producer = Producer(story.settings, ledger=story.ledger)
+    made = list(failures.values())
+    found = [record.job_id for record in producer.find_jobs(**conditions)]
+    assert found == [made[number] for number in expected]
+
+
+@pytest.mark.parametrize(
+    "conditions", [{"error_code": []}, {"page_id": ()}, {"page_id": [str(n) for n in range(101)]}]
+)
+def test_no_value_or_very_many_are_refused(story: Story, conditions: dict[str, Any]):
+    """An empty list, taken for no condition, would mean every job; of a replay, too."""
+    producer = Producer(story.settings, ledger=story.ledger)
+    with pytest.raises(ValueError, match=r"has no value|has 101 values; at most 100"):
+        producer.find_jobs(**conditions)
+    with pytest.raises(ValueError, match=r"has no value|has 101 values; at most 100"):
+        producer.iterate_failed(**conditions)
 
 
 def test_an_error_code_alone_means_failed_jobs(story: Story, failures: dict[str, str]):

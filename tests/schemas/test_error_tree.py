@@ -8,6 +8,7 @@ import pickle
 import pytest
 from harasocial_dispatch import schemas
 from harasocial_dispatch.schemas import (
+    AmbiguousJobId,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
@@ -25,6 +26,7 @@ ERRORS = [
         idempotency_key="k", job_id="c", fields=["page_id"], index=501, accepted=["a", "b"]
     ),
     JobNotFound("0123abcd"),
+    AmbiguousJobId("0123abcd", ["0123abcd1", "0123abcd2"]),
     QueueUnavailable("Redis is away", accepted=["a", "b"]),
     EnqueueUnknown("the reply was lost", job_ids=["c"], accepted=["a", "b"]),
 ]
@@ -54,6 +56,7 @@ def test_an_error_survives_copying(error: DispatchError):
         (InvalidJob, {DispatchError, ValueError}),
         (IdempotencyConflict, {DispatchError, ValueError}),
         (JobNotFound, {DispatchError, LookupError}),
+        (AmbiguousJobId, {DispatchError, LookupError}),
         (QueueUnavailable, {DispatchError}),
         (EnqueueUnknown, {DispatchError, QueueUnavailable}),
     ],
