@@ -31,21 +31,21 @@ def store(
         EnqueueUnknown: the reply was lost; the jobs may be stored.
     """
     ids = [uuid.uuid4().hex for _ in jobs]
-    rows = [new_job_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
-    enqueued = _store(ids, rows, client, scripts, settings, skip_conflicts)
+    enqueued = _store(jobs, ids, client, scripts, settings, skip_conflicts)
     if not skip_conflicts:
         _raise_conflict(jobs, ids, enqueued)
     return enqueued
 
 
 def _store(
+    jobs: Sequence[NewJob],
     ids: list[str],
-    rows: list[str],
     client: redis.Redis,
     scripts: Scripts,
     settings: Settings,
     skip_conflicts: bool,
 ) -> Enqueued:
+    rows = [new_job_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
     options = (round(settings.expires_seconds * 1000), int(skip_conflicts))
     try:
         # Connecting is apart from sending: what fails here has stored nothing.
@@ -53,7 +53,7 @@ def _store(
         try:
             return _call(scripts, options, rows)
         except redis.TimeoutError as error:
-            raise _unknown(error, ids, settings) from error
+            raise _unknown(error, jobs, ids, settings) from error
         except (redis.ResponseError, redis.BusyLoadingError):
             raise
         except redis.RedisError:
@@ -62,7 +62,7 @@ def _store(
             try:
                 return _call(scripts, options, rows)
             except redis.RedisError as error:
-                raise _unknown(error, ids, settings) from error
+                raise _unknown(error, jobs, ids, settings) from error
     except redis.RedisError as error:
         reason = explain(error, settings.redis_url)
         raise QueueUnavailable(f"{reason}; nothing was enqueued") from error
@@ -95,10 +95,18 @@ def _raise_conflict(jobs: Sequence[NewJob], ids: list[str], enqueued: Enqueued) 
             )
 
 
-def _unknown(error: redis.RedisError, ids: list[str], settings: Settings) -> EnqueueUnknown:
+def _unknown(
+    error: redis.RedisError, jobs: Sequence[NewJob], ids: list[str], settings: Settings
+) -> EnqueueUnknown:
     them = "it was" if len(ids) == 1 else "they were"
+    if all(job.idempotency_key is not None for job in jobs):
+        advice = "enqueue again with the same idempotency key, which makes one job"
+    else:
+        advice = (
+            "look up the job_ids before you enqueue again, since without an idempotency key a "
+            "message may be sent twice"
+        )
     return EnqueueUnknown(
-        f"{explain(error, settings.redis_url)}; whether {them} enqueued is unknown: "
-        "enqueue again with the same idempotency key, which makes one job",
+        f"{explain(error, settings.redis_url)}; whether {them} enqueued is unknown: {advice}",
         job_ids=ids,
     )

@@ -7,9 +7,9 @@
                       "page_id": "500725830264749"},
                      idempotency_key="order-1001-paid")
 
-The functions are the methods of one `Producer`, made from the environment when the first of them is
-asked for (as the line above does); make your own `Producer(settings)` where settings come from
-elsewhere.
+The functions are methods of one `Producer`, made from the environment when the first of them is
+imported (as the line above does). If your settings come from elsewhere, make your own
+`Producer(settings)`. `MessageBody` is the body's type, for type checkers and editors.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from ..schemas import (
     InvalidJob,
     JobNotFound,
     JobRecord,
+    MessageBody,
+    MessageRow,
     QueueUnavailable,
     Settings,
     SettingsError,
@@ -42,6 +44,8 @@ __all__ = [
     "InvalidJob",
     "JobNotFound",
     "JobRecord",
+    "MessageBody",
+    "MessageRow",
     "Producer",
     "QueueUnavailable",
     "Rejected",
@@ -75,15 +79,11 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # The environment is read when a function is first asked for, not at import.
-        if name in {
-            "enqueue",
-            "enqueue_many",
-            "get_job",
-            "find_jobs",
-            "count_errors",
-            "replay",
-            "cancel",
-        }:
+        # The environment is read when a function is first used, not at import. All other public
+        # names are attributes of this module, so they never get here.
+        if name in __all__:
             return getattr(_default(), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

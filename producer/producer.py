@@ -13,6 +13,8 @@ from ..schemas import (
     IdempotencyConflict,
     JobNotFound,
     JobRecord,
+    MessageBody,
+    MessageRow,
     NewJob,
     QueueUnavailable,
     Settings,
@@ -55,7 +57,7 @@ class Producer:
 
     def enqueue(
         self,
-        job: Mapping[str, Any],
+        job: MessageBody | Mapping[str, Any],
         *,
         idempotency_key: str | None = None,
         send_at: datetime | None = None,
@@ -95,7 +97,7 @@ class Producer:
 
     def enqueue_many(
         self,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[MessageRow | Mapping[str, Any]],
         *,
         on_invalid: Literal["raise", "skip"] = "raise",
         progress: Callable[[int], object] | None = None,

@@ -4,7 +4,7 @@ Nothing here talks to anything; every other part may import it.
 """
 
 # Through the parent: a bare `import schemas` fails here, instead of loading everything twice.
-from ..schemas.enqueue import NewJob, parse_new_job, parse_row
+from ..schemas.enqueue import MessageRow, NewJob, parse_new_job, parse_row
 from .errors import (
     AmbiguousJobId,
     DispatchError,
@@ -19,7 +19,7 @@ from .outcome import JobVerdict, LaneVerdict, Outcome
 from .record import Attempt, JobRecord, from_ms, iso_utc
 from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, harmless, parse_reply
-from .send_job import MESSAGING_TYPE, SendJob, SendJobSchema, parse_send_job
+from .send_job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
 from .settings import Settings
 from .states import Delivery, OutcomeClass, State
 
@@ -37,6 +37,8 @@ __all__ = [
     "JobRecord",
     "JobVerdict",
     "LaneVerdict",
+    "MessageBody",
+    "MessageRow",
     "NewJob",
     "Outcome",
     "OutcomeClass",

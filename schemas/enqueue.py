@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Literal
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from .errors import InvalidJob
-from .send_job import SendJob, by_field_path, parse_send_job
+from .send_job import MessageBody, SendJob, by_field_path, parse_send_job
 from .states import Delivery
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
 #: How far ahead a job may be scheduled or expire. Beyond, it is a mistake in units.
 MAX_AHEAD = timedelta(days=366)
+
+
+class MessageRow(MessageBody, total=False):
+    """A row of `enqueue_many`: the API's body with options beside its fields."""
+
+    idempotency_key: str | None
+    send_at: datetime | str | None
+    expires_at: datetime | str | None
+    delivery: Literal["at_least_once", "at_most_once"]
+    urgent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +92,7 @@ class _OptionsSchema(Schema):
     urgent = fields.Boolean()
 
 
+_MISPLACED = "Is an option of enqueue, not a field of the body: pass it as an argument."
 #: The names of the options that may stand beside the body's fields in a row of `enqueue_many`.
 OPTION_NAMES = frozenset(_OptionsSchema().fields)
 _OPTIONS = _OptionsSchema()
@@ -98,7 +109,10 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
     try:
         job = parse_send_job(body)
     except InvalidJob as error:
-        errors |= error.errors
+        errors |= {
+            path: [_MISPLACED] if path in OPTION_NAMES else texts
+            for path, texts in error.errors.items()
+        }
     if not options:
         if job is None:
             raise InvalidJob(errors)

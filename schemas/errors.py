@@ -134,7 +134,8 @@ class QueueUnavailable(DispatchError):
 class EnqueueUnknown(QueueUnavailable):
     """The reply was lost: whether the jobs are stored cannot be known (design promise 2).
 
-    Enqueueing again with the same idempotency key is safe: it makes one job.
+    Enqueueing again with the same idempotency key is safe: it makes one job. Without a key, look up
+    the ids first.
 
     Attributes:
         job_ids: the ids the jobs have if they were stored; look them up when Redis is back.

@@ -12,13 +12,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal, TypedDict
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from .errors import InvalidJob
 
-MESSAGING_TYPE = "harasocial_facebook_payload_id"
+MESSAGING_TYPE: Final = "harasocial_facebook_payload_id"
 
 #: Characters of a page id or PSID. Facebook's have 15 to 17 digits; twice that is room to grow.
 MAX_ID_CHARACTERS = 32
@@ -26,6 +26,31 @@ MAX_ID_CHARACTERS = 32
 MAX_PAYLOAD_ID_CHARACTERS = 256
 #: Characters (Unicode code points, not bytes) of metadata: the API page's limit.
 MAX_METADATA_CHARACTERS = 500
+
+
+class Recipient(TypedDict):
+    """The person that a message goes to."""
+
+    id: str
+
+
+class MessageContent(TypedDict):
+    """What is sent."""
+
+    payload_id: str
+
+
+class _RequiredFields(TypedDict):
+    recipient: Recipient
+    message: MessageContent
+    page_id: str
+
+
+class MessageBody(_RequiredFields, total=False):
+    """The body of the API's request, for type checkers and editors."""
+
+    messaging_type: Literal["harasocial_facebook_payload_id"]
+    metadata: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +62,9 @@ class SendJob:
     payload_id: str
     metadata: str | None = None
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> MessageBody:
         """Return the JSON object to POST, its fields in the order of the API page."""
-        body: dict[str, Any] = {
+        body: MessageBody = {
             "messaging_type": MESSAGING_TYPE,
             "recipient": {"id": self.recipient_id},
             "message": {"payload_id": self.payload_id},

@@ -330,6 +330,18 @@ def test_a_reply_that_stays_lost_is_said_to_be_unknown(
     assert story.counts() == {"queued": 1}
 
 
+def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+):
+    """There is no key that would make one job of both calls."""
+    faulty = Faulty(story.ledger._scripts, arrives=[True], error=redis.TimeoutError("no answer"))
+    monkeypatch.setattr(story.ledger, "_scripts", faulty)
+    with pytest.raises(EnqueueUnknown, match="look up the job_ids before you enqueue") as caught:
+        story.ledger.enqueue([new_job(idempotency_key="k"), new_job()])
+    assert "same idempotency key" not in str(caught.value)
+    assert all(story.state(job_id) is State.QUEUED for job_id in caught.value.job_ids)
+
+
 def test_a_refusal_by_redis_stores_nothing(story: Story, monkeypatch: pytest.MonkeyPatch):
     """Out of memory, say; then it is certain."""
     faulty = Faulty(

@@ -156,21 +156,60 @@ def test_enqueueing_loads_only_what_it_needs(installed: Installed, tmp_path: Pat
     ] == []
 
 
+SHOP = """\
+from collections.abc import Mapping
+from typing import Any
+
+from harasocial_dispatch.producer import MessageBody, MessageRow, enqueue, enqueue_many
+
+job_id: str = enqueue({}, idempotency_key="order-1")
+enqueue({"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"})
+body: MessageBody = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}
+full: MessageBody = {
+    **body, "messaging_type": "harasocial_facebook_payload_id", "metadata": "order 1",
+}
+enqueue(full)
+row: MessageRow = {
+    "recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2",
+    "idempotency_key": "order-1", "urgent": True,
+}
+enqueue_many([body, full])
+enqueue_many([row])
+
+def forward(request: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+    enqueue(request)
+    enqueue_many(rows)
+
+"""
+MISTAKES = [
+    ("enqueue({}, idempotency_key=1)", "arg-type"),
+    ("enqueue(5)", "arg-type"),
+    ('body["metadta"] = "order 1"', "typeddict-unknown-key"),
+    (
+        'm: MessageBody = {"recipient": {"id": 1}, "message": {"payload_id": "p"}, "page_id": "2"}',
+        "typeddict-item",
+    ),
+    ('n: MessageBody = {"recipient": {"id": "1"}, "page_id": "2"}', "typeddict-item"),
+    ('row["delivery"] = "twice"', "typeddict-item"),
+]
+
+
 def test_a_type_checker_sees_the_types(installed: Installed, tmp_path: Path) -> None:
     """What a host application writes is checked against our signatures; a mistake is found."""
-    (tmp_path / "shop.py").write_text(
-        "from harasocial_dispatch.producer import enqueue\n"
-        "job_id: str = enqueue({}, idempotency_key='order-1')\n"
-        "enqueue({}, idempotency_key=1)\n"
-    )
+    (tmp_path / "shop.py").write_text(SHOP + "".join(f"{line}\n" for line, _ in MISTAKES))
     checked = run(
         *(sys.executable, "-m", "mypy", "--strict", "--python-executable", installed.python),
         *("--cache-dir", tmp_path / "cache", "shop.py"),
         cwd=tmp_path,
     )
-    *errors, summary = checked.stdout.strip().split("\n")
-    assert summary.startswith("Found 1 error in 1 file"), checked.stdout
-    assert [error.split(" error: ")[0] for error in errors] == ["shop.py:3:"]
+    *errors, _ = checked.stdout.strip().split("\n")
+    first_line = SHOP.count("\n") + 1
+    found = [
+        (int(error.split(":")[1]) - first_line, error.rpartition("[")[2].rstrip("]"))
+        for error in errors
+        if " error: " in error
+    ]
+    assert found == [(i, code) for i, (_, code) in enumerate(MISTAKES)], checked.stdout
 
 
 @pytest.mark.parametrize("name", BARE_NAMES)

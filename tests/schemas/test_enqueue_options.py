@@ -263,3 +263,15 @@ def test_any_options_are_taken_or_named(options: dict[str, Any]):
         assert new.idempotency_key is None or 1 <= len(new.idempotency_key) <= 200
         for time in (new.send_at_ms, new.expires_at_ms):
             assert time is None or 946_000_000_000 < time < 10_000_000_000_000
+
+
+def test_an_option_within_the_body_is_said_to_be_one():
+    """It is no field of the API; and left out, two calls would make two jobs."""
+    with pytest.raises(InvalidJob) as caught:
+        parse_new_job(BODY | {"idempotency_key": "k", "colour": "red"})
+    assert caught.value.errors == {
+        "idempotency_key": [
+            "Is an option of enqueue, not a field of the body: pass it as an argument."
+        ],
+        "colour": ["Is not a field of the API."],
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from types import ModuleType
 
 import pytest
@@ -19,3 +20,14 @@ def test_all_is_exactly_the_public_names(part: str):
     }
     assert set(module.__all__) == public
     assert len(set(module.__all__)) == len(module.__all__)
+
+
+def test_the_producer_shows_its_functions():
+    """To `dir`, and so to completion in a shell or notebook; no name is listed for nothing."""
+    producer = importlib.import_module("harasocial_dispatch.producer")
+    assert set(producer.__all__) <= set(dir(producer))
+    assert {"enqueue", "enqueue_many", "MessageBody", "__doc__"} <= set(dir(producer))
+    functions = set(producer.__all__) - set(vars(producer))
+    assert "enqueue" in functions
+    assert all(inspect.isfunction(getattr(producer.Producer, name)) for name in functions)
+    assert not hasattr(producer, "enqeue")
