@@ -171,7 +171,8 @@ local function pass()
     if next_at ~= NOW then shut, scan_budget = shut + 1, scan_budget - 1 end
     if next_at then
       -- A lane just served goes to the back.
-      if next_at == NOW then next_at = NOW + turn / 1000 end
+      -- A closed lane opens with a later millisecond: within this one, every pass would list it.
+      next_at = next_at == NOW and NOW + turn / 1000 or math.max(NOW + 1, math.ceil(next_at))
       redis.call('ZADD', key('lanes'), string.format('%.3f', next_at), page_id)
     elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id)) == 0 then
       redis.call('ZREM', key('lanes'), page_id)

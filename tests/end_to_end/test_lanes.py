@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import redis
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
-from harasocial_dispatch.schemas import State
+from harasocial_dispatch.schemas import Settings, State
 from stage import StartWorker, body, eventually, wait_until_ended
 
 SICK, WELL = "1111", "2222"
@@ -134,6 +136,28 @@ def test_the_page_rate_holds_over_all_processes(
             assert j - i + 1 <= allowed
     # … and the rate is used: no slower than half of it.
     assert arrivals[-1] - arrivals[0] <= 2 * (count - burst) / rate
+
+
+def test_a_claim_looks_at_a_page_that_reached_its_rate_once_or_twice(
+    settings: Settings, producer: Producer
+) -> None:
+    """Also if the page may send again within the same millisecond: no claim keeps Redis busy."""
+    ledger = Ledger(replace(settings, page_rate=1500, page_burst=1))
+    client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+    producer.enqueue_many(body(metadata=f"{i}") for i in range(20))
+
+    def looks() -> int:
+        return int(client.info("commandstats")["cmdstat_zrangebyscore"]["calls"])
+
+    ledger.claim(1)
+    before, claims = looks(), 0
+    for _ in range(100):
+        claims += len(ledger.claim(100).claims)
+
+    assert claims > 1
+    assert looks() - before <= 3 * 100
+    ledger.close()
+    client.close()
 
 
 def test_a_failing_page_is_paused_and_probed_without_spending_its_jobs(
