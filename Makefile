@@ -16,6 +16,9 @@ PEERS := $(patsubst tests/bench/requirements/%.txt,%,$(wildcard tests/bench/requ
 INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
 	--disable-pip-version-check --constraint constraints.txt
 
+# The tests start hundreds of Pythons, which would each compile this package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench soak screenshots constraints clean
 
