@@ -8,8 +8,8 @@ again from the parts that are needed: what its sender added has no effect.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 import uuid
 from typing import Any
 
@@ -19,6 +19,8 @@ DISPATCH_TASK = "harasocial.dispatch"
 #: Events of a hundred jobs with long tracebacks are well below this.
 _MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 20
+#: More messages than any application sends.
+_MAX_CLOCK = 2**50
 #: What Celery's task protocol sends for a task without arguments: [args, kwargs, embed].
 _NO_ARGUMENTS = base64.b64encode(
     b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
@@ -36,7 +38,7 @@ _EVENT_FIELDS: dict[str, tuple[type, ...]] = {
     "hostname": (str,),
     "timestamp": (int, float),
     "utcoffset": (int, float),
-    "clock": (int, type(None)),
+    "clock": (int,),
     "pid": (int,),
 }
 _COMMAND_FIELDS: dict[str, tuple[type, ...]] = {
@@ -86,13 +88,12 @@ def read_broadcast(data: bytes, queue: str) -> Message:
     if message.get("content-type") != "application/json":
         raise UnreadableMessage("its content is not JSON")
     body = _typed(message, "body", str)
-    if _typed(message, "properties", dict).get("body_encoding") == "base64":
-        try:
-            content = _json(base64.b64decode(body, validate=True))
-        except binascii.Error:
-            raise UnreadableMessage("its body is not base64") from None
-    else:
-        content = _json(body.encode())
+    encoded = _typed(message, "properties", dict).get("body_encoding") == "base64"
+    try:
+        data = base64.b64decode(body, validate=True) if encoded else body.encode()
+    except ValueError:
+        raise UnreadableMessage("its body is not base64 or UTF-8") from None
+    content = _json(data)
     for part in content if isinstance(content, list) else [content]:
         _check_content(part)
     headers = {
@@ -100,6 +101,7 @@ def read_broadcast(data: bytes, queue: str) -> Message:
         for name, types in _BROADCAST_HEADERS.items()
         if name in _typed(message, "headers", dict)
     }
+    _bound_clock(headers)
     return _message(base64.b64encode(json.dumps(content).encode()).decode(), queue, headers)
 
 
@@ -111,6 +113,7 @@ def _check_content(part: Any) -> None:
             _typed(part, name, *types)
         if part["type"].startswith("task-"):
             _typed(part, "uuid", str)
+        _bound_clock(part)
     elif "method" in part:
         for name, types in _COMMAND_FIELDS.items():
             if name in part:
@@ -119,6 +122,12 @@ def _check_content(part: Any) -> None:
             reply_to = _typed(part, "reply_to", dict)
             _typed(reply_to, "exchange", str)
             _typed(reply_to, "routing_key", str)
+
+
+def _bound_clock(container: dict[str, Any]) -> None:
+    """Forget a logical clock that cannot be true: a process would adopt it, and pass it on."""
+    if not 0 <= container.get("clock", 0) <= _MAX_CLOCK:
+        container["clock"] = 0
 
 
 def _envelope(data: bytes) -> Message:
@@ -164,7 +173,11 @@ def _typed(container: dict[str, Any], name: str, *types: type) -> Any:
     """Return a value that has one of `types`; `name` is one of ours, never the sender's."""
     value = container.get(name)
     # In Python, true and false are whole numbers.
-    if not isinstance(value, types) or isinstance(value, bool):
+    if (
+        not isinstance(value, types)
+        or isinstance(value, bool)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         raise UnreadableMessage(f"its {name} is missing or of the wrong type")
     return value
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from account import settle
-from harasocial_dispatch.ledger import DISPATCH_TASK, Doorbell, queue_name
+from flower_desk import LOGIN, Flower
+from harasocial_dispatch.ledger import DISPATCH_TASK, Doorbell, SeparateCelery, queue_name
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, eventually, wait_until_ended
+from stage import StartWorker, body, environment, eventually, wait_until_ended
 
 JOBS = 600
 
@@ -101,23 +108,127 @@ def test_a_wiped_broker_loses_nothing(
     assert account.posts.total() == JOBS
 
 
-@pytest.mark.parametrize("message", [b"not JSON", b"{}", b'{"headers": {}, "body": 5}'])
-def test_a_message_that_is_no_doorbell_stops_nothing(
-    message: bytes,
-    settings: Settings,
-    producer: Producer,
-    sandbox: Sandbox,
-    start_worker: StartWorker,
+def wrapped(**changes: Any) -> bytes:
+    """Return a doorbell as Celery sends it, but for the changes."""
+    message = {
+        "body": base64.b64encode(b"[[], {}, {}]").decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"task": DISPATCH_TASK, "id": "1234", "lang": "py"},
+        "properties": {"body_encoding": "base64", "delivery_tag": "1", "delivery_info": {}},
+        **changes,
+    }
+    return json.dumps(message).encode()
+
+
+#: What no Celery sends: into the queue of doorbells.
+RUBBISH = {
+    "not JSON": b"not JSON",
+    "not text": b"\xff\xfe\x00",
+    "empty object": b"{}",
+    "list": b"[]",
+    "null": b"null",
+    "number": b"5",
+    "body of a wrong type": b'{"headers": {}, "body": 5}',
+    "deep": b"[" * 200_000 + b"]" * 200_000,
+    "long number": b"1" * 100_000,
+    "Python type": b'{"__type__": "uuid", "__value__": {}}',
+    "no properties": wrapped(properties=None),
+    "no delivery tag": wrapped(properties={"body_encoding": "base64"}),
+    "headers are a list": wrapped(headers=[]),
+    "task is a list": wrapped(headers={"task": []}),
+    "no id": wrapped(headers={"task": DISPATCH_TASK}),
+    "unknown task": wrapped(headers={"task": "secret-task", "id": "1"}),
+    "bad base64": wrapped(body="%"),
+    "unknown encoding": wrapped(properties={"body_encoding": "rot13", "delivery_tag": "1"}),
+    "unknown content": wrapped(**{"content-type": "application/secret"}),
+    "compressed": wrapped(headers={"task": DISPATCH_TASK, "id": "1", "compression": "zlib"}),
+    "limits": wrapped(headers={"task": DISPATCH_TASK, "id": "1", "timelimit": "secret"}),
+    "huge": wrapped(body="x" * 20_000_000),
+}
+#: To control commands and to events.
+BAD_BROADCASTS = {
+    **RUBBISH,
+    "command of a list": wrapped(body=base64.b64encode(b"[1]").decode(), headers={}),
+    "no command": wrapped(body=base64.b64encode(b"7").decode(), headers={}),
+    "wrong reply_to": wrapped(
+        body=base64.b64encode(b'{"method": "ping", "reply_to": 5}').decode(), headers={}
+    ),
+    "wrong clock": wrapped(
+        body=base64.b64encode(b'{"method": "ping"}').decode(), headers={"clock": "secret"}
+    ),
+}
+
+
+def test_what_is_no_message_of_celery_stops_nothing(
+    settings: Settings, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Other hands put rubbish into the broker's queue: the next job is sent all the same."""
-    worker = start_worker()
+    """Another client writes to the broker's queue and channels: the next job is sent anyway."""
+    worker = start_worker("--concurrency", "1")
     client = redis.Redis.from_url(settings.redis_url)
-    client.lpush(queue_name(settings), message)
+    channel = f"/0.{settings.namespace}.control.pidbox"
 
-    eventually(lambda: client.llen(queue_name(settings)) == 0, what="the taking of it")
-    wait_until_ended(producer, [producer.enqueue(body())])
+    for name, message in RUBBISH.items():
+        client.lpush(queue_name(settings), message)
+        eventually(lambda: client.llen(queue_name(settings)) == 0, what=f"the taking of: {name}")
+    for message in BAD_BROADCASTS.values():
+        assert client.publish(channel, message) == 1
+    (record,) = wait_until_ended(producer, [producer.enqueue(body())])
 
-    assert sandbox.totals().posts == 1
-    assert worker.process is not None
-    assert worker.process.poll() is None
-    assert DISPATCH_TASK in worker.log()
+    assert record.state is State.SENT
+    control = SeparateCelery("test", settings).control
+    assert control.ping(timeout=5), "it still obeys"
+    lines = [line for line in worker.log().splitlines() if "was dropped" in line]
+    # All but those whose faults have no effect, as only the id is taken from a doorbell.
+    assert len(lines) >= len(RUBBISH) + len(BAD_BROADCASTS) - 10
+    assert "secret" not in worker.log()
+    assert "Traceback" not in worker.log()
+    assert "onnection to broker lost" not in worker.log()
+    assert worker.terminate() == 0
+
+
+def test_flower_goes_on_after_bad_events(settings: Settings, tmp_path: Path) -> None:
+    """It shows the events that come after them, and has not lost its connection."""
+    env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=":".join(LOGIN))
+    flower = Flower(env, tmp_path)
+    client = redis.Redis.from_url(settings.redis_url)
+    channel = f"/0.{settings.namespace}.events/task.multi"
+    try:
+        flower.start()
+        eventually(lambda: client.publish(channel, b"[]"), what="Flower's subscription")
+        for message in BAD_BROADCASTS.values():
+            assert client.publish(channel, message) == 1
+        app = SeparateCelery("test", settings)
+        with app.events.default_dispatcher(hostname="w@h") as dispatcher:
+            dispatcher.send("task-received", uuid="5678", name="a good one")
+        eventually(lambda: flower.get("/api/task/info/5678").ok, what="the good event")
+        assert "Failed to capture events" not in flower.log()
+    finally:
+        flower.stop()
+
+
+@pytest.mark.parametrize("command", ["celery", "harasocial-dispatch"])
+def test_a_worker_that_crashes_ends_with_an_error(
+    command: str, settings: Settings, tmp_path: Path
+) -> None:
+    """So that what supervises it starts it again; a stop on request ends with 0."""
+    (tmp_path / "crashing.py").write_text(
+        "from celery.worker.consumer import Consumer\n"
+        "def crash(*_, **__): raise RuntimeError('a fault in a library')\n"
+        "Consumer.on_ready = crash\n"
+    )
+    start = {
+        "celery": ["-m", "celery", "-A", "harasocial_dispatch.worker"],
+        "harasocial-dispatch": ["-c", "from harasocial_dispatch.cli import main; main()"],
+    }[command]
+    ended = subprocess.run(
+        [sys.executable, *start, "worker", "--concurrency", "1", "--include", "crashing"],
+        env=environment(settings, "http://127.0.0.1:9"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "a fault in a library" in ended.stderr
+    assert ended.returncode == 1
