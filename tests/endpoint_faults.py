@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import repeat
 
@@ -42,6 +42,7 @@ class Fault:
         endpoint: a payload id for the sandbox, a script for a raw server, or a place.
         state: where the job goes, if not where its outcome class sends it by itself.
         pause_seconds: of the page's lane, where that is told.
+        reaches_deadline: whether the call ends only at its deadline.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Fault:
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     state: State | None = None
     pause_seconds: float | None = None
+    reaches_deadline: bool = False
 
     @property
     def expected_state(self) -> State:
@@ -86,17 +88,25 @@ def transient(name: str, endpoint: str | Script | Place, error_code: str) -> Fau
 
 def ambiguous(name: str, endpoint: str | Script | Place, error_code: str) -> Fault:
     return Fault(
-        name=name, endpoint=endpoint, outcome_class=OutcomeClass.AMBIGUOUS, error_code=error_code
+        name=name,
+        endpoint=endpoint,
+        outcome_class=OutcomeClass.AMBIGUOUS,
+        error_code=error_code,
+        reaches_deadline=error_code == "timeout",
     )
+
+
+def until_deadline(fault: Fault) -> Fault:
+    """Return the row of a fault that ends only at the call's deadline, under another code."""
+    return replace(fault, reaches_deadline=True)
 
 
 def at_most_once(fault: Fault) -> Fault:
     """Return the row of the same fault for a job that must not be sent twice."""
-    return Fault(
+    return replace(
+        fault,
         name=f"{fault.name}, at_most_once",
-        endpoint=fault.endpoint,
         outcome_class=OutcomeClass.AMBIGUOUS,
-        error_code=fault.error_code,
         delivery=Delivery.AT_MOST_ONCE,
         state=State.FAILED,
     )
@@ -164,10 +174,14 @@ FAULTS = [
     # Away, or not what it should be: the request never went out.
     transient("down", Place.DOWN, "connection_failed"),
     transient("self-signed certificate", Place.SELF_SIGNED, "connection_failed"),
-    transient("plain HTTP on a TLS port", Place.PLAIN_WHERE_TLS_IS_MEANT, "connection_failed"),
-    transient("TLS handshake unanswered", Place.TLS_THAT_NEVER_ANSWERS, "connection_failed"),
+    until_deadline(
+        transient("plain HTTP on a TLS port", Place.PLAIN_WHERE_TLS_IS_MEANT, "connection_failed")
+    ),
+    until_deadline(
+        transient("TLS handshake unanswered", Place.TLS_THAT_NEVER_ANSWERS, "connection_failed")
+    ),
     transient("TLS handshake reset", Place.TLS_THAT_RESETS, "connection_failed"),
-    transient("CONNECT dripping", Place.PROXY_THAT_DRIPS, "connection_failed"),
+    until_deadline(transient("CONNECT dripping", Place.PROXY_THAT_DRIPS, "connection_failed")),
     transient("CONNECT refused", Place.PROXY_THAT_REFUSES, "connection_failed"),
     ambiguous("TLS on a plain port", Place.TLS_WHERE_PLAIN_IS_MEANT, "connection_lost"),
     # 5xx.
@@ -198,8 +212,12 @@ FAULTS = [
         "timeout",
     ),
     ambiguous("dripping HTTP/1.0", dripping(head("HTTP/1.0 200 OK"), b'{"data": "'), "timeout"),
-    permanent(
-        "dripping 400", dripping(head("HTTP/1.1 400 Bad", "Connection: close"), b" "), "http_400"
+    until_deadline(
+        permanent(
+            "dripping 400",
+            dripping(head("HTTP/1.1 400 Bad", "Connection: close"), b" "),
+            "http_400",
+        )
     ),
     ambiguous("dripping header", dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a"), "timeout"),
     # Large: read no further than the cap.
@@ -262,7 +280,9 @@ FAULTS = [
     accepted("HTTP/1.0", "sandbox:http10"),
     accepted("gzip", "sandbox:gzip"),
     accepted("chunked", steps(CHUNKED + CHUNKED_BODY + b"\r\n")),
-    accepted("chunked, then endless trailers", dripping(CHUNKED + CHUNKED_BODY, b"A: b\r\n")),
+    until_deadline(
+        accepted("chunked, then endless trailers", dripping(CHUNKED + CHUNKED_BODY, b"A: b\r\n"))
+    ),
     accepted("duplicated headers", "sandbox:duplicate_headers"),
     accepted("103 and the reply", "sandbox:status:103"),
     accepted("103, and the reply later", steps(EARLY_HINTS, 0.05, OK)),
