@@ -25,7 +25,7 @@ from harasocial_dispatch.schemas import (
 )
 from stage import body, eventually, free_port
 
-USER, PASSWORD = "operator", "vM3kq-Tz81-pLx"
+USER, PASSWORD = "operator", "vM3kq-Tz81-pLx-9dWe"
 LOGIN = (USER, PASSWORD)
 
 #: What the fixture `start_flower` is: options of Flower, then settings by their names.
@@ -51,8 +51,8 @@ class Flower:
         self._arguments = [*_COMMANDS[command], "flower", f"--port={self.port}", *options]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Flower:
-        """Start it and wait until it answers."""
+    def start(self, *, wait: bool = True) -> Flower:
+        """Start it, and wait until it answers on its port."""
         with self._log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 self._arguments,
@@ -61,7 +61,8 @@ class Flower:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(self._answers, what=f"Flower's answer; its log: {self._log_file}")
+        if wait:
+            eventually(self._answers, what=f"Flower's answer; its log: {self._log_file}")
         return self
 
     def _answers(self) -> bool:

@@ -32,12 +32,14 @@ def start_flower(settings: Settings, tmp_path: Path) -> Iterator[StartFlower]:
     """Start Flower over the test's own ledger; further settings by their names."""
     started: list[Flower] = []
 
-    def start(*options: str, command: str = "harasocial-dispatch", **changes: Any) -> Flower:
+    def start(
+        *options: str, command: str = "harasocial-dispatch", wait: bool = True, **changes: Any
+    ) -> Flower:
         login = {"FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}"}
         env = environment(settings, "http://127.0.0.1:9", **{**login, **changes})
         flower = Flower(env, tmp_path, *options, command=command)
         started.append(flower)
-        return flower.start()
+        return flower.start(wait=wait)
 
     yield start
     for flower in started:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import requests
-from flower_desk import LOGIN, Desk, new_page_id
+from flower_desk import LOGIN, PASSWORD, USER, Desk, new_page_id
 from harasocial_dispatch.schemas import State
 
 PATHS = [
@@ -15,17 +15,25 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    "login", [None, ("operator", "wrong"), ("", ""), ("Operator", LOGIN[1]), (LOGIN[0], "")]
+    ("login", "paths"),
+    [
+        (None, PATHS),
+        # Few each: more wrong logins would be refused without a look at them.
+        ((USER, "wrong"), PATHS[:3]),
+        (("", ""), PATHS[3:6]),
+        ((USER.title(), PASSWORD), PATHS[:3]),
+        ((USER, ""), PATHS[3:6]),
+    ],
 )
 def test_nobody_gets_in_without_the_login(
-    desk: Desk, path: str, login: tuple[str, str] | None
+    desk: Desk, login: tuple[str, str] | None, paths: list[str]
 ) -> None:
     """And nobody learns more than that."""
-    answer = desk.flower.get(path, auth=login, allow_redirects=False)
-    assert (answer.status_code, answer.text) == (401, "Access denied")
-    assert "Basic" in answer.headers["WWW-Authenticate"]
+    for path in paths:
+        answer = desk.flower.get(path, auth=login, allow_redirects=False)
+        assert (answer.status_code, answer.text) == (401, "Access denied")
+        assert "Basic" in answer.headers["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize("path", ["/failures/replays", "/failures/waiting", "/failures/{job}"])

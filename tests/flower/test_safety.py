@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-
 import pytest
 from harasocial_dispatch.schemas.setting_checks import is_loopback
-from harasocial_dispatch.worker.flower.safety import is_guessable, refusal
+from harasocial_dispatch.worker.flower.safety import refusal
 
-GOOD = "operator:vM3kq-Tz81-pLx"
+GOOD = "operator:vM3kq-Tz81-pLx-9dWe"
 
 
 def refused(address: str = "127.0.0.1", *credentials: str, **options: object) -> str:
@@ -40,57 +38,17 @@ def test_a_unix_socket_is_this_host() -> None:
     assert refused("", unix_socket="/run/flower.sock") == ""
 
 
-@pytest.mark.parametrize(
-    "password",
-    [
-        "Password1234",
-        "P@ssw0rd!2026",
-        "changeme-changeme",
-        "admin-admin-2026",
-        "operator1234",
-        "operatoroperator",
-        "harasocial-flower",
-        "123456789012",
-        "098765432109",
-        "111111111111",
-        "abcabcabcabc",
-        "qwertyuiopas",
-        "abcdefghijkl",
-        "!!!!????----",
-        "letmein-please-1",
-    ],
-)
-def test_a_password_that_is_tried_first_is_refused(password: str) -> None:
-    """Wherever Flower listens: it may be put behind a proxy later."""
-    assert "first to be guessed" in refused("127.0.0.1", f"operator:{password}")
-    assert password not in refused("127.0.0.1", f"operator:{password}")
-
-
-def test_a_short_password_is_refused() -> None:
-    """The refusal says how long it must be."""
-    assert "at least 12" in refused("127.0.0.1", "operator:Tz81-pLx")
-
-
-def test_random_passwords_are_fine() -> None:
-    """Of every usual kind."""
-    for _ in range(200):
-        for password in (
-            secrets.token_hex(12),
-            secrets.token_urlsafe(12),
-            secrets.token_urlsafe(30),
-        ):
-            assert not is_guessable("operator", password), password
-    for password in (
-        "correct-horse-battery-staple",
-        "83920184756192",
-        "Tr0ub4dor&3xyz",
-        "7#4!9@2$8%1^",
-    ):
-        assert not is_guessable("operator", password), password
+@pytest.mark.parametrize("password", ["Tz81-pLx", "0123456789abcd"])
+def test_a_short_password_is_refused(password: str) -> None:
+    """Wherever Flower listens: it may be put behind a proxy later. The message has the length."""
+    reason = refused("127.0.0.1", f"operator:{password}")
+    assert f"{len(password)} characters; it needs at least 15" in reason
+    assert password not in reason
+    assert refused("127.0.0.1", f"operator:{password:x<15}") == ""
 
 
 @pytest.mark.parametrize(
-    "credentials", ["operator", ":vM3kq-Tz81-pLx", "operator:", "ông:vM3kq-Tz81-pLx"]
+    "credentials", ["operator", ":vM3kq-Tz81-pLx-9dWe", "operator:", "ông:vM3kq-Tz81-pLx-9dWe"]
 )
 def test_what_is_no_login_is_refused(credentials: str) -> None:
     """Flower itself would take it, and let nobody in, or fail at each page."""
@@ -99,4 +57,4 @@ def test_what_is_no_login_is_refused(credentials: str) -> None:
 
 def test_each_of_several_logins_is_looked_at() -> None:
     """One weak one is enough for an intruder."""
-    assert refused("0.0.0.0", GOOD, "second:password1234")
+    assert refused("0.0.0.0", GOOD, "second:password")

@@ -1,9 +1,10 @@
-"""Where ours is put into Flower: handlers, templates, defaults, and the check before it listens.
+"""What is added to Flower: handlers, templates, a server, defaults, and the check at the start.
 
-Flower 2.2 has no hook for this. It builds its application from two lists of its module `urls` and
-its global options, all made before its command runs; and it lets Celery import the application's
-modules, which is announced by a signal, after its options are read and before it listens. A newer
-minor release may do otherwise, so setup.cfg allows 2.2 alone, and tests hold each of these.
+Flower 2.2 has no hook for this. Its command builds an application from two lists of the module
+`urls`, the class `command.Flower` and global options, all made before the command runs. Celery
+imports the application's modules after the options are read and before Flower listens, and sends
+a signal. A newer minor release may differ, so setup.cfg allows 2.2 alone, and tests hold each of
+these.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import import_modules
-from flower import urls
+from flower import command, urls
 from flower.options import options
 from tornado.web import StaticFileHandler, url
 
@@ -25,6 +26,7 @@ from .failures_page import FailuresPage
 from .job_page import JobPage
 from .metrics import Metrics
 from .replay_pages import ReplayPage, ReplaysPage
+from .server import Server
 from .site import Site
 from .template_loader import Templates
 from .waiting_page import WaitingPage
@@ -48,6 +50,7 @@ def extend(app: Celery, settings: Settings) -> None:
         xsrf_cookie_kwargs={"samesite": "Lax"},
     )
     urls.handlers[:] = _handlers(urls.handlers, site)
+    command.Flower = Server
     end_in_time()
 
     def check(sender: Any = None, **_: Any) -> None:

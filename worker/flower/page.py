@@ -1,16 +1,14 @@
-"""What every page of ours has: Flower's login and style, and a stricter guard than Flower's own."""
+"""What all of our pages have in common: Flower's login and style, our headers and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from tornado.web import HTTPError, RequestHandler
 
 from ...ledger import Cursor
 from ...schemas import QueueUnavailable
-from ...schemas.setting_checks import is_loopback
 from . import presentation
 from .assets import address_of
 from .filters import FailureFilter, InvalidFilter
@@ -49,26 +47,8 @@ class Page(FlowerHandler):
         # What it shows is of people.
         self.set_header("Cache-Control", "no-store")
 
-    def prepare(self) -> None:
-        """Let nobody in without a login, nor, where there is none, under another host's name.
-
-        Without a login Flower listens on this host alone. A page from outside could still reach it
-        through the reader's browser, by a name of its own that it lets point to this host.
-        """
-        options = self.application.options  # type: ignore[attr-defined]  # Flower's application
-        if options.basic_auth or options.auth:
-            return
-        host = urlsplit(f"//{self.request.host}").hostname or ""
-        if not (is_loopback(host) or options.unix_socket):
-            raise HTTPError(
-                403,
-                f"Flower has no login set up, so it answers on this host alone, not as {host}. "
-                "Set HARASOCIAL_FLOWER_BASIC_AUTH, or open http://127.0.0.1.",
-            )
-
     def check_xsrf_cookie(self) -> None:
         # Flower asks for the token only with some kinds of login. These forms send messages.
-        super().check_xsrf_cookie()
         RequestHandler.check_xsrf_cookie(self)
 
     async def ask(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -1,0 +1,228 @@
+"""What Flower answers to whom, over HTTP: hosts, other sites, logins, bodies; ours and Flower's."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import re
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+import requests
+from flower.urls import handlers
+from flower_desk import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
+from harasocial_dispatch.worker.flower.gate import WRONG_LOGINS
+from stage import eventually
+from tornado.web import URLSpec
+
+#: Ours; Flower's own come from its list.
+OURS = [
+    *("/failures", "/failures/", "/failures/waiting", "/failures/replays", "/failures/replays/0a"),
+    *("/failures/export.csv", "/failures/static/failures.css", "/failures/x", "/metrics"),
+]
+FLOWERS = [
+    re.sub(r"\(\.[+*]\)|\.\*", "x", each.regex.pattern if isinstance(each, URLSpec) else each[0])
+    .removesuffix("$")
+    .removesuffix("/?")
+    for each in handlers
+]
+EVERY_PATH = sorted({*OURS, *(f"/{path.lstrip('/')}" for path in FLOWERS)})
+#: Requests that another site, or another port of this host, has a browser send.
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Origin": "null"},
+]
+CHANGES = ["/failures/replays", "/api/task/revoke/x", "/api/worker/shutdown/x", "/tasks/datatable"]
+
+
+@pytest.fixture
+def open_flower(start_flower: StartFlower, monkeypatch: pytest.MonkeyPatch) -> Flower:
+    """Without a login, its API open, and its own controls switched on."""
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
+    return start_flower("--read-only=false", FLOWER_BASIC_AUTH=None)
+
+
+def test_no_other_origin_may_read_anything(open_flower: Flower) -> None:
+    """Though Flower's variable for its API would allow it on every page, ours included."""
+    for path in EVERY_PATH:
+        for method in ("GET", "OPTIONS", "POST"):
+            answer = requests.request(
+                method,
+                open_flower.url + path,
+                headers={"Origin": "https://evil.example"},
+                timeout=30,
+                allow_redirects=False,
+            )
+            allowed = [name for name in answer.headers if name.lower().startswith("access-control")]
+            assert allowed == [], (method, path)
+            assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("host", ["rebound.example", "127.0.0.1.nip.io", "[::1", "10.0.0.1:5555"])
+def test_without_a_login_no_page_answers_under_another_hosts_name(
+    open_flower: Flower, host: str
+) -> None:
+    """A site can let its own name lead to this host: then a browser takes both for one."""
+    for path in EVERY_PATH:
+        for method in ("GET", "POST"):
+            answer = requests.request(
+                method, open_flower.url + path, headers={"Host": host}, timeout=30
+            )
+            assert answer.status_code == 403, (method, path)
+            assert "HARASOCIAL_FLOWER_BASIC_AUTH" in answer.text
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_no_other_site_can_change_anything(
+    open_flower: Flower, desk: Desk, headers: dict[str, str]
+) -> None:
+    """With a login and without one, on our pages and on Flower's, the same."""
+    for path in CHANGES:
+        for url, auth in ((open_flower.url, None), (desk.flower.url, LOGIN)):
+            answer = requests.post(url + path, headers=headers, auth=auth, timeout=30)
+            assert (answer.status_code, "another site" in answer.text) == (403, True), path
+        # A link from another site still opens the pages.
+        assert requests.get(open_flower.url + "/failures", headers=headers, timeout=30).ok
+
+
+def test_a_page_of_its_own_can_change_something(open_flower: Flower) -> None:
+    """So can a program, which sends none of these headers."""
+    url = f"{open_flower.url}/api/task/revoke/x"
+    for headers in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": open_flower.url}):
+        assert requests.post(url, headers=headers, timeout=30).status_code == 200
+
+
+def basic(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        basic(f"ông:{PASSWORD}".encode()),
+        basic(f"ông:{PASSWORD}".encode("latin-1")),
+        basic(f"{USER}:{PASSWORD}\xff".encode("latin-1")),
+        basic(b"\xff\xfe\x00"),
+        "Basic ñ",
+        "Basic a",
+        "Basic",
+        "Basic a b",
+        f"Bearer {PASSWORD}",
+        basic(f"{USER}:{PASSWORD}".encode()).replace("Basic", "Digest"),
+    ],
+)
+def test_whatever_is_no_login_is_a_wrong_one(start_flower: StartFlower, header: str) -> None:
+    """And no fault of this program, nor a way to learn anything."""
+    flower = start_flower()
+    for path in ("/failures", "/workers", "/api/tasks", "/metrics", "/unknown"):
+        answer = requests.get(
+            flower.url + path, headers={"Authorization": header.encode("latin-1")}, timeout=30
+        )
+        assert (answer.status_code, answer.text) == (401, "Access denied")
+    assert "Traceback" not in flower.log()
+
+
+def sent(desk: Desk, path: str, headers: dict[str, str], body: bytes) -> tuple[int, float]:
+    """Announce a body, send only its beginning, and return the status of the answer."""
+    with socket.create_connection(("127.0.0.1", desk.flower.port), timeout=20) as connection:
+        lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1"]
+        lines += [f"{name}: {text}" for name, text in headers.items()]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize("path", ["/failures/replays", "/tasks/datatable", "/api/task/revoke/x"])
+def test_a_large_body_is_not_read(desk: Desk, path: str) -> None:
+    """Nor is any body without the login: the answer comes before the body does."""
+    login = {"Authorization": basic(f"{USER}:{PASSWORD}".encode())}
+    large = {"Content-Length": "95000000"}
+    chunked = {"Transfer-Encoding": "chunked"}
+    chunk = b"%x\r\n%b\r\n" % (600_000, b"x" * 600_000)
+    assert sent(desk, path, large, b"x" * 1000) in (400, 401)
+    assert sent(desk, path, {"Content-Length": "900000"}, b"x" * 1000) == 401
+    assert sent(desk, path, chunked, chunk[:1000]) == 401
+    assert sent(desk, path, large | login, b"x" * 1000) == 400
+    assert sent(desk, path, chunked | login, chunk * 2) == 400
+
+
+@pytest.mark.parametrize(("login", "mode"), [(None, 0o600), (f"{USER}:{PASSWORD}", 0o660)])
+def test_a_unix_socket_is_not_open_to_everyone(
+    start_flower: StartFlower, tmp_path: Path, login: str | None, mode: int
+) -> None:
+    """Without a login, to the user that runs Flower alone; with one, to the group as well."""
+    path = tmp_path / "flower.sock"
+    # A umask that takes nothing away must not leave it open for a moment either.
+    before = os.umask(0)
+    try:
+        flower = start_flower(f"--unix-socket={path}", FLOWER_BASIC_AUTH=login, wait=False)
+    finally:
+        os.umask(before)
+    eventually(path.exists, what="the socket")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    eventually(lambda: answers(path), what="an answer over the socket")
+    assert flower.process is not None
+    assert flower.process.poll() is None
+
+
+def answers(path: Path) -> bool:
+    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.connect(str(path))
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == 200
+    except ConnectionError:
+        return False
+    finally:
+        connection.close()
+
+
+def test_guessing_is_slow(start_flower: StartFlower) -> None:
+    """For one address only; a browser that has logged in before still gets in."""
+    flower = start_flower("--xheaders")
+    url = f"{flower.url}/failures"
+    known = requests.get(url, auth=LOGIN, timeout=30).cookies
+    wrong = [
+        requests.get(url, auth=(USER, f"wrong {number}"), timeout=30)
+        for number in range(WRONG_LOGINS + 5)
+    ]
+    statuses = [answer.status_code for answer in wrong]
+    assert statuses[:WRONG_LOGINS] == [401] * WRONG_LOGINS
+    assert set(statuses[WRONG_LOGINS:]) <= {401, 429}
+    assert 429 in statuses
+    refused = wrong[statuses.index(429)]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    # To answer here would tell that this guess was right.
+    assert requests.get(url, auth=LOGIN, timeout=30).status_code == 429
+    assert requests.get(url, auth=LOGIN, cookies=known, timeout=30).status_code == 200
+    elsewhere = {"X-Real-Ip": "192.0.2.1"}
+    assert requests.get(url, auth=LOGIN, headers=elsewhere, timeout=30).status_code == 200
+    assert requests.get(f"{flower.url}/healthcheck", timeout=30).status_code == 200
+    assert requests.get(url, timeout=30).status_code == 401
+    assert flower.log().count("wrong logins") == 1
+
+
+def test_a_made_up_cookie_is_worth_nothing(start_flower: StartFlower) -> None:
+    """Only this Flower makes the cookie of a browser that has logged in."""
+    flower = start_flower()
+    url = f"{flower.url}/failures"
+    (cookie,) = [cookie for cookie in flower.get("/failures").cookies if cookie.name != "_xsrf"]
+    assert cookie.has_nonstandard_attr("HttpOnly")
+    assert PASSWORD not in cookie.value
+    changed = {cookie.name: cookie.value[:-4] + "0000"}
+    for number in range(WRONG_LOGINS + 5):
+        requests.get(url, auth=(USER, f"wrong {number}"), cookies=changed, timeout=30)
+    assert requests.get(url, auth=LOGIN, cookies=changed, timeout=30).status_code == 429
+    # The true one has attempts of its own, and no more than any address has.
+    true = {cookie.name: cookie.value}
+    for number in range(WRONG_LOGINS + 5):
+        requests.get(url, auth=(USER, f"wrong {number}"), cookies=true, timeout=30)
+    assert requests.get(url, auth=LOGIN, cookies=true, timeout=30).status_code == 429

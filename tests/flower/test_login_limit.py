@@ -1,0 +1,63 @@
+"""How many wrong logins a client has: pure, with the time passed in."""
+
+from __future__ import annotations
+
+import pytest
+from harasocial_dispatch.worker.flower.login_limit import LoginLimit, client_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def limit(max_clients: int = 100) -> LoginLimit:
+    return LoginLimit(attempts=3, refill_seconds=10.0, max_clients=max_clients)
+
+
+def test_after_the_last_attempt_one_comes_back_at_a_time() -> None:
+    """Three wrong ones at once, then one each ten seconds, and all three after a pause."""
+    logins = limit()
+    assert [logins.count_wrong("a", now=100.0) for _ in range(3)] == [False, False, True]
+    assert logins.wait_seconds("a", now=100.0) == 10.0
+    assert logins.wait_seconds("a", now=109.0) == 1.0
+    assert logins.wait_seconds("a", now=110.0) == 0.0
+    assert logins.count_wrong("a", now=110.0) is True
+    assert logins.wait_seconds("a", now=110.0) == 10.0
+    assert [logins.count_wrong("a", now=200.0) for _ in range(3)] == [False, False, True]
+
+
+def test_clients_do_not_share_their_attempts() -> None:
+    """One that guesses locks out nobody else."""
+    logins = limit()
+    for _ in range(10):
+        logins.count_wrong("a", now=0.0)
+    assert logins.wait_seconds("a", now=0.0) > 0
+    assert logins.wait_seconds("b", now=0.0) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 100)), max_size=200))
+def test_memory_is_bounded_and_waits_are_too(attempts: list[tuple[int, float]]) -> None:
+    """Whoever tries, whenever: at most that many clients, and nobody waits longer than a refill."""
+    logins = limit(max_clients=7)
+    now = 0.0
+    for client, pause in attempts:
+        now += pause
+        if not logins.wait_seconds(str(client), now=now):
+            logins.count_wrong(str(client), now=now)
+        assert len(logins) <= 7
+        assert 0 <= logins.wait_seconds(str(client), now=now) <= 10.0
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("", ""),
+        ("x", "x"),
+    ],
+)
+def test_a_client_is_an_address_or_a_network_of_one_subscriber(address: str, client: str) -> None:
+    """In IPv6 everybody has more addresses than could be counted."""
+    assert client_of(address) == client
