@@ -17,7 +17,6 @@ from ..schemas import (
     QueueUnavailable,
     State,
 )
-from ..schemas.errors import belongs_to_another
 from ..worker.explanations import explain
 from .connecting import open_producer
 from .options import NAME, examples, json_option
@@ -140,7 +139,7 @@ def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
     """Enqueue one row; return the job's id, and whether it had been enqueued before.
 
     Raises:
-        InvalidJob: naming the options, not the fields.
+        InvalidJob, IdempotencyConflict: naming the options, not the fields.
     """
     try:
         report = producer.enqueue_many([row])
@@ -154,9 +153,11 @@ def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
             }
         ) from None
     except IdempotencyConflict as error:
-        options = [_OPTIONS[path] for path in error.fields]
-        text = f"The key {belongs_to_another(error.job_id, options)}; nothing was enqueued."
-        raise InvalidJob({"--idempotency-key": [text]}) from None
+        raise IdempotencyConflict(
+            idempotency_key=error.idempotency_key,
+            job_id=error.job_id,
+            fields=[_OPTIONS[path] for path in error.fields],
+        ) from None
     return report.accepted[0], report.new_count == 0
 
 

@@ -74,7 +74,7 @@ class IdempotencyConflict(DispatchError, ValueError):
         self.accepted = list(accepted)
         stored = f"only {len(accepted)} jobs before it were" if accepted else "nothing was"
         super().__init__(
-            f"idempotency_key: {idempotency_key!r} {belongs_to_another(job_id, fields)}; "
+            f"idempotency key {idempotency_key!r} {belongs_to_another(job_id, fields)}; "
             f"{stored} enqueued. Use another key for another message."
         )
 

@@ -65,12 +65,17 @@ def test_a_repeated_key_is_the_same_job_and_says_so(run, jobs):
 def test_a_key_of_another_message_is_wrong_usage(run, jobs):
     """The options that differ are named, and nothing is enqueued."""
     job_id = run(*SEND, "--idempotency-key", "k").stdout.strip()
-    result = run(*send_with("--idempotency-key", "k", "--recipient-id", "77", "--metadata", "m"))
+    other = send_with("--idempotency-key", "k", "--recipient-id", "77", "--metadata", "m")
+    result = run(*other)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        f"Error: --idempotency-key: The key belongs to job {job_id}, which has another "
-        "--recipient-id and --metadata; nothing was enqueued.\n"
+        f"Error: idempotency key 'k' belongs to job {job_id}, which has another --recipient-id and "
+        "--metadata; nothing was enqueued. Use another key for another message.\n"
     )
+    error = json.loads(run(*other, "--json").stderr)["error"]
+    assert (error["type"], error["exit_status"]) == ("idempotency_conflict", 2)
+    assert (error["idempotency_key"], error["job_id"]) == ("k", job_id)
+    assert error["differing_fields"] == ["--recipient-id", "--metadata"]
     assert jobs.producer.count_states()[State.QUEUED] == 1
 
 

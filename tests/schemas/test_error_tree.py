@@ -87,17 +87,17 @@ def test_an_invalid_job_says_everything_in_one_line():
     [
         (
             {"job_id": "1f0c", "fields": ["recipient.id"]},
-            "idempotency_key: 'k' belongs to job 1f0c, which has another recipient.id; nothing was "
+            "idempotency key 'k' belongs to job 1f0c, which has another recipient.id; nothing was "
             "enqueued. Use another key for another message.",
         ),
         (
             {"job_id": None, "fields": ["page_id", "recipient.id", "metadata"]},
-            "idempotency_key: 'k' belongs to an earlier row, which has another page_id, "
+            "idempotency key 'k' belongs to an earlier row, which has another page_id, "
             "recipient.id and metadata; nothing was enqueued. Use another key for another message.",
         ),
         (
             {"job_id": "1f0c", "fields": ["metadata"], "accepted": ["a", "b"]},
-            "idempotency_key: 'k' belongs to job 1f0c, which has another metadata; only 2 jobs "
+            "idempotency key 'k' belongs to job 1f0c, which has another metadata; only 2 jobs "
             "before it were enqueued. Use another key for another message.",
         ),
     ],
