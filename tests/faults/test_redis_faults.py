@@ -46,7 +46,9 @@ def workers(
     sandbox.latency_seconds = 0.03
     times = {"LEASE_SECONDS": 30, "CALL_DEADLINE_SECONDS": 5, "IN_FLIGHT": 6}
     env = environment(own_settings, sandbox.url, **times)
-    started = [WorkerProcess(env, tmp_path, "--concurrency", "2").start() for _ in "12"]
+    started = [WorkerProcess(env, tmp_path, "--concurrency", "2").start(wait=False) for _ in "12"]
+    for worker in started:
+        eventually(worker.is_ready, what="the worker's start")
     yield started
     for worker in started:
         worker.kill()

@@ -133,6 +133,7 @@ def test_successes_can_be_had_too(broker: EmbeddedValkey, listener: Listener) ->
         Settings(redis_url=broker.url, flower_successes=True),
     )
     events.observe([done(1, State.SENT), done(2, State.QUEUED)])
+    eventually(listener.ended, what="the event")
     events.stop()
     assert listener.ended() == [("job-1", "task-succeeded")]
 
@@ -145,10 +146,15 @@ def test_news_goes_out_in_groups(events: JobEvents, listener: Listener) -> None:
     assert events.dropped == 0
 
 
-def test_what_waits_is_sent_before_the_process_ends(events: JobEvents, listener: Listener) -> None:
-    """The last failure of a worker that stops is seen, too."""
+def test_what_waits_is_sent_before_the_process_ends(
+    events: JobEvents, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stop` returns when the last events are sent, so those of a worker that stops are seen."""
+    monkeypatch.setattr(events_module, "_LAST_NEWS_SECONDS", 30)  # a busy machine
     events.observe([done(1)])
     events.stop()
+    assert "events" not in {thread.name for thread in threading.enumerate()}
+    eventually(listener.ended, what="the event")
     assert listener.ended() == [("job-1", "task-failed")]
 
 
