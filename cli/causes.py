@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..worker.explanations import UNKNOWN, explain
+from ..worker.explanations import explain_any
 from .printing import shown
 
 #: Error codes that are shown to people; --json has them all.
@@ -26,7 +26,7 @@ class Cause:
 def causes_of(error_codes: Iterable[str]) -> list[Cause]:
     """Return the causes of jobs, given each job's error code; the most frequent first."""
     counts = sorted(Counter(error_codes).items(), key=lambda item: (-item[1], item[0]))
-    return [Cause(code, count, *(explain(code) or UNKNOWN)) for code, count in counts]
+    return [Cause(code, count, *explain_any(code)) for code, count in counts]
 
 
 def cause_lines(causes: Sequence[Cause]) -> Iterator[str]:

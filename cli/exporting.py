@@ -11,7 +11,8 @@ import click
 
 from ..ledger import JobFilter
 from ..schemas import JobRecord, Settings
-from ..schemas.export import COLUMNS, csv_text, json_lines, row
+from ..schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
+from ..worker.explanations import explain_any
 from .connecting import open_ledger
 from .options import examples, filters
 from .printing import complain, is_terminal, progress_bar, shown
@@ -49,8 +50,9 @@ def export(
 ) -> None:
     """Write failed jobs to a file, the latest first.
 
-    Recipients' ids and metadata are in it. In the CSV, what a spreadsheet would take for a formula
-    begins with an apostrophe.
+    Recipients' ids and metadata are in it. In CSV, long numbers and what looks like a formula or a
+    date begin with an apostrophe, so that no spreadsheet changes them. `enqueue` reads such a file:
+    each row becomes a new job.
     """
     if kind is None:
         kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
@@ -59,7 +61,7 @@ def export(
         total = ledger.failures.count(wanted)
         done = 0
         if kind == "csv":
-            write(csv_text([COLUMNS]))
+            write(csv_text([COLUMNS]) if to_screen else csv_header())
         # On the screen, the jobs themselves show that it goes on.
         with nullcontext(_nothing) if to_screen else progress_bar(total, "jobs") as advance:
             for page in ledger.failures.each(wanted):
@@ -77,7 +79,7 @@ def _nothing(_done: int, _units: int) -> None:
 def _text(kind: str, records: list[JobRecord], *, to_screen: bool) -> str:
     if kind == "jsonl":
         return json_lines(records)
-    rows = map(row, records)
+    rows = (row(record, explain_any(record.error_code)) for record in records)
     if to_screen:
         # What other hands have put into a job must not act on the terminal.
         return csv_text([shown(cell) for cell in cells] for cells in rows)

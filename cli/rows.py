@@ -16,6 +16,10 @@ from typing import Any, BinaryIO
 import click
 
 from ..schemas.enqueue import OPTION_NAMES
+from ..schemas.export import COLUMNS as EXPORTED_COLUMNS
+from ..schemas.export import unprotected
+from .options import NAME
+from .printing import complain
 from .times import parse_time
 
 #: Bytes of one line that are read; the largest valid job has a hundredth of this.
@@ -24,6 +28,8 @@ MAX_LINE_BYTES = 1 << 20
 _FORMAT_BY_ENDING = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 _REQUIRED_COLUMNS = ("recipient_id", "payload_id", "page_id")
 _COLUMNS = (*_REQUIRED_COLUMNS, "metadata", *sorted(OPTION_NAMES))
+#: Columns of an exported file that describe the failed job.
+_DESCRIBING = tuple(title for title in EXPORTED_COLUMNS if title not in _COLUMNS)
 #: Spreadsheets write a semicolon where the comma is the decimal sign.
 _DELIMITERS = ",;\t"
 
@@ -168,7 +174,7 @@ def _csv_rows(lines: _NumberedLines, name: str) -> Iterator[Row]:
 
 def _known_columns(header: list[str], name: str) -> list[str]:
     columns = [title.strip() for title in header]
-    unknown = [title for title in columns if title not in _COLUMNS]
+    unknown = [title for title in columns if title not in (*_COLUMNS, *_DESCRIBING)]
     if unknown:
         raise click.UsageError(
             f"{name} has the unknown column {unknown[0]!r}; known are {', '.join(_COLUMNS)}."
@@ -179,7 +185,24 @@ def _known_columns(header: list[str], name: str) -> list[str]:
     missing = [title for title in _REQUIRED_COLUMNS if title not in columns]
     if missing:
         raise click.UsageError(f"{name} has no column {missing[0]!r}; its header row must name it.")
+    ignored = [title for title in columns if title in _DESCRIBING and title != "job_id"]
+    if ignored:
+        complain(f"{name} has the columns {', '.join(ignored)} of an export; they are ignored")
+    if "job_id" in columns:
+        complain(
+            f"each row of {name} with a job_id becomes a new job, however often it is enqueued: "
+            "its idempotency key is made from the job_id. The failed job itself stays failed; to "
+            f"send that again instead: {NAME} replay"
+        )
     return columns
+
+
+def _new_key(exported_job_id: str | None) -> dict[str, str]:
+    """Return the idempotency key of a row that was exported.
+
+    The key in such a row belongs to the failed job, which would count as the row's job.
+    """
+    return {} if exported_job_id is None else {"idempotency_key": f"again:{exported_job_id}"}
 
 
 def _csv_row(number: int, columns: list[str], cells: list[str]) -> Row:
@@ -189,7 +212,12 @@ def _csv_row(number: int, columns: list[str], cells: list[str]) -> Row:
         )
     if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
         return _unreadable(number, "Is not UTF-8.")
-    values = {column: cell for column, cell in zip(columns, cells, strict=True) if cell}
+    values = {
+        column: unprotected(cell) for column, cell in zip(columns, cells, strict=True) if cell
+    }
+    values = {column: value for column, value in values.items() if column in _COLUMNS} | _new_key(
+        values.get("job_id")
+    )
     ids = ("recipient_id", "page_id")
     rounded = [column for column in ids if _ROUNDED.fullmatch(values.get(column, ""))]
     if rounded:

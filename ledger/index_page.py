@@ -11,10 +11,10 @@ from typing import NamedTuple
 from ..schemas import from_ms
 from .scripts import Scripts
 
-#: Entries that one script call scans: about 2 ms of the server's time.
-_SCAN_LIMIT = 2000
-#: Indexes merged at the same cost per entry; with more of them, a call scans fewer entries.
-_FEW_INDEXES = 4
+#: Entries that one script call scans: about 1 ms of the server's time.
+_SCAN_LIMIT = 500
+#: Indexes merged at about that cost; with more of them, a call scans fewer entries.
+_FEW_INDEXES = 20
 
 _NUMBER = r"-?(?:inf|[0-9]{1,17}(?:\.[0-9]{1,17})?(?:e[+-][0-9]{1,3})?)"
 _CURSOR = re.compile(f"({_NUMBER})-(.+)", re.DOTALL)

@@ -22,7 +22,7 @@ _CHUNK = 500
 _LANES = 2000
 #: Values of one field of a filter: each is an index that a script merges.
 MAX_VALUES = 100
-#: Ids of an index read by one script call, to be looked up or counted.
+#: Ids of an index read before they are handed on, to be looked up or counted.
 _IDS = 2000
 #: States whose jobs stand in `due`.
 _DUE = (State.SCHEDULED, State.SENDING, State.RETRYING)

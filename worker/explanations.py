@@ -202,6 +202,11 @@ _BY_SUBCODE = {
 }
 
 
+def explain_any(error_code: str | None) -> Explanation:
+    """Return what `explain` does, or `UNKNOWN`."""
+    return explain(error_code) or UNKNOWN
+
+
 def explain(error_code: str | None) -> Explanation | None:
     """Return what `error_code` means and what to do, or None if it is not known.
 

@@ -12,12 +12,18 @@ import subprocess
 import pytest
 from harasocial_dispatch.cli import exporting
 from harasocial_dispatch.schemas import QueueUnavailable, State
+from harasocial_dispatch.schemas.export import csv_text, protected, unprotected
+from harasocial_dispatch.worker.explanations import explain_any
+from hypothesis import given
+from hypothesis import strategies as st
 
+WINDOW = explain_any("10/2018278")
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
+    assert text.startswith("\ufeff"), "Excel would not take it for UTF-8"
+    return list(csv.DictReader(io.StringIO(text[1:])))
 
 
 def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
@@ -33,13 +39,16 @@ def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
         "failed_at": jobs.producer.get_job(first).as_json()["finished_at"],
         "error_code": "10/2018278",
         "error_message": "refused",
+        "meaning": WINDOW.meaning,
+        "what_to_do": WINDOW.remedy,
         "http_status": "400",
         "attempts": "1",
-        "page_id": PAGE,
-        "recipient_id": RECIPIENT,
+        "page_id": f"'{PAGE}",
+        "recipient_id": f"'{RECIPIENT}",
         "payload_id": jobs.producer.get_job(first).job["message"]["payload_id"],
         "metadata": "order 1001, paid",
         "idempotency_key": "k-1",
+        "delivery": "at_least_once",
         "enqueued_at": jobs.producer.get_job(first).as_json()["enqueued_at"],
     }
     assert (later["job_id"], later["error_message"], later["metadata"]) == (second, 'say "no"', "")
@@ -77,6 +86,87 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(run, jobs, begin):
     (row,) = rows(run("export").stdout)
     assert row["metadata"] == f"'{formula}"
     assert not row["error_message"].startswith(begin)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n"])
+@pytest.mark.parametrize("quote", ["", '"', ' "', "\t"])
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "＝"])
+def test_no_cell_is_a_formula_where_another_separator_is_expected(separator, quote, begin):
+    """Excel in half of Europe, and in Vietnam, splits at semicolons, and takes quotes literally."""
+    text = csv_text([["x", f'a{separator}{quote}{begin}cmd|"/c calc"!A1{separator}b', "y"]])
+    for delimiter in (",", ";", "\t"):
+        for cells in csv.reader(io.StringIO(text), delimiter=delimiter):
+            assert not any(cell.strip(' "\t\r\n').startswith(begin) for cell in cells)
+
+
+#: Texts of what a spreadsheet changes, and of what the protection itself consists of.
+telling = st.text("=+-@'\";,\t\r\n |x0159./:eE＝", max_size=12) | st.text(max_size=12)
+
+
+@given(telling)
+def test_a_protected_cell_is_read_back_as_it_was(cell):
+    """Whatever is in it, also apostrophes of its own; what was never protected stays."""
+    assert unprotected(protected(cell)) == cell
+    if protected(cell) == cell:
+        assert unprotected(cell) == cell
+
+
+@pytest.mark.parametrize(
+    ("cell", "is_protected"),
+    [
+        ("2560816460648749", True),
+        ("500725830264749", True),
+        ("123456789012", True),
+        ("600", False),
+        ("0912345678", True),
+        ("1.50", True),
+        ("12e34", True),
+        ("1/99", True),
+        ("10/2018278", False),
+        ("2026-01-31", True),
+        ("2026-01-31T09:30:00.000Z", False),
+        ("09:30", True),
+        ("order 1001", False),
+        ("'quoted'", False),
+        ("Ngoài khung giờ", False),
+    ],
+)
+def test_what_a_spreadsheet_would_change_is_protected(cell, is_protected):
+    """Long ids lose digits there, and codes become dates; a text that it keeps stays as it is."""
+    assert protected(cell) == ("'" + cell if is_protected else cell)
+
+
+def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
+    """Each failed job becomes one new job, though its own key is taken, and however often."""
+    # given failed jobs, with hostile and long texts
+    keyed = jobs.failed(idempotency_key="order-1001", metadata="x;=cmd()", delivery="at_most_once")
+    other = jobs.failed(page_id=OTHER_PAGE, metadata="'=1")
+    file = tmp_path / "failed.csv"
+    assert run("export", "-o", file).exit_code == 0
+    assert file.read_bytes().startswith(b"\xef\xbb\xbfjob_id,")
+
+    # when the file is enqueued as it is
+    result = run("enqueue", file)
+
+    # then it says what it does, and there is a new job for each
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "enqueued 2, already enqueued 0, rejected 0\n",
+    )
+    assert "the columns failed_at, error_code, error_message, meaning, what_to_do" in result.stderr
+    assert "The failed job itself stays failed" in result.stderr
+    new = {job.page_id: job for job in jobs.producer.find_jobs(state="queued")}
+    assert new[PAGE].job == jobs.producer.get_job(keyed).job
+    assert new[PAGE].delivery.value == "at_most_once"
+    assert new[OTHER_PAGE].job == jobs.producer.get_job(other).job
+    assert jobs.state(keyed) is jobs.state(other) is State.FAILED
+    again = run("enqueue", file).stdout
+    assert again == "enqueued 0, already enqueued 2, rejected 0\n"
+
+    # and one that fails again is exported as another job
+    jobs.end(State.FAILED, "190")
+    run("export", "--error-code", "190", "-o", file)
+    assert run("enqueue", file).stdout == "enqueued 2, already enqueued 0, rejected 0\n"
 
 
 def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ from flower_desk import Desk, StartFlower, claim_job, fail_job, job_ids, new_pag
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, parse_new_job
+from harasocial_dispatch.schemas.export import unprotected
 from prometheus_client.parser import text_string_to_metric_families
 from stage import body, eventually
 
@@ -23,12 +25,14 @@ def test_an_export_has_every_job_of_the_filter(desk: Desk) -> None:
     answer = desk.flower.get(f"/failures/export.csv?page_id={page_id}")
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer.headers["Content-Disposition"]
-    rows = list(csv.DictReader(io.StringIO(answer.content.decode())))
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert answer.content.startswith(codecs.BOM_UTF8)
     assert len(rows) == 520
     assert {row["job_id"]: row["metadata"] for row in rows} == {
         job_id: f"order {number}" for number, job_id in enumerate(failed)
     }
-    assert {row["recipient_id"] for row in rows} == {"2560816460648749"}
+    assert {row["recipient_id"] for row in rows} == {"'2560816460648749"}
+    assert all(row["meaning"] and row["what_to_do"] for row in rows)
     answer = desk.flower.get(f"/failures/export.jsonl?page_id={page_id}&text=order+51")
     found = [json.loads(line) for line in answer.text.splitlines()]
     expected = {failed[number] for number in (*range(510, 520), 51)}
@@ -41,10 +45,11 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula(desk: Desk, metadata: str) ->
     """Metadata comes from the web app's own users."""
     page_id = new_page_id()
     desk.fail(page_id=page_id, metadata=metadata, error_message=metadata)
-    text = desk.flower.get(f"/failures/export.csv?page_id={page_id}").content.decode()
-    (row,) = csv.DictReader(io.StringIO(text, newline=""))
-    assert row["metadata"] == "'" + metadata
-    assert row["error_message"] == "'" + metadata
+    content = desk.flower.get(f"/failures/export.csv?page_id={page_id}").content
+    (row,) = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    for cell in (row["metadata"], row["error_message"]):
+        assert cell.startswith("'")
+        assert unprotected(cell) == metadata
 
 
 def test_metrics_show_the_ledger_to_who_is_logged_in(desk: Desk) -> None:

@@ -43,6 +43,14 @@ def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays) -> No
         (Replay(about="all"), 4),
         (Replay(about="by code", wanted=JobFilter(error_codes=("551",))), 3),
         (Replay(about="by both", wanted=JobFilter(error_codes=("551",), page_ids=(page_id,))), 3),
+        (Replay(about="by codes", wanted=JobFilter(error_codes=("551", "190"))), 4),
+        (
+            Replay(
+                about="by codes and pages",
+                wanted=JobFilter(error_codes=("551", "190"), page_ids=(page_id, "1")),
+            ),
+            4,
+        ),
         (Replay(about="by text", text="order 3"), 1),
         (Replay(about="selected", job_ids=ids), 3),
         (Replay(about="none", wanted=JobFilter(page_ids=("1",))), 0),

@@ -9,8 +9,9 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, authenticated
 
 from ...ledger import FailurePage
-from ...schemas import from_ms
-from ...schemas.export import COLUMNS, csv_text, json_lines, row
+from ...schemas import JobRecord, from_ms
+from ...schemas.export import csv_header, csv_text, json_lines, row
+from ..explanations import explain_any
 from .page import Page
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Export(Page):
         pages = failures.each(wanted.as_of(now), text=wanted.text)
         first = await self.ask(_next, pages)
         if kind == "csv":
-            self.write(csv_text([COLUMNS]))
+            self.write(csv_header())
         try:
             await self._write_all(kind, first, pages)
         except StreamClosedError:
@@ -48,9 +49,13 @@ class Export(Page):
     ) -> None:
         while page is not None:
             jobs = page.records
-            self.write(csv_text(map(row, jobs)) if kind == "csv" else json_lines(jobs))
+            self.write(_csv(jobs) if kind == "csv" else json_lines(jobs))
             await self.flush()
             page = await self.ask(_next, pages)
+
+
+def _csv(jobs: list[JobRecord]) -> str:
+    return csv_text(row(job, explain_any(job.error_code)) for job in jobs)
 
 
 def _next(pages: Iterator[FailurePage]) -> FailurePage | None:
