@@ -220,6 +220,38 @@ def test_containers_have_no_rights_they_do_not_need(compose):
         assert service.get("user", "redis") == "redis"
 
 
+def bytes_of(size):
+    """Return what a size of Docker's or Redis' means."""
+    number, unit = re.fullmatch(r"(\d+)(mb|gb)", size).groups()
+    return int(number) * 1024 ** {"mb": 2, "gb": 3}[unit]
+
+
+def test_no_container_can_take_all_of_the_machine(compose):
+    """Memory, and processes with their threads, have a limit in each of them."""
+    for name, service in compose["services"].items():
+        assert 256 * 1024**2 <= bytes_of(service["mem_limit"]) <= 4 * 1024**3, name
+        assert 50 <= int(service["pids_limit"]) <= 2048, name
+
+
+def test_the_limits_leave_room_for_what_runs(compose):
+    """By default: a worker's processes and threads fit, with a health check beside them."""
+    worker = compose["services"]["worker"]
+    (processes,) = re.findall(r"--concurrency=(\d+)", " ".join(worker["command"]))
+    settings = Settings()
+    assert int(worker["pids_limit"]) >= int(processes) * settings.in_flight + 100
+    assert bytes_of(worker["mem_limit"]) >= int(processes) * 256 * 1024**2
+
+
+@pytest.mark.parametrize("name", ["redis", "sandbox-redis"])
+def test_redis_refuses_jobs_before_it_is_killed_and_evicts_none(compose, name):
+    """Its own limit is half of the container's: a rewrite of its file may need the other half."""
+    service = compose["services"][name]
+    command = " ".join(service["command"])
+    (maxmemory,) = re.findall(r"maxmemory (\d+[mg]b)", command)
+    assert bytes_of(service["mem_limit"]) >= 2 * bytes_of(maxmemory)
+    assert re.findall(r"maxmemory-policy (\w+)", command) == ["noeviction"]
+
+
 def test_the_paths_of_health_checks_exist(our_services):
     """Of Flower, here; that of the sandbox is asked for real elsewhere."""
     for name in ("flower", "sandbox-flower"):
