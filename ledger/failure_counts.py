@@ -59,6 +59,19 @@ class FailureCounts:
             found = Counter(pipeline.execute(raise_on_error=False))
         return {state: found[state.value] for state in State if state.value in found}
 
+    def error_codes(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many of some jobs failed with each error code; others are left out."""
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hmget(f"{self._prefix}job:{job_id}", "state", "error_code")
+        with translated_errors(self._url):
+            answers = pipeline.execute(raise_on_error=False)
+        # An error stands for a key of another type.
+        jobs = (answer for answer in answers if isinstance(answer, list))
+        return most_first(
+            Counter(code or "" for state, code in jobs if state == State.FAILED.value)
+        )
+
     def count(self, wanted: JobFilter) -> int | None:
         """Return how many fit; None where only reading them all could tell."""
         if wanted.error_codes and wanted.page_ids:

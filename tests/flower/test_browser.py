@@ -231,6 +231,18 @@ def test_the_keyboard_is_enough(office: Office) -> None:
         expect(page.locator(".failures-replay")).to_contain_text("Nothing has been sent yet")
 
 
+def test_the_form_takes_several_codes(office: Office) -> None:
+    """One more field than there are codes; empty ones do not get into the address."""
+    with office.page("/failures?error_code=190") as page:
+        page.get_by_label("or error code").fill("551")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/failures?error_code=190&error_code=551")
+        expect(page.locator("input[name=error_code]")).to_have_count(3)
+        page.get_by_label("Error code", exact=True).fill("")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/failures?error_code=551")
+
+
 def test_times_are_the_readers_own(office: Office) -> None:
     """Shown in the browser's zone, filtered by it, and sent in UTC."""
     (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#zone", page_id="110725830264749")

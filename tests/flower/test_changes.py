@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -63,6 +64,39 @@ def test_a_filter_that_starts_in_the_future_replays_nothing(desk: Desk) -> None:
     assert desk.state(failed) is State.FAILED
 
 
+def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(desk: Desk) -> None:
+    """Each parameter is repeated: any of its values."""
+    page_id, other_page = new_page_id(), new_page_id()
+    codes = ("190", "551", "368")
+    failed = {
+        (p, c): desk.fail(page_id=p, error_code=c) for p in (page_id, other_page) for c in codes
+    }
+    wanted = {failed[p, c] for p in (page_id, other_page) for c in ("190", "368")}
+    query = f"page_id={page_id}&page_id={other_page}&error_code=190&error_code=368"
+    page = desk.flower.get(f"/failures?{query}")
+    assert set(job_ids(page)) == wanted
+    # the form has a field for each value, and one more
+    for name, values in (
+        ("error_code", ["190", "368", ""]),
+        ("page_id", [page_id, other_page, ""]),
+    ):
+        assert (
+            re.findall(rf'<input [^>]*name="{name}" list[^>]*value="([^"]*)"', page.text) == values
+        )
+    for kind in ("csv", "jsonl"):
+        text = desk.flower.get(f"/failures/export.{kind}?{query}").text
+        assert {job_id for job_id in failed.values() if job_id in text} == wanted
+    # and the button's own form replays these
+    button = page.text.partition('name="what" value="filter">')[2].partition("</form>")[0]
+    fields = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', button)
+    plan = desk.flower.post("/failures/replays", [("what", "filter"), *fields])
+    path = plan.url.removeprefix(desk.flower.url)
+    eventually(lambda: "4 messages" in text_of(desk.flower.get(path)), what="the count")
+    desk.flower.post(path, {"action": "start", "rate": ""})
+    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
+    assert {i for i in failed.values() if desk.state(i) is State.QUEUED} == wanted
+
+
 @pytest.mark.parametrize("by", ["selection", "filter"])
 def test_many_are_sent_again_after_a_count_and_an_agreement(desk: Desk, by: str) -> None:
     """Nothing is sent before it; then as many as were counted, and what became of them is shown."""
@@ -81,8 +115,7 @@ def test_many_are_sent_again_after_a_count_and_an_agreement(desk: Desk, by: str)
     plan = desk.flower.get(path)
     # then it says how many, and why they failed
     assert "3 messages would be sent again. Nothing has been sent yet." in text_of(plan)
-    if by == "filter":
-        assert "Do not replay; stop sending to this person." in text_of(plan)
+    assert "Do not replay; stop sending to this person." in text_of(plan)
     assert {desk.state(job_id) for job_id in failed} == {State.FAILED}
     # and when it is agreed to, they are queued, and neither the other is nor one that came later
     later = desk.fail(page_id=page_id, error_code="551")

@@ -77,13 +77,17 @@ class ReplayPage(Page):
         )
         codes: dict[str, int] = {}
         sample = None
-        if replay.stage is Stage.READY and replay.job_ids is None and not replay.text:
+        if replay.stage is Stage.READY and replay.job_ids is not None:
+            codes = await self.ask(failures.error_codes, list(replay.job_ids))
+        elif replay.stage is Stage.READY and not replay.text:
             counts = await self.ask(failures.by_error_code, replay.wanted)
-            codes, sample = dict(list(counts.by_name.items())[:_MAX_EXPLAINED]), counts.sample
+            codes, sample = counts.by_name, counts.sample
         self.render(
             "failures_replay.html",
             became=became,
-            codes=[(code, count, explain(code)) for code, count in codes.items()],
+            codes=[
+                (code, count, explain(code)) for code, count in list(codes.items())[:_MAX_EXPLAINED]
+            ],
             default_rate=DEFAULT_RATE,
             is_moving=is_moving,
             replay=replay,
