@@ -46,6 +46,7 @@ echo "== Debian $suite with $packages, from ${mirror:-the default mirror}"
 debootstrap --variant=minbase --include="$packages" "$suite" "$machine" ${mirror:+"$mirror"} \
     >"$machine.log" 2>&1 || { tail -n 20 "$machine.log" >&2; exit 1; }
 rm -f "$machine.log"
+chmod 755 "$machine" # mktemp lets only root in
 mount -t proc proc "$machine/proc"
 mount --rbind /dev "$machine/dev"
 
