@@ -80,10 +80,17 @@ class Flower:
         return self._log_file.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
-        """End it."""
+        """End it with SIGTERM."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
+            self.process = None
+
+    def kill(self) -> None:
+        """End it at once: an orderly end takes up to five seconds where its broker is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
             self.process = None
 
     def restart(self) -> None:

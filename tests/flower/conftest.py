@@ -23,7 +23,7 @@ def desk(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> It
     flower = Flower(env, tmp_path_factory.mktemp("flower"))
     made = Desk(settings, Ledger(settings), flower.start())
     yield made
-    flower.stop()
+    flower.kill()
     made.ledger.close()
 
 
@@ -43,4 +43,4 @@ def start_flower(settings: Settings, tmp_path: Path) -> Iterator[StartFlower]:
 
     yield start
     for flower in started:
-        flower.stop()
+        flower.kill()

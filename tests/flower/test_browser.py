@@ -46,7 +46,7 @@ class Office:
         self.worker = WorkerProcess(env, folder)
         stack.callback(self.worker.kill)
         self.flower = Flower(env, folder)
-        stack.callback(self.flower.stop)
+        stack.callback(self.flower.kill)
         self.worker.start()
         self.flower.start()
 

@@ -97,4 +97,6 @@ def test_without_redis_pages_say_so_and_come_back(
         own.restart()
         eventually(lambda: flower.get("/failures").status_code == 200, what="the page")
         assert job_ids(flower.get("/failures")) == [job_id]
-        flower.stop()  # without a broker it would take its time
+        # and SIGTERM ends it, even if the broker is away
+        own.kill()
+        flower.stop()
