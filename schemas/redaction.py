@@ -17,7 +17,7 @@ import base64
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 #: What stands in place of the secret.
@@ -55,12 +55,14 @@ class _Spellings:
     """The runs by which a secret is recognized.
 
     Attributes:
+        exact: the secret as it is, with the signs at its ends.
         ignored: the characters that do not count.
         runs: the length of a run → all runs of that length.
     """
 
+    exact: re.Pattern[str] = field(repr=False)
     ignored: re.Pattern[str]
-    runs: dict[int, frozenset[str]]
+    runs: dict[int, frozenset[str]] = field(repr=False)
 
     def are_in(self, text: str) -> bool:
         """Return whether a run of the secret is in `text`, not counting escapes."""
@@ -136,11 +138,14 @@ def _spellings_of(secret: str) -> _Spellings:
             add(encoded[-(-offset * 8 // 6) : (offset + len(octets)) * 8 // 6], RUN_CHARACTERS)
         add(octets.hex(), _DIGIT_RUN_CHARACTERS)
         add("".join(map(str, octets)), _DIGIT_RUN_CHARACTERS)
-    return _Spellings(ignored, {size: frozenset(runs) for size, runs in groups.items()})
+    runs = {size: frozenset(runs) for size, runs in groups.items()}
+    return _Spellings(re.compile(re.escape(secret)), ignored, runs)
 
 
 def _found(decoded: _Decoded, spellings: _Spellings) -> Iterator[tuple[int, int]]:
-    """Yield the parts of the original text that hold a run of the secret."""
+    """Yield the parts of the original text that hold the secret or a run of it."""
+    for match in spellings.exact.finditer(decoded.text):
+        yield decoded.starts[match.start()], decoded.ends[match.end() - 1]
     kept = [i for i, c in enumerate(decoded.text) if not spellings.ignored.fullmatch(c)]
     for start, end in spellings.find(spellings.fold(decoded.text)):
         yield decoded.starts[kept[start]], decoded.ends[kept[end - 1]]

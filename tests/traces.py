@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from harasocial_dispatch.ledger import SeparateCelery
@@ -46,7 +46,7 @@ class RedisTraffic:
         self._received: list[bytes] = []
         self._socket = socket.create_connection((parts.hostname, parts.port or 6379))
         if parts.password:
-            self._socket.sendall(f"AUTH {parts.password}\r\n".encode())
+            self._socket.sendall(f"AUTH {unquote(parts.password)}\r\n".encode())
         self._socket.sendall(b"MONITOR\r\n")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()

@@ -32,15 +32,16 @@ class WatchedFlower(Flower):
 
     def pages(self, job_ids: list[str]) -> str:
         """Return every page on which something of a job, a worker or a setting is shown."""
-        paths = ["", "workers", "tasks", "broker"]
+        paths = ["", "workers", "tasks", "broker", "unknown"]
         paths += ["failures", "failures/waiting", "failures/replays"]
         paths += [f"{kind}/{job_id}" for kind in ("failures", "task") for job_id in job_ids]
-        workers = self.get("/api/workers", auth=self._login).json()
+        workers = self.get("/api/workers?refresh=1", auth=self._login).json()
         paths += [f"worker/{worker}" for worker in workers]
         return "\n".join(map(self.page, paths))
 
     def data(self) -> str:
         """Return what it tells programs."""
-        paths = ["api/workers", "api/tasks"]
+        paths = ["api/workers", "api/tasks", "api/queues/length", "workers?json=1"]
+        paths += ["tasks/datatable?draw=1&start=0&length=99&order[0][column]=0"]
         paths += ["metrics", "failures/export.csv", "failures/export.jsonl"]
         return "\n".join(map(self.page, paths))

@@ -131,6 +131,18 @@ def test_no_spelling_of_the_token_is_kept(name: str) -> None:
         assert after in message
 
 
+@pytest.mark.parametrize(
+    "token", ["_-aBcDeFgHiJkLmN-_", "==aBcDeFgHiJkLmN", "-" * 12, "{[(<>)]}abc"]
+)
+@pytest.mark.parametrize("spell", [str, json.dumps, lambda text: quote(text, safe="")])
+def test_signs_of_the_token_go_with_it(token: str, spell: Callable[[str], str]) -> None:
+    """At its ends, or where it has little else."""
+    reply = {"has_error": True, "error_message": f"Bad token {spell(token)}, sorry"}
+    found = parse_reply(json.dumps(reply).encode(), secret=token)
+    assert found is not None
+    assert (found.error_message or "").replace('"', "") == "Bad token [token], sorry"
+
+
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_no_part_of_the_token_is_kept(name: str) -> None:
     """Cut by the API, before or after it was encoded: a beginning, an end, something in between."""

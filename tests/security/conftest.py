@@ -98,8 +98,10 @@ class Secrets:
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     page_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    redis_password: str = field(default_factory=lambda: secrets.token_hex(16))
+    #: With characters that a URL must encode and that mark its parts.
+    redis_password: str = field(default_factory=lambda: f"p@s:s/{secrets.token_hex(16)}")
     flower_password: str = field(default_factory=lambda: secrets.token_hex(16))
+    flower_cookie_secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
 
 @dataclass
@@ -155,6 +157,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
         CALL_DEADLINE_SECONDS=0.6,
         LEASE_SECONDS=1.5,
     )
+    env["FLOWER_COOKIE_SECRET"] = hidden.flower_cookie_secret
     producer = Producer(settings)
     stack.callback(producer.close)
 
@@ -175,15 +178,15 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     ids["by other hands"] = put_by_other_hands(settings)
     texts["Redis, before"] = everything_in_redis(valkey.url)
 
+    # First, so that it sees the events of every job.
+    flower = WatchedFlower(env, folder, ("operator", hidden.flower_password))
+    stack.callback(flower.stop)
+    flower.start()
     worker = WorkerProcess(
         env, folder, "-l", "DEBUG", "-E", "--concurrency", "2", "--include", "crashing"
     )
     stack.callback(worker.kill)
     worker.start()
-    flower = WatchedFlower(env, folder, ("operator", hidden.flower_password))
-    stack.callback(flower.stop)
-    flower.start()
-
     names = list(ids)
     traces.records.update(zip(names, wait_until_ended(producer, ids.values()), strict=True))
     # Both by themselves: the first leaves no endpoint, the second no process.

@@ -30,7 +30,7 @@ PLACES: dict[str, Callable[[Traces], str]] = {
     "remote control": lambda traces: "harasocial.dispatch",
     "process arguments": lambda traces: "harasocial_dispatch.worker",
     "worker's output": lambda traces: traces.records["crashed"].job_id,
-    "Flower's output": lambda traces: "/api/task/info/",
+    "Flower's output": lambda traces: "Settings: {",
     "Flower's pages": lambda traces: traces.records["echoed"].job_id,
     "Flower's data": lambda traces: traces.records["echoed"].job_id,
     "show": lambda traces: traces.records["echoed"].job_id,
@@ -78,6 +78,15 @@ def test_no_secret_is_in_any_trace(traces: Traces) -> None:
         found[place] = sum(part in text for part in secret_parts)
 
     assert found == dict.fromkeys(PLACES, 0)
+
+
+def test_the_pages_that_could_show_a_secret_were_looked_at(traces: Traces) -> None:
+    """A task that quoted the token, Celery's configuration, the broker, Flower's own settings."""
+    pages = traces.texts["Flower's pages"]
+    assert f"200 task/{traces.records['echoed'].job_id}" in pages
+    assert "broker_url" in pages
+    assert "redis://:********@127.0.0.1" in pages
+    assert "'template_path'" in traces.texts["Flower's output"]
 
 
 def test_the_token_went_to_the_api_and_was_echoed(traces: Traces) -> None:

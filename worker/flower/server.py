@@ -6,6 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from flower import urls
 from flower.views.monitor import Healthcheck
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -41,6 +42,9 @@ class Server(FlowerApplication):
             is_local_only=not (options.basic_auth or options.auth or options.unix_socket),
             cookie_secret=self.settings["cookie_secret"],
         )
+        # Flower's debug log quotes this; the application has a copy.
+        for name in ("cookie_secret", "oauth"):
+            urls.settings.pop(name, None)
         self.transforms.append(lambda request: SafeHeaders(request, self._gate))  # type: ignore[arg-type]  # a class is called the same way
 
     def get_handler_delegate(
