@@ -1,4 +1,4 @@
-"""`flower`: Flower with the Failures page, our metrics, and a login where others can reach it."""
+"""`flower`: Flower with the Failures page, our metrics, and a required login on the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from .options import examples
 
-#: Of a higher one, the system takes the remainder, without a word.
+#: The system silently wraps higher ports around.
 _LAST_PORT = 65535
 
 
@@ -21,32 +21,35 @@ _LAST_PORT = 65535
     epilog=examples(
         "flower",
         "flower --port 8888",
-        "flower --address 0.0.0.0   # wants HARASOCIAL_FLOWER_BASIC_AUTH=user:password",
+        "flower --address 0.0.0.0   # needs HARASOCIAL_FLOWER_BASIC_AUTH=user:password",
         "flower --read-only",
     )
     + """
 
 \b
-Often used, of Flower's own:
+Flower's own options that are used most:
   --port 5555              the port to listen on
-  --address 127.0.0.1      the address; other than this, a login is required
-  --basic-auth u:p         the login, if not in HARASOCIAL_FLOWER_BASIC_AUTH
+  --address 127.0.0.1      the address; any other address requires a login
+  --basic-auth u:p         the login, if not in HARASOCIAL_FLOWER_BASIC_AUTH;
+                           the password needs at least 15 characters
+  --unix-socket PATH       listen on a socket; open to your user, with a login to your group
   --url-prefix flower      behind a proxy that serves it under /flower
-  --certfile, --keyfile    to speak HTTPS
-  --read-only              nothing can be changed, nor sent again
-  --read-only=false        Flower's controls of workers and tasks work, too
-  --max-tasks 100000       tasks kept in memory; the Failures page keeps nothing there
+  --xheaders               behind a proxy: take the client's address from X-Real-Ip
+  --certfile, --keyfile    serve HTTPS
+  --read-only              nothing can be changed or replayed
+  --read-only=false        Flower's controls of workers and tasks work too
+  --max-tasks 100000       tasks kept in memory; the Failures page does not use them
 All of them: https://flower.readthedocs.io/en/latest/config.html
 """,
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[FLOWER OPTIONS]...")
 def flower(options: tuple[str, ...]) -> None:
-    """Run Flower: workers, tasks, and what failed, on a web page.
+    """Run Flower: a web page of workers, tasks and failed jobs.
 
-    Failed jobs are at /failures: found, understood and sent again, the same after every restart.
+    The page /failures finds, explains and replays failed jobs, also after restarts.
     This is `celery -A harasocial_dispatch.worker flower`; all options are Flower's.
     """
-    # Imported here: it is an extra, it reads the settings, and it takes a moment.
+    # Imported here because it is an extra, reads the settings and is slow to import.
     try:
         from flower.options import options as known  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -74,7 +77,7 @@ def flower(options: tuple[str, ...]) -> None:
 def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
     """Yield each option as Flower reads it, `--name=value`, whether or not it was written so.
 
-    Flower leaves out what it does not know; a misspelt --basic-auth must not go by unnoticed.
+    Flower ignores unknown options; a misspelled --basic-auth must not go unnoticed.
     """
     waiting = iter(options)
     for option in waiting:
@@ -94,7 +97,7 @@ def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
 
 
 def _refuse_wrong_number(name: str, given: str, kind: type) -> None:
-    """Raise a usage error where Flower would end with a traceback, or listen elsewhere."""
+    """Raise a usage error where Flower would fail with a traceback or listen on another port."""
     if kind not in (int, float):
         return
     highest = _LAST_PORT if name == "--port" else math.inf
