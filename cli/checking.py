@@ -172,6 +172,8 @@ def look_at_redis(health: ServerHealth, where: str) -> Iterator[Finding]:
             "Redis",
             "is a read-only replica; point HARASOCIAL_REDIS_URL to the primary",
         )
+    if health.other_version:
+        yield Finding("error", "namespace", health.other_version)
     yield from _policy(health.maxmemory_policy)
     yield from _appendonly(health.appendonly)
     offset = health.clock_offset_seconds

@@ -91,7 +91,8 @@ class UnknownOutcome:
 class Swept:
     """What a sweep did: jobs made ready, leases ended, and whether to ring.
 
-    `more` is True when it stopped at its limit: another sweep should follow at once.
+    `more` is True when it stopped at its limit: another sweep should follow at once. `repairs` are
+    sentences on keys that another client had changed, and that were repaired since the last sweep.
     """
 
     ring: bool
@@ -100,6 +101,7 @@ class Swept:
     oldest_due_seconds: float
     unknown: list[UnknownOutcome]
     unsent: list[Unsent] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
 
 
 def new_job_row(job_id: str, new: NewJob) -> str:

@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from ..schemas import Settings
 from .connection import connect, translated_errors
+from .scripts import explain_version
 from .separate_celery import SeparateCelery, impatient_transport, queue_name
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class ServerHealth:
         appendonly: whether it writes each change to disk (AOF), not only snapshots.
         is_replica: whether it only follows another server, and so refuses to write.
         clock_offset_seconds: its clock less this host's; positive when it is ahead.
+        other_version: why this program must not use the namespace's keys, or None if it may.
     """
 
     version: str | None = None
@@ -33,6 +35,7 @@ class ServerHealth:
     appendonly: bool | None = None
     is_replica: bool | None = None
     clock_offset_seconds: float | None = None
+    other_version: str | None = None
 
 
 def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth:
@@ -51,6 +54,9 @@ def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth
             asked_at = time.time()
             clock = _unless_refused(client.time)
             answered_at = time.time()
+            other_version = _unless_refused(
+                lambda: explain_version(client, f"{{{settings.namespace}}}:")
+            )
     finally:
         client.close()
     return ServerHealth(
@@ -61,6 +67,7 @@ def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth
         clock_offset_seconds=(
             None if clock is None else clock[0] + clock[1] / 1e6 - (asked_at + answered_at) / 2
         ),
+        other_version=other_version,
     )
 
 

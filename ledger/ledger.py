@@ -16,7 +16,9 @@ import redis
 from ..schemas import (
     NewJob,
     Settings,
+    SettingsError,
     State,
+    harmless,
 )
 from .claim import to_claim
 from .connection import connect, translated_errors
@@ -31,7 +33,8 @@ from .exchange import (
 )
 from .failures import Failures
 from .lookup import Lookup
-from .scripts import Scripts
+from .reader import Reader
+from .scripts import Scripts, explain_version
 from .storing import store
 from .waiting import Waiting
 
@@ -39,10 +42,18 @@ from .waiting import Waiting
 FAILURES_IN_A_ROW = 5
 #: What one sweep moves, at most, of each kind.
 SWEEP_LIMIT = 500
+#: Characters of a sentence on a repair: it quotes a key's name, which may be of any length.
+_REPAIR_CHARACTERS = 300
+#: Keys of the database that one sweep looks at while lost indexes are rebuilt: about 3 ms of the
+#: server's time.
+_REBUILD_KEYS = 500
 
 
 class Ledger:
     """The jobs of one namespace. Safe to share between threads; each process makes its own.
+
+    A key of the namespace that another client replaced by one of another type is moved to
+    `broken:<name>`, and what can be rebuilt from the jobs is rebuilt: see lua/transitions.lua.
 
     Args:
         settings: `redis_url`, `namespace` and the times are used.
@@ -64,6 +75,7 @@ class Ledger:
             settings.redis_url, timeout_seconds=timeout_seconds, max_connections=1024
         )
         prefix = f"{{{settings.namespace}}}:"
+        self._prefix = prefix
         self._scripts = Scripts(self._client, prefix)
         # This process, as far as claims go: a token is "holder:number".
         self._holder = uuid.uuid4().hex
@@ -71,10 +83,21 @@ class Ledger:
         #: Whether the reply to the latest claim was lost, and nothing was given back yet.
         self.claim_was_lost = False
         #: Looking up: everything that changes nothing.
-        self.lookup = Lookup(self._client, prefix, settings.redis_url, self._scripts)
+        reader = Reader(self._client, self._scripts)
+        self.lookup = Lookup(reader, prefix, settings.redis_url, self._scripts)
         #: Failed jobs, in pages and counts; and waiting ones.
-        self.failures = Failures(self._client, prefix, settings.redis_url, self._scripts)
-        self.waiting = Waiting(self._client, prefix, settings.redis_url, self._scripts)
+        self.failures = Failures(reader, prefix, settings.redis_url, self._scripts)
+        self.waiting = Waiting(reader, prefix, settings.redis_url, self._scripts)
+
+    def check_version(self) -> None:
+        """Raise `SettingsError` if the namespace's keys are of another version of this program.
+
+        Every script checks the same, and then does nothing; this is for those who start.
+        """
+        with translated_errors(self._settings.redis_url):
+            problem = explain_version(self._client, self._prefix)
+        if problem:
+            raise SettingsError(problem)
 
     def enqueue(self, jobs: Sequence[NewJob], *, skip_conflicts: bool = False) -> Enqueued:
         """Store jobs: all or none, but for those in conflict (design promises 1 to 3).
@@ -180,10 +203,13 @@ class Ledger:
         return [answer == 1 for answer in held]
 
     def sweep(self, *, end_leases: bool = True) -> Swept:
-        """Move on what is due, end leases that ran out, forget what is past its retention."""
+        """Move on what is due, end leases that ran out, forget what is past its retention.
+
+        While an index is rebuilt from the jobs, each sweep also does a part of that.
+        """
         settings = self._settings
         with translated_errors(settings.redis_url):
-            ring, oldest_ms, made_ready, more, failed, *unknown = self._scripts(
+            ring, oldest_ms, made_ready, more, rebuild, repairs, failed, *unknown = self._scripts(
                 "sweep",
                 SWEEP_LIMIT,
                 int(end_leases),
@@ -193,10 +219,17 @@ class Ledger:
                 settings.max_attempts,
                 round(settings.failed_ttl_seconds * 1000),
             )
+            if rebuild == 1:
+                (rebuild,) = self._scripts(
+                    "rebuild",
+                    _REBUILD_KEYS,
+                    round(settings.lease_seconds * 1000),
+                    round(settings.retry_max_seconds * 1000),
+                )
         return Swept(
             ring=ring == 1,
             made_ready=made_ready,
-            more=more == 1,
+            more=1 in (more, rebuild),
             oldest_due_seconds=int(oldest_ms) / 1000,
             unknown=[
                 UnknownOutcome(
@@ -209,6 +242,7 @@ class Ledger:
                 for job_id, page_id, code in failed
                 if code != "unknown_outcome"
             ],
+            repairs=[harmless(text, _REPAIR_CHARACTERS) for text in repairs],
         )
 
     def resume(self, refused: Mapping[str, str]) -> bool:

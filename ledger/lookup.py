@@ -1,4 +1,4 @@
-"""Looking at the ledger: jobs, counts, lanes. Changes nothing."""
+"""Looking at the ledger: jobs, counts, lanes. Changes no job."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Lookup:
             pipeline.llen(self._key("cancelled"))
             pipeline.zcard(self._key("failed"))
             waiting, sent, cancelled, failed = pipeline.execute()
-        counts = {state: max(0, int(waiting.get(state.value, 0))) for state in State}
+        counts = {state: max(0, to_int(waiting.get(state.value)) or 0) for state in State}
         return counts | {State.SENT: sent, State.CANCELLED: cancelled, State.FAILED: failed}
 
     def sent_since(self, job_id: str | None) -> tuple[int, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from typing import Any, cast
 
@@ -12,9 +13,31 @@ _FOLDER = files(__package__) / "lua"
 #: What stands before every script.
 _SHARED = "transitions"
 
+#: The layout of the keys that these scripts read and write; a change that older scripts would
+#: misread gets another number.
+VERSION = "1"
+#: Said of a namespace with keys of another layout; `%s` is its number.
+OTHER_VERSION = (
+    f"this namespace has keys of layout %s, and this program reads layout {VERSION}: run the "
+    "version of harasocial-dispatch that wrote them until its jobs have ended, or set "
+    "HARASOCIAL_NAMESPACE to another name"
+)
+
 
 def _text(name: str) -> str:
     return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def explain_version(client: Any, prefix: str) -> str | None:
+    """Return why this program must not use the keys of a namespace, or None if it may."""
+    try:
+        found = client.get(f"{prefix}version")
+    except redis.ResponseError:  # of another type: the first script repairs it
+        return None
+    # Anything else was written by another client, and is repaired as well.
+    if found is None or found == VERSION or not (found.isascii() and found.isdecimal()):
+        return None
+    return OTHER_VERSION % found
 
 
 class Scripts:
@@ -25,7 +48,10 @@ class Scripts:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._prefix = prefix
-        shared = _text(_SHARED)
+        shared = (
+            f"local VERSION, OTHER_VERSION = {json.dumps(VERSION)}, {json.dumps(OTHER_VERSION)}\n"
+            f"{_text(_SHARED)}"
+        )
         found = (file.name for file in _FOLDER.iterdir())
         names = {name[:-4] for name in found if name.endswith(".lua")} - {_SHARED}
         self._scripts: dict[str, Script] = {

@@ -87,19 +87,13 @@ class Waiting:
             for page_id in pages:
                 pipeline.lindex(f"{self._prefix}urgent:{page_id}", 0)
                 pipeline.lindex(f"{self._prefix}ready:{page_id}", 0)
-            heads = [head for head in pipeline.execute(raise_on_error=False) if _is_text(head)]
+            heads = [head for head in pipeline.execute() if head is not None]
             pipeline = self._client.pipeline(transaction=False)
             for job_id in heads:
                 pipeline.hmget(f"{self._prefix}job:{job_id}", "enqueued_at", "send_at")
-            answers = pipeline.execute(raise_on_error=False)
-        since = [_since_ms(times) for times in answers if isinstance(times, list)]
+            since = [_since_ms(times) for times in pipeline.execute()]
         ages_ms = [now_ms - ms for ms in since if ms is not None]
         return Backlog(due=int(due), oldest_seconds=max(0, *ages_ms, 0) / 1000)
-
-
-def _is_text(answer: Any) -> bool:
-    # Other hands may have put anything behind a key; an error stands for another type.
-    return isinstance(answer, str)
 
 
 def _since_ms(times: list[Any]) -> int | None:

@@ -14,12 +14,13 @@ import click
 from celery import signals
 
 from ..ledger import (
+    Ledger,
     DISPATCH_TASK,
     SeparateCelery,
     UnknownOutcome,
     Unsent,
 )
-from ..schemas import Settings, SettingsError
+from ..schemas import QueueUnavailable, Settings, SettingsError
 from . import shutdown
 from .engine import Engine
 from .events import JobEvents
@@ -93,7 +94,18 @@ def _observe_swept(jobs: list[UnknownOutcome]) -> None:
 
 
 engine = Engine(settings, [metrics.observe, events.observe], _observe_unsent)
-sweeper = Sweeper(settings, _observe_swept, _observe_unsent)
+sweeper = Sweeper(settings, _observe_swept, _observe_unsent, metrics.observe_repairs)
+
+
+def _check_version() -> None:
+    ledger = Ledger(settings, timeout_seconds=2.0)
+    try:
+        ledger.check_version()
+    except QueueUnavailable:
+        # The worker starts without Redis too. Then every script refuses keys of another version.
+        pass
+    finally:
+        ledger.close()
 
 
 @app.task(name=DISPATCH_TASK, ignore_result=True)
@@ -123,6 +135,7 @@ def _check(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
                 "default), threads or solo"
             )
         Tokens(settings)
+        _check_version()
         metrics.serve()
     except SettingsError as error:
         sys.stderr.write(f"Error: {error}\n")

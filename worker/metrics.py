@@ -17,7 +17,7 @@ from ..schemas import Settings, SettingsError
 from .ledger_metrics import registry_of
 from .pump import Done
 from .reporting import Receiver, Reporter
-from .tally import DOORBELL, Tally, Totals, tally_of, tally_of_swept, tally_of_unsent
+from .tally import DOORBELL, REPAIR, Tally, Totals, tally_of, tally_of_swept, tally_of_unsent
 
 #: For Redis to answer a scrape, whose own limit is 10 seconds if nobody set it.
 _LEDGER_TIMEOUT_SECONDS = 2.0
@@ -98,6 +98,11 @@ class Metrics:
         """Count jobs that the ledger failed without an attempt."""
         if self._on:
             self._add(tally_of_unsent(jobs))
+
+    def observe_repairs(self, count: int) -> None:
+        """Count keys of the ledger that another client had changed, and that were repaired."""
+        if self._on and count:
+            self._add(Counter({REPAIR: count}))
 
     def count_doorbell(self) -> None:
         """Count a doorbell that was rung."""

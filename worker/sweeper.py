@@ -28,6 +28,7 @@ class Sweeper:
     Args:
         observe: called with the jobs whose lease ran out. Must neither block nor raise.
         observe_unsent: called with jobs that the sweep failed, since they are none.
+        observe_repairs: called with the number of keys that were repaired. Must not raise.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Sweeper:
         settings: Settings,
         observe: Callable[[list[UnknownOutcome]], None] = lambda _: None,
         observe_unsent: UnsentObserver = log_unsent,
+        observe_repairs: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._observe = observe
         self._observe_unsent = observe_unsent
+        self._observe_repairs = observe_repairs
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._end_leases_from = 0.0
@@ -96,6 +99,9 @@ class Sweeper:
                     "error_code": "unknown_outcome",
                 },
             )
+        for text in swept.repairs:
+            logger.warning("repaired in Redis: %s", text, extra={"action": "repaired"})
+        self._observe_repairs(len(swept.repairs))
         self._observe(swept.unknown)
         self._observe_unsent(swept.unsent)
         if swept.ring | self._resume_pages_with_new_tokens():

@@ -32,9 +32,11 @@ CALL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 WAIT_BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 
 _OUTCOMES, _CALLS, _WAITS, _LOST, _BELLS = "outcomes", "calls", "waits", "claims_lost", "doorbells"
+_REPAIRS = "repairs"
 _SUM = "sum"
 
 DOORBELL: Key = (_BELLS,)
+REPAIR: Key = (_REPAIRS,)
 
 #: What is there from the start, at 0: Prometheus sees no increase in what it first meets at 1.
 _FROM_THE_START: tuple[Key, ...] = (
@@ -46,6 +48,7 @@ _FROM_THE_START: tuple[Key, ...] = (
     (_WAITS, _SUM),
     (_LOST,),
     (_BELLS,),
+    (_REPAIRS,),
 )
 
 
@@ -157,6 +160,11 @@ class Totals(Collector):
         )
         yield CounterMetricFamily(
             "harasocial_doorbells", "Doorbells rung by this worker.", value=tally[_BELLS,]
+        )
+        yield CounterMetricFamily(
+            "harasocial_repairs",
+            "Keys in Redis that another client had changed, and that this worker repaired.",
+            value=tally[_REPAIRS,],
         )
 
 

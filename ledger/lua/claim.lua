@@ -28,17 +28,9 @@ local scan_budget = 500 + 2 * max_jobs
 local MAX_POSTPONED = 10
 local claimed = {}
 
--- The next waiting id and the job behind it. Other hands may have put anything into these keys.
+-- The next waiting id.
 local function pop(page_id)
-  for _, list in ipairs({ 'urgent:', 'ready:' }) do
-    local id = redis.pcall('LPOP', key(list .. page_id))
-    if type(id) == 'table' then
-      -- Not a list: out of the way, or the lane would never move again.
-      redis.call('DEL', key(list .. page_id))
-    elseif id then
-      return id
-    end
-  end
+  return redis.call('LPOP', key('urgent:' .. page_id)) or redis.call('LPOP', key('ready:' .. page_id))
 end
 
 -- Claim one id, or clear it away. Returns "claimed", "cleared" or, for a suspect that this caller is
@@ -104,7 +96,7 @@ local function serve(page_id, share)
   -- Generic cell rate: `tat` is when the lane would have sent all it was allowed to so far.
   local tat = NOW
   if interval_ms > 0 then
-    tat = math.max(NOW, tonumber(redis.call('GET', key('tat:' .. page_id)) or 0) or 0)
+    tat = math.max(NOW, number(redis.call('GET', key('tat:' .. page_id))))
     if tat > NOW + burst * interval_ms + 1 then
       -- No burst explains it: it was written before the clock was set back, or at another rate.
       tat = NOW + burst * interval_ms
@@ -145,7 +137,7 @@ end
 local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 
 -- Its sender has given up on this call (see give_back.lua): a claim would serve nobody.
-local voided = tonumber(redis.call('GET', key('void:' .. holder)) or -1)
+local voided = number(redis.call('GET', key('void:' .. holder)))
 if voided >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
 
 if ARGV[8] == '1' then answer_bell() end
@@ -196,8 +188,10 @@ end
 
 local wait_ms, ring = -1, 0
 local first = redis.call('ZRANGE', key('lanes'), 0, 0, 'WITHSCORES')
-if first[2] then
-  wait_ms = math.max(0, math.ceil(tonumber(first[2]) - NOW - 1))
+local opens_ms = tonumber(first[2])
+-- The sweep sees to a lane that would never open.
+if opens_ms and opens_ms <= LATEST_MS then
+  wait_ms = math.max(0, math.ceil(opens_ms - NOW - 1))
 end
 if wait_ms == 0 then
   -- More than this caller can take: wake another.

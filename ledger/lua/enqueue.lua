@@ -43,8 +43,8 @@ end
 
 -- The id and the job stored under an idempotency key. A key whose job is gone is free again.
 local function holder_of(idempotency_key)
-  local id = redis.pcall('GET', key('idem:' .. idempotency_key))
-  local job = type(id) == 'string' and read_job(id)
+  local id = redis.call('GET', key('idem:' .. idempotency_key))
+  local job = id and read_job(id)
   if job then return { id, job } end
 end
 

@@ -10,11 +10,11 @@ local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 redis.call('SET', key('void:' .. holder), claim_number, 'PX', ARGV[2])
 
 local given_back = 0
-local ids = cjson.decode(redis.call('GET', key('last_claim:' .. holder)) or '[]')
+local ids = decode(redis.call('GET', key('last_claim:' .. holder))) or {}
 if ids[1] == token then
   -- The last one first, so that they end up in the order they were in.
   for i = #ids, 2, -1 do
-    local job = read_job(ids[i])
+    local job = type(ids[i]) == 'string' and read_job(ids[i])
     -- One that lost its page meanwhile is left to the sweep, which records it.
     if job and job.page_id and job.state == 'sending' and job.claim == token then
       redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')

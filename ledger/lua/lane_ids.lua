@@ -11,12 +11,10 @@ local first = last + 1 - tonumber(ARGV[2])
 local answer = {}
 for i = 3, #ARGV do
   local found = {}
-  local ids = redis.pcall('LRANGE', key(ARGV[i]), first, last)
-  -- Other hands may have put anything into these keys.
-  for rank = ids.err and 0 or #ids, 1, -1 do
-    local time = redis.pcall('HGET', key('job:' .. ids[rank]), 'enqueued_at')
+  local ids = redis.call('LRANGE', key(ARGV[i]), first, last)
+  for rank = #ids, 1, -1 do
     found[#found + 1] = ids[rank]
-    found[#found + 1] = type(time) == 'string' and time or ''
+    found[#found + 1] = redis.call('HGET', key('job:' .. ids[rank]), 'enqueued_at') or ''
   end
   answer[#answer + 1] = found
 end

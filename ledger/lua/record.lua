@@ -46,9 +46,9 @@ end
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
     lane)
   local job = key('job:' .. id)
-  local found = redis.pcall('HMGET', job, 'state', 'claim', 'page_id', 'attempts', 'urgent',
+  local found = redis.call('HMGET', job, 'state', 'claim', 'page_id', 'attempts', 'urgent',
     'idempotency_key')
-  if found.err or found[1] ~= 'sending' or found[2] ~= token or not found[3] then return 0 end
+  if found[1] ~= 'sending' or found[2] ~= token or not found[3] then return 0 end
   local page_id, urgent, idempotency_key = found[3], found[5] == '1', found[6]
 
   if attempt ~= '' then add_attempt(id, number(found[4]) + 1, attempt) end

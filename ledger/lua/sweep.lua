@@ -10,7 +10,8 @@
 -- ARGV[6]  attempts that a job may spend
 -- ARGV[7]  how long a failed job is kept (ms)
 -- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready, more (0 or 1): whether to sweep
---           again at once,
+--           again at once, rebuild (0 or 1): whether to call rebuild.lua,
+--           {text, …}: what was repaired since the last sweep, for the log,
 --           {{id, page_id, error_code}, …}: jobs that were failed,
 --           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
 
@@ -90,6 +91,8 @@ more = moved_on and #due == 2 * limit
 local function forget_failed(id)
   local job = read_job(id) or {}
   unindex_failed(id, job)
+  -- Another client may have put the id of any job here.
+  if job.state and job.state ~= 'failed' then return end
   if job.idempotency_key then redis.call('DEL', key('idem:' .. job.idempotency_key)) end
   redis.call('DEL', key('job:' .. id))
 end
@@ -118,8 +121,8 @@ local function check(index, field, value)
   local last = math.max(0, redis.call('ZCARD', key(index)) - CHECKED)
   local first = math.random(0, last)
   for _, id in ipairs(redis.call('ZRANGE', key(index), first, first + CHECKED - 1)) do
-    local job = redis.pcall('HMGET', key('job:' .. id), 'state', field)
-    local failed = not job.err and job[1] == 'failed'
+    local job = redis.call('HMGET', key('job:' .. id), 'state', field)
+    local failed = job[1] == 'failed'
     if not failed then redis.call('ZREM', key('failed'), id) end
     if not failed or job[2] ~= value then redis.call('ZREM', key(index), id) end
   end
@@ -139,7 +142,45 @@ check_one_of('failed_codes', 'failed:', 'error_code')
 check_one_of('failed_pages', 'failed_on:', 'page_id')
 
 write_counts()
+
+-- The longest time (ms) between two rebuilds of which both are needed.
+local MAX_BETWEEN_REBUILDS_MS = 600000
+
+-- Whether the counts agree with the indexes, as every script leaves them.
+local function agrees()
+  local counts = redis.call('HMGET', key('counts'), 'scheduled', 'sending', 'retrying', 'queued',
+    'rebuild_from')
+  if not counts[5] then return false end
+  -- A rebuild that costs much is not made often: see the end of rebuild.lua.
+  local wait_ms = number(counts[5]) - NOW
+  if wait_ms > 0 and wait_ms < MAX_BETWEEN_REBUILDS_MS then return true end
+  local due = number(counts[1]) + number(counts[2]) + number(counts[3])
+  return due == redis.call('ZCARD', key('due'))
+    and (number(counts[4]) == 0 or redis.call('ZCARD', key('lanes')) > 0)
+end
+
+-- What has a time that never comes: out of the way, so that the rebuild gives it another.
+for _, name in ipairs({ 'due', 'lanes' }) do
+  if redis.call('ZREMRANGEBYSCORE', key(name), '(' .. int(LATEST_MS), '+inf') > 0 then
+    note_repair(name .. ' had a time that never comes')
+    start_rebuild()
+  end
+end
+local rebuild = redis.call('EXISTS', key('rebuild'))
+if rebuild == 0 and not agrees() then
+  if redis.call('EXISTS', key('counts')) == 1 then
+    note_repair('counts, lanes and due did not agree: looking through all jobs')
+  end
+  start_rebuild()
+  rebuild = 1
+end
+
+local repairs = redis.call('LRANGE', key('repairs'), 0, -1)
+if #repairs > 0 then redis.call('DEL', key('repairs')) end
+
 local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
 local oldest_ms = due[2] and int(NOW - number(due[2])) or '0'
-return { ring, oldest_ms, made_ready, more and 1 or 0, failed_here, unpack(unknown) }
+return {
+  ring, oldest_ms, made_ready, more and 1 or 0, rebuild, repairs, failed_here, unpack(unknown)
+}

@@ -1,5 +1,9 @@
 -- What every script shares: time, keys, and the ways a job moves from state to state. It is put in
--- front of each script when that is loaded; it does nothing by itself.
+-- front of each script when that is loaded. By itself it only checks the version of the keys.
+--
+-- Other clients may write anything into these keys. A key of the wrong type never stops a script:
+-- redis.call, as defined below, renames the key to broken:<name> and runs the command again as if
+-- the key had not existed. What was lost with it is rebuilt from the jobs: see rebuild.lua.
 --
 -- KEYS[1]  the prefix "{namespace}:" of every key. All keys have this one hash tag, so that one
 --          script may touch them, also in a cluster; which job and lane keys a script touches is
@@ -24,8 +28,16 @@
 --   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
 --   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
 --                                a pump is looking ("attentive")
+--   version              string  version of this layout of keys: VERSION, from scripts.py
+--   repairs              list    what was repaired, as text for the log; the sweep takes it out
+--   rebuild              hash    the rebuild in progress: cursor, started_ms, found, and
+--                                <key's name> -> when (ms) the content of that key was lost
+--   broken:<name>        any     what was found under <name> and was of the wrong type
 
 local PREFIX = KEYS[1]
+
+-- The end of the year 9999 (ms): a later time was written by another client.
+local LATEST_MS = 253402300799999
 
 -- A doorbell not answered within this time (ms) is taken for lost. Once several are unanswered,
 -- it is more likely that all pumps are busy: doorbells must not heap up while they are.
@@ -49,6 +61,77 @@ local function number(value)
   local n = tonumber(value)
   if n and n >= -2 ^ 53 and n <= 2 ^ 53 then return n end
   return 0
+end
+
+-- A table out of JSON; nil where other clients left something else.
+local function decode(text)
+  local fine, found = pcall(cjson.decode, text or '')
+  if fine and type(found) == 'table' then return found end
+end
+
+-- How long a key of the wrong type is kept under broken:<name>.
+local BROKEN_KEPT_SECONDS = 7 * 86400
+-- Repairs that are kept until a worker logs them.
+local REPAIRS_KEPT = 100
+-- Keys whose content is rebuilt from the jobs, by their name up to the first colon.
+local REBUILT = {
+  lanes = true, ready = true, urgent = true, due = true, counts = true, sent = true,
+  cancelled = true, failed = true, failed_on = true, failed_codes = true, failed_pages = true,
+  idem = true, rebuild = true,
+}
+
+local server, redis = redis, { error_reply = redis.error_reply }
+
+local function note_repair(text)
+  redis.call('RPUSH', key('repairs'), text)
+  redis.call('LTRIM', key('repairs'), -REPAIRS_KEPT, -1)
+end
+
+local rebuild_started = false
+
+-- Begin to look through all jobs (again), for what stood under `name` until now.
+local function start_rebuild(name)
+  rebuild_started = true
+  redis.call('HSET', key('rebuild'), 'cursor', '0')
+  if name then redis.call('HSET', key('rebuild'), name, int(NOW)) end
+end
+
+local function set_aside(name)
+  local found = server.call('TYPE', key(name)).ok
+  server.call('RENAME', key(name), key('broken:' .. name))
+  server.call('EXPIRE', key('broken:' .. name), BROKEN_KEPT_SECONDS)
+  note_repair(name .. ' was a ' .. found .. '; it is kept as broken:' .. name)
+  if REBUILT[string.match(name, '^[^:]*')] then start_rebuild(name) end
+end
+
+-- Every command of every script goes through here, so that none fails after earlier writes.
+function redis.call(...)
+  local answer = server.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  local problem = tostring(answer.err)
+  local _, full_name, field = ...
+  local name = string.sub(full_name, #PREFIX + 1)
+  if string.find(problem, 'WRONGTYPE', 1, true) then
+    set_aside(name)
+  elseif string.find(problem, 'not an integer', 1, true)
+      or string.find(problem, 'would overflow', 1, true) then
+    -- Of HINCRBY, the only command that reads a number.
+    note_repair(name .. ': ' .. field .. ' was not a whole number in range')
+    server.call('HDEL', full_name, field)
+  end
+  -- Where nothing was repaired, this fails again, with the server's own error.
+  return server.call(...)
+end
+
+-- Another version of this program may mean something else by the same keys. What is not a version
+-- was written by another client.
+local version = redis.call('GET', key('version'))
+if version ~= VERSION then
+  if version and string.match(version, '^%d+$') then
+    return redis.error_reply('ERR ' .. string.format(OTHER_VERSION, version))
+  end
+  -- A client that may only read, or a full Redis, leaves this to the next.
+  server.pcall('SET', key('version'), VERSION)
 end
 
 -- Changes to `counts`, gathered, so that a batch costs one command a state.
@@ -79,12 +162,7 @@ end
 -- Put a job into its lane: at the end, or (given back unsent) at the front.
 local function to_lane(id, page_id, urgent, at_front)
   local lane = key((urgent and 'urgent:' or 'ready:') .. page_id)
-  local push = at_front and 'LPUSH' or 'RPUSH'
-  if type(redis.pcall(push, lane, id)) == 'table' then
-    -- Not a list: out of the way, or the lane would never move again.
-    redis.call('DEL', lane)
-    redis.call(push, lane, id)
-  end
+  redis.call(at_front and 'LPUSH' or 'RPUSH', lane, id)
   open_lane(page_id)
 end
 
@@ -103,6 +181,18 @@ end
 -- Jobs that this call failed: {id, page_id or "", error_code}, …
 local failed_here = {}
 
+-- Returns 1 if it was not in the index of all failed jobs yet, else 0.
+local function index_failed(id, page_id, error_code, failed_ms)
+  local added = redis.call('ZADD', key('failed'), int(failed_ms), id)
+  redis.call('ZADD', key('failed:' .. error_code), int(failed_ms), id)
+  redis.call('ZADD', key('failed_codes'), 'GT', int(failed_ms), error_code)
+  if page_id then
+    redis.call('ZADD', key('failed_on:' .. page_id), int(failed_ms), id)
+    redis.call('ZADD', key('failed_pages'), 'GT', int(failed_ms), page_id)
+  end
+  return added
+end
+
 local function fail(id, page_id, error_code, error_message, http_status)
   local job = key('job:' .. id)
   failed_here[#failed_here + 1] = { id, page_id or '', error_code }
@@ -115,13 +205,7 @@ local function fail(id, page_id, error_code, error_message, http_status)
     redis.call('HSET', job, 'http_status', http_status)
   end
   redis.call('ZREM', key('due'), id)
-  redis.call('ZADD', key('failed'), int(NOW), id)
-  redis.call('ZADD', key('failed:' .. error_code), int(NOW), id)
-  redis.call('ZADD', key('failed_codes'), int(NOW), error_code)
-  if page_id then
-    redis.call('ZADD', key('failed_on:' .. page_id), int(NOW), id)
-    redis.call('ZADD', key('failed_pages'), int(NOW), page_id)
-  end
+  index_failed(id, page_id, error_code, NOW)
 end
 
 local function unindex_failed(id, job)
@@ -142,20 +226,19 @@ local function unindex_failed(id, job)
 end
 
 -- Keep a failed record of an entry that is no job of ours: a hash that lacks what a job has, a key
--- of another type, or an id with nothing behind it.
+-- of another type (which is set aside), or an id with nothing behind it.
 local function fail_invalid(id, page_id, what)
   local job = key('job:' .. id)
-  if redis.call('TYPE', job)['ok'] ~= 'hash' then redis.call('DEL', job) end
   redis.call('HSETNX', job, 'attempts', '0')
   redis.call('HSETNX', job, 'enqueued_at', int(NOW))
   if page_id then redis.call('HSETNX', job, 'page_id', page_id) end
   fail(id, page_id, 'invalid_job', what)
 end
 
--- The hash behind an id as a table, or nil if it is no hash or has no fields.
+-- The hash behind an id as a table, or nil if there is none.
 local function read_job(id)
-  local flat = redis.pcall('HGETALL', key('job:' .. id))
-  if flat.err or #flat == 0 then return nil end
+  local flat = redis.call('HGETALL', key('job:' .. id))
+  if #flat == 0 then return nil end
   local job = {}
   for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
   return job
@@ -171,7 +254,8 @@ end
 -- doorbell is answered or must be taken for lost.
 local function should_ring()
   local bell = redis.call('GET', key('bell'))
-  if bell == 'attentive' then return false end
+  -- Ours has a lifetime: one without was written by another client, and nobody would ever ring.
+  if bell == 'attentive' and redis.call('PTTL', key('bell')) >= 0 then return false end
   local rung_ms, unanswered = bells_out(bell)
   -- A time to come was written before the clock was set back: nobody would ring until then.
   local age = NOW - rung_ms
@@ -196,10 +280,11 @@ local function write_pause(page_id, pause)
 end
 
 local function pause_of(page_id)
-  local text = redis.call('HGET', key('pauses'), page_id)
-  if not text then return nil end
-  local fine, pause = pcall(cjson.decode, text)
-  if not fine or type(pause) ~= 'table' then return nil end
+  local pause = decode(redis.call('HGET', key('pauses'), page_id))
+  if not pause then return nil end
+  for name, value in pairs(pause) do
+    if type(value) ~= 'string' then pause[name] = number(value) end
+  end
   for _, name in ipairs({ 'level', 'failures', 'written_ms', 'until_ms' }) do
     pause[name] = number(pause[name])
   end

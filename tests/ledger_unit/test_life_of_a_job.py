@@ -299,7 +299,7 @@ def test_a_cancelled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
     story.ledger.sweep()
     assert story.counts() == {}
     assert story.ledger.lookup.count_errors() == {}
-    kept = {story.key(name) for name in ("bell", "clock", "counts")}
+    kept = {story.key(name) for name in ("bell", "clock", "counts", "version")}
     assert set(story.client.scan_iter("*")) <= kept
 
 

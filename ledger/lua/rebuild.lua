@@ -1,0 +1,117 @@
+-- Look through the jobs, some in each call, and put each one that is missing from an index back into
+-- it; at the end, count the jobs again. A rebuild begins when a key of an index was of the wrong
+-- type, or when the counts do not agree with the indexes (see sweep.lua), and ends by itself.
+--
+-- ARGV[1]  keys of the database to look at (COUNT of SCAN)
+-- ARGV[2]  lease (ms)
+-- ARGV[3]  longest wait for a retry (ms)
+-- returns  {more (0 or 1)}: whether to call this again
+
+local lease_ms, retry_max_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local DUE = { scheduled = true, sending = true, retrying = true }
+-- Jobs in `due` that are counted by their state: about 20 ms of the server's time.
+local COUNTED = 20000
+-- A rebuild takes less than this part of the server's time, however often one is needed.
+local REST_FACTOR = 10
+
+local flat = redis.call('HGETALL', key('rebuild'))
+local rebuild = {}
+for i = 1, #flat, 2 do rebuild[flat[i]] = flat[i + 1] end
+if #flat == 0 then return { 0 } end
+
+local found = 0
+
+-- Whether an entry that was made then is missing from a list: a search in it would take too long.
+-- A job that came back to its lane later may thus be in there twice. That is harmless: a claim
+-- ignores an id whose job is no longer queued.
+local function is_lost(list, since_ms)
+  return rebuild[list] and since_ms <= number(rebuild[list])
+end
+
+local function due_ms(job)
+  if job.state == 'scheduled' then return number(job.send_at) end
+  if job.state == 'sending' then return NOW + lease_ms end
+  -- Retry-After is not known any more: wait as long as any retry does, but not until it is too late.
+  return NOW + math.max(0, math.min(retry_max_ms, (number(job.expires_at) - NOW) / 2))
+end
+
+local function put_back_queued(id, job)
+  local lane = (job.urgent == '1' and 'urgent:' or 'ready:') .. job.page_id
+  if not rebuild[lane] and redis.call('EXISTS', key(lane)) == 0 then
+    -- A queued job is in its lane; so this lane was deleted.
+    rebuild[lane] = int(NOW)
+    redis.call('HSET', key('rebuild'), lane, rebuild[lane])
+  end
+  if is_lost(lane, math.max(number(job.enqueued_at), number(job.send_at))) then
+    to_lane(id, job.page_id, job.urgent == '1')
+    found = found + 1
+  else
+    open_lane(job.page_id)
+  end
+end
+
+local function put_back(id)
+  local job = read_job(id)
+  if not job or not job.state then return end
+  local ended_ms = number(job.finished_at)
+  if DUE[job.state] then
+    found = found + redis.call('ZADD', key('due'), 'NX', int(due_ms(job)), id)
+  elseif job.state == 'queued' and job.page_id then
+    put_back_queued(id, job)
+  elseif job.state == 'failed' then
+    local failed_ms = ended_ms > 0 and ended_ms or NOW
+    found = found + index_failed(id, job.page_id, job.error_code or 'invalid_job', failed_ms)
+  elseif is_lost(job.state, ended_ms) then
+    -- `sent` or `cancelled`.
+    redis.call('RPUSH', key(job.state), id)
+    found = found + 1
+  end
+  local idem = job.idempotency_key and key('idem:' .. job.idempotency_key)
+  if idem and redis.call('EXISTS', idem) == 0 then
+    redis.call('SET', idem, id)
+    local ttl_ms = redis.call('PTTL', key('job:' .. id))
+    if ttl_ms > 0 then redis.call('PEXPIRE', idem, ttl_ms) end
+  end
+end
+
+local function recount()
+  local counts = { scheduled = 0, sending = 0, retrying = 0, queued = 0 }
+  local ids = redis.call('ZRANGE', key('due'), 0, COUNTED - 1)
+  -- Those behind are due in a long time.
+  counts.scheduled = redis.call('ZCARD', key('due')) - #ids
+  for _, id in ipairs(ids) do
+    local state = redis.call('HGET', key('job:' .. id), 'state')
+    if not DUE[state] then state = 'scheduled' end
+    counts[state] = counts[state] + 1
+  end
+  local pages = redis.call('ZRANGE', key('lanes'), 0, -1)
+  if #pages == 0 then redis.call('DEL', key('called_off')) end
+  for _, page_id in ipairs(pages) do
+    counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id))
+      + redis.call('LLEN', key('ready:' .. page_id))
+  end
+  counts.queued = math.max(0, counts.queued - redis.call('SCARD', key('called_off')))
+  redis.call('DEL', key('counts'))
+  for state, jobs in pairs(counts) do redis.call('HSET', key('counts'), state, int(jobs)) end
+  local took_ms = NOW - number(rebuild.started_ms or NOW)
+  redis.call('HSET', key('counts'), 'rebuild_from', int(NOW + REST_FACTOR * took_ms))
+end
+
+local cursor = string.match(rebuild.cursor or '', '^%d+$')
+-- A longer number is no cursor, and SCAN would refuse it.
+if not cursor or #cursor > 18 then cursor = '0' end
+local job_prefix = key('job:')
+local scanned = redis.call('SCAN', cursor, 'MATCH', job_prefix .. '*', 'COUNT', ARGV[1])
+redis.call('HSETNX', key('rebuild'), 'started_ms', int(NOW))
+-- Before the jobs: what is found broken among them begins it again.
+redis.call('HSET', key('rebuild'), 'cursor', scanned[1])
+for _, name in ipairs(scanned[2]) do put_back(string.sub(name, #job_prefix + 1)) end
+
+local all_found = redis.call('HINCRBY', key('rebuild'), 'found', found)
+
+if scanned[1] ~= '0' then return { 1 } end
+recount()
+if rebuild_started then return { 1 } end
+if all_found > 0 then note_repair(int(all_found) .. ' jobs were put back into their indexes') end
+redis.call('DEL', key('rebuild'))
+return { 0 }

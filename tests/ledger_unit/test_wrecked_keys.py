@@ -1,0 +1,364 @@
+"""Every bookkeeping key in turn replaced, deleted or filled with nonsense by another client.
+
+Nothing raises, every job ends, and what can be rebuilt from the jobs is rebuilt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harasocial_dispatch.ledger import Claim, JobFilter
+from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, SettingsError, State, from_ms
+
+if TYPE_CHECKING:
+    from .conftest import Story
+
+Wreck = Callable[[Any, str], object]
+
+#: The right type of each key. <holder> is the process that claims.
+KEYS = {
+    "ready:1": "list",
+    "urgent:1": "list",
+    "lanes": "zset",
+    "pauses": "hash",
+    "tat:1": "string",
+    "due": "zset",
+    "failed": "zset",
+    "failed:551": "zset",
+    "failed_on:1": "zset",
+    "failed_codes": "zset",
+    "failed_pages": "zset",
+    "sent": "list",
+    "cancelled": "list",
+    "called_off": "set",
+    "counts": "hash",
+    "idem:sent-key": "string",
+    "last_claim:<holder>": "string",
+    "void:<holder>": "string",
+    "clock": "string",
+    "bell": "string",
+    "version": "string",
+    "repairs": "list",
+    "rebuild": "hash",
+}
+TYPES: dict[str, Wreck] = {
+    "string": lambda client, key: client.set(key, "nonsense"),
+    "list": lambda client, key: client.rpush(key, "nonsense", "", "1"),
+}
+STATES = ("scheduled", "queued", "sending", "retrying")
+NUMBERS = ("", "x", "-1", "1e400", "nan", "inf", "1.5", "9" * 18, "9" * 30, str(2**63 - 1))
+CONTENTS: dict[str, list[Wreck]] = {
+    "counts": [
+        lambda client, key, value=value: client.hset(key, mapping=dict.fromkeys(STATES, value))
+        for value in (*NUMBERS, "5")
+    ],
+    "tat:1": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
+    "clock": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
+    "void:<holder>": [
+        lambda client, key, value=value: client.set(key, value)
+        for value in NUMBERS
+        if value != "9" * 18
+    ],
+    "bell": [
+        lambda client, key, value=value: client.set(key, value)
+        for value in (*NUMBERS, "attentive", "99999999999999 1", "1 99999999999999999999", "-1 -1")
+    ],
+    "last_claim:<holder>": [
+        lambda client, key, value=value: client.set(key, value)
+        for value in ("[]", "{}", "5", "null", "[1, {}, [], null]", "[" * 2000)
+    ],
+    "version": [lambda client, key, value=value: client.set(key, value) for value in ("", "x", "1.5")],
+    "rebuild": [
+        lambda client, key, value=value: client.hset(
+            key, mapping={"cursor": value, "found": value, "started_ms": value, "ready:1": value}
+        )
+        for value in NUMBERS
+    ],
+    "pauses": [
+        lambda client, key, value=value: client.hset(key, "1", value)
+        for value in (
+            '{"level": 0, "failures": 1, "until_ms": 1, "x": 1e400, "y": null, "z": {"a": []}}',
+            '{"level": 0, "failures": "x", "written_ms": 1e300, "reason": {}}',
+            "[" * 2000,
+        )
+    ],
+    **{
+        index: [
+            lambda client, key: client.zadd(key, dict.fromkeys(["x", *client.zrange(key, 0, -1)], "+inf")),
+            lambda client, key: client.zadd(key, dict.fromkeys(["x", *client.zrange(key, 0, -1)], "-inf")),
+            lambda client, key: client.zadd(key, {"ghost": "+inf", "ghost-2": "-inf", "": 5}),
+        ]
+        for index, kind in KEYS.items()
+        if kind == "zset"
+    },
+    **{
+        name: [lambda client, key: client.lpush(key, "ghost", "", "1")]
+        for name in ("sent", "cancelled", "ready:1", "urgent:1")
+    },
+}
+CASES = [
+    *(
+        pytest.param(name, wreck, id=f"{name}-is-a-{kind}")
+        for name, right in KEYS.items()
+        for kind, wreck in TYPES.items()
+        # To Redis, one wrong type is as wrong as any other.
+        if kind == ("list" if right in ("string", "hash") else "string")
+    ),
+    *(pytest.param(name, lambda *_: None, id=f"{name}-is-gone") for name in KEYS),
+]
+
+
+class Life:
+    """One job in each state, and the steps that end them all."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.now = from_ms(story.clock_ms())
+        self.ids: list[str] = []
+        self.claims: list[Claim] = []
+        self.repairs: list[str] = []
+        self.sent = self.enqueue(idempotency_key="sent-key")
+        self.end(story.claim())
+        self.failed = self.enqueue()
+        for claim in story.claim():
+            story.record(claim, OutcomeClass.PERMANENT, error_code="551")
+        self.enqueue()
+        for claim in story.claim():
+            story.record(claim, OutcomeClass.TRANSIENT)
+        self.enqueue()
+        self.enqueue()
+        self.claims = story.claim()
+        self.cancelled: set[str] = set()
+        self.cancel(self.enqueue())
+        self.enqueue()
+        self.enqueue(urgent=True)
+        self.enqueue("2")
+        self.later()
+        story.ledger.sweep()
+        story.client.hset(story.key("pauses"), "2", '{"level": 0, "failures": 1, "until_ms": 0}')
+
+    def enqueue(self, page_id: str = "1", **options: Any) -> str:
+        job_id = self.story.enqueue(page_id, **options)
+        if job_id not in self.ids:
+            self.ids.append(job_id)
+        return job_id
+
+    def cancel(self, *job_ids: str) -> None:
+        self.story.ledger.cancel(job_ids)
+        self.cancelled |= set(job_ids)
+
+    def later(self) -> str:
+        return self.enqueue(send_at=self.now + timedelta(seconds=40), urgent=True)
+
+    def end(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            self.story.record(claim, OutcomeClass.ACCEPTED)
+
+    def key(self, name: str) -> str:
+        return self.story.key(name.replace("<holder>", self.story.ledger._holder))
+
+    def replace(self, name: str, wreck: Wreck) -> None:
+        self.story.client.delete(self.key(name))
+        wreck(self.story.client, self.key(name))
+
+    def look(self) -> None:
+        """Read everything that can be read."""
+        ledger = self.story.ledger
+        for state in (None, *State):
+            for record in ledger.lookup.find(JobFilter(state=state), 100):
+                json.dumps(record.as_json())
+        for wanted in (
+            JobFilter(),
+            JobFilter(error_code="551"),
+            JobFilter(page_id="1"),
+            JobFilter(error_code="551", page_id="1"),
+        ):
+            ledger.lookup.find(wanted, 10)
+            ledger.failures.page(wanted)
+            ledger.failures.count(wanted)
+            ledger.failures.oldest_ms(wanted)
+            ledger.failures.by_error_code(wanted)
+            ledger.failures.by_page_id(wanted)
+        ledger.failures.over_time([JobFilter(error_code="551")], [0, 1, 2])
+        ledger.lookup.count_errors()
+        ledger.lookup.count_states()
+        ledger.lookup.sent_since(self.sent)
+        ledger.lookup.seconds_since_sweep()
+        ledger.lookup.waiting_by_page()
+        ledger.lookup.pauses()
+        ledger.waiting.backlog()
+        ledger.waiting.page(State.SCHEDULED)
+        ledger.check_version()
+
+    def act(self) -> None:
+        """Everything that changes a job, once."""
+        ledger = self.story.ledger
+        self.enqueue()
+        self.enqueue(urgent=True)
+        self.later()
+        self.enqueue(idempotency_key="sent-key")
+        for claim in self.story.claim(1):
+            self.story.record(claim, OutcomeClass.TRANSIENT)
+        for claim in self.story.claim(3):
+            self.story.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=1.0, posted=False)
+        self.cancel(self.later(), self.enqueue())
+        ledger.replay([self.failed])
+        ledger.resume({"1": "x"})
+        ledger.leave()
+
+    def lose_a_claim(self) -> None:
+        self.story.claim(2)
+        self.story.ledger.claim_was_lost = True
+
+    def give_it_back(self) -> None:
+        self.claims += self.story.claim(1)
+
+    def end_claims(self) -> None:
+        self.end(self.claims)
+        self.claims = []
+
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        return (
+            self.look,
+            self.act,
+            self.lose_a_claim,
+            self.give_it_back,
+            self.end_claims,
+            self.sweep,
+        )
+
+    def sweep(self) -> None:
+        more = True
+        while more:
+            swept = self.story.ledger.sweep()
+            self.repairs += swept.repairs
+            more = swept.more
+
+    def finish(self) -> None:
+        """Let an hour pass, in which everything is sent."""
+        self.end_claims()
+        for _ in range(200):
+            self.story.wait(90)
+            self.sweep()
+            self.end(self.story.claim())
+            if not self.story.recount().keys() & set(STATES):
+                break
+        # What stands in a lane twice is left there.
+        self.end(self.story.claim())
+        self.sweep()
+
+
+@pytest.fixture
+def life(make_story: Callable[..., Story]) -> Life:
+    return Life(make_story(page_rate=50.0, page_burst=50, retry_max_seconds=60.0, lease_seconds=60.0))
+
+
+def check_everything_ended(life: Life) -> None:
+    story = life.story
+    life.finish()
+    unsent = {i: s for i in life.ids if (s := story.state(i)) is not State.SENT}
+    assert unsent == dict.fromkeys(life.cancelled, State.CANCELLED)
+    # Ids of another client are recorded as failed.
+    ours = story.recount()
+    counts = story.ledger.lookup.count_states()
+    assert {s: counts[State(s)] for s in STATES} == dict.fromkeys(STATES, 0)
+    assert counts[State.FAILED] == ours["failed"]
+    assert story.client.exists(story.key("rebuild")) == 0
+
+
+@pytest.mark.parametrize(("name", "wreck"), CASES)
+def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
+    """Wherever it is met first: by a read, a claim, a record, a cancellation or a sweep."""
+    wrecked = wreck(life.story.client, life.story.key("probe")) is not None
+    for step in life.steps():
+        life.replace(name, wreck)
+        step()
+    check_everything_ended(life)
+    if wrecked:
+        # … which is told, and nothing is destroyed
+        short = name.replace("<holder>", life.story.ledger._holder)
+        assert short == "tat:1" or any(short in text for text in life.repairs)
+        life.story.wait(7 * 86_400 + 1)
+        assert life.story.client.keys(life.story.key("broken:*")) == []
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_odd_content_stops_nothing(life: Life, name: str):
+    """Numbers out of range, text that is not JSON, ids of no job."""
+    for wreck in CONTENTS[name]:
+        for step in life.steps():
+            wreck(life.story.client, life.key(name))
+            step()
+    check_everything_ended(life)
+
+
+def test_jobs_alone_are_enough(life: Life):
+    """Every other key deleted: each job is found again, and ends."""
+    client = life.story.client
+    before = life.story.recount()
+    others = [key for key in client.scan_iter("*") if not key.startswith(life.story.key("job:"))]
+    client.delete(*others)
+
+    life.sweep()
+    life.sweep()
+
+    # The lists of what was sent and cancelled are not worth a search.
+    assert life.story.counts() == before - Counter(sent=1, cancelled=1)
+    assert life.story.ledger.lookup.count_errors() == {"551": 1}
+    assert life.enqueue(idempotency_key="sent-key") == life.sent
+    assert any("put back" in text for text in life.repairs)
+    life.story.ledger.replay([life.failed])
+    check_everything_ended(life)
+
+
+def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
+    """Also where it takes many sweeps, and jobs come and go meanwhile."""
+    story = life.story
+    ids = [story.enqueue("3") for _ in range(700)]
+    story.wait(1)
+    life.replace("ready:3", TYPES["string"])
+    story.ledger.lookup.waiting_by_page()
+    story.wait(1)
+    new = [story.enqueue("3") for _ in range(10)]
+    assert story.ledger.sweep().more
+    new += [story.enqueue("3") for _ in range(10)]
+    life.sweep()
+    lane = story.client.lrange(story.key("ready:3"), 0, -1)
+    assert sorted(lane) == sorted(ids + new)
+
+
+def test_repairs_are_bounded_and_harmless(life: Life):
+    """Another client that does it for ever fills neither Redis nor the log."""
+    for number in range(300):
+        life.story.client.set(life.story.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
+        life.story.enqueue("4")
+        life.story.ledger.lookup.get("x")
+        life.story.client.rpush(life.story.key("tat:5"), "x")
+        life.story.client.zadd(life.story.key("lanes"), {"5": 0})
+        life.story.claim()
+    assert life.story.client.llen(life.story.key("repairs")) <= 100
+    life.sweep()
+    assert life.repairs
+    assert all(text.isprintable() and len(text) <= 300 for text in life.repairs)
+
+
+@pytest.mark.parametrize("found", ["2", "0", "10"])
+def test_keys_of_another_version_are_left_alone(life: Life, found: str):
+    """Every script refuses before it writes; the text names both versions and what to do."""
+    story = life.story
+    story.client.set(story.key("version"), found)
+    before = {key: story.client.dump(key) for key in story.client.scan_iter("*")}
+    for call in (story.enqueue, story.claim, story.ledger.sweep, life.look):
+        with pytest.raises((QueueUnavailable, SettingsError)) as caught:
+            call()
+        assert f"layout {found}," in str(caught.value)
+        assert "layout 1:" in str(caught.value)
+        assert "HARASOCIAL_NAMESPACE" in str(caught.value)
+    with pytest.raises(SettingsError, match="layout"):
+        story.ledger.check_version()
+    assert {key: story.client.dump(key) for key in story.client.scan_iter("*")} == before
