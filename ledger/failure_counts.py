@@ -56,7 +56,7 @@ class FailureCounts:
         for job_id in job_ids:
             pipeline.hget(f"{self._prefix}job:{job_id}", "state")
         with translated_errors(self._url):
-            found = Counter(pipeline.execute(raise_on_error=False))
+            found = Counter(pipeline.execute())
         return {state: found[state.value] for state in State if state.value in found}
 
     def error_codes(self, job_ids: Sequence[str]) -> dict[str, int]:

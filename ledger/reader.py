@@ -24,13 +24,15 @@ class Reader(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run one command."""
+        # redis-py has no types for it.
+        run: Any = super().execute_command
         try:
-            return super().execute_command(*args, **options)
+            return run(*args, **options)
         except redis.ResponseError as error:
             if not _is_wrong_type(error):
                 raise
             self.repair([args])
-            return super().execute_command(*args, **options)
+            return run(*args, **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline that does the same."""
@@ -43,9 +45,7 @@ class Reader(redis.Redis):
 
 class _ReadingPipeline(Pipeline):
     def __init__(self, reader: Reader, transaction: bool, shard_hint: str | None) -> None:
-        super().__init__(
-            reader.connection_pool, reader.response_callbacks, transaction, shard_hint
-        )
+        super().__init__(reader.connection_pool, reader.response_callbacks, transaction, shard_hint)
         self._reader = reader
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
@@ -58,8 +58,7 @@ class _ReadingPipeline(Pipeline):
         ]
         if broken:
             self._reader.repair(broken)
-            for args, options in commands:
-                self.execute_command(*args, **options)
+            self.command_stack = commands
             answers = super().execute(raise_on_error=False)
         if raise_on_error:
             for answer in answers:

@@ -31,7 +31,7 @@ def _text(name: str) -> str:
 def explain_version(client: Any, prefix: str) -> str | None:
     """Return why this program must not use the keys of a namespace, or None if it may."""
     try:
-        found = client.get(f"{prefix}version")
+        found: str | None = client.get(f"{prefix}version")
     except redis.ResponseError:  # of another type: the first script repairs it
         return None
     # Anything else was written by another client, and is repaired as well.

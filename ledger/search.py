@@ -100,12 +100,11 @@ class Search:
             for job_id in some:
                 pipeline.hgetall(f"{self._prefix}job:{job_id}")
                 pipeline.zscore(f"{self._prefix}due", job_id)
-            answers = pipeline.execute(raise_on_error=False)
+            answers = pipeline.execute()
             for i, job_id in enumerate(some):
                 job, due = answers[2 * i], answers[2 * i + 1]
-                # An error stands for a key of another type: no job of ours.
-                if isinstance(job, dict) and job:
-                    yield to_record(job_id, job, due if isinstance(due, float) else None)
+                if job:
+                    yield to_record(job_id, job, due)
 
     def sources(self, wanted: JobFilter) -> Iterator[Iterator[str]]:
         """Yield, for each wanted state, ids of jobs, the latest first if there is an order."""

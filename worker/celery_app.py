@@ -14,8 +14,8 @@ import click
 from celery import signals
 
 from ..ledger import (
-    Ledger,
     DISPATCH_TASK,
+    Ledger,
     SeparateCelery,
     UnknownOutcome,
     Unsent,

@@ -96,10 +96,8 @@ local function next_index()
   return first
 end
 
--- A field of a job; "" where another client wrote something else.
 local function field_of(id, field)
-  local value = redis.pcall('HGET', key('job:' .. id), field)
-  return type(value) == 'string' and value or ''
+  return redis.call('HGET', key('job:' .. id), field) or ''
 end
 
 for _, index in ipairs(indexes) do advance(index) end

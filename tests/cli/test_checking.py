@@ -45,6 +45,7 @@ def levels(findings):
         ({"appendonly": None}, {"appendonly": "warning"}),
         ({"clock_offset_seconds": -30.0}, {"clock": "warning"}),
         ({"clock_offset_seconds": None}, {}),
+        ({"other_version": "this namespace has keys of layout 2"}, {"namespace": "error"}),
     ],
 )
 def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expected):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import redis
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
+from scraping import Scrape
 from stage import StartWorker, body, environment, eventually, free_port, wait_until_ended
 
 CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "worker")
@@ -132,6 +134,58 @@ def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
     assert sandbox.totals().posts == 2
     assert "Traceback" not in worker.log()
     wait_until_ended(producer, [producer.enqueue(body(metadata="later"))])
+
+
+def test_keys_of_another_version_stop_a_worker_before_it_starts(
+    settings: Settings, producer: Producer, tmp_path: Path
+) -> None:
+    """Both versions and what to do are named; a web app is refused the same way."""
+    client = redis.Redis.from_url(settings.redis_url)
+    client.set(f"{{{settings.namespace}}}:version", "99")
+    env = environment(settings, "http://127.0.0.1:1/")
+    words = ["layout 99", "layout 1", "HARASOCIAL_NAMESPACE"]
+
+    started = run(*CELERY, env=env, cwd=tmp_path)
+    checked = run("harasocial-dispatch", "check", env=env, cwd=tmp_path)
+
+    assert (started.returncode, checked.returncode) == (2, 2)
+    assert all(word in started.stderr and word in checked.stdout for word in words)
+    assert "Traceback" not in started.stderr
+    with pytest.raises(QueueUnavailable, match=r"layout 99.*nothing was enqueued"):
+        producer.enqueue(body())
+
+
+def test_bookkeeping_replaced_under_a_live_worker_is_repaired_within_seconds(
+    settings: Settings, producer: Producer, start_worker: StartWorker
+) -> None:
+    """Each key in turn becomes one of the wrong type; what waits then and later is sent."""
+    scrape = Scrape(free_port())
+    worker = start_worker(METRICS_PORT=scrape.port)
+    client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+    prefix = f"{{{settings.namespace}}}:"
+    page_id = "500725830264749"
+    strings = ["bell", "clock", "version"]
+    others = ["lanes", "due", "counts", "pauses", "called_off", "sent", "cancelled", "failed"]
+    others += ["failed_codes", "failed_pages", "repairs", "rebuild"]
+    others += [f"ready:{page_id}", f"urgent:{page_id}"]
+    for name in strings + others:
+        soon = datetime.now(timezone.utc) + timedelta(seconds=1)
+        waiting = producer.enqueue(body(), send_at=soon)
+        wrong = "list" if name in strings else "string"
+        replacing = client.pipeline(transaction=True).delete(prefix + name)
+        if wrong == "list":
+            replacing.rpush(prefix + name, "x").execute()
+        else:
+            replacing.set(prefix + name, "x").execute()
+        ids = [waiting, producer.enqueue(body()), producer.enqueue(body(), urgent=True)]
+        records = wait_until_ended(producer, ids, seconds=15)
+        assert {record.state for record in records} == {State.SENT}, name
+        eventually(lambda: client.type(prefix + name) != wrong, what=name)  # noqa: B023
+
+    eventually(lambda: scrape.value("repairs_total") >= len(others), what="the count")
+    assert worker.log().count("action=repaired") >= len(others)
+    assert "Traceback" not in worker.log()
+    assert producer.count_errors() == {}
 
 
 def test_a_pickle_on_the_broker_is_refused(

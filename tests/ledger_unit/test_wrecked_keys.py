@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harasocial_dispatch.ledger import Claim, JobFilter
-from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, SettingsError, State, from_ms
+from harasocial_dispatch.schemas import (
+    OutcomeClass,
+    QueueUnavailable,
+    SettingsError,
+    State,
+    from_ms,
+)
 
 if TYPE_CHECKING:
     from .conftest import Story
@@ -72,7 +78,9 @@ CONTENTS: dict[str, list[Wreck]] = {
         lambda client, key, value=value: client.set(key, value)
         for value in ("[]", "{}", "5", "null", "[1, {}, [], null]", "[" * 2000)
     ],
-    "version": [lambda client, key, value=value: client.set(key, value) for value in ("", "x", "1.5")],
+    "version": [
+        lambda client, key, value=value: client.set(key, value) for value in ("", "x", "1.5")
+    ],
     "rebuild": [
         lambda client, key, value=value: client.hset(
             key, mapping={"cursor": value, "found": value, "started_ms": value, "ready:1": value}
@@ -89,8 +97,12 @@ CONTENTS: dict[str, list[Wreck]] = {
     ],
     **{
         index: [
-            lambda client, key: client.zadd(key, dict.fromkeys(["x", *client.zrange(key, 0, -1)], "+inf")),
-            lambda client, key: client.zadd(key, dict.fromkeys(["x", *client.zrange(key, 0, -1)], "-inf")),
+            lambda client, key: client.zadd(
+                key, dict.fromkeys(["x", *client.zrange(key, 0, -1)], "+inf")
+            ),
+            lambda client, key: client.zadd(
+                key, dict.fromkeys(["x", *client.zrange(key, 0, -1)], "-inf")
+            ),
             lambda client, key: client.zadd(key, {"ghost": "+inf", "ghost-2": "-inf", "": 5}),
         ]
         for index, kind in KEYS.items()
@@ -169,14 +181,14 @@ class Life:
     def look(self) -> None:
         """Read everything that can be read."""
         ledger = self.story.ledger
-        for state in (None, *State):
-            for record in ledger.lookup.find(JobFilter(state=state), 100):
+        for states in ((), *((state,) for state in State)):
+            for record in ledger.lookup.find(JobFilter(states=states), 100):
                 json.dumps(record.as_json())
         for wanted in (
             JobFilter(),
-            JobFilter(error_code="551"),
-            JobFilter(page_id="1"),
-            JobFilter(error_code="551", page_id="1"),
+            JobFilter(error_codes=("551",)),
+            JobFilter(page_ids=("1",)),
+            JobFilter(error_codes=("551",), page_ids=("1",)),
         ):
             ledger.lookup.find(wanted, 10)
             ledger.failures.page(wanted)
@@ -184,7 +196,7 @@ class Life:
             ledger.failures.oldest_ms(wanted)
             ledger.failures.by_error_code(wanted)
             ledger.failures.by_page_id(wanted)
-        ledger.failures.over_time([JobFilter(error_code="551")], [0, 1, 2])
+        ledger.failures.over_time([JobFilter(error_codes=("551",))], [0, 1, 2])
         ledger.lookup.count_errors()
         ledger.lookup.count_states()
         ledger.lookup.sent_since(self.sent)
@@ -255,7 +267,9 @@ class Life:
 
 @pytest.fixture
 def life(make_story: Callable[..., Story]) -> Life:
-    return Life(make_story(page_rate=50.0, page_burst=50, retry_max_seconds=60.0, lease_seconds=60.0))
+    return Life(
+        make_story(page_rate=50.0, page_burst=50, retry_max_seconds=60.0, lease_seconds=60.0)
+    )
 
 
 def check_everything_ended(life: Life) -> None:
