@@ -28,9 +28,18 @@ local scan_budget = 500 + 2 * max_jobs
 local MAX_POSTPONED = 10
 local claimed = {}
 
--- The next waiting id.
-local function pop(page_id)
-  return redis.call('LPOP', key('urgent:' .. page_id)) or redis.call('LPOP', key('ready:' .. page_id))
+-- The lists of a lane, in the order in which they are emptied.
+local function lists_of(page_id)
+  return { key('urgent:' .. page_id), key('ready:' .. page_id) }
+end
+
+-- The next id. A list that is empty is taken out of `lists`.
+local function pop(lists)
+  while lists[1] do
+    local id = redis.call('LPOP', lists[1])
+    if id then return id end
+    table.remove(lists, 1)
+  end
 end
 
 -- Claim one id, or clear it away. Returns "claimed", "cleared" or, for a suspect that this caller is
@@ -107,9 +116,9 @@ local function serve(page_id, share)
     limit = math.min(limit, allowed)
   end
 
-  local taken, empty, postponed = 0, false, {}
+  local taken, empty, postponed, lists = 0, false, {}, lists_of(page_id)
   while taken < limit and scan_budget > 0 and #postponed < MAX_POSTPONED do
-    local id = pop(page_id)
+    local id = pop(lists)
     if not id then
       empty = true
       break

@@ -68,9 +68,12 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
       fields[#fields + 1] = 'http_status'
       fields[#fields + 1] = http_status
     end
+    if state == 'sent' then
+      fields[#fields + 1] = 'finished_at'
+      fields[#fields + 1] = int(NOW)
+    end
     redis.call('HSET', job, unpack(fields))
     if state == 'sent' then
-      redis.call('HSET', job, 'finished_at', int(NOW))
       redis.call('EXPIRE', job, sent_ttl_s)
       if idempotency_key then redis.call('EXPIRE', key('idem:' .. idempotency_key), sent_ttl_s) end
       redis.call('ZREM', key('due'), id)

@@ -65,7 +65,8 @@ end
 
 -- A table out of JSON; nil where other clients left something else.
 local function decode(text)
-  local fine, found = pcall(cjson.decode, text or '')
+  if not text then return nil end
+  local fine, found = pcall(cjson.decode, text)
   if fine and type(found) == 'table' then return found end
 end
 
@@ -104,11 +105,8 @@ local function set_aside(name)
   if REBUILT[string.match(name, '^[^:]*')] then start_rebuild(name) end
 end
 
--- Every command of every script goes through here, so that none fails after earlier writes.
-function redis.call(...)
-  local answer = server.pcall(...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  local problem = tostring(answer.err)
+-- Run a command again whose error another client has caused.
+local function call_again(problem, ...)
   local _, full_name, field = ...
   local name = string.sub(full_name, #PREFIX + 1)
   if string.find(problem, 'WRONGTYPE', 1, true) then
@@ -121,6 +119,15 @@ function redis.call(...)
   end
   -- Where nothing was repaired, this fails again, with the server's own error.
   return server.call(...)
+end
+
+local try, type = server.pcall, type
+
+-- Every command of every script goes through here, so that none fails after earlier writes.
+function redis.call(...)
+  local answer = try(...)
+  if type(answer) == 'table' and answer.err then return call_again(tostring(answer.err), ...) end
+  return answer
 end
 
 -- Another version of this program may mean something else by the same keys. What is not a version

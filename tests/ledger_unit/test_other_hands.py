@@ -245,48 +245,6 @@ def test_a_state_that_is_none_is_shown_as_failed(story: Story, state: str, where
     assert story.state("odd") is State.FAILED
 
 
-@pytest.mark.parametrize("list_name", ["ready:1", "urgent:1"])
-@pytest.mark.parametrize("by", ["claim", "enqueue", "give back", "sweep", "replay"])
-def test_a_lane_that_is_no_list_is_replaced(story: Story, list_name: str, by: str):
-    """Nobody can read what stood there; the page goes on."""
-    urgent = list_name == "urgent:1"
-
-    def break_lane() -> None:
-        story.client.set(story.key(list_name), "not a list")
-        story.client.zadd(story.key("lanes"), {"1": 0})
-
-    if by == "claim":
-        break_lane()
-        assert story.claim() == []
-        return
-    if by == "enqueue":
-        break_lane()
-        job_id = story.enqueue(urgent=urgent)
-    elif by == "replay":
-        job_id = story.fail(urgent=urgent)
-        break_lane()
-        story.ledger.replay([job_id])
-    else:
-        job_id = story.enqueue(urgent=urgent)
-        (claim,) = story.claim()
-        if by == "sweep":
-            story.record(claim, OutcomeClass.TRANSIENT)
-            story.wait(2)
-            break_lane()
-            story.ledger.sweep()
-        else:
-            break_lane()
-            story.record(claim, OutcomeClass.THROTTLED, posted=False)
-    assert story.claim_ids() == [job_id]
-
-
-def test_a_batch_into_a_broken_lane_is_stored_whole(story: Story):
-    """All or none, also where one of its lanes cannot be read (design promise 2)."""
-    story.client.set(story.key("ready:2"), "not a list")
-    ids = [story.enqueue(page) for page in ("1", "2", "3")]
-    assert sorted(story.claim_ids()) == sorted(ids)
-
-
 PAUSES = [
     "not JSON",
     "",
