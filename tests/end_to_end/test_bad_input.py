@@ -165,7 +165,7 @@ def test_bookkeeping_replaced_under_a_live_worker_is_repaired_within_seconds(
     prefix = f"{{{settings.namespace}}}:"
     page_id = "500725830264749"
     strings = ["bell", "clock", "version"]
-    others = ["lanes", "due", "counts", "pauses", "called_off", "sent", "cancelled", "failed"]
+    others = ["lanes", "due", "counts", "pauses", "sent", "cancelled", "failed"]
     others += ["failed_codes", "failed_pages", "repairs", "rebuild"]
     others += [f"ready:{page_id}", f"urgent:{page_id}"]
     for name in strings + others:
