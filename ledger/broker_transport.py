@@ -29,6 +29,7 @@ from redis.exceptions import ResponseError
 
 from ..schemas import RedisUrl
 from .broker_message import Message, UnreadableMessage, read_broadcast, read_doorbell
+from .connection import PunctualParser
 
 #: Between two attempts to connect, in seconds: the first, what each adds, and the longest.
 _RETRY_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2.0}
@@ -55,6 +56,7 @@ class _Channel(_KombuChannel):  # type: ignore[misc]  # see above
             "password": server.password,
             # Kombu leaves it out for a Unix socket.
             "socket_connect_timeout": self.socket_connect_timeout,
+            "parser_class": PunctualParser,
         }
         return {**super()._connparams(asynchronous), **ours}
 
@@ -127,12 +129,27 @@ class _Connection(_KombuConnection):  # type: ignore[misc]  # see above
 
     redis_server: ClassVar[RedisUrl]
     pooled: ClassVar[type[PooledConnection]]
+    #: None are needed: Celery makes a dedicated connection again when one is lost.
+    publish_retries: ClassVar[int] = 0
 
     def get_transport_cls(self) -> type[Transport]:
         return Transport
 
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         return super().ensure_connection(*args, **{**options, **_RETRY_SECONDS})
+
+    def ensure(
+        self,
+        obj: Any,
+        fun: Callable[..., Any],
+        errback: Any = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Callable[..., Any]:
+        # Celery publishes heartbeats and replies with retries without end, during which a worker's
+        # main process is deaf.
+        retries = self.publish_retries if max_retries is None else max_retries
+        return super().ensure(obj, fun, errback, retries, **options)  # type: ignore[no-any-return]
 
     def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802 - kombu's
         return _Pool(self, limit, **options)
@@ -169,7 +186,8 @@ def amqp_for(server: RedisUrl) -> type[AMQP]:
         redis_server = server
 
     class PooledServerConnection(ServerConnection, PooledConnection):
-        pass
+        # The server may have closed it while it was idle.
+        publish_retries = 1
 
     ServerConnection.pooled = PooledServerConnection
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import (
+    Connection,
+    DefaultParser,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -21,6 +28,29 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from ..schemas import QueueUnavailable, RedisUrl, SettingsError, parse_redis_url
+
+_DefaultParser: Any = DefaultParser
+
+
+class PunctualParser(_DefaultParser):  # type: ignore[misc]  # hiredis' or Python's, found at run time
+    """Reads a whole answer within the connection's timeout, twice at most.
+
+    By itself, redis-py waits that long for each piece: an answer that drips would never end.
+    """
+
+    _late_at: float | None = None
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        self._late_at = None
+        return super().read_response(*args, **options)
+
+    def read_from_socket(self, *args: Any, **options: Any) -> Any:
+        now = time.monotonic()
+        if self._late_at is None:
+            self._late_at = now + (self._socket_timeout or math.inf)
+        elif now >= self._late_at:
+            raise redis.TimeoutError("Timeout reading from socket")
+        return super().read_from_socket(*args, **options)
 
 
 def redis_server(redis_url: str) -> RedisUrl:
@@ -59,6 +89,7 @@ def connect(redis_url: str, *, timeout_seconds: float, max_connections: int) -> 
         password=server.password,
         retry=Retry(NoBackoff(), 0),
         max_connections=max_connections,
+        parser_class=PunctualParser,
         protocol=2,
         decode_responses=True,
         # Another client may have written bytes that are not text; they must not stop us.

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 
 
@@ -26,7 +27,8 @@ class Relay:
         self.refused_handshakes = 0
         #: All that clients sent, decrypted.
         self.received = bytearray()
-        self.delay_seconds = 0.0
+        #: Between receiving and passing on, and between one byte of an answer and the next.
+        self.delay_seconds = self.drip_seconds = 0.0
         self._held = False
         self._stopping = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -93,7 +95,17 @@ class Relay:
                     return
                 if self.delay_seconds:
                     self._stopping.wait(self.delay_seconds)
-                sink.sendall(data)
+                for piece in self._pieces(data, answer=seen is None):
+                    sink.sendall(piece)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _pieces(self, data: bytes, *, answer: bool) -> Iterator[bytes]:
+        """Yield `data` at the pace at which it is passed on."""
+        start = 0
+        while answer and self.drip_seconds and start < len(data):
+            yield data[start : start + 1]
+            start += 1
+            self._stopping.wait(self.drip_seconds)
+        yield data[start:]

@@ -32,7 +32,7 @@ from .unsent import log_unsent
 
 #: For connecting to the broker, and for each of its answers. The main process does nothing else
 #: meanwhile, not even stop.
-BROKER_TIMEOUT_SECONDS = 3.0
+BROKER_TIMEOUT_SECONDS = 2.0
 
 
 def _runs_flower() -> bool:

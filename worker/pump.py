@@ -126,14 +126,16 @@ class Pump:
         return lane_opens or now - self._busy_at < LINGER_SECONDS
 
     def _is_over(self, now: float, elapsed: float) -> bool:
+        if self.should_stop():
+            # Draining waits for what is in flight, but not for ever for Redis.
+            return True
         if self._in_flight or self._unrecorded:
             return False
-        if self.ledger.claim_was_lost and not self.should_stop():
+        if self.ledger.claim_was_lost:
             # What it may have claimed is given back when Redis answers again.
             return False
         return (
-            self.should_stop()
-            or elapsed >= SLICE_SECONDS
+            elapsed >= SLICE_SECONDS
             or self._redis_failures > 0
             or not self._has_reason_to_look(now)
         )

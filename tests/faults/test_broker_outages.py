@@ -1,0 +1,154 @@
+"""A Redis that accepts connections and does not answer: workers recover, and stop when told to.
+
+The connections that were open when the outage began stay silent for ever, as behind a firewall
+that has forgotten them: nothing tells the worker that they are dead.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from relay import Relay
+from stage import StartWorker, WorkerProcess, body, eventually, wait_until_ended
+
+OUTAGE_SECONDS = 10.0
+#: Every connection notices within the broker's timeout and two health checks, and is made again.
+RECOVERY_SECONDS = 15.0
+#: What a stop waits for is bounded by the timeouts of a few connections, one after the other.
+STOP_SECONDS = 25.0
+#: With outcomes to record, a worker waits for Redis for a while: what docker/.env.example grants.
+STOP_AT_WORK_SECONDS = 45.0
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedValkey]:
+    """A Valkey of its own, to be paused."""
+    with EmbeddedValkey() as running:
+        yield running
+
+
+@pytest.fixture
+def relay(server: EmbeddedValkey) -> Iterator[Relay]:
+    with Relay(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: EmbeddedValkey, settings: Settings) -> Settings:
+    """The producer's: it reaches the server beside the relay."""
+    return replace(settings, redis_url=server.url)
+
+
+Outage = Callable[[EmbeddedValkey, Relay], AbstractContextManager[None]]
+
+
+@contextmanager
+def held(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
+    """Connections are accepted, nothing is answered, and open ones are dead for good."""
+    relay.hold()
+    yield
+    relay.release()
+
+
+@contextmanager
+def paused(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
+    """The server halts, and answers all of it afterwards."""
+    server.pause()
+    yield
+    server.resume()
+
+
+@contextmanager
+def slow(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
+    """Every answer takes longer than any timeout."""
+    relay.delay_seconds = 8.0
+    yield
+    relay.delay_seconds = 0.0
+
+
+@contextmanager
+def dripping(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
+    """Answers come byte by byte, each well within any timeout."""
+    relay.drip_seconds = 0.5
+    yield
+    relay.drip_seconds = 0.0
+
+
+OUTAGES = [held, paused, slow, dripping]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_worker_sends_again_after(
+    outage: Outage,
+    server: EmbeddedValkey,
+    relay: Relay,
+    producer: Producer,
+    sandbox: Sandbox,
+    start_worker: StartWorker,
+) -> None:
+    """Promise 11: within seconds, also where nothing was on the wire when it began."""
+    worker = start_worker(REDIS_URL=f"redis://127.0.0.1:{relay.port}/0")
+    wait_until_ended(producer, [producer.enqueue(body())])
+
+    with outage(server, relay):
+        time.sleep(OUTAGE_SECONDS)
+    ids = [producer.enqueue(body(metadata=f"job {i}")) for i in range(20)]
+    records = wait_until_ended(producer, ids, seconds=RECOVERY_SECONDS)
+
+    assert {record.state for record in records} == {State.SENT}
+    assert sandbox.totals().posts == 21
+    # Celery's own ways work again, too.
+    eventually(lambda: "onnected to redis" in worker.log())
+    assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "outage"),
+    [
+        ("at start-up", held),
+        ("at start-up", slow),
+        *(("idle", outage) for outage in OUTAGES),
+        ("at work", held),
+        ("at work", paused),
+    ],
+)
+def test_a_stop_is_obeyed_during(
+    outage: Outage,
+    moment: str,
+    server: EmbeddedValkey,
+    relay: Relay,
+    producer: Producer,
+    sandbox: Sandbox,
+    start_worker: StartWorker,
+) -> None:
+    """Promise 11: SIGTERM ends a worker whatever its broker does, or does not."""
+    url = f"redis://127.0.0.1:{relay.port}/0"
+    if moment == "at start-up":
+        with outage(server, relay):
+            worker = start_worker(wait=False, REDIS_URL=url)
+            eventually(lambda: "[queues]" in worker.log() and relay.connections, what="its start")
+            time.sleep(1.0)
+            _stop(worker, STOP_SECONDS)
+        return
+    worker = start_worker("--concurrency", "1", REDIS_URL=url)
+    if moment == "at work":
+        sandbox.latency_seconds = 0.5
+        producer.enqueue_many(body(metadata=f"job {i}") for i in range(400))
+        eventually(lambda: sandbox.totals().posts > 10, what="work")
+    with outage(server, relay):
+        time.sleep(2.0)
+        _stop(worker, STOP_AT_WORK_SECONDS if moment == "at work" else STOP_SECONDS)
+
+
+def _stop(worker: WorkerProcess, seconds: float) -> None:
+    assert worker.process is not None
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(seconds) == 0
