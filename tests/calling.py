@@ -1,4 +1,4 @@
-"""Calls made as a worker makes them, without a worker: a sender, claims, a watch over deadlines.
+"""Calls made as a worker makes them, without a worker: a sender, claims, an event loop.
 
 As a program, it makes calls for another process, so that their memory can be measured: for each
 line of JSON on standard input, one on standard output.
@@ -16,19 +16,28 @@ from typing import Any
 
 from harasocial_dispatch.ledger import Claim, Result
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
-from harasocial_dispatch.schemas import Delivery, Settings, parse_send_job
-from harasocial_dispatch.worker.connection import Call
-from harasocial_dispatch.worker.http_call import Endpoint
-from harasocial_dispatch.worker.pump import LOOK_EVERY_SECONDS
-from harasocial_dispatch.worker.sender import Sender
+from harasocial_dispatch.schemas import Delivery, Settings
+from harasocial_dispatch.worker.http import CallFailed, Client, Endpoint, Reply
+from harasocial_dispatch.worker.sender import Flight, Sender
 from harasocial_dispatch.worker.tokens import Tokens
 
 #: Of every job, until its deadline.
 REMAINING_SECONDS = 24 * 3600.0
+#: How long after its deadline a call may take to end, on a busy machine.
+PATIENCE_SECONDS = 30.0
+
+
+def client_of(settings: Settings, endpoint: Endpoint) -> Client:
+    """Return a client made as the engine makes it."""
+    return Client(
+        endpoint,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        read_timeout_seconds=settings.read_timeout_seconds,
+    )
 
 
 class Caller:
-    """Makes calls to one endpoint. Safe to share between threads, as a worker's are.
+    """Makes calls to one endpoint, on an event loop in a thread. Safe to share between threads.
 
     Args:
         api_url: where to.
@@ -38,18 +47,18 @@ class Caller:
 
     def __init__(self, api_url: str, *, deadline_seconds: float = 10.0, **settings: Any) -> None:
         self.settings = Settings(token=DEFAULT_TOKEN, api_url=api_url, **settings)
-        self.endpoint = Endpoint(self.settings)
+        endpoint = Endpoint(self.settings)
+        self.client = client_of(self.settings, endpoint)
         self.sender = Sender(
-            endpoint=self.endpoint,
+            endpoint=endpoint,
             tokens=Tokens(self.settings),
             settings=self.settings,
             jitter=lambda: 0.5,
         )
         self._deadline_seconds = deadline_seconds
-        self._calls: set[Call] = set()
         self._stopping = threading.Event()
-        self._watch = threading.Thread(target=self._cut_off_late_calls, daemon=True)
-        self._watch.start()
+        self._loop = threading.Thread(target=self._run, daemon=True)
+        self._loop.start()
 
     def __enter__(self) -> Caller:
         return self
@@ -60,11 +69,21 @@ class Caller:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        watched = self._watch.is_alive()
+        self.halt()
+        self.client.close()
+
+    def halt(self) -> None:
+        """Stop the event loop, as between two dispatches of a worker."""
+        running = self._loop.is_alive() or self._stopping.is_set()
         self._stopping.set()
-        self._watch.join()
-        self.endpoint.close()
-        assert watched, "the watch over deadlines has died, as the pump would have"
+        self._loop.join()
+        assert running, "the event loop has ended by itself, as the pump would have"
+
+    def resume(self) -> None:
+        """Run the event loop again."""
+        self._stopping.clear()
+        self._loop = threading.Thread(target=self._run, daemon=True)
+        self._loop.start()
 
     def send(
         self,
@@ -74,26 +93,25 @@ class Caller:
         delivery: Delivery = Delivery.AT_LEAST_ONCE,
     ) -> Result:
         """Make one call and return its result."""
-        now = time.monotonic()
-        call = Call(deadline=now + (deadline_seconds or self._deadline_seconds))
-        self._calls.add(call)
-        try:
-            return self.call(call, payload_id, delivery=delivery)
-        finally:
-            self._calls.discard(call)
+        seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
+        flight = self.sender.prepare(claim_of(payload_id, delivery), set())
+        assert isinstance(flight, Flight)
+        ended = threading.Event()
 
-    def call(
-        self, call: Call, payload_id: str, *, delivery: Delivery = Delivery.AT_LEAST_ONCE
-    ) -> Result:
-        """Make a call that nobody watches."""
-        claim = claim_of(payload_id, delivery)
-        return self.sender.send(claim, parse_send_job(claim.body), call)
+        def end(ending: Reply | CallFailed) -> None:
+            flight.ended = time.monotonic()
+            flight.ending = ending
+            ended.set()
 
-    def _cut_off_late_calls(self) -> None:
-        while not self._stopping.wait(LOOK_EVERY_SECONDS):
-            now = time.monotonic()
-            for call in self._calls.copy():
-                call.cut_off_if_late(now)
+        flight.began = time.monotonic()
+        self.client.call_soon(lambda: self.client.post(flight.request, flight.began + seconds, end))
+        assert ended.wait(seconds + PATIENCE_SECONDS), "the call did not end"
+        return self.sender.judge(flight)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.client.wait(0.01)
+        self.client.settle()
 
 
 def claim_of(payload_id: str, delivery: Delivery = Delivery.AT_LEAST_ONCE) -> Claim:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
 from ..schemas import ApiReply, Outcome, OutcomeClass, parse_reply
 from .error_codes import class_of, is_final
+from .http import Reply
 from .retry_after import parse_retry_after
 
 _NO_CODES: Mapping[str, OutcomeClass] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What came back over the wire.
-
-    Attributes:
-        body: None when it was larger than the cap, cut short, or could not be unpacked.
-        retry_after, date: those headers' texts, or None.
-    """
-
-    status: int
-    body: bytes | None
-    retry_after: str | None = None
-    date: str | None = None
 
 
 def classify_reply(

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ..ledger import Doorbell, Ledger
 from ..schemas import Settings
 from . import shutdown
-from .http_call import Endpoint
+from .http import Client, Endpoint
+from .open_files import raise_open_file_limit
 from .pump import Done, Pump
 from .sender import Sender
 from .tokens import Tokens
@@ -23,6 +24,8 @@ _WAIT_FOR_PUMP_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
+#: Clients of a parent process, which must not be closed here.
+_inherited: list[Client] = []
 
 Observer = Callable[[list[Done]], None]
 
@@ -46,6 +49,7 @@ class Engine:
         self._observe_unsent = observe_unsent
         self._observers = (_log, *observers)
         self._starting = threading.Lock()
+        self._client: Client
         self._pid = 0
 
     def dispatch(self) -> dict[str, int]:
@@ -57,9 +61,10 @@ class Engine:
             return Pump(
                 ledger=self._ledger,
                 doorbell=self._doorbell,
+                ledger_thread=self._ledger_thread,
                 sender=self._sender,
+                client=self._client,
                 settings=self._settings,
-                threads=self._threads,
                 should_stop=shutdown.requested,
                 observe=self._observe,
                 observe_unsent=self._observe_unsent,
@@ -77,14 +82,23 @@ class Engine:
         with self._starting:
             if self._pid == os.getpid():
                 return
+            if self._pid:
+                # Closing the event loop, as Python does when it is discarded, would change the
+                # set of files that the parent's loop waits for: a fork shares it.
+                _inherited.append(self._client)
             settings = self._settings
+            raise_open_file_limit(settings.in_flight)
             self._one_pump = threading.Lock()
             self._ledger = Ledger(settings)
             self._doorbell = Doorbell(settings)
-            self._sender = Sender(
-                endpoint=Endpoint(settings), tokens=Tokens(settings), settings=settings
+            self._ledger_thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+            endpoint = Endpoint(settings)
+            self._sender = Sender(endpoint=endpoint, tokens=Tokens(settings), settings=settings)
+            self._client = Client(
+                endpoint,
+                connect_timeout_seconds=settings.connect_timeout_seconds,
+                read_timeout_seconds=settings.read_timeout_seconds,
             )
-            self._threads = ThreadPoolExecutor(settings.in_flight, thread_name_prefix="call")
             self._pid = os.getpid()
 
 

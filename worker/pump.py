@@ -1,7 +1,8 @@
-"""The pump: claim → send → record, with many calls in flight at once.
+"""The pump: claim → call → judge → record, with many calls in flight at once.
 
-One thread, the caller's, talks to the ledger; calls are made on a pool of threads. What has been
-claimed is always recorded before `run` returns, also when an exception (a signal) interrupts it.
+The caller's thread makes the calls, on an event loop, and judges how they ended. One helper thread
+talks to the ledger, so that a Redis that hangs delays no call's deadline. What has been claimed is
+always recorded before `run` returns, also when an exception (a signal) interrupts it.
 """
 
 from __future__ import annotations
@@ -9,31 +10,38 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from functools import partial
 
-from ..ledger import Claim, Doorbell, Ledger, Result
-from ..schemas import QueueUnavailable, SendJob, Settings, State
-from .connection import Call
-from .sender import Sender
+from ..ledger import Claim, Claimed, Doorbell, Ledger, Result
+from ..schemas import QueueUnavailable, Settings, State
+from .flights import Flights
+from .http import CallFailed, Client, Reply
+from .sender import Flight, Sender
 from .unsent import UnsentObserver
 
 #: How long one run claims, in seconds; then it lets Celery have the process for a moment.
 SLICE_SECONDS = 5.0
 #: How long (seconds) after a slice a run waits for calls in flight without claiming. If a call
-#: hangs for longer, the run goes on, so that one page's slow calls do not idle the other slots.
+#: hangs for longer, the run resumes claiming, so that one page's slow calls do not idle the other
+#: slots.
 DRAIN_SECONDS = 1.0
 #: How long (seconds) a pump with nothing to do looks for more before it ends.
 LINGER_SECONDS = 0.1
 #: How often (seconds) a pump with free slots looks for more.
 LOOK_EVERY_SECONDS = 0.01
+#: How long (seconds) ended calls wait for others, to be recorded with them; unless half of the
+#: slots are free before. Each visit to the ledger costs about as much as three jobs.
+GATHER_SECONDS = 0.005
 #: A lane that opens within this time (seconds) is waited for; for later ones the sweep will ring.
 WAIT_FOR_LANE_SECONDS = 1.0
+#: How long after its deadline (seconds) a call that has not ended is given up.
+OVERDUE_SECONDS = 5.0
 #: How long (seconds) a pump that is to stop tries to record while Redis is away.
-LAST_WORDS_SECONDS = 10.0
+FINAL_RECORD_TIMEOUT_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +57,24 @@ class Done:
     held: bool
 
 
-@dataclass(slots=True)
-class _InFlight:
-    claim: Claim
-    call: Call
-    #: Set by the thread that made the call, when it has ended.
-    result: Result | None = None
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Visit:
+    """One visit to the ledger, made on its thread: record a batch, then claim."""
+
+    batch: list[Result]
+    claim: Callable[[], Claimed] | None
+    held: list[bool] | None = None
+    claimed: Claimed | None = None
+    error: QueueUnavailable | None = None
+
+    def make(self, ledger: Ledger) -> None:
+        try:
+            # A batch twice the same is harmless: the second time, the claims no longer hold.
+            self.held = ledger.record(self.batch) if self.batch else []
+            if self.claim is not None:
+                self.claimed = self.claim()
+        except QueueUnavailable as error:
+            self.error = error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +82,7 @@ class Pump:
     """Sends what the ledger has ready. Make one for each run.
 
     Args:
+        ledger_thread: runs every call of `ledger` and `doorbell`; of one thread.
         should_stop: asked between claims; once true, no more are made.
         observe: called with each batch of recorded results. Must not raise.
         observe_unsent: called with jobs that a claim failed in place of claiming them; likewise.
@@ -69,20 +90,28 @@ class Pump:
 
     ledger: Ledger
     doorbell: Doorbell
+    ledger_thread: ThreadPoolExecutor
     sender: Sender
+    client: Client
     settings: Settings
-    threads: ThreadPoolExecutor
     should_stop: Callable[[], bool]
     observe: Callable[[list[Done]], None] = lambda _: None
     observe_unsent: UnsentObserver = lambda _: None
 
-    _in_flight: dict[str, _InFlight] = field(default_factory=dict)
-    _wake: SimpleQueue[None] = field(default_factory=SimpleQueue)
+    #: The stages of a job, in order: claimed, in flight, ended, judged (and not yet recorded).
+    _claims: deque[Claim] = field(default_factory=deque)
+    _flights: Flights = field(default_factory=Flights)
+    _ended: deque[Flight] = field(default_factory=deque)
     _unrecorded: list[Result] = field(default_factory=list)
+
+    _visit: _Visit | None = None
+    _visiting: Future[None] | None = None
+    _visited_at: float = 0.0
     _counts: Counter[str] = field(default_factory=Counter)
     _redis_retry_at: float = 0.0
     _redis_failures: int = 0
     _lane_wait_seconds: float | None = None
+    _more_is_ready: bool = False
     _busy_at: float = 0.0
     _looked_at: float = 0.0
     _answers_bell: bool = True
@@ -95,31 +124,48 @@ class Pump:
         began = self._busy_at = time.monotonic()
         try:
             while True:
+                self._advance()
                 now = time.monotonic()
-                if self._may_claim(now, now - began):
-                    self._claim(now)
-                elif self._is_over(now, now - began):
+                if self._visit is None:
+                    self._begin_visit(now, may_claim=self._may_claim(now, now - began))
+                if self._visit is None and self._is_over(now, now - began):
                     break
-                self._collect()
-                self._record()
+                self._wait(now)
         finally:
             self._drain()
             self._leave()
         return dict(self._counts)
 
+    def _advance(self) -> None:
+        """Take every job one stage further, as far as it goes without waiting."""
+        self._end_visit()
+        self._start()
+        self._judge()
+
+    def _wait(self, now: float) -> None:
+        """Let the calls proceed until there is something to do."""
+        if self._visit is None and len(self._flights):
+            since_visit = now - self._visited_at
+            left = GATHER_SECONDS - since_visit
+            self.client.wait(left if left > 0 else GATHER_SECONDS)
+        else:
+            self.client.wait(LOOK_EVERY_SECONDS)
+
+    # Claiming: when, and what comes of it.
+
     def _may_claim(self, now: float, elapsed: float) -> bool:
         return (
             not self.should_stop()
-            and not self._unrecorded
             and now >= self._redis_retry_at
             and elapsed % (SLICE_SECONDS + DRAIN_SECONDS) < SLICE_SECONDS
-            and len(self._in_flight) < self.settings.in_flight
+            and len(self._flights) < self.settings.in_flight
+            and (self._more_is_ready or now - self._looked_at >= LOOK_EVERY_SECONDS)
             and self._has_reason_to_look(now)
         )
 
     def _has_reason_to_look(self, now: float) -> bool:
-        if self._in_flight or self.ledger.claim_was_lost:
-            return now - self._looked_at >= LOOK_EVERY_SECONDS or self._lane_wait_seconds == 0
+        if len(self._flights) or self.ledger.claim_was_lost:
+            return True
         lane_opens = (
             self._lane_wait_seconds is not None and self._lane_wait_seconds <= WAIT_FOR_LANE_SECONDS
         )
@@ -127,12 +173,12 @@ class Pump:
 
     def _is_over(self, now: float, elapsed: float) -> bool:
         if self.should_stop():
-            # Draining waits for what is in flight, but not for ever for Redis.
+            # Draining waits for what is in flight, but not forever for Redis.
             return True
-        if self._in_flight or self._unrecorded:
+        if len(self._flights) or self._unrecorded:
             return False
         if self.ledger.claim_was_lost:
-            # What it may have claimed is given back when Redis answers again.
+            # What it may have claimed is released when Redis answers again.
             return False
         return (
             elapsed >= SLICE_SECONDS
@@ -140,79 +186,73 @@ class Pump:
             or not self._has_reason_to_look(now)
         )
 
-    def _claim(self, now: float) -> None:
-        """Claim as many jobs as there are free slots, and set the calls going."""
-        flights = self._in_flight.values()
-        try:
-            claimed = self.ledger.claim(
-                self.settings.in_flight - len(flights),
-                in_flight_by_page=Counter(flight.claim.page_id for flight in flights),
+    # Visiting the ledger.
+
+    def _begin_visit(self, now: float, *, may_claim: bool) -> None:
+        """Have the ledger record what has ended, and claim, if it is time for either."""
+        records = bool(self._unrecorded) and now >= self._redis_retry_at
+        is_time = (
+            not len(self._flights)
+            or 2 * len(self._unrecorded) >= self.settings.in_flight
+            or now - self._visited_at >= GATHER_SECONDS
+        )
+        if not (is_time and (records or may_claim)):
+            return
+        claim: Callable[[], Claimed] | None = None
+        if may_claim:
+            self._looked_at = now
+            claim = partial(
+                self.ledger.claim,
+                self.settings.in_flight - len(self._flights),
+                in_flight_by_page=dict(self._flights.by_page),
                 answers_bell=self._answers_bell,
                 looks_again_in_seconds=4 * LOOK_EVERY_SECONDS,
-                has_suspect=any(flight.claim.suspect for flight in flights),
+                has_suspect=self._flights.suspects > 0,
             )
-        except QueueUnavailable as error:
-            self._redis_is_away(error)
+        self._visited_at = now
+        visit = self._visit = _Visit(batch=self._unrecorded, claim=claim)
+        self._unrecorded = []
+        self._visiting = self.ledger_thread.submit(visit.make, self.ledger)
+        self._visiting.add_done_callback(self._wake)
+
+    def _wake(self, _: Future[None]) -> None:
+        self.client.call_soon(self.client.wake)
+
+    def _end_visit(self) -> None:
+        """Take what the ledger answered, if it has."""
+        visit, visiting = self._visit, self._visiting
+        if visit is None or (visiting is not None and not visiting.done()):
             return
-        self._redis_failures = 0
+        if visit.claimed is not None:
+            # In this order, an exception between the two (a signal) loses nothing.
+            self._claims.extend(visit.claimed.claims)
+        if visit.held is None:
+            self._unrecorded[:0] = visit.batch
+        self._visit = self._visiting = None
+        if visiting is not None:
+            visiting.result()
+        if visit.held:
+            self._recorded(visit.batch, visit.held)
+        if visit.claimed is not None:
+            self._claimed(visit.claimed)
+        if visit.error is not None:
+            self._redis_is_away(visit.error)
+        else:
+            self._redis_failures = 0
+
+    def _claimed(self, claimed: Claimed) -> None:
         self._answers_bell = False
-        self._looked_at = now
         self._lane_wait_seconds = claimed.wait_seconds
+        self._more_is_ready = bool(claimed.claims) and claimed.wait_seconds == 0
         if claimed.claims:
-            self._busy_at = now
-        self._start(claimed.claims)
+            self._busy_at = time.monotonic()
+        if claimed.ring:
+            self.ledger_thread.submit(self.doorbell.ring)
         if claimed.unsent:
             self._counts[str(State.FAILED)] += len(claimed.unsent)
             self.observe_unsent(claimed.unsent)
-        if claimed.ring:
-            self.doorbell.ring()
 
-    def _start(self, claims: list[Claim]) -> None:
-        call_seconds = self.settings.safe_call_deadline_seconds
-        without_token: set[str] = set()
-        for claim in claims:
-            prepared = self.sender.prepare(claim, without_token)
-            if isinstance(prepared, SendJob):
-                flight = _InFlight(claim, Call(deadline=claim.claimed_at + call_seconds))
-                self._in_flight[claim.job_id] = flight
-                self.threads.submit(self._call, flight, prepared)
-            else:
-                self._unrecorded.append(prepared)
-
-    def _call(self, flight: _InFlight, job: SendJob) -> None:
-        flight.result = self.sender.send(flight.claim, job, flight.call)
-        self._wake.put(None)
-
-    def _collect(self) -> None:
-        """Wait a little for calls to end; take those that have, cut off those that are late."""
-        now = time.monotonic()
-        if not self._unrecorded or now < self._redis_retry_at:
-            with contextlib.suppress(Empty):
-                self._wake.get(timeout=LOOK_EVERY_SECONDS)
-                while True:
-                    self._wake.get_nowait()
-        now = time.monotonic()
-        for job_id, flight in list(self._in_flight.items()):
-            if flight.result is None:
-                flight.call.cut_off_if_late(now)
-                continue
-            # In this order, an exception between the two (a signal) loses nothing.
-            self._unrecorded.append(flight.result)
-            del self._in_flight[job_id]
-
-    def _record(self) -> None:
-        """Record what has finished. What Redis does not take is kept for the next time."""
-        if not self._unrecorded or time.monotonic() < self._redis_retry_at:
-            return
-        # A batch twice the same is harmless: the second time, the claims do not hold any more.
-        batch = self._unrecorded[:]
-        try:
-            held = self.ledger.record(batch)
-        except QueueUnavailable as error:
-            self._redis_is_away(error)
-            return
-        self._redis_failures = 0
-        del self._unrecorded[: len(batch)]
+    def _recorded(self, batch: list[Result], held: list[bool]) -> None:
         self._busy_at = time.monotonic()
         done = [Done(result=result, held=ok) for result, ok in zip(batch, held, strict=True)]
         for each in done:
@@ -225,27 +265,93 @@ class Pump:
         if self._redis_failures == 1:
             logger.warning("%s; trying again", error, extra={"action": "redis_away"})
 
+    # Calling and judging.
+
+    def _start(self) -> None:
+        """Start the calls of what was claimed."""
+        without_token: set[str] = set()
+        while self._claims:
+            claim = self._claims[0]
+            # An interrupted visit may have brought it twice.
+            if claim.job_id not in self._flights:
+                prepared = self.sender.prepare(claim, without_token)
+                if isinstance(prepared, Flight):
+                    self._call(prepared)
+                else:
+                    self._unrecorded.append(prepared)
+            self._claims.popleft()
+
+    def _call(self, flight: Flight) -> None:
+        def on_end(ending: Reply | CallFailed) -> None:
+            flight.ended = time.monotonic()
+            flight.ending = ending
+            self._ended.append(flight)
+            ended = len(self._ended)
+            if self._visit is None and (
+                2 * ended >= self.settings.in_flight or ended == len(self._flights)
+            ):
+                self.client.wake()
+
+        deadline = flight.claim.claimed_at + self.settings.safe_call_deadline_seconds
+        try:
+            self._flights.add(flight)
+            flight.began = time.monotonic()
+            self.client.post(flight.request, deadline, on_end)
+        except BaseException:
+            on_end(CallFailed("internal_error", "the call was interrupted"))
+            raise
+
+    def _judge(self) -> None:
+        """Judge the calls that have ended."""
+        while self._ended:
+            flight = self._ended[0]
+            # In this order, an exception in between (a signal) loses nothing.
+            self._unrecorded.append(self.sender.judge(flight))
+            self._flights.remove(flight)
+            self._ended.popleft()
+
+    def _end_overdue(self) -> None:
+        """End calls whose end was lost: an exception (a signal) struck as it was reported."""
+        now = time.monotonic()
+        for flight in self._flights.all():
+            flight.ended = now
+            flight.ending = CallFailed("internal_error", "the end of the call was lost")
+            self._ended.append(flight)
+
+    # Ending.
+
     def _drain(self) -> None:
         """Wait for the calls in flight and record all outcomes; only a long outage prevents it."""
         give_up_at: float | None = None
-        while self._in_flight or self._unrecorded:
-            self._collect()
-            self._record()
-            if self._in_flight or not self._unrecorded:
-                continue
-            give_up_at = give_up_at or time.monotonic() + LAST_WORDS_SECONDS
-            if time.monotonic() >= give_up_at:
-                logger.error(
-                    "Redis is away: the outcomes of %d calls could not be recorded; when their "
-                    "leases end, these jobs count as unknown_outcome: %s",
-                    len(self._unrecorded),
-                    " ".join(result.claim.job_id for result in self._unrecorded[:100]),
-                    extra={"action": "outcomes_lost"},
-                )
-                return
+        overdue_at = time.monotonic() + self.settings.safe_call_deadline_seconds + OVERDUE_SECONDS
+        while True:
+            self._advance()
+            now = time.monotonic()
+            if now >= overdue_at:
+                self._end_overdue()
+            if self._visit is None:
+                self._begin_visit(now, may_claim=False)
+            if self._visit is None and not len(self._flights):
+                if not self._unrecorded:
+                    return
+                give_up_at = give_up_at or now + FINAL_RECORD_TIMEOUT_SECONDS
+                if now >= give_up_at:
+                    break
+            self._wait(now)
+        logger.error(
+            "Redis is away: the outcomes of %d calls could not be recorded; when their "
+            "leases end, these jobs count as unknown_outcome: %s",
+            len(self._unrecorded),
+            " ".join(result.claim.job_id for result in self._unrecorded[:100]),
+            extra={"action": "outcomes_lost"},
+        )
 
     def _leave(self) -> None:
-        """See to it that somebody looks for what comes from now on."""
+        """Make sure that a worker is woken for what comes from now on."""
+        self.client.settle()
+        self.ledger_thread.submit(self._ring_if_ready).result()
+
+    def _ring_if_ready(self) -> None:
         # With Redis away, the sweep rings when it is back.
         with contextlib.suppress(QueueUnavailable):
             if self.ledger.leave():

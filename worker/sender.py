@@ -1,4 +1,4 @@
-"""One claimed job: prepare → call → classify → judge. Runs on the pump's threads."""
+"""One claimed job, before and after its call: prepare, then judge. No I/O but for the tokens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..ledger import Claim, Result
-from ..schemas import Delivery, InvalidJob, Outcome, SendJob, Settings, from_ms, parse_send_job
+from ..schemas import Delivery, InvalidJob, Outcome, Settings, from_ms, parse_send_job
 from .classify import (
     classify_failure,
     classify_reply,
@@ -17,76 +17,89 @@ from .classify import (
     page_waits,
     token_missing,
 )
-from .connection import Call, CallFailed
-from .http_call import Endpoint
+from .http import CallFailed, Endpoint, Reply
 from .policy import judge_job, judge_lane
 from .tokens import Tokens, fingerprint_of
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A claimed job whose call is to be made, under way, or has ended.
+
+    `began` and `ended` are the call's, on the monotonic clock (seconds).
+    """
+
+    claim: Claim
+    #: The bytes to send, and the token in them.
+    request: bytes = field(repr=False)
+    token: str = field(repr=False)
+    began: float = 0.0
+    ended: float = 0.0
+    ending: Reply | CallFailed | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Sender:
-    """Makes a result of a claim. Holds nothing of any one job, so threads share it."""
+    """Makes a request of a claim, and a result of how its call ended."""
 
     endpoint: Endpoint
     tokens: Tokens
     settings: Settings
     jitter: Callable[[], float] = random.random
 
-    def prepare(self, claim: Claim, without_token: set[str]) -> SendJob | Result:
-        """Return the validated job, or the result of one that cannot be POSTed.
+    def prepare(self, claim: Claim, without_token: set[str]) -> Flight | Result:
+        """Return the call to make, or the result of a job that cannot be POSTed. Never raises.
 
         `without_token` gathers, over a batch, the pages that have no token.
         """
         try:
             job = parse_send_job(claim.body)
         except InvalidJob as error:
-            return self._unsent(claim, invalid_job(str(error)))
-        if self.tokens.for_page(job.page_id) is not None:
-            return job
+            return self._not_posted(claim, invalid_job(str(error)))
+        token = self.tokens.for_page(job.page_id)
+        if token is not None:
+            try:
+                return Flight(claim, self.endpoint.request(job.body(), token), token)
+            except Exception as error:  # noqa: BLE001 - a claim must end with a recorded outcome
+                return self._not_posted(claim, _internal_error(error, claim), token)
         outcome = token_missing(job.page_id)
         if job.page_id in without_token:
-            # One job tells of the missing token; the others wait with their page.
+            # One job reports the missing token; the others wait with their page.
             outcome = page_waits(outcome)
         without_token.add(job.page_id)
-        return self._unsent(claim, outcome)
+        return self._not_posted(claim, outcome)
 
-    def send(self, claim: Claim, job: SendJob, call: Call) -> Result:
-        """Make one call and return its result. Never raises."""
-        began = time.monotonic()
-        token = self.tokens.for_page(job.page_id)
+    def judge(self, flight: Flight) -> Result:
+        """Return the result of a call that has ended. Never raises."""
         try:
-            outcome = self._outcome(claim, job, token, call)
-        except Exception as error:  # noqa: BLE001 - a claim without a recorded outcome helps nobody
-            # Its text and traceback may quote the request, and so the token.
-            logger.error(
-                "a fault of this program in a call: %s",
-                type(error).__name__,
-                extra={"action": "internal_error", "job_id": claim.job_id},
-            )
-            outcome = classify_failure("internal_error", type(error).__name__)
-        return self._result(claim, outcome, fingerprint_of(token), began, time.monotonic())
-
-    def _outcome(self, claim: Claim, job: SendJob, token: str | None, call: Call) -> Outcome:
-        if token is None:
-            return token_missing(job.page_id)
-        try:
-            reply = self.endpoint.post(job.body(), token, call)
-        except CallFailed as failure:
-            return classify_failure(failure.kind, failure.detail)
-        return classify_reply(
-            reply,
-            # By the ledger's clock, which this host's may differ from.
-            now=from_ms(claim.claimed_at_ms + round((time.monotonic() - claim.claimed_at) * 1000)),
-            at_most_once=claim.delivery is Delivery.AT_MOST_ONCE,
-            codes=self.settings.error_code_classes,
-            secret=token,
+            outcome = self._outcome(flight)
+        except Exception as error:  # noqa: BLE001 - a claim must end with a recorded outcome
+            outcome = _internal_error(error, flight.claim)
+        return self._result(
+            flight.claim, outcome, fingerprint_of(flight.token), flight.began, flight.ended
         )
 
-    def _unsent(self, claim: Claim, outcome: Outcome) -> Result:
+    def _outcome(self, flight: Flight) -> Outcome:
+        claim, ending = flight.claim, flight.ending
+        if isinstance(ending, Reply):
+            # By the ledger's clock, from which this host's may differ.
+            elapsed_seconds = time.monotonic() - claim.claimed_at
+            return classify_reply(
+                ending,
+                now=from_ms(claim.claimed_at_ms + round(elapsed_seconds * 1000)),
+                at_most_once=claim.delivery is Delivery.AT_MOST_ONCE,
+                codes=self.settings.error_code_classes,
+                secret=flight.token,
+            )
+        if ending is None:
+            raise RuntimeError("the call has not ended")
+        return classify_failure(ending.kind, ending.detail)
+
+    def _not_posted(self, claim: Claim, outcome: Outcome, token: str | None = None) -> Result:
         now = time.monotonic()
-        return self._result(claim, outcome, fingerprint_of(None), now, now)
+        return self._result(claim, outcome, fingerprint_of(token), now, now)
 
     def _result(
         self, claim: Claim, outcome: Outcome, fingerprint: str, began: float, ended: float
@@ -109,3 +122,13 @@ class Sender:
             attempt_at_ms=claim.claimed_at_ms + round((began - claim.claimed_at) * 1000),
             attempt_duration_ms=round((ended - began) * 1000),
         )
+
+
+def _internal_error(error: Exception, claim: Claim) -> Outcome:
+    # Its text and traceback may quote the request, and so the token.
+    logger.error(
+        "a fault of this program in a call: %s",
+        type(error).__name__,
+        extra={"action": "internal_error", "job_id": claim.job_id},
+    )
+    return classify_failure("internal_error", type(error).__name__)

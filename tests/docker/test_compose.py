@@ -15,7 +15,7 @@ from flower.urls import handlers
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings
-from harasocial_dispatch.worker.pump import LAST_WORDS_SECONDS, SLICE_SECONDS
+from harasocial_dispatch.worker.pump import FINAL_RECORD_TIMEOUT_SECONDS, SLICE_SECONDS
 
 COMPOSE_FILE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 VALIDATE = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
@@ -205,7 +205,7 @@ def test_a_stopped_worker_has_time_to_end_its_calls(compose, name):
 
     settings = Settings()
     assert grace_seconds > (
-        SLICE_SECONDS + settings.safe_call_deadline_seconds + LAST_WORDS_SECONDS
+        SLICE_SECONDS + settings.safe_call_deadline_seconds + FINAL_RECORD_TIMEOUT_SECONDS
     )
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import gzip
 import math
 import random
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 import requests
@@ -18,9 +16,9 @@ from endpoint_faults import CHUNKED, CHUNKED_BODY, head
 from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from harasocial_dispatch.worker import connection as connections
-from harasocial_dispatch.worker.connection import Call
-from harasocial_dispatch.worker.response import FinalResponse
+from harasocial_dispatch.worker.http import CallFailed, Reply
+from harasocial_dispatch.worker.http import connection as connections
+from harasocial_dispatch.worker.http import pool as pools
 from raw_server import (
     ACCEPTED_BODY,
     CERTIFICATE,
@@ -44,8 +42,6 @@ FULL = reply(ACCEPTED_BODY, "A: " + "a" * (8192 - len(OK) - 5))
 KEPT = {
     "a length": OK,
     "a length in another case": OK.replace(b"Content-Length", b"CONTENT-length"),
-    "a length on a line of its own": OK.replace(b"Length: ", b"Length:\r\n\t"),
-    "a length twice": reply(ACCEPTED_BODY, f"Content-Length: {len(ACCEPTED_BODY)}"),
     "chunked": CHUNKED + CHUNKED_BODY + b"\r\n",
     "chunked in another case": (CHUNKED + CHUNKED_BODY + b"\r\n").replace(b"chunked", b"Chunked"),
     "chunked, with trailers": CHUNKED + CHUNKED_BODY + b"A: b\r\n\r\n",
@@ -76,6 +72,8 @@ NOT_KEPT = {
     "an unknown transfer coding": reply(ACCEPTED_BODY, "Transfer-Encoding: gzip, chunked"),
     "no length of a known coding": reply(b"no gzip", "Content-Encoding: gzip"),
     "more than is read": reply(b" " * 70_000),
+    "a length on a line of its own": OK.replace(b"Length: ", b"Length:\r\n\t"),
+    "a length twice": reply(ACCEPTED_BODY, f"Content-Length: {len(ACCEPTED_BODY)}"),
     "two lengths": reply(ACCEPTED_BODY, "Content-Length: 5"),
 }
 
@@ -126,7 +124,7 @@ def test_a_system_without_certificates_uses_those_of_requests(
     """As macOS may be; only the system's own variables come before them."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
+    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
     with RawServer(steps(OK), tls=tls_context()) as server, Caller(server.url) as caller:
         assert caller.send().job_verdict.state is State.SENT
 
@@ -150,7 +148,8 @@ def test_a_connection_idle_for_too_long_is_not_used_again(monkeypatch: pytest.Mo
         caller.send()
         assert server.connections == 1
 
-        monkeypatch.setattr(connections, "MAX_IDLE_SECONDS", 0.0)
+        for module in (connections, pools):
+            monkeypatch.setattr(module, "MAX_IDLE_SECONDS", 0.0)
         assert caller.send().job_verdict.state is State.SENT
 
     assert server.connections == 2
@@ -186,28 +185,6 @@ def test_a_connection_is_not_kept_where_the_next_reply_might_be_anothers(
     assert connections_of_three_calls(answer, tls, monkeypatch) == 3
 
 
-def test_a_connection_is_not_kept_where_its_end_came_with_the_reply() -> None:
-    """In TLS, no later look would tell: an end is read once."""
-    near, far = socket.socketpair()
-    with near, far:
-        far.sendall(OK)
-        far.shutdown(socket.SHUT_WR)
-        response = FinalResponse(near)
-        response.begin()
-        response.read(len(OK))
-        assert response.will_close
-
-
-def test_a_connection_is_not_kept_after_a_body_that_only_its_end_ends() -> None:
-    """However much of it has been read."""
-    near, far = socket.socketpair()
-    with near, far:
-        far.sendall(head("HTTP/1.1 200 OK"))
-        response = FinalResponse(near)
-        response.begin()
-        assert response.will_close
-
-
 def connections_of_three_calls(answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = tls_context() if tls else None
@@ -231,32 +208,64 @@ def test_what_follows_an_unasked_for_switch_of_protocols_is_nobodys_reply() -> N
 def test_a_connection_that_is_not_kept_is_closed(answer: bytes) -> None:
     """At once, and not when Python comes to throw it away."""
     with RawServer(steps(answer)) as server, Caller(server.url) as caller:
-        call = Call(deadline=time.monotonic() + 10)
-        caller.call(call, "__hrf_f_1")
-        assert call.connection is not None
+        caller.send()
         eventually(lambda: server.ended == 1, what="the closing")
 
 
-def test_a_request_does_not_wait_for_the_receipt_of_its_first_packet(sandbox: Sandbox) -> None:
-    """TCP_NODELAY: or one of two packets takes 40 ms longer."""
-    with Caller(sandbox.url) as caller:
-        call = Call(deadline=time.monotonic() + 10)
-        caller.call(call, "sandbox:ok")
-        assert call.connection is not None
-        assert call.connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
 def test_nothing_is_sent_after_the_deadline_nor_after_the_end() -> None:
-    """Though a kept connection stands ready."""
+    """Though a kept connection is ready."""
     with RawServer(steps(OK)) as server, Caller(server.url) as caller:
         caller.send()
-        late = caller.call(Call(deadline=time.monotonic()), "__hrf_f_1")
+        late = caller.send(deadline_seconds=0.0)
         caller.send()
-        caller.endpoint.close()
-        ended = caller.send()
+        caller.halt()
+        caller.client.close()
+        endings: list[Reply | CallFailed] = []
+        caller.client.post(b"", time.monotonic() + 10, endings.append)
 
-    assert error_code(late) == error_code(ended) == "connection_failed"
+    assert error_code(late) == "connection_failed"
+    assert [getattr(ending, "kind", None) for ending in endings] == ["connection_failed"]
     assert len(server.requests) == 2
+
+
+def test_what_comes_between_two_dispatches_is_never_the_next_calls_reply() -> None:
+    """The event loop does not run then, so only a look at the socket finds a second reply."""
+    with RawServer(steps(OK, 0.1, REFUSED)) as server, Caller(server.url) as caller:
+        for _ in range(3):
+            assert caller.send().job_verdict.state is State.SENT
+            caller.halt()
+            time.sleep(0.2)
+            caller.resume()
+
+    assert (server.connections, len(server.requests)) == (3, 3)
+
+
+def test_what_comes_on_an_idle_connection_is_never_the_next_calls_reply() -> None:
+    """A second reply, a moment after the first: the connection is closed, and not used again."""
+    with RawServer(steps(OK, 0.05, REFUSED)) as server, Caller(server.url) as caller:
+        for number in range(1, 4):
+            assert caller.send().job_verdict.state is State.SENT
+            eventually(lambda: server.ended == number, what="the closing")  # noqa: B023 - at once
+
+    assert (server.connections, len(server.requests)) == (3, 3)
+
+
+def test_a_server_that_speaks_first_gets_no_request() -> None:
+    """Such as SSH: what it said is not the reply to anything."""
+    with RawServer(steps(OK), reads=False, tls=tls_context()) as server:  # noqa: SIM117
+        with Caller(server.url) as caller:
+            assert error_code(caller.send()) == "connection_failed"
+    assert server.requests == []
+
+
+def test_a_kept_connection_that_dies_with_the_request_is_not_tried_again() -> None:
+    """Not one byte of a reply came, but the request may have been read: nobody may repeat it."""
+    answers = iter([[OK], [Ending.RESET], [OK]])
+    with RawServer(lambda: next(answers)) as server, Caller(server.url) as caller:
+        codes = [error_code(caller.send()) for _ in range(3)]
+
+    assert codes == [None, "connection_lost", None]
+    assert (server.connections, len(server.requests)) == (2, 3)
 
 
 def test_a_reply_that_pauses_for_too_long_is_not_waited_for() -> None:
@@ -267,39 +276,6 @@ def test_a_reply_that_pauses_for_too_long_is_not_waited_for() -> None:
             assert error_code(caller.send(deadline_seconds=30.0)) == "timeout"
 
     assert 0.2 <= time.monotonic() - began < 0.2 + MARGIN_SECONDS
-
-
-def test_a_late_call_is_shut_at_each_look() -> None:
-    """When it was first found to be late, there may have been no socket to shut."""
-    looks: list[Call] = []
-    call = Call(deadline=0.0, connection=SimpleNamespace(shut_for=looks.append))
-    call.cut_off_if_late(now=1.0)
-    call.cut_off_if_late(now=1.0)
-
-    assert looks == [call, call]
-
-
-def test_a_deadline_noticed_late_does_not_shut_a_connection_that_is_kept() -> None:
-    """The watch may look at a call that has just ended; its connection is another's by then."""
-    with RawServer(steps(OK)) as server, Caller(server.url) as caller:
-        for _ in range(10):
-            call = Call(deadline=time.monotonic() + 10)
-            assert caller.call(call, "__hrf_f_1").job_verdict.state is State.SENT
-            call.cut_off_if_late(call.deadline)
-
-    assert server.connections == 1
-
-
-def test_a_deadline_noticed_late_does_not_cut_off_the_connections_next_call() -> None:
-    """The first call's connection carries the second; the first one's deadline leaves it alone."""
-    with Sandbox() as sandbox, Caller(sandbox.url) as caller:
-        first = Call(deadline=time.monotonic() + 10)
-        caller.call(first, "sandbox:ok")
-        with ThreadPoolExecutor(1) as thread:
-            second = thread.submit(caller.send, "sandbox:slow:0.2")
-            eventually(lambda: sandbox.totals().posts == 2, what="the second call")
-            first.cut_off_if_late(first.deadline)
-            assert second.result().job_verdict.state is State.SENT
 
 
 def test_no_deadline_shuts_a_socket_that_another_call_uses(chance: random.Random) -> None:

@@ -12,13 +12,13 @@ from stage import WorkerProcess, body, environment, wait_until_ended
 #: Loaded by Python at the worker's start: a call of the poisonous job ends its process at once.
 POISON = """
 import os, signal
-from harasocial_dispatch.worker.http_call import Endpoint
-healthy = Endpoint.post
-def post(self, body, token, call):
+from harasocial_dispatch.worker.http import Endpoint
+healthy = Endpoint.request
+def request(self, body, token):
     if body["metadata"] == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
-    return healthy(self, body, token, call)
-Endpoint.post = post
+    return healthy(self, body, token)
+Endpoint.request = request
 """
 
 

@@ -29,9 +29,10 @@ MAY_IMPORT = {
 ONLY_IN = {
     "redis": ("ledger/",),
     "valkey": (),
-    "http": ("worker/http_call.py", "worker/response.py", "sandbox/"),
-    "requests": ("worker/connection.py", "worker/http_call.py"),
-    "urllib3": ("worker/connection.py", "worker/http_call.py"),
+    "http": ("sandbox/",),
+    "httptools": ("worker/http/",),
+    "requests": ("worker/http/",),
+    "urllib3": ("worker/http/",),
     "marshmallow": ("schemas/",),
     "environs": ("schemas/",),
     "rich": ("cli/",),

@@ -80,15 +80,15 @@ ENDS = {
 #: one that kills its process.
 CRASHING = """
 import os, signal
-from harasocial_dispatch.worker.http_call import Endpoint
-post = Endpoint.post
-def crash(self, body, token, call):
+from harasocial_dispatch.worker.http import Endpoint
+request = Endpoint.request
+def crash(self, body, token):
     if body["message"]["payload_id"] == "crash":
         raise RuntimeError(f"cannot send {body} with {token}")
     if body["message"]["payload_id"] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    return post(self, body, token, call)
-Endpoint.post = crash
+    return request(self, body, token)
+Endpoint.request = crash
 """
 
 

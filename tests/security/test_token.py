@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings
-from harasocial_dispatch.worker.http_call import Endpoint
+from harasocial_dispatch.worker.http import Endpoint
 from harasocial_dispatch.worker.sender import Sender
 from harasocial_dispatch.worker.tokens import Tokens
 

@@ -1,0 +1,115 @@
+"""One connection to the API, which carries one call at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .reply import CallFailed, Reply
+from .reply_reader import ReplyReader
+
+#: A connection unused for this long is not used again: many servers close theirs at about this
+#: age, and whether a POST sent into a closing connection was received cannot be known.
+MAX_IDLE_SECONDS = 15.0
+
+OnEnd = Callable[[Reply | CallFailed], None]
+
+
+class Connection(asyncio.Protocol):
+    """Sends a request and reads its reply. It never sends anything twice.
+
+    Attributes:
+        is_open: whether it may be used.
+        heard_at: when it last sent a request or received anything (monotonic clock, seconds).
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.heard_at = time.monotonic()
+        self._transport: Any = None
+        self._reader = ReplyReader()
+        self._on_end: OnEnd | None = None
+        self._poll: select.poll | None = None
+        self._is_closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        if self._is_closed:
+            self.close()
+            return
+        self.is_open = True
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def is_reusable(self, now: float) -> bool:
+        """Return whether another call may use this idle connection.
+
+        What the event loop has not read yet (it does not run between dispatches) is either the
+        connection's end or a reply that nobody asked for.
+        """
+        return (
+            self.is_open
+            and now - self.heard_at < MAX_IDLE_SECONDS
+            and self._poll is not None
+            and not self._poll.poll(0)
+        )
+
+    def exchange(self, request: bytes, on_end: OnEnd) -> None:
+        """Send a request on an open and idle connection.
+
+        `on_end` is called once, from the event loop. If the connection is open then, another call
+        may use it.
+        """
+        self.heard_at = time.monotonic()
+        self._reader.begin()
+        self._on_end = on_end
+        # In one piece, or the body would travel in a packet of its own.
+        self._transport.write(request)
+
+    def give_up(self, kind: str, detail: str) -> None:
+        """End the call under way, whatever is still to come."""
+        self._end(self._reader.stop(kind, detail))
+
+    def close(self) -> None:
+        """Close at once, without waiting for the other side's consent."""
+        self.is_open = False
+        if not self._is_closed:
+            self._is_closed = True
+            self._poll = None
+            self._reader.close()
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._on_end is None:
+            # It must not pass for the reply to the next request.
+            self.close()
+            return
+        self.heard_at = time.monotonic()
+        ending = self._reader.feed(data)
+        if ending is not None:
+            self._end(ending)
+
+    def eof_received(self) -> None:
+        if self._on_end is not None:
+            self._end(self._reader.end_of_stream())
+        self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._on_end is not None and exc is None:
+            self._end(self._reader.end_of_stream())
+        elif self._on_end is not None:
+            self._end(self._reader.stop("connection_lost", type(exc).__name__))
+        self.close()
+
+    def _end(self, ending: Reply | CallFailed) -> None:
+        on_end, self._on_end = self._on_end, None
+        if not self._reader.may_be_kept or self._transport.get_write_buffer_size():
+            # In the latter case, it replied before it had the whole request.
+            self.close()
+        if on_end is not None:
+            on_end(ending)

@@ -1,0 +1,126 @@
+"""The API's endpoint: what is prepared once and is the same for every call.
+
+requests prepares what is delicate: the URL (IDNA, percent-encoding), certificate authorities, the
+proxy's credentials.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.utils import get_auth_from_url, urldefragauth
+
+from ...schemas import Settings, SettingsError
+
+_HEADERS = {
+    "Accept-Encoding": "identity",
+    "accept": "text/plain",
+    "Content-Type": "application/json-patch+json",
+    "User-Agent": f"harasocial-dispatch/{version('harasocial-dispatch')}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect to, and the TLS context if TLS is spoken there."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
+class Endpoint:
+    """Where calls go, and how their requests begin.
+
+    Attributes:
+        address: the API's.
+        proxy: the proxy's; None if calls are made directly.
+        connect_request: what opens a tunnel through the proxy; None if none is needed.
+
+    Raises:
+        SettingsError: this Python cannot do what the settings ask for.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        url = str(requests.Request("POST", settings.api_url).prepare().url)
+        parts = urlsplit(url)
+        schemes = (parts.scheme, urlsplit(settings.proxy_url or "").scheme)
+        tls = _tls_context() if "https" in schemes else None
+        self.address = _address(url, tls)
+        self.proxy = _address(settings.proxy_url, tls) if settings.proxy_url else None
+        self.connect_request: bytes | None = None
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        headers = {"Host": parts.netloc, **_HEADERS}
+        if settings.proxy_url and self.proxy:
+            credentials = _proxy_credentials(settings.proxy_url)
+            if self.address.tls is None:
+                # The proxy forwards such requests and reads its credentials in each of them.
+                target = urldefragauth(url)
+                headers |= credentials
+            else:
+                if self.proxy.tls is not None and sys.version_info < (3, 11):
+                    raise SettingsError(
+                        "HARASOCIAL_PROXY_URL begins with https://, which needs Python 3.11 or "
+                        "newer; use a proxy at http:// (what it forwards is encrypted all the same)"
+                    )
+                host = self.address.host
+                authority = f"[{host}]" if ":" in host else host
+                authority = f"{authority}:{self.address.port}"
+                self.connect_request = (
+                    _head(f"CONNECT {authority} HTTP/1.1", {"Host": authority, **credentials})
+                    + b"\r\n\r\n"
+                )
+        self._head = _head(f"POST {target} HTTP/1.1", headers)
+
+    def request(self, body: Mapping[str, Any], token: str) -> bytes:
+        """Return the bytes of the request that POSTs `body`."""
+        content = json.dumps(body, ensure_ascii=False).encode()
+        return b"%s\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s" % (
+            self._head,
+            token.encode("ascii"),
+            len(content),
+            content,
+        )
+
+
+def _head(line: str, headers: Mapping[str, str]) -> bytes:
+    return "\r\n".join([line, *(f"{k}: {v}" for k, v in headers.items())]).encode("latin-1")
+
+
+def _address(url: str, tls: ssl.SSLContext | None) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return Address(str(parts.hostname), parts.port or 443, tls)
+    return Address(str(parts.hostname), parts.port or 80, None)
+
+
+def _proxy_credentials(proxy_url: str) -> dict[str, str]:
+    user, password = get_auth_from_url(proxy_url)
+    if not user:
+        return {}
+    text = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    return {"Proxy-Authorization": f"Basic {text}"}
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return a context that verifies certificates.
+
+    It trusts what the environment names, else the authorities that come with requests: some
+    systems have none (macOS with python.org's Python).
+    """
+    has_own = "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ
+    context = ssl.create_default_context(
+        cafile=None if has_own else requests.utils.DEFAULT_CA_BUNDLE_PATH
+    )
+    context.set_alpn_protocols(["http/1.1"])
+    return context
