@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +20,7 @@ from ..ledger import Claim, Claimed, Doorbell, Ledger, Result
 from ..schemas import QueueUnavailable, Settings, State
 from .flights import Flights
 from .http import CallFailed, Client, Reply
+from .ledger_visit import Visit
 from .sender import Flight, Sender
 from .unsent import UnsentObserver
 
@@ -57,26 +58,6 @@ class Done:
     held: bool
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Visit:
-    """One visit to the ledger, made on its thread: record a batch, then claim."""
-
-    batch: list[Result]
-    claim: Callable[[], Claimed] | None
-    held: list[bool] | None = None
-    claimed: Claimed | None = None
-    error: QueueUnavailable | None = None
-
-    def make(self, ledger: Ledger) -> None:
-        try:
-            # A batch twice the same is harmless: the second time, the claims no longer hold.
-            self.held = ledger.record(self.batch) if self.batch else []
-            if self.claim is not None:
-                self.claimed = self.claim()
-        except QueueUnavailable as error:
-            self.error = error
-
-
 @dataclass(slots=True, kw_only=True)
 class Pump:
     """Sends what the ledger has ready. Make one for each run.
@@ -104,8 +85,7 @@ class Pump:
     _ended: deque[Flight] = field(default_factory=deque)
     _unrecorded: list[Result] = field(default_factory=list)
 
-    _visit: _Visit | None = None
-    _visiting: Future[None] | None = None
+    _visit: Visit | None = None
     _visited_at: float = 0.0
     _counts: Counter[str] = field(default_factory=Counter)
     _redis_retry_at: float = 0.0
@@ -210,33 +190,32 @@ class Pump:
                 has_suspect=self._flights.suspects > 0,
             )
         self._visited_at = now
-        visit = self._visit = _Visit(batch=self._unrecorded, claim=claim)
+        visit = self._visit = Visit(self.ledger, self._unrecorded, claim)
         self._unrecorded = []
-        self._visiting = self.ledger_thread.submit(visit.make, self.ledger)
-        self._visiting.add_done_callback(self._wake)
+        visit.begin(self.ledger_thread, self._wake)
 
-    def _wake(self, _: Future[None]) -> None:
+    def _wake(self) -> None:
         self.client.call_soon(self.client.wake)
 
     def _end_visit(self) -> None:
         """Take what the ledger answered, if it has."""
-        visit, visiting = self._visit, self._visiting
-        if visit is None or (visiting is not None and not visiting.done()):
+        visit = self._visit
+        if visit is None or not visit.is_over():
             return
         if visit.claimed is not None:
             # In this order, an exception between the two (a signal) loses nothing.
             self._claims.extend(visit.claimed.claims)
         if visit.held is None:
             self._unrecorded[:0] = visit.batch
-        self._visit = self._visiting = None
-        if visiting is not None:
-            visiting.result()
+        self._visit = None
         if visit.held:
             self._recorded(visit.batch, visit.held)
         if visit.claimed is not None:
             self._claimed(visit.claimed)
-        if visit.error is not None:
+        if isinstance(visit.error, QueueUnavailable):
             self._redis_is_away(visit.error)
+        elif visit.error is not None:
+            raise visit.error
         else:
             self._redis_failures = 0
 
@@ -293,13 +272,9 @@ class Pump:
                 self.client.wake()
 
         deadline = flight.claim.claimed_at + self.settings.safe_call_deadline_seconds
-        try:
-            self._flights.add(flight)
-            flight.began = time.monotonic()
-            self.client.post(flight.request, deadline, on_end)
-        except BaseException:
-            on_end(CallFailed("internal_error", "the call was interrupted"))
-            raise
+        self._flights.add(flight)
+        flight.began = time.monotonic()
+        self.client.post(flight.request, deadline, on_end)
 
     def _judge(self) -> None:
         """Judge the calls that have ended."""
@@ -311,11 +286,11 @@ class Pump:
             self._ended.popleft()
 
     def _end_overdue(self) -> None:
-        """End calls whose end was lost: an exception (a signal) struck as it was reported."""
+        """End calls whose beginning or end was lost: an exception (a signal) struck just then."""
         now = time.monotonic()
         for flight in self._flights.all():
             flight.ended = now
-            flight.ending = CallFailed("internal_error", "the end of the call was lost")
+            flight.ending = CallFailed("internal_error", "the call was interrupted")
             self._ended.append(flight)
 
     # Ending.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import random
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +20,7 @@ from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker import engine as engine_module
 from harasocial_dispatch.worker import shutdown
 from harasocial_dispatch.worker.engine import Engine
-from stage import body
+from stage import body, eventually
 
 THREADS = 8
 
@@ -71,3 +75,134 @@ def test_an_exception_in_a_dispatch_loses_no_outcome(
     assert 5 <= posts < 20
     assert (states[State.SENDING], states[State.SENT]) == (0, posts)
     assert states[State.QUEUED] == 20 - posts
+
+
+class Interruption(Exception):
+    """What a signal handler raises, as Celery's does at a soft time limit."""
+
+
+def test_an_exception_at_any_moment_loses_and_doubles_nothing(
+    settings: Settings, producer: Producer, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    """A signal may strike within a callback of the event loop or the parser, or anywhere else."""
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    chance = random.Random(7)
+    engine = Engine(
+        replace(
+            settings,
+            token=DEFAULT_TOKEN,
+            api_url=sandbox.url,
+            in_flight=8,
+            call_deadline_seconds=5,
+        )
+    )
+    sandbox.latency_seconds = 0.002
+    engine.dispatch()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for turn in range(40):
+            producer.enqueue_many(body(metadata=f"job {turn}-{i}") for i in range(25))
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.06))
+                engine.dispatch()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interruption:
+                interrupted += 1
+
+            assert ledger.lookup.count_states()[State.SENDING] == 0
+            while ledger.lookup.count_states()[State.QUEUED]:
+                engine.dispatch()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert interrupted > 20
+    states = ledger.lookup.count_states()
+    assert states[State.SENT] + states[State.RETRYING] == 40 * 25
+    # A call that was struck itself ends as one that failed; no sweep has made it ready again.
+    assert states[State.RETRYING] < 40
+    assert {job.posts for job in sandbox.jobs()} == {1}
+
+
+def test_a_ledger_that_hangs_delays_no_deadline(
+    settings: Settings,
+    producer: Producer,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Redis that does not answer holds up its own thread, and not the calls."""
+    real, hanging = Ledger.claim, threading.Event()
+
+    def claim_slowly(*arguments: Any, **options: Any) -> Any:
+        if sandbox.totals().posts:
+            hanging.set()
+            time.sleep(3)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(Ledger, "claim", claim_slowly)
+    engine = Engine(
+        replace(
+            settings,
+            token=DEFAULT_TOKEN,
+            api_url=sandbox.url,
+            call_deadline_seconds=0.5,
+            max_attempts=1,
+        )
+    )
+    job_id = producer.enqueue(body("sandbox:hang"))
+    engine.dispatch()
+
+    record = producer.get_job(job_id)
+    assert hanging.is_set()
+    assert record.error_code == "timeout"
+    assert 450 <= record.attempts[0].duration_ms < 2000
+
+
+def test_a_thousand_calls_are_in_flight_at_once(
+    settings: Settings, producer: Producer, sandbox: Sandbox
+) -> None:
+    """In one process, on one thread."""
+    sandbox.latency_seconds = 8.0
+    producer.enqueue_many(body(page_id=str(i % 50), metadata=f"{i}") for i in range(1000))
+    engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url, in_flight=1000))
+    threads_before = threading.active_count()
+    with ThreadPoolExecutor(1) as thread:
+        counts = thread.submit(engine.dispatch)
+        eventually(lambda: sandbox.totals().posts > 950, what="the calls")
+        threads = threading.active_count()
+        assert counts.result() == {"sent": 1000}
+
+    # A page leaves some of the slots to others, so the last few wait.
+    assert sandbox.totals().max_concurrent > 950
+    # Of the pump, of the ledger, and up to eight of name lookups.
+    assert threads - threads_before <= 10
+
+
+def test_nothing_is_shared_over_a_fork(
+    settings: Settings, producer: Producer, sandbox: Sandbox
+) -> None:
+    """Parent and child go on, each with connections and an event loop of its own."""
+    engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url))
+
+    def dispatch_one() -> bool:
+        producer.enqueue(body())
+        return engine.dispatch() == {"sent": 1}
+
+    assert dispatch_one()
+    child = os.fork()
+    if child == 0:
+        sent = False
+        try:
+            sent = dispatch_one() and dispatch_one()
+            gc.collect()
+        finally:
+            os._exit(7 if sent else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert dispatch_one()
+    assert dispatch_one()
+    assert sandbox.totals().posts == 5

@@ -1,0 +1,39 @@
+"""The limit of open files follows IN_FLIGHT, or a warning says why it cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+RAISE = """
+import logging, resource, sys
+from harasocial_dispatch.worker.open_files import raise_open_file_limit
+soft, hard = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+raise_open_file_limit(1000)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "after", "warned"),
+    [(64, 1200, 1128, False), (64, 200, 200, True), (1200, 1200, 1200, False)],
+)
+def test_the_soft_limit_is_raised_as_far_as_needed(
+    soft: int, hard: int, after: int, warned: bool
+) -> None:
+    """A thousand calls need more than the usual 1,024 files; the hard limit cannot be passed."""
+    done = subprocess.run(
+        [sys.executable, "-c", RAISE, str(soft), str(hard)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *warnings, limit = done.stdout.splitlines()
+    assert int(limit) == after
+    assert bool(warnings) == warned
+    if warned:
+        assert "HARASOCIAL_IN_FLIGHT=1000 needs 1128 open files, but at most 200" in warnings[0]

@@ -1,0 +1,113 @@
+"""Replies byte by byte: whatever comes, and however it is cut into pieces, one ending."""
+
+from __future__ import annotations
+
+import httptools
+import pytest
+from endpoint_faults import CHUNKED, CHUNKED_BODY, CONTINUE, EARLY_HINTS, head
+from harasocial_dispatch.worker.http import CallFailed, Reply
+from harasocial_dispatch.worker.http.reply_reader import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    ReplyReader,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from raw_server import ACCEPTED_BODY, reply
+
+Ending = Reply | CallFailed
+
+WHOLE = {
+    "a length": reply(),
+    "chunked": CHUNKED + CHUNKED_BODY + b"\r\n",
+    "chunked, with trailers": CHUNKED + CHUNKED_BODY + b"A: b\r\n\r\n",
+    "after interim replies": CONTINUE + EARLY_HINTS + reply(),
+    "204": head("HTTP/1.1 204 No Content"),
+    "503": reply(b"", "Retry-After: 2", status="503 Busy"),
+}
+
+
+def read(pieces: list[bytes]) -> tuple[Ending, bool]:
+    """Return how a reply in these pieces ends, and whether its connection may be kept."""
+    reader = ReplyReader()
+    for number, piece in enumerate(pieces):
+        ending = reader.feed(piece)
+        if ending is not None:
+            return ending, reader.may_be_kept and number == len(pieces) - 1
+    return reader.end_of_stream(), reader.may_be_kept
+
+
+def cut(data: bytes, at: list[int]) -> list[bytes]:
+    """Return `data` in pieces."""
+    places = sorted({place % len(data) for place in at} - {0})
+    return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.lists(st.integers(0, 10_000)))
+def test_a_reply_ends_the_same_however_it_is_cut(name: str, at: list[int]) -> None:
+    """TCP promises bytes in order, and no pieces."""
+    whole = WHOLE[name]
+    ending, may_be_kept = read([whole])
+    assert isinstance(ending, Reply)
+    assert may_be_kept
+    assert read(cut(whole, at)) == (ending, True)
+
+
+@given(
+    st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", CHUNKED, head("HTTP/1.1 200 OK"), CONTINUE]),
+    st.lists(st.binary(max_size=200), max_size=20),
+)
+def test_any_bytes_have_one_ending(start: bytes, pieces: list[bytes]) -> None:
+    """Nothing raises, and a connection is kept only after a whole reply."""
+    ending, may_be_kept = read([start, *pieces])
+    assert isinstance(ending, Reply) or ending.kind == "connection_lost"
+    if may_be_kept:
+        assert isinstance(ending, Reply)
+        assert ending.body is not None
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.binary(min_size=1, max_size=50))
+def test_what_follows_a_reply_changes_neither_it_nor_the_next(name: str, rest: bytes) -> None:
+    """More than blank lines, and the connection carries no other call."""
+    ending, _ = read([WHOLE[name]])
+    followed, may_be_kept = read([WHOLE[name] + rest])
+    assert followed == ending
+    assert not may_be_kept or not rest.strip(b"\r\n")
+
+
+@pytest.mark.parametrize("step", [1000, 5000, 70_000])
+def test_what_is_read_is_limited(step: int) -> None:
+    """Both limits hold, whatever the size of the pieces; just below them, all is read."""
+
+    def ending_of(data: bytes) -> Ending:
+        return read([data[i : i + step] for i in range(0, len(data), step)])[0]
+
+    long_head = head("HTTP/1.1 200 OK", *["A: " + "a" * 95] * 280, "Content-Length: 0")
+    assert MAX_HEAD_BYTES - 5000 < len(long_head) < MAX_HEAD_BYTES
+    assert isinstance(ending_of(long_head), Reply)
+    too_long = head("HTTP/1.1 200 OK", *["A: " + "a" * 95] * 400, "Content-Length: 0")
+    assert isinstance(ending_of(too_long), CallFailed)
+    interim = ending_of(EARLY_HINTS * 1000 + reply())
+    assert isinstance(interim, CallFailed)
+    extensions = ending_of(CHUNKED + b"1;%s\r\n \r\n" % (b"a" * 900) * 50)
+    assert isinstance(extensions, CallFailed)
+
+    largest = ending_of(reply(b" " * MAX_BODY_BYTES))
+    assert isinstance(largest, Reply)
+    assert largest.body == b" " * MAX_BODY_BYTES
+    too_large = ending_of(reply(b" " * (MAX_BODY_BYTES + 1)))
+    assert too_large == Reply(status=200, body=None)
+
+
+def test_what_a_signal_handler_raises_within_the_parser_is_no_reply(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It passes through, and is not taken for a fault of the server's."""
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(ReplyReader, "on_body", interrupt)
+    with pytest.raises(InterruptedError):
+        read([reply(ACCEPTED_BODY)])
+    assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)
