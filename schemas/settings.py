@@ -56,8 +56,8 @@ class Settings:
     call_deadline_seconds: float = 20.0
     #: How long a claim holds; a killed worker's jobs are taken up again after this.
     lease_seconds: float = 60.0
-    #: Calls at once, per process.
-    in_flight: int = 32
+    #: Calls in flight at once, per process.
+    in_flight: int = 256
     #: Messages a second for one page, over all workers; 0 is no limit.
     page_rate: float = 0.0
     #: Messages that a page may send at once before `page_rate` holds.

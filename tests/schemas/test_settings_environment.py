@@ -47,7 +47,7 @@ def test_with_nothing_set_the_documented_defaults_hold():
         read_timeout_seconds=15,
         call_deadline_seconds=20,
         lease_seconds=60,
-        in_flight=32,
+        in_flight=256,
         page_rate=0,
         page_burst=1,
         sent_ttl_seconds=86_400,
@@ -302,7 +302,7 @@ def test_the_env_file_fills_what_the_environment_leaves_open(tmp_path: Path):
         "from-the-file",
         "environment",
         7,
-        32,
+        256,
     )
     assert dict(os.environ) == before
 

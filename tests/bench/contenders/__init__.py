@@ -70,7 +70,7 @@ def ours(in_flight: int = CALLS_PER_PROCESS) -> Contender:
     return Contender(
         name="harasocial-dispatch",
         module="ours",
-        distributions=("harasocial-dispatch", "celery", "redis", "urllib3"),
+        distributions=("harasocial-dispatch", "celery", "redis", "httptools"),
         how=f"{PROCESSES} processes × {in_flight} calls",
         worker=(
             *("-m", "celery", "-A", "harasocial_dispatch.worker", "worker"),
