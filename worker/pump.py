@@ -35,8 +35,9 @@ LINGER_SECONDS = 0.1
 #: How often (seconds) a pump with free slots looks for more.
 LOOK_EVERY_SECONDS = 0.01
 #: How long (seconds) ended calls wait for others, to be recorded with them; unless half of the
-#: slots are free before. Each visit to the ledger costs about as much as three jobs.
+#: slots, or so many, have ended before. Each visit to the ledger costs about as much as three jobs.
 GATHER_SECONDS = 0.005
+GATHER_JOBS = 32
 #: A lane that opens within this time (seconds) is waited for; for later ones the sweep will ring.
 WAIT_FOR_LANE_SECONDS = 1.0
 #: How long after its deadline (seconds) a call that has not ended is given up.
@@ -173,7 +174,7 @@ class Pump:
         records = bool(self._unrecorded) and now >= self._redis_retry_at
         is_time = (
             not len(self._flights)
-            or 2 * len(self._unrecorded) >= self.settings.in_flight
+            or self._are_enough(len(self._unrecorded))
             or now - self._visited_at >= GATHER_SECONDS
         )
         if not (is_time and (records or may_claim)):
@@ -193,6 +194,10 @@ class Pump:
         visit = self._visit = Visit(self.ledger, self._unrecorded, claim)
         self._unrecorded = []
         visit.begin(self.ledger_thread, self._wake)
+
+    def _are_enough(self, ended: int) -> bool:
+        """Return whether so many calls that ended are worth a visit."""
+        return ended >= GATHER_JOBS or 2 * ended >= self.settings.in_flight
 
     def _wake(self) -> None:
         self.client.call_soon(self.client.wake)
@@ -266,9 +271,7 @@ class Pump:
             flight.ending = ending
             self._ended.append(flight)
             ended = len(self._ended)
-            if self._visit is None and (
-                2 * ended >= self.settings.in_flight or ended == len(self._flights)
-            ):
+            if self._visit is None and (self._are_enough(ended) or ended == len(self._flights)):
                 self.client.wake()
 
         deadline = flight.claim.claimed_at + self.settings.safe_call_deadline_seconds
