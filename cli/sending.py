@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..producer import Producer
 from ..schemas import (
@@ -15,12 +16,14 @@ from ..schemas import (
     InvalidJob,
     JobRecord,
     QueueUnavailable,
+    Settings,
     State,
 )
 from ..worker.explanations import explain
 from .connecting import open_producer
 from .options import NAME, examples, json_option
 from .printing import complain, is_terminal, print_json, shown
+from .send_now import send_now
 from .times import Moment
 
 #: The options by the fields that errors name.
@@ -33,6 +36,8 @@ _OPTIONS = {
     "send_at": "--send-at",
     "expires_at": "--expires-at",
 }
+_BODY = ("recipient", "message", "page_id", "metadata")
+_OPTIONS_OF_NOW = ("page_id", "recipient_id", "payload_id", "metadata", "now", "as_json")
 _ENDED = (State.SENT, State.FAILED, State.CANCELLED)
 #: How often a waiting `send` looks, at first and at most.
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
@@ -44,6 +49,7 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
         "send --page-id … --recipient-id … --payload-id … --idempotency-key order-1001-paid",
         "send --page-id … --recipient-id … --payload-id … --send-at 2h --expires-at 1d",
         "send --page-id … --recipient-id … --payload-id … --wait 30 --json",
+        "send --page-id … --recipient-id … --payload-id … --now",
     )
 )
 @click.option("--page-id", required=True, metavar="P", help="The page that sends.")
@@ -72,6 +78,11 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
     metavar="SECONDS",
     help="Wait until the job ended, at most so long; exit status 1 unless it was sent.",
 )
+@click.option(
+    "--now",
+    is_flag=True,
+    help="Send it from here, once, without queue or worker, and print the API's reply.",
+)
 @json_option
 @click.pass_context
 def send(
@@ -87,6 +98,7 @@ def send(
     at_most_once: bool,
     urgent: bool,
     wait_seconds: float | None,
+    now: bool,
     as_json: bool,
 ) -> None:
     """Enqueue one message.
@@ -95,6 +107,10 @@ def send(
     belongs to a job with the same body, prints that job's id, and says so on standard error; if the
     body is another, nothing is enqueued and the exit status is 2. With --wait and --json, prints
     the job as it stands after the wait.
+
+    With --now, no job is made and Redis is not needed: to try a token or a payload id. Prints the
+    reply and its class; exit status 1 unless the message was accepted. The limits and pauses of the
+    page do not apply.
     """
     row: dict[str, Any] = {
         "recipient": {"id": recipient_id},
@@ -108,6 +124,13 @@ def send(
     }
     if metadata is not None:
         row["metadata"] = metadata
+    if now:
+        _refuse_what_is_for_jobs(ctx)
+        body = {name: row[name] for name in _BODY if name in row}
+        try:
+            ctx.exit(send_now(Settings.from_environment(), body, as_json=as_json))
+        except InvalidJob as error:
+            raise _by_option(error) from None
     with open_producer() as producer:
         job_id, already_enqueued = _enqueue(producer, row)
         # Before the wait: whatever happens meanwhile, the id is known.
@@ -135,6 +158,15 @@ def send(
     ctx.exit(1)
 
 
+def _refuse_what_is_for_jobs(ctx: click.Context) -> None:
+    """Raise UsageError if an option was given that only a job can have."""
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in _OPTIONS_OF_NOW:
+            raise click.UsageError(f"{parameter.opts[0]} is about a job; --now makes none.")
+
+
 def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
     """Enqueue one row; return the job's id, and whether it had been enqueued before.
 
@@ -144,14 +176,7 @@ def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
     try:
         report = producer.enqueue_many([row])
     except InvalidJob as error:
-        raise InvalidJob(
-            {
-                _OPTIONS.get(path.removeprefix("[0]."), path): [
-                    text.replace("send_at", "--send-at") for text in texts
-                ]
-                for path, texts in error.errors.items()
-            }
-        ) from None
+        raise _by_option(error) from None
     except IdempotencyConflict as error:
         raise IdempotencyConflict(
             idempotency_key=error.idempotency_key,
@@ -159,6 +184,18 @@ def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
             fields=[_OPTIONS[path] for path in error.fields],
         ) from None
     return report.accepted[0], report.new_count == 0
+
+
+def _by_option(error: InvalidJob) -> InvalidJob:
+    """Return the error with the names of options in place of those of fields."""
+    return InvalidJob(
+        {
+            _OPTIONS.get(path.removeprefix("[0]."), path): [
+                text.replace("send_at", "--send-at") for text in texts
+            ]
+            for path, texts in error.errors.items()
+        }
+    )
 
 
 def _print_job_id(job_id: str, already_enqueued: bool) -> None:

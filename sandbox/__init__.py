@@ -34,8 +34,9 @@ Refused
     code:<code>[:<status>]            has_error true with that error_code, such as `10/2018278`;
                                       the status is 200 unless given
     numeric_code:<code>[:<status>]    the same with error_code as a JSON number
-    echo_token[:<status>]             has_error true; error_code, error_message, a header and a line
-                                      that is no header quote the request's token
+    echo_token[:<status>]             has_error true; error_code, error_message and a header quote
+                                      the request's token
+    echo_malformed[:<status>]         the same, and so does a line of the head that is not a header
     hostile[:<status>]                has_error true; error_code and error_message full of control
                                       characters, escape sequences, markup and format strings
     status:<status>                   that status with a plain text; one below 200, such as 103, is

@@ -37,7 +37,7 @@ class Behaviour:
     #: How many of a job's POSTs fare badly before one is accepted.
     times: int = 0
     seconds: float = 0.0
-    #: The request's header Authorization; only `echo_token` looks at it.
+    #: The request's header Authorization; only `echo_…` look at it.
     authorization: str = ""
 
 
@@ -151,6 +151,7 @@ _PARAMETERS: dict[str, tuple[_Parameter, ...]] = {
         _Parameter("status", _final_status, 200),
     ),
     "echo_token": (_Parameter("status", _final_status, 200),),
+    "echo_malformed": (_Parameter("status", _final_status, 200),),
     "hostile": (_Parameter("status", _final_status, 200),),
     "status": (_Parameter("status", _status),),
     "throttle": (_RETRY_AFTER,),

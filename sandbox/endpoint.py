@@ -51,7 +51,7 @@ class Endpoint:
                 refusal = error_reply(400, INVALID_REQUEST, str(error))
         # That one behaves as if the body had not been read, so there is no POST to note.
         post_number = self.journal.note_post(job) if behaviour.name != "drop_before" else 1
-        if behaviour.name == "echo_token":
+        if behaviour.name in ("echo_token", "echo_malformed"):
             behaviour = replace(behaviour, authorization=head.fields["authorization"])
         if switches.fail_with is not None:
             reply = plain_reply(switches.fail_with)

@@ -62,13 +62,17 @@ def _numeric_code(behaviour: Behaviour, _: int) -> Reply:
 def _echo_token(behaviour: Behaviour, _: int) -> Reply:
     echoed = behaviour.authorization
     token = echoed.partition(" ")[2]
-    reply = make_reply(
+    return make_reply(
         behaviour.status,
         _error_body(json.dumps(f"refused {token}"), f"the request's header was {echoed}"),
         headers=(("X-Request-Authorization", echoed),),
     )
-    # HTTP libraries like to quote a line that is no header when they complain of it.
-    return replace(reply, head=reply.head[:-2] + f"{echoed}\r\n\r\n".encode())
+
+
+def _echo_malformed(behaviour: Behaviour, number: int) -> Reply:
+    reply = _echo_token(behaviour, number)
+    # Some HTTP libraries quote such a line in their error.
+    return replace(reply, head=reply.head[:-2] + f"{behaviour.authorization}\r\n\r\n".encode())
 
 
 def _hostile(behaviour: Behaviour, _: int) -> Reply:
@@ -182,6 +186,7 @@ _REPLIES: dict[str, Callable[[Behaviour, int], Reply]] = {
     "code": _code,
     "numeric_code": _numeric_code,
     "echo_token": _echo_token,
+    "echo_malformed": _echo_malformed,
     "hostile": _hostile,
     "status": _status,
     "throttle": _throttle,

@@ -8,7 +8,9 @@ import time
 from itertools import chain
 
 import pytest
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import State
+from stage import free_port
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 SEND = ("send", "--page-id", PAGE, "--recipient-id", RECIPIENT, "--payload-id", "p")
@@ -166,3 +168,67 @@ def test_wait_ends_with_1_when_the_job_is_called_off(run, jobs):
     result = run(*SEND, "--idempotency-key", "k", "--wait", "5")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "cancelled before it was sent"
+
+
+@pytest.mark.parametrize(
+    ("payload", "status", "expected"),
+    [
+        ("p", 0, ("accepted", None, 200)),
+        ("sandbox:code:551", 1, ("permanent", "551", 200)),
+        ("sandbox:status:401", 1, ("auth", "http_401", 401)),
+        ("sandbox:drop", 1, ("ambiguous", "connection_lost", None)),
+    ],
+)
+def test_now_sends_once_without_queue_and_prints_the_reply(
+    payload, status, expected, run, environment, sandbox
+):
+    """Redis is not needed; the token, which the reply might quote, is not printed."""
+    environment.setenv("HARASOCIAL_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    environment.setenv("HARASOCIAL_API_URL", sandbox.url)
+    environment.setenv("HARASOCIAL_TOKEN", DEFAULT_TOKEN)
+    command = send_with("--payload-id", payload)
+
+    printed = json.loads(run(*command, "--now", "--json").stdout)
+    assert (printed["outcome_class"], printed["error_code"], printed["http_status"]) == expected
+    shown = run(*command, "--now")
+    assert shown.exit_code == status
+    assert expected[0] in shown.stdout
+    if expected[2] == 200:
+        assert "has_error" in shown.stdout
+    assert sandbox.totals().posts == 2
+
+
+def test_now_echoes_no_token(run, environment, sandbox):
+    """Whatever the API quotes."""
+    environment.setenv("HARASOCIAL_API_URL", sandbox.url)
+    environment.setenv("HARASOCIAL_TOKEN", DEFAULT_TOKEN)
+    result = run(*send_with("--payload-id", "sandbox:echo_token"), "--now")
+    assert "[token]" in result.stdout
+    assert DEFAULT_TOKEN not in result.output
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--wait", "3"), "--wait is about a job; --now makes none."),
+        (("--idempotency-key", "k"), "--idempotency-key is about a job"),
+        (("--urgent",), "--urgent is about a job"),
+    ],
+)
+def test_now_refuses_what_only_a_job_can_have(more, message, run):
+    """Or a key would seem to protect from a second message."""
+    result = run(*SEND, "--now", *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_now_names_a_wrong_option_and_a_missing_token(run, environment, sandbox):
+    """Before anything is sent."""
+    environment.setenv("HARASOCIAL_API_URL", sandbox.url)
+    missing = run(*SEND, "--now")
+    environment.setenv("HARASOCIAL_TOKEN", DEFAULT_TOKEN)
+    wrong = run(*send_with("--page-id", "not digits"), "--now")
+    assert (missing.exit_code, wrong.exit_code) == (2, 2)
+    assert "HARASOCIAL_TOKEN" in missing.stderr
+    assert "--page-id" in wrong.stderr
+    assert sandbox.totals().requests == 0
