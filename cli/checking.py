@@ -1,13 +1,14 @@
-"""`check`: whether settings and Redis are fine, and what in them is unsafe."""
+"""`check`: whether settings, the API and Redis are fine, and what in them is unsafe."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
@@ -22,6 +23,9 @@ from .printing import print_json, shown
 OLDEST_VERSION = (6, 2)
 #: Clocks of two well-kept hosts differ by less.
 _CLOCK_TOLERANCE_SECONDS = 2.0
+
+#: For the API's reply.
+_ENDPOINT_TIMEOUT_SECONDS = 10.0
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -38,10 +42,11 @@ class Finding(NamedTuple):
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Check the settings and Redis.
+    """Check the settings, the API and Redis.
 
-    Connects as the ledger does, and through Celery as workers and doorbells do. Says what to do
-    about all that is wrong or unsafe.
+    If a token is set, asks the API whether it refuses it; no message is sent. Connects to Redis as
+    the ledger does, and through Celery as workers and doorbells do. Says what to do about all that
+    is wrong or unsafe.
     Exit status 0 also with warnings; 2 if something must be changed; 4 if Redis is not reachable.
     """
     findings: list[Finding] = []
@@ -50,7 +55,10 @@ def check(ctx: click.Context, as_json: bool) -> None:
         settings = Settings.from_environment()
         findings += [Finding("ok", "settings", "can be read"), *look_at_settings(settings)]
         findings += look_at_names(os.environ)
-        findings += look_at_tokens(settings)
+        tokens = list(look_at_tokens(settings))
+        findings += tokens
+        if all(found.level != "error" for found in tokens):
+            findings += look_at_endpoint(settings)
         for subject, look in _CONNECTIONS.items():
             try:
                 findings += look(settings)
@@ -161,6 +169,55 @@ def look_at_tokens(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "token", "is set")
+
+
+def look_at_endpoint(settings: Settings) -> Iterator[Finding]:
+    """Yield whether the API can be reached, and whether it refuses a token. Sends no message.
+
+    The request's body is an empty object, which has no recipient. Of many tokens, one is tried.
+    """
+    from ..worker.http import CallFailed, call_once  # noqa: PLC0415 - as above
+    from ..worker.tokens import read_tokens  # noqa: PLC0415
+
+    by_page = read_tokens(settings.tokens_file) if settings.tokens_file else {}
+    token = settings.token or next(iter(by_page.values()), None)
+    if token is None:
+        return
+    deadline_seconds = min(settings.call_deadline_seconds, _ENDPOINT_TIMEOUT_SECONDS)
+    ending = call_once(replace(settings, call_deadline_seconds=deadline_seconds), {}, token)
+    parts = urlsplit(settings.api_url)
+    where = parts.netloc
+    if isinstance(ending, CallFailed):
+        is_certificate = "SSL" in ending.detail or "Certificate" in ending.detail
+        what = "has no valid certificate" if is_certificate else "gives no reply"
+        yield Finding(
+            "warning",
+            "API",
+            f"{where} {what} ({ending.kind}: {ending.detail}); only workers need it: see "
+            "HARASOCIAL_API_URL, HARASOCIAL_PROXY_URL and this host's network",
+        )
+    elif ending.status in (401, 403):
+        yield Finding(
+            "error",
+            "API",
+            f"{where} refuses the token (HTTP status {ending.status}); set HARASOCIAL_TOKEN "
+            "or HARASOCIAL_TOKENS_FILE to one with the scope social.conv",
+        )
+    elif ending.status == 404 or 300 <= ending.status < 400:
+        yield Finding(
+            "warning",
+            "API",
+            f"{where} answers with HTTP status {ending.status}: is HARASOCIAL_API_URL right?",
+        )
+    else:
+        secure = ", its certificate is valid" if parts.scheme == "https" else ""
+        known = 200 <= ending.status < 500 and ending.status != 429
+        answer = "it does not refuse the token" if known else "the token could not be tried"
+        yield Finding(
+            "ok",
+            "API",
+            f"{where} answers{secure}, {answer} (HTTP status {ending.status})",
+        )
 
 
 def look_at_redis(health: ServerHealth, where: str) -> Iterator[Finding]:

@@ -41,6 +41,8 @@ def environment(
     """Make the settings those of this test alone: a new namespace, and no `.env` file."""
     monkeypatch.setenv("HARASOCIAL_REDIS_URL", redis_url)
     monkeypatch.setenv("HARASOCIAL_NAMESPACE", f"test-{uuid.uuid4().hex[:12]}")
+    # Nothing listens there: no test may reach the real one.
+    monkeypatch.setenv("HARASOCIAL_API_URL", "http://127.0.0.1:1/social/messages.json")
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 

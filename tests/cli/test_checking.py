@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import redis
 from harasocial_dispatch.cli.checking import (
+    look_at_endpoint,
     look_at_names,
     look_at_redis,
     look_at_settings,
     look_at_tokens,
 )
 from harasocial_dispatch.ledger.health import ServerHealth, inspect
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings
+from raw_server import CERTIFICATE, tls_context
+from stage import free_port
 
 HEALTHY = {
     "version": "7.2.4",
@@ -120,6 +124,44 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
     findings = list(look_at_tokens(Settings(tokens_file=file)))
     assert levels(findings) == expected
     assert all("secret-token" not in found.message for found in findings)
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "level", "text"),
+    [
+        (DEFAULT_TOKEN, None, "ok", "does not refuse the token (HTTP status 400)"),
+        ("another-token", None, "error", "refuses the token (HTTP status 401)"),
+        (DEFAULT_TOKEN, 503, "ok", "could not be tried (HTTP status 503)"),
+        (DEFAULT_TOKEN, 404, "warning", "is HARASOCIAL_API_URL right?"),
+    ],
+)
+def test_the_api_is_asked_without_sending_a_message(sandbox, token, status, level, text):
+    """What it says of the token, as far as that can be known."""
+    sandbox.fail_with(status)
+    (found,) = look_at_endpoint(Settings(token=token, api_url=sandbox.url))
+    assert (found.level, found.subject) == (level, "API")
+    assert text in found.message
+    assert token not in found.message
+    assert sandbox.totals().accepted == 0
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_apis_certificate_is_verified(trusted, monkeypatch):
+    """A worker would not send to a server whose certificate does not verify."""
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with Sandbox(tls=tls_context()) as sandbox:
+        (found,) = look_at_endpoint(Settings(token=DEFAULT_TOKEN, api_url=sandbox.url))
+    assert found.level == ("ok" if trusted else "warning")
+    assert ("certificate is valid" if trusted else "has no valid certificate") in found.message
+
+
+def test_an_api_that_cannot_be_reached_is_a_warning():
+    """Only workers need it, and it may be back soon."""
+    url = f"http://127.0.0.1:{free_port()}/"
+    (found,) = look_at_endpoint(Settings(token="secret", api_url=url))
+    assert found.level == "warning"
+    assert "gives no reply (connection_failed" in found.message
 
 
 def test_check_passes_with_warnings_only(run, environment):

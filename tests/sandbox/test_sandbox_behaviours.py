@@ -116,7 +116,7 @@ BROKEN_REPLIES = [
 ]
 
 # Told in tests of their own.
-OTHERS = {"hang", "huge", "endless", "gzip", "gzip_bomb", "hostile"}
+OTHERS = {"echo_malformed", "hang", "huge", "endless", "gzip", "gzip_bomb", "hostile"}
 
 
 @pytest.mark.parametrize(

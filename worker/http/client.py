@@ -99,7 +99,7 @@ class Client:
         self._watch(time.monotonic())
         if self._connecting:
             # Canceled, and soon done; not if a signal handler's exception came in between.
-            self._loop.run_until_complete(asyncio.wait(self._connecting, timeout=1.0))
+            self._loop.run_until_complete(asyncio.wait([*self._connecting], timeout=1.0))
             self._connecting.clear()
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
