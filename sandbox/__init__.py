@@ -99,15 +99,16 @@ The same over HTTP, for a sandbox in another process, in JSON:
 from __future__ import annotations
 
 # Through the parent: a bare `import sandbox` fails here, instead of loading everything twice.
-from ..sandbox.behaviours import BEHAVIOURS
-from .journal import RawRequest, ReceivedJob, Totals
-from .server import Sandbox
+from ..sandbox.behaviors import BEHAVIORS
+from .control import DEFAULT_TOKEN
+from .endpoint import Sandbox
+from .journal import ReceivedJob, Totals
+from .request import RawRequest
 from .standalone import exports, print_exports, serve_forever
-from .switches import DEFAULT_TOKEN
 from .valkey import EmbeddedValkey, ValkeyStartError
 
 __all__ = [
-    "BEHAVIOURS",
+    "BEHAVIORS",
     "DEFAULT_TOKEN",
     "EmbeddedValkey",
     "RawRequest",

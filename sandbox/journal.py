@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from .contract import Job
-from .wire import Head
+from .request import RawRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +51,6 @@ class ReceivedJob:
     arrived_at: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawRequest:
-    """A request as it came."""
-
-    method: str
-    path: str
-    #: Names and values in order, letter for letter.
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-
 class _Entry:
     """What is kept of a job: little, since there may be very many."""
 
@@ -80,7 +69,7 @@ class Journal:
         self._lock = threading.Lock()
         # One offset for all, so that a wall clock that is set back cannot reorder arrivals.
         self._wall_offset_seconds = time.time() - time.monotonic()
-        self._requests: deque[tuple[Head, bytes]] = deque(maxlen=keep_requests)
+        self._requests: deque[RawRequest] = deque(maxlen=keep_requests)
         self._in_flight = 0
         self._forget()
 
@@ -95,13 +84,13 @@ class Journal:
         with self._lock:
             self._forget()
 
-    def note_request(self, head: Head, body: bytes) -> None:
+    def note_request(self, request: RawRequest) -> None:
         """Note a request that begins to be answered; `note_answered` must follow."""
         with self._lock:
             self._request_count += 1
             self._in_flight += 1
             self._max_concurrent = max(self._max_concurrent, self._in_flight)
-            self._requests.append((head, body))
+            self._requests.append(request)
 
     def note_post(self, job: Job | None) -> int:
         """Note that a POST was received whole; return which one of its job it is, from 1.
@@ -171,8 +160,4 @@ class Journal:
     def requests(self) -> list[RawRequest]:
         """Return the last requests to the API's paths, oldest first."""
         with self._lock:
-            requests = list(self._requests)
-        return [
-            RawRequest(method=head.method, path=head.target, headers=head.headers, body=body)
-            for head, body in requests
-        ]
+            return list(self._requests)
