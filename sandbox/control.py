@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from .journal import Journal, ReceivedJob, Totals
-from .reply import JSON, Headers, make_reply
-from .request import RawRequest
+from .reply import JSON, make_reply
+from .request import Headers, RawRequest
 
 PREFIX = "/_sandbox/"
 
