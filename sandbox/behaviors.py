@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import chain, cycle
+from itertools import chain, cycle, repeat
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -262,9 +262,10 @@ def _endless() -> Reply:
     return Reply(chain([head], cycle([chunk, 0.0])))
 
 
-@cache
 def _huge() -> Reply:
-    return _reply(make_reply(200, ACCEPTED_BODY[:-1].ljust(HUGE_BYTES - 1) + b"}"))
+    start = make_head(200, HUGE_BYTES) + ACCEPTED_BODY[:-1].ljust(_CHUNK_BYTES)
+    middle = repeat(b" " * _CHUNK_BYTES, HUGE_BYTES // _CHUNK_BYTES - 2)
+    return Reply(chain([start], middle, [b"}".rjust(_CHUNK_BYTES)]))
 
 
 @cache

@@ -12,7 +12,6 @@ import ssl
 import struct
 import threading
 from collections.abc import Coroutine, Generator
-from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from .reply import Ending, Handler, Step, make_reply
@@ -100,12 +99,7 @@ class Server:
     def __enter__(self: ServerT) -> ServerT:
         return self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def down(self) -> None:
@@ -225,17 +219,14 @@ class _Connection(asyncio.Protocol):
         self._writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the current reply."""
         self._stop_reply()
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Reply to the requests, unless a reply is in progress."""
         if self._ending:
             return
         self._buffer.add(data)
@@ -245,11 +236,9 @@ class _Connection(asyncio.Protocol):
             self.abort()  # the client sends without waiting for replies
 
     def pause_writing(self) -> None:
-        """Pause the reply: the client reads more slowly than the server writes."""
         self._writable = False
 
     def resume_writing(self) -> None:
-        """Resume the reply."""
         self._writable = True
         self._advance()
 
@@ -260,7 +249,6 @@ class _Connection(asyncio.Protocol):
             self._end(Ending.CLOSE)
 
     def abort(self) -> None:
-        """Close at once."""
         self._stop_reply()
         self._transport.abort()
 
