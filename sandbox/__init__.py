@@ -4,10 +4,10 @@
         ...  # HARASOCIAL_API_URL=sandbox.url  HARASOCIAL_REDIS_URL=valkey.url
              # HARASOCIAL_TOKEN=sandbox-token
 
-`Sandbox` takes requests exactly as the API page "Payload Id", version 1.0, describes them, and
+`Sandbox` accepts requests exactly as the API page "Payload Id", version 1.0, describes them, and
 refuses all others: 404 for another path, 405 for another method, 411 without Content-Length, 413
 above 64 KB, 401 for a wrong token, 415 and 406 for other media types, 400 for a body with a field
-missing, unknown or of the wrong type. What it answers to a right one, the message decides.
+missing, unknown or of the wrong type. The payload id of a valid message decides the reply.
 
 As a process of its own: `python -m harasocial_dispatch.sandbox --port 8080`.
 
@@ -16,10 +16,10 @@ Payload ids
 
 A payload_id that does not start with `sandbox:` is accepted. Any other is
 
-    sandbox:<behaviour>[:<argument>...][#<anything>]
+    sandbox:<behavior>[:<argument>...][#<anything>]
 
 where the part after `#` only makes ids differ. Arguments are percent-decoded: a colon within one
-is written `%3A`, a `#` `%23`, a `%` `%25`. What the sandbox does not know is refused with 400.
+is written `%3A`, a `#` `%23`, a `%` `%25`. Unknown behaviors are refused with 400.
 
 Accepted
     ok                                the accepted reply
@@ -47,20 +47,20 @@ Refused
     redirect[:<status>]               302 or that status, to the path /social/redirected, whose
                                       visitors are counted
 
-Refused at first. A job is told by page_id, recipient.id, payload_id and metadata together; its
-first <times> POSTs fare badly, the next one is accepted.
+Refused at first. page_id, recipient.id, payload_id and metadata together identify a job. Its first
+<times> POSTs fail, the next one is accepted.
     throttle_first:<times>[:<retry_after>]     429 at first, as above
     flaky:<times>[:<status>]                   503 or that status at first
     flaky_drop:<times>                         as `drop` at first
 
 No reply
-    hang                              nothing, until the client goes
+    hang                              nothing, until the client disconnects
     drop                              the connection is closed after the request was read
     drop_before                       it is reset as if only the headers had been read; such a
                                       POST is not counted
     reset                             it is reset (RST) after the request was read
 
-A reply that is no reply
+An invalid reply
     drop_mid                          half of the body, then the connection is closed
     wrong_length                      the whole body under a larger Content-Length, then closed
     garbage                           a body that is not JSON
@@ -81,9 +81,9 @@ While it runs
 =============
 
 `tokens`, `latency_seconds`, `fail_with()`, `down()`, `up()` and `reset()` change it; `totals()`,
-`jobs()` and `requests()` tell what came. `fail_with` comes before everything else that could be
-wrong with a POST. An accepted reply counts when it begins to go out, since the API would have
-taken the message by then, whether or not the client reads the reply to its end.
+`jobs()` and `requests()` return what was received. `fail_with` takes precedence over every other
+error of a POST. An accepted reply counts when it begins to be sent, because the API would have
+accepted the message by then, whether or not the client reads the whole reply.
 
 The same over HTTP, for a sandbox in another process, in JSON:
     GET  /_sandbox/health      {"healthy": true}
@@ -100,15 +100,16 @@ The same over HTTP, for a sandbox in another process, in JSON:
 from __future__ import annotations
 
 # Through the parent: a bare `import sandbox` fails here, instead of loading everything twice.
-from ..sandbox.behaviours import BEHAVIOURS
-from .journal import RawRequest, ReceivedJob, Totals
-from .server import Sandbox
+from ..sandbox.behaviors import BEHAVIORS
+from .control import DEFAULT_TOKEN
+from .endpoint import Sandbox
+from .journal import ReceivedJob, Totals
+from .request import RawRequest
 from .standalone import exports, print_exports, serve_forever
-from .switches import DEFAULT_TOKEN
 from .valkey import EmbeddedValkey, ValkeyStartError
 
 __all__ = [
-    "BEHAVIOURS",
+    "BEHAVIORS",
     "DEFAULT_TOKEN",
     "EmbeddedValkey",
     "RawRequest",

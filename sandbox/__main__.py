@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from .contract import ANY_PAGE
+from .control import DEFAULT_TOKEN
 from .standalone import serve_forever
-from .switches import DEFAULT_TOKEN
 
 
 def main() -> None:

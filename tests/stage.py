@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import redis
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import JobRecord, Settings, State
@@ -66,69 +63,6 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
-
-
-class RedisServer:
-    """redis-server, with the methods of `EmbeddedValkey`.
-
-    Attributes:
-        command: what is run; Valkey's server takes the same options.
-    """
-
-    def __init__(self, **config: str | int) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.command = ["redis-server"]
-        self._config = {"save": "", "appendonly": "no", **config}
-        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> RedisServer:
-        """Start it and wait until it answers."""
-        options = [
-            text
-            for name, value in self._config.items()
-            for text in (f"--{name.replace('_', '-')}", *(str(value).split() or [""]))
-        ]
-        self._process = subprocess.Popen(
-            [*self.command, "--port", str(self.port), "--dir", str(self._folder), *options],
-            stdout=subprocess.DEVNULL,
-        )
-        eventually(self._answers, what=f"an answer of {self.command}")
-        return self
-
-    def _answers(self) -> bool:
-        try:
-            return bool(redis.Redis.from_url(self.url).ping())
-        except redis.RedisError:
-            return False
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def restart(self) -> None:
-        """Kill it if it runs, and start it again on the same port and data."""
-        self.kill()
-        self.start()
-
-    def pause(self) -> None:
-        """Let it hang: connections stay, answers do not come."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """End the pause."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        """End it and remove its data."""
-        if self._process is not None:
-            self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class WorkerProcess:

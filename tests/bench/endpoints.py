@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harasocial_dispatch.sandbox import Sandbox
-from harasocial_dispatch.sandbox.valkey_program import free_port
+from harasocial_dispatch.sandbox.valkey import free_port
 
 _PATH = "/social/messages.json"
 _ACCEPTED = '{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'

@@ -17,7 +17,7 @@ from harasocial_dispatch.cli.checking import (
 from harasocial_dispatch.ledger.health import ServerHealth, inspect
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings
-from raw_server import CERTIFICATE, tls_context
+from scripted_server import CERTIFICATE, tls_context
 from stage import free_port
 
 HEALTHY = {

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import redis
 from harasocial_dispatch.producer import Producer
-from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings, State
-from stage import RedisServer, StartWorker, body, eventually, wait_until_ended
+from stage import StartWorker, body, eventually, wait_until_ended
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -22,14 +22,13 @@ DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    made = RedisServer(**DURABLE).start()
-    yield made
-    made.stop()
+def server() -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(command=["redis-server"], **DURABLE) as made:
+        yield made
 
 
 @pytest.fixture
-def settings(server: RedisServer) -> Settings:
+def settings(server: EmbeddedValkey) -> Settings:
     """Settings that lead the fixtures `producer` and `start_worker` to redis-server."""
     return Settings(redis_url=server.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
 
@@ -74,7 +73,7 @@ def test_an_idempotency_key_makes_one_job(producer: Producer) -> None:
 
 
 def test_a_full_server_refuses_a_job_and_keeps_the_others(
-    server: RedisServer, producer: Producer, start_worker: StartWorker
+    server: EmbeddedValkey, producer: Producer, start_worker: StartWorker
 ) -> None:
     """Without memory nothing is stored; with memory again, what was stored is sent."""
     waiting = producer.enqueue(body(metadata="waiting"))
@@ -92,7 +91,7 @@ def test_a_full_server_refuses_a_job_and_keeps_the_others(
 
 
 def test_an_outcome_is_recorded_after_a_crash_of_the_server(
-    server: RedisServer, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
+    server: EmbeddedValkey, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Killed while a call is under way, redis-server gets the outcome when it is back."""
     start_worker(LEASE_SECONDS=30, CALL_DEADLINE_SECONDS=5)
@@ -102,7 +101,7 @@ def test_an_outcome_is_recorded_after_a_crash_of_the_server(
 
     server.kill()
     eventually(lambda: sandbox.totals().accepted == 1, what="the reply")
-    server.start()
+    server.restart()
 
     (record,) = wait_until_ended(producer, [job_id])
     assert (record.state, record.attempt_count) == (State.SENT, 1)

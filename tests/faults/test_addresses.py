@@ -15,7 +15,7 @@ import pytest
 from calling import Caller, error_code
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
-from raw_server import RawServer, reply, steps
+from scripted_server import ScriptedServer, reply, steps
 
 #: What a busy machine may add (seconds).
 MARGIN_SECONDS = 4.0
@@ -139,22 +139,21 @@ def test_a_request_names_its_host_and_target(
     api_url: str, line: str, host: str, names: dict[str, Lookup]
 ) -> None:
     """And the four headers of the contract, beside its length, in this order and once each."""
-    with RawServer(steps(reply())) as server:
+    with ScriptedServer(steps(reply())) as server:
         names["api.invalid"] = names["xn--bcher-kva.invalid"] = addresses(server.port, "127.0.0.1")
         with Caller(api_url.format(port=server.port)) as caller:
             assert caller.send().job_verdict.state is State.SENT
 
     (request,) = server.requests
-    head, _, body = request.partition(b"\r\n\r\n")
-    assert head.decode().split("\r\n") == [
-        f"POST {line} HTTP/1.1",
+    assert (request.method, request.path) == ("POST", line)
+    assert [": ".join(header) for header in request.headers] == [
         f"Host: {host.format(port=server.port)}",
         "Accept-Encoding: identity",
         "accept: text/plain",
         "Content-Type: application/json-patch+json",
         f"User-Agent: harasocial-dispatch/{version('harasocial-dispatch')}",
         f"Authorization: Bearer {DEFAULT_TOKEN}",
-        f"Content-Length: {len(body)}",
+        f"Content-Length: {len(request.body)}",
     ]
 
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import select
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import Caller, error_code
-from endpoint_faults import FAULTS, HANG, Fault, Place, dripping
+from endpoint_faults import FAULTS, Fault, Place, dripping
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from raw_server import Ending, RawServer, Script, reply, steps, tls_context
+from scripted_server import Script, ScriptedServer, reply, steps, tls_context
 from stage import free_port
 
 TESTS = Path(__file__).parents[1]
@@ -118,7 +121,7 @@ def test_every_fault_of_the_endpoint_has_one_outcome_in_time_and_in_little_memor
             case Place() as place:
                 url, settings = where(place, stack, endpoint, tls_endpoint)
             case script:
-                raw = stack.enter_context(RawServer(script))
+                raw = stack.enter_context(ScriptedServer(script))
                 url = raw.url
 
         # when one call is made
@@ -149,8 +152,8 @@ def where(
 ) -> tuple[str, dict[str, Any]]:
     """Return the URL of a place, and the settings that lead there."""
 
-    def silent(script: Script, *, reads: bool = False) -> str:
-        return stack.enter_context(RawServer(script, reads=reads)).root_url
+    def proxy(script: Script) -> dict[str, Any]:
+        return {"proxy_url": stack.enter_context(ScriptedServer(script)).root_url}
 
     nowhere = "https://127.0.0.1:1/social/messages.json"
     dripping_proxy = dripping(b"HTTP/1.1 200 Connection established\r\n", b"A: b\r\n")
@@ -164,14 +167,28 @@ def where(
         case Place.TLS_WHERE_PLAIN_IS_MEANT:
             return tls_endpoint.url.replace("https:", "http:"), {}
         case Place.TLS_THAT_NEVER_ANSWERS:
-            return silent(steps(HANG)).replace("http:", "https:"), {}
+            return f"https://127.0.0.1:{stack.enter_context(listening())}/", {}
         case Place.TLS_THAT_RESETS:
-            return silent(steps(Ending.RESET)).replace("http:", "https:"), {}
+            return f"https://127.0.0.1:{stack.enter_context(listening(resets=True))}/", {}
         case Place.PROXY_THAT_DRIPS:
-            return nowhere, {"proxy_url": silent(dripping_proxy, reads=True)}
+            return nowhere, proxy(dripping_proxy)
         case Place.PROXY_THAT_REFUSES:
-            refusal = steps(reply(b"", status="403 Forbidden"))
-            return nowhere, {"proxy_url": silent(refusal, reads=True)}
+            return nowhere, proxy(steps(reply(b"", status="403 Forbidden")))
+
+
+@contextmanager
+def listening(*, resets: bool = False) -> Iterator[int]:
+    """Yield a port on which connections get no reply, or the first one is reset at once."""
+
+    def reset() -> None:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        if resets:
+            threading.Thread(target=reset, daemon=True).start()
+        yield listener.getsockname()[1]
 
 
 def test_a_rested_endpoint_is_used_again(measure: Measurer) -> None:

@@ -15,7 +15,7 @@ from calling import Caller, error_code
 from endpoint_faults import dripping
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
-from raw_server import CERTIFICATE, RawServer, reply, steps, tls_context
+from scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
 from stage import eventually
 
 OK = reply()
@@ -27,7 +27,7 @@ MARGIN_SECONDS = 1.5
 
 def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP_PROXY and its kin may be meant for browsers; the token must not travel there."""
-    with RawServer(steps(OK)) as trap, Sandbox() as sandbox:
+    with ScriptedServer(steps(OK)) as trap, Sandbox() as sandbox:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, trap.root_url)
             monkeypatch.setenv(name.upper(), trap.root_url)
@@ -49,17 +49,17 @@ def test_proxy_url_leads_every_call_through_the_proxy(
     """The whole URL is asked of the proxy, which is told its own user and password."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     target = "http://127.0.0.1:9/social/messages.json"
-    with RawServer(steps(OK), tls=tls_context() if tls else None) as proxy:
+    with ScriptedServer(steps(OK), tls=tls_context() if tls else None) as proxy:
         url = proxy.root_url.replace("://", "://user:pass@")
         with Caller(target, proxy_url=url) as caller:
             assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
 
     assert (proxy.connections, len(proxy.requests)) == (1, 3)
-    head = proxy.requests[0].decode()
-    assert head.startswith(f"POST {target} HTTP/1.1\r\n")
-    assert "Host: 127.0.0.1:9\r\n" in head
-    assert "Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in head
-    assert f"Authorization: Bearer {DEFAULT_TOKEN}\r\n" in head
+    request = proxy.requests[0]
+    assert (request.method, request.path) == ("POST", target)
+    assert ("Host", "127.0.0.1:9") in request.headers
+    assert ("Proxy-Authorization", "Basic dXNlcjpwYXNz") in request.headers
+    assert ("Authorization", f"Bearer {DEFAULT_TOKEN}") in request.headers
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -69,14 +69,14 @@ def test_a_tls_call_tunnels_through_the_proxy_which_sees_no_token(
     """CONNECT, then TLS with the endpoint itself, which sees no password of the proxy."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = tls_context() if tls else None
-    with RawServer(steps(OK), tls=tls_context()) as server:  # noqa: SIM117
+    with ScriptedServer(steps(OK), tls=tls_context()) as server:  # noqa: SIM117
         with TunnelProxy(server.port, context) as proxy:
             url = proxy.url.replace("://", "://user:pass@")
             with Caller(server.url, proxy_url=url) as caller:
                 assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
 
     assert (server.connections, len(server.requests)) == (1, 3)
-    assert b"Proxy-Authorization" not in server.requests[0]
+    assert "proxy-authorization" not in server.requests[0].head.fields
     (request,) = proxy.requests
     assert request.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.".encode())
     assert b"Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in request
@@ -90,7 +90,7 @@ def test_the_deadline_ends_a_reply_to_connect_that_drips(
     """Also where it drips through TLS with the proxy."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     script = dripping(ESTABLISHED, b"A: b\r\n")
-    with RawServer(script, tls=tls_context() if tls else None) as proxy:
+    with ScriptedServer(script, tls=tls_context() if tls else None) as proxy:
         assert seconds_to_fail(proxy.root_url, deadline_seconds=0.3) < 0.3 + MARGIN_SECONDS
 
     assert len(proxy.requests) == 1
@@ -103,7 +103,7 @@ def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
     """The handshake with the endpoint has what time the proxy has left, not as much again."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     script = steps(1.9, ESTABLISHED + b"\r\n", math.inf)
-    with RawServer(script, tls=tls_context() if tls else None) as proxy:
+    with ScriptedServer(script, tls=tls_context() if tls else None) as proxy:
         assert seconds_to_fail(proxy.root_url, deadline_seconds=2.0) < 2.0 + MARGIN_SECONDS
 
     assert len(proxy.requests) == 1
@@ -117,7 +117,7 @@ def test_the_deadline_ends_a_call_through_a_tunnel(
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = tls_context() if tls else None
     script = dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a")
-    with RawServer(script, tls=tls_context()) as server:  # noqa: SIM117
+    with ScriptedServer(script, tls=tls_context()) as server:  # noqa: SIM117
         with TunnelProxy(server.port, context) as proxy:
             with Caller(server.url, proxy_url=proxy.url) as caller:
                 began = time.monotonic()
@@ -128,7 +128,7 @@ def test_the_deadline_ends_a_call_through_a_tunnel(
 
 def test_a_connection_through_a_proxy_that_fails_is_closed() -> None:
     """At once, and not when Python comes to throw it away."""
-    with RawServer(steps(ESTABLISHED, b"A:" * 40_000)) as proxy:  # noqa: SIM117
+    with ScriptedServer(steps(ESTABLISHED, b"A:" * 40_000)) as proxy:  # noqa: SIM117
         with Caller(NOWHERE, proxy_url=proxy.root_url) as caller:
             assert error_code(caller.send()) == "connection_failed"
             eventually(lambda: proxy.ended == 1, what="the closing")

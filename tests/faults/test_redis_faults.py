@@ -58,6 +58,7 @@ def restarted(server: EmbeddedValkey, chance: random.Random) -> None:
     """Killed and started again, three times."""
     for _ in range(3):
         time.sleep(chance.uniform(0.1, 0.5))
+        server.kill()
         server.restart()
 
 

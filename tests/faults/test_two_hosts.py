@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from account import settle
 from harasocial_dispatch.producer import Producer
-from harasocial_dispatch.sandbox import Sandbox
-from harasocial_dispatch.sandbox.valkey_program import valkey_program
+from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
+from harasocial_dispatch.sandbox.valkey import valkey_program
 from harasocial_dispatch.schemas import Settings, State
-from stage import RedisServer, WorkerProcess, body, environment, eventually
+from stage import WorkerProcess, body, environment, eventually
 
 JOBS = 300
 
@@ -65,13 +65,14 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-class ServerBehindLinks(RedisServer):
-    """A server inside the namespace."""
-
-    def __init__(self, links: TwoLinks) -> None:
-        super().__init__(protected_mode="no", bind=" ".join(["127.0.0.1", *links.addresses]))
-        self.command = ["ip", "netns", "exec", links.namespace, str(valkey_program())]
-        self.url = f"redis://{links.addresses[1]}:{self.port}/0"
+def server_behind(links: TwoLinks) -> EmbeddedValkey:
+    """Return a server inside the namespace."""
+    return EmbeddedValkey(
+        command=["ip", "netns", "exec", links.namespace, str(valkey_program())],
+        host=links.addresses[1],
+        protected_mode="no",
+        bind=" ".join(links.addresses),
+    )
 
 
 @pytest.fixture
@@ -90,11 +91,10 @@ def test_a_host_cut_off_for_longer_than_its_leases_records_nothing_stale(
 ) -> None:
     """Promises 1, 4, 6: the other host takes over; what went out twice is in the record."""
     with ExitStack() as stack:
-        redis = ServerBehindLinks(links).start()
-        stack.callback(redis.stop)
+        server = stack.enter_context(server_behind(links))
         sandbox.latency_seconds = 0.3
         times = {"LEASE_SECONDS": 3, "CALL_DEADLINE_SECONDS": 2, "IN_FLIGHT": 8}
-        urls = [f"redis://{address}:{redis.port}/0" for address in links.addresses]
+        urls = [f"redis://{address}:{server.port}/0" for address in links.addresses]
         hosts = []
         for url in urls:
             settings = Settings(redis_url=url)

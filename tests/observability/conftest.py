@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -25,19 +24,9 @@ from stage import (
 )
 
 
-@pytest.fixture(scope="session")
-def temporary_folder() -> Iterator[Path]:
-    """Where workers that are killed leave what they cannot remove; its name is short enough."""
-    with tempfile.TemporaryDirectory(prefix="scraped-") as folder:
-        yield Path(folder)
-
-
 @pytest.fixture
-def start_scraped(
-    start_worker: StartWorker, temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> StartScraped:
+def start_scraped(start_worker: StartWorker) -> StartScraped:
     """Start a worker that serves metrics; the rest as with `start_worker`."""
-    monkeypatch.setenv("TMPDIR", str(temporary_folder))
 
     def start(*options: str, **changes: Any) -> tuple[WorkerProcess, Scrape]:
         port = free_port()
@@ -48,9 +37,7 @@ def start_scraped(
 
 
 @pytest.fixture(scope="session")
-def day(
-    valkey: EmbeddedValkey, temporary_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Day]:
+def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     """Messages sent, failed, tried again, throttled, refused and expired; logged as JSON.
 
     Each process of the pool ends after one dispatch, and another takes its place.
@@ -70,8 +57,7 @@ def day(
                 LOG_FORMAT="json",
                 RETRY_BASE_SECONDS=0.1,
                 RETRY_MAX_SECONDS=0.2,
-            )
-            | {"TMPDIR": str(temporary_folder)},
+            ),
             folder,
             *("--concurrency", "2", "--max-tasks-per-child", "1", "-l", "DEBUG"),
         )

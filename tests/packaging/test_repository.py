@@ -30,7 +30,7 @@ ONLY_IN = {
     "redis": ("ledger/",),
     "valkey": (),
     "http": ("sandbox/",),
-    "httptools": ("worker/http/",),
+    "httptools": ("worker/http/", "sandbox/"),
     "requests": ("worker/http/",),
     "urllib3": ("worker/http/",),
     "marshmallow": ("schemas/",),

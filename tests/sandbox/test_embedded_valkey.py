@@ -150,7 +150,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_start_twice_is_an_error(valkey):
     """A second start would lose the first server."""
-    with pytest.raises(RuntimeError, match="started already"):
+    with pytest.raises(RuntimeError, match="already started"):
         valkey.start()
 
 

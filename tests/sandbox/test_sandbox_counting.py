@@ -153,8 +153,8 @@ def test_requests_over_http_mask_the_token(client):
 
 
 @pytest.mark.parametrize("over_http", [False, True])
-def test_a_reset_forgets_counts_and_what_behaviours_go_by(client, over_http):
-    """After a reset the counts start over, also those that behaviours go by."""
+def test_a_reset_forgets_counts_and_what_behaviors_go_by(client, over_http):
+    """After a reset the counts start over, also those that behaviors go by."""
     client.post("sandbox:flaky:1")
     if over_http:
         client.control("POST", "reset")

@@ -161,7 +161,7 @@ def test_it_starts_once_stops_twice_and_starts_again(client_of):
     with pytest.raises(RuntimeError, match="is not started"):
         sandbox.down()
     sandbox.start()
-    with pytest.raises(RuntimeError, match="started already"):
+    with pytest.raises(RuntimeError, match="already started"):
         sandbox.start()
     url = sandbox.url
     client_of(sandbox).post()

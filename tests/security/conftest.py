@@ -19,7 +19,7 @@ from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
-from harasocial_dispatch.sandbox.bodies import HOSTILE_TEXT
+from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT
 from harasocial_dispatch.schemas import JobRecord, Settings, harmless
 from stage import WorkerProcess, body, environment, eventually, wait_until_ended
 from traces import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harasocial_dispatch.producer import Producer
-from harasocial_dispatch.sandbox.bodies import HOSTILE_TEXT
+from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT
 from harasocial_dispatch.schemas import InvalidJob
 from stage import body
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httptools
 import pytest
 from endpoint_faults import CHUNKED, CHUNKED_BODY, CONTINUE, EARLY_HINTS, head
+from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY
 from harasocial_dispatch.worker.http import CallFailed, Reply
 from harasocial_dispatch.worker.http.reply_reader import (
     MAX_BODY_BYTES,
@@ -13,7 +14,7 @@ from harasocial_dispatch.worker.http.reply_reader import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_server import ACCEPTED_BODY, reply
+from scripted_server import reply
 
 Ending = Reply | CallFailed
 

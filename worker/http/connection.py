@@ -45,17 +45,16 @@ class Connection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def is_reusable(self, now: float) -> bool:
-        """Return whether another call may use this idle connection.
+        """Return whether another call may use this idle connection."""
+        return now - self.heard_at < MAX_IDLE_SECONDS and self.is_quiet()
+
+    def is_quiet(self) -> bool:
+        """Return whether the connection is open and has nothing to be read.
 
         What the event loop has not read yet (it does not run between dispatches) is either the
         connection's end or a reply that nobody asked for.
         """
-        return (
-            self.is_open
-            and now - self.heard_at < MAX_IDLE_SECONDS
-            and self._poll is not None
-            and not self._poll.poll(0)
-        )
+        return self.is_open and self._poll is not None and not self._poll.poll(0)
 
     def exchange(self, request: bytes, on_end: OnEnd) -> None:
         """Send a request on an open and idle connection.

@@ -48,7 +48,10 @@ class Connector:
                 connection = await self._connect()
             except (OSError, asyncio.TimeoutError, UnicodeError) as error:
                 raise ConnectingFailed(type(error).__name__) from None
-        if not connection.is_open:
+        # With TLS, unread bytes may be the server's session tickets.
+        is_quiet = self._endpoint.address.tls or connection.is_quiet()
+        if not connection.is_open or not is_quiet:
+            connection.close()
             raise ConnectingFailed("the server closed the connection or spoke first")
         return connection
 

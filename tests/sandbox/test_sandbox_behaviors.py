@@ -6,17 +6,20 @@ import gzip
 import json
 import time
 import zlib
+from itertools import islice
 from typing import Any
 
 import pytest
 from harasocial_dispatch import sandbox as sandbox_package
-from harasocial_dispatch.sandbox import BEHAVIOURS
-from harasocial_dispatch.sandbox.behaviours import UnknownBehaviourError, form, parse_behaviour
-from harasocial_dispatch.sandbox.replies import (
+from harasocial_dispatch.sandbox import BEHAVIORS
+from harasocial_dispatch.sandbox.behaviors import (
     BOMB_BYTES,
     HOSTILE_CHARACTERS,
     HOSTILE_TEXT,
     HUGE_BYTES,
+    UnknownBehaviorError,
+    form,
+    parse_behavior,
     reply_to,
 )
 from hypothesis import given
@@ -127,7 +130,7 @@ OTHERS = {"echo_malformed", "hang", "huge", "endless", "gzip", "gzip_bomb", "hos
 def test_a_whole_reply_is_the_one_its_payload_id_asks_for(
     client, payload_id, status, body, accepted
 ):
-    """The status and the body are those of the behaviour; accepted replies alone are counted."""
+    """The status and the body are those of the behavior; accepted replies alone are counted."""
     heard = client.post(payload_id)
 
     assert heard.status == status
@@ -141,22 +144,22 @@ def test_a_whole_reply_is_the_one_its_payload_id_asks_for(
     ("payload_id", "body", "ending"), BROKEN_REPLIES, ids=[row[0] for row in BROKEN_REPLIES]
 )
 def test_a_broken_reply_ends_as_its_payload_id_asks(client, payload_id, body, ending):
-    """The connection ends in the way of the behaviour, and nothing counts as accepted."""
+    """The connection ends in the way of the behavior, and nothing counts as accepted."""
     heard = client.hear(client.request(client.body(payload_id)))
 
     assert (heard.body, heard.ending) == (body, ending)
     assert client.sandbox.totals().accepted == 0
 
 
-def test_every_behaviour_is_tested_and_documented():
-    """No behaviour is known to the parser alone."""
+def test_every_behavior_is_tested_and_documented():
+    """No behavior is known to the parser alone."""
     ids = [row[0] for row in WHOLE_REPLIES] + [row[0] for row in BROKEN_REPLIES]
-    tested = {parse_behaviour(payload_id).name for payload_id in ids}
+    tested = {parse_behavior(payload_id).name for payload_id in ids}
 
-    assert tested | OTHERS == set(BEHAVIOURS)
+    assert tested | OTHERS == set(BEHAVIORS)
     documented = [line.split() for line in (sandbox_package.__doc__ or "").splitlines()]
     forms = {words[0] for words in documented if words}
-    assert {form(name).removeprefix("sandbox:") for name in BEHAVIOURS} <= forms
+    assert {form(name).removeprefix("sandbox:") for name in BEHAVIORS} <= forms
 
 
 def test_the_accepted_reply_is_the_documented_one_letter_for_letter(client):
@@ -337,8 +340,8 @@ def test_endless_body_goes_on_until_the_client_goes(client):
 @pytest.mark.parametrize(
     ("payload_id", "complaint"),
     [
-        ("sandbox:", "no behaviour ''"),
-        ("sandbox:sulk", "no behaviour 'sulk'"),
+        ("sandbox:", "no behavior ''"),
+        ("sandbox:sulk", "no behavior 'sulk'"),
         ("sandbox:ok:1", "the form is sandbox:ok; arguments given: 1"),
         ("sandbox:code", "the form is sandbox:code:<code>[:<status>]; arguments given: 0"),
         ("sandbox:code:1:99", "status of sandbox:code:<code>[:<status>] must be an HTTP status"),
@@ -350,7 +353,7 @@ def test_endless_body_goes_on_until_the_client_goes(client):
         ("sandbox:throttle:1%0d%0aX%3A y", "must be text without control characters"),
     ],
 )
-def test_unknown_behaviour_is_refused_and_named(client, payload_id, complaint):
+def test_unknown_behavior_is_refused_and_named(client, payload_id, complaint):
     """What cannot be done is a 400 that says what was asked for, not an accepted message."""
     heard = client.post(payload_id)
 
@@ -363,20 +366,21 @@ def test_unknown_behaviour_is_refused_and_named(client, payload_id, complaint):
 argument = st.text(max_size=12) | st.from_regex(r"\A[0-9]{1,4}(\.[0-9]{1,3})?\Z")
 
 
-@given(st.sampled_from(BEHAVIOURS), st.lists(argument, max_size=3), st.integers(1, 9))
+@given(st.sampled_from(BEHAVIORS), st.lists(argument, max_size=3), st.integers(1, 9))
 def test_any_payload_id_is_parsed_or_refused(
     name: str, arguments: list[str], post_number: int
 ) -> None:
     """Whatever the arguments, there is a reply with a well-formed head, or a clear refusal."""
     payload_id = ":".join(["sandbox", name, *arguments])
     try:
-        behaviour = parse_behaviour(payload_id)
-    except UnknownBehaviourError as refused:
+        behavior = parse_behavior(payload_id)
+    except UnknownBehaviorError as refused:
         assert str(refused)
         return
-    reply = reply_to(behaviour, post_number)
+    reply = reply_to(behavior, post_number=post_number, authorization="Bearer token")
 
-    assert behaviour.name == name
-    for line in reply.head.removesuffix(b"\r\n\r\n").split(b"\r\n"):
+    assert behavior.name == name
+    data = b"".join(step for step in islice(reply.steps, 1_000) if isinstance(step, bytes))
+    for line in data.partition(b"\r\n\r\n")[0].split(b"\r\n"):
         assert b"\r" not in line
         assert b"\n" not in line

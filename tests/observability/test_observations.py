@@ -1,4 +1,4 @@
-"""Tallies: what is counted, how the sums of many processes come about, how few labels there are."""
+"""Observations: what is counted, how it adds up over processes, how few labels there are."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
-from harasocial_dispatch.worker.pump import Done
-from harasocial_dispatch.worker.tally import (
+from harasocial_dispatch.worker.observations import (
     MAX_ERROR_CODES,
     Totals,
-    tally_of,
-    tally_of_swept,
+    observations_of,
+    observations_of_swept,
 )
+from harasocial_dispatch.worker.pump import Done
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,14 +68,22 @@ def done(
 
 
 def test_a_job_sent_at_once_counts_as_an_outcome_a_call_and_a_wait() -> None:
-    """A value on a bound belongs below it, as Prometheus' `le` says."""
-    assert tally_of([done(duration_ms=50, waited_ms=1000)]) == {
-        ("outcomes", "sent", ""): 1,
-        ("calls", "0.05", "accepted"): 1,
-        ("calls", "sum", "accepted"): 50,
-        ("waits", "1.0"): 1,
-        ("waits", "sum"): 1000,
-    }
+    """Each with its value and labels."""
+    assert [*observations_of([done(duration_ms=50, waited_ms=1000)])] == [
+        ("calls", 50, "accepted"),
+        ("outcomes", 1, "sent", ""),
+        ("waits", 1000),
+    ]
+
+
+def test_a_value_on_a_bound_belongs_below_it() -> None:
+    """As the label `le` of Prometheus is defined."""
+    totals = Totals()
+    totals.add(observations_of([done(duration_ms=50, waited_ms=1000)]))
+    found = exposed(totals)
+    assert found["harasocial_call_duration_seconds_bucket"]["accepted", "0.05"] == 1
+    assert found["harasocial_queue_wait_seconds_bucket"]["0.5",] == 0
+    assert found["harasocial_queue_wait_seconds_bucket"]["1.0",] == 1
 
 
 EARLIER = (Attempt(at=from_ms(NOW_MS - 5000)),)
@@ -99,22 +107,21 @@ EARLIER = (Attempt(at=from_ms(NOW_MS - 5000)),)
 )
 def test_only_what_happened_is_counted(what: Done, counted: set[str]) -> None:
     """Once for each job, or call, or claim."""
-    assert {key[0] for key in tally_of([what])} == counted
+    assert {name for name, *_ in observations_of([what])} == counted
 
 
 def test_clocks_that_differ_make_no_negative_wait() -> None:
     """`send_at` comes from another clock than the claim."""
-    tally = tally_of([done(waited_ms=-500)])
-    assert (tally["waits", "0.1"], tally["waits", "sum"]) == (1, 0)
+    assert ("waits", 0) in [*observations_of([done(waited_ms=-500)])]
 
 
 def test_leases_that_ran_out_are_outcomes() -> None:
     """By the state that the sweep made of them."""
     states = [State.FAILED, State.RETRYING, State.RETRYING]
     jobs = [UnknownOutcome(job_id="j", page_id="1", state=s, attempts_spent=1) for s in states]
-    assert tally_of_swept(jobs) == {
-        ("outcomes", "failed", "unknown_outcome"): 1,
-        ("outcomes", "retrying", "unknown_outcome"): 2,
+    assert Counter(observations_of_swept(jobs)) == {
+        ("outcomes", 1, "failed", "unknown_outcome"): 1,
+        ("outcomes", 1, "retrying", "unknown_outcome"): 2,
     }
 
 
@@ -133,14 +140,15 @@ def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
     """Codes beyond the first ones are `other`; none is lost."""
     totals = Totals()
     codes = [f"10/{number}" for number in range(200)] + ["\x1b[2J" + "x" * 1000]
-    for code in codes * 2:
-        totals.add(Counter({("outcomes", "failed", code): 1}))
+    batch = [done(state=State.FAILED, error_code=code) for code in codes]
+    for _ in range(2):
+        totals.add(observations_of(batch))
     outcomes = exposed(totals)["harasocial_outcomes_total"]
     assert len({code for _, code in outcomes}) <= MAX_ERROR_CODES + 1
     assert sum(outcomes.values()) == 2 * len(codes)
     assert outcomes["failed", "other"] > 0
     first = Totals()
-    first.add(Counter({("outcomes", "failed", codes[-1]): 1}))
+    first.add(observations_of(batch[-1:]))
     (label,) = {code for _, code in exposed(first)["harasocial_outcomes_total"] if "xx" in code}
     assert label.isprintable()
     assert len(label) <= 64
@@ -153,6 +161,7 @@ def test_what_never_happened_is_there_at_0() -> None:
     assert ("failed", "unknown_outcome") in found["harasocial_outcomes_total"]
     assert () in found["harasocial_claims_lost_total"]
     assert ("accepted",) in found["harasocial_call_duration_seconds_count"]
+    assert not [name for name in found if name.endswith("_created")]
 
 
 results = st.builds(
@@ -171,9 +180,9 @@ def test_histograms_add_up_over_processes(batches: list[list[Done]]) -> None:
     """However results are dealt out to processes, the sums are those of all results at once."""
     parts, whole = Totals(), Totals()
     for batch in batches:
-        parts.add(tally_of(batch))
+        parts.add(observations_of(batch))
     everything = [each for batch in batches for each in batch]
-    whole.add(tally_of(everything))
+    whole.add(observations_of(everything))
     assert exposed(parts) == exposed(whole)
     found = exposed(parts)
     assert sum(found["harasocial_call_duration_seconds_count"].values()) == len(everything)

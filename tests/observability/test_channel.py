@@ -1,0 +1,102 @@
+"""How observations reach the main process: all of them, once, and without a wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import pytest
+from harasocial_dispatch.worker.channel import MAX_KEPT, Channel, Sender
+from harasocial_dispatch.worker.observations import Observation
+from stage import eventually
+
+
+class Main:
+    """A main process: counts what arrives, by label. It can be made to stop reading."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.reads = threading.Event()
+        self.reads.set()
+        self.channel = Channel(self._add)
+
+    def _add(self, observations: Iterable[Observation]) -> None:
+        self.reads.wait()
+        self.counts.update(str(label) for _, _, label in observations)
+
+
+@pytest.fixture
+def main() -> Iterator[Main]:
+    main = Main()
+    yield main
+    main.reads.set()
+    main.channel.stop()
+
+
+def child_that(main: Main, *labels: str) -> int:
+    """Fork a child that counts each label and is killed right after."""
+    pid = os.fork()
+    if pid == 0:
+        sender = main.channel.sender()
+        for label in labels:
+            sender.add([("calls", 1, label)])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pid
+
+
+def sender_of(main: Main) -> Sender:
+    """Return a sender in the main process itself."""
+    return Sender(main.channel._writing.dup())
+
+
+def test_what_killed_children_counted_is_not_lost(main: Main) -> None:
+    """`kill -9` leaves a child no time to send what it kept."""
+    for _ in range(10):
+        os.waitpid(child_that(main, "first", "second", "third"), 0)
+    eventually(lambda: sum(main.counts.values()) >= 30, what="the last observation")
+    assert main.counts == {"first": 10, "second": 10, "third": 10}
+
+
+def test_what_a_busy_main_process_does_not_take_comes_later(main: Main) -> None:
+    """Nothing is lost, nothing counts twice, and no process waits for it."""
+    main.reads.clear()
+    sender = sender_of(main)
+    for number in range(5000):
+        sender.add([("calls", 1, f"{number % 300}")])
+    main.reads.set()
+    eventually(lambda: sender.flush() or sum(main.counts.values()) >= 5000, what="the last one")
+    assert sum(main.counts.values()) == 5000
+    assert set(main.counts.values()) == {16, 17}
+
+
+def test_a_main_process_that_never_reads_costs_bounded_memory(main: Main) -> None:
+    """The newest observations are kept."""
+    main.reads.clear()
+    sender = sender_of(main)
+    for _ in range(3):
+        sender.add([("calls", 1, "x")] * MAX_KEPT)
+    assert len(sender._kept) == MAX_KEPT
+
+
+def test_a_main_process_that_has_ended_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Sending goes on without metrics."""
+    main = Main()
+    sender = sender_of(main)
+    main.channel.stop()
+    for _ in range(3):
+        sender.add([("calls", 1, "x")])
+    sender.flush()
+    (record,) = caplog.records
+    assert "does not reach the metrics" in record.getMessage()
+
+
+def test_a_stopped_channel_has_added_all_that_arrived() -> None:
+    """The numbers of the last scrape are complete."""
+    main = Main()
+    sender = sender_of(main)
+    sender.add([("calls", 1, "x")] * 250)
+    main.channel.stop()
+    assert main.counts == {"x": 250}

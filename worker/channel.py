@@ -1,0 +1,104 @@
+"""How child processes send observations to the main process: datagrams on a pair of sockets.
+
+The pair is made before the pool and inherited over fork, so it has no path and nothing remains of
+it. A datagram arrives whole or not at all, and the kernel keeps it if its sender is killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from .observations import Observation
+
+#: Observations of one datagram, and the bytes that are enough for them.
+_DATAGRAM_OBSERVATIONS, _DATAGRAM_BYTES = 100, 64 * 1024
+#: A process keeps so many observations while the main process does not read. Then it drops the
+#: oldest ones.
+MAX_KEPT = 20_000
+#: How long a flush waits for the main process.
+_FLUSH_TIMEOUT_SECONDS = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+class Channel:
+    """Both ends, made by the main process.
+
+    Args:
+        add: called in a thread of the main process with what arrives.
+    """
+
+    def __init__(self, add: Callable[[Iterable[Observation]], None]) -> None:
+        self._add = add
+        self._reading, self._writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # macOS has a smaller limit by default.
+        self._writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _DATAGRAM_BYTES)
+        self._reading.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DATAGRAM_BYTES)
+        self._thread = threading.Thread(target=self._read, name="observations", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while data := self._reading.recv(_DATAGRAM_BYTES):
+            self._add(json.loads(data))
+
+    def stop(self) -> None:
+        """Stop reading, in the main process, after what has arrived was added."""
+        self._writing.settimeout(None)
+        self._writing.send(b"")
+        self._thread.join(timeout=5)
+        self._reading.close()
+        self._writing.close()
+
+    def sender(self) -> Sender:
+        """Return the writing end, in a child process, and close the other one there."""
+        self._reading.close()
+        return Sender(self._writing)
+
+
+class Sender:
+    """A child's end. Safe to share between threads; never blocks for long, never raises."""
+
+    def __init__(self, writing: socket.socket) -> None:
+        self._socket = writing
+        self._lock = threading.Lock()
+        self._kept: deque[Observation] = deque(maxlen=MAX_KEPT)
+        self._warned = False
+
+    def add(self, observations: Iterable[Observation]) -> None:
+        """Send observations; those that the socket does not take go with the next ones."""
+        with self._lock:
+            self._kept.extend(observations)
+            self._send(socket.MSG_DONTWAIT)
+
+    def flush(self) -> None:
+        """Send what is kept."""
+        with self._lock:
+            self._socket.settimeout(_FLUSH_TIMEOUT_SECONDS)
+            self._send(0)
+
+    def _send(self, flags: int) -> None:
+        while self._kept:
+            part = list(islice(self._kept, _DATAGRAM_OBSERVATIONS))
+            try:
+                self._socket.send(json.dumps(part, ensure_ascii=False).encode(), flags)
+            except (BlockingIOError, TimeoutError):
+                return
+            except OSError as error:
+                # macOS reports a full buffer so. Any other error: the main process has ended.
+                if error.errno != errno.ENOBUFS and not self._warned:
+                    logger.warning(
+                        "what this process counts does not reach the metrics: %s",
+                        error.strerror,
+                        extra={"action": "metrics_unsent"},
+                    )
+                    self._warned = True
+                return
+            for _ in part:
+                self._kept.popleft()
