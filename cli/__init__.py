@@ -27,7 +27,7 @@ from ..schemas import (
     QueueUnavailable,
     SettingsError,
 )
-from .checking import check
+from .check import check
 from .demo import demo
 from .enqueueing import enqueue
 from .exporting import export
@@ -37,7 +37,7 @@ from .mending import cancel, replay
 from .options import NAME
 from .printing import JSON_ERRORS, Problem, print_error
 from .sandboxing import sandbox
-from .sending import send
+from .send import send
 from .watching import watch
 from .working import worker
 
