@@ -29,17 +29,17 @@ from ..schemas import (
 )
 from .check import check
 from .demo import demo
-from .enqueueing import enqueue
-from .exporting import export
-from .flowering import flower
+from .enqueue import enqueue
+from .export import export
+from .flower import flower
 from .looking import errors, results, show, stats
 from .mending import cancel, replay
 from .options import NAME
 from .printing import JSON_ERRORS, Problem, print_error
-from .sandboxing import sandbox
+from .sandbox import sandbox
 from .send import send
-from .watching import watch
-from .working import worker
+from .watch import watch
+from .worker import worker
 
 #: What a shell reports of a program that Ctrl-C, or a closed pipe, ended: 128 + the signal.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
