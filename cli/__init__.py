@@ -1,6 +1,6 @@
 """The command `harasocial-dispatch`.
 
-Each command is a click command in a module of its theme, and is registered in `commands` below.
+Each command is in the module of its name, and is registered in `commands` below.
 Exit status: 0 done; 1 the job or demo failed; 2 wrong usage or settings; 3 some rows were rejected;
 4 Redis not reachable.
 """
@@ -27,17 +27,21 @@ from ..schemas import (
     QueueUnavailable,
     SettingsError,
 )
+from .cancel import cancel
 from .check import check
 from .demo import demo
 from .enqueue import enqueue
+from .errors import errors
 from .export import export
 from .flower import flower
-from .looking import errors, results, show, stats
-from .mending import cancel, replay
 from .options import NAME
 from .printing import JSON_ERRORS, Problem, print_error
+from .replay import replay
+from .results import results
 from .sandbox import sandbox
 from .send import send
+from .show import show
+from .stats import stats
 from .watch import watch
 from .worker import worker
 

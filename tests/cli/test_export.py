@@ -8,9 +8,9 @@ import json
 import os
 import stat
 import subprocess
+from importlib import import_module
 
 import pytest
-from harasocial_dispatch.cli import exporting
 from harasocial_dispatch.schemas import QueueUnavailable, State
 from harasocial_dispatch.schemas.export import csv_text, protected, unprotected
 from harasocial_dispatch.worker.explanations import explain_any
@@ -182,7 +182,7 @@ def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch)
     def break_off(records):
         raise QueueUnavailable("Redis did not answer")
 
-    monkeypatch.setattr(exporting, "json_lines", break_off)
+    monkeypatch.setattr(import_module("harasocial_dispatch.cli.export"), "json_lines", break_off)
     assert run("export", "-o", file).exit_code == 4
     assert json.loads(file.read_text())["job_id"] == job_id
     assert [path.name for path in tmp_path.iterdir()] == ["failed.jsonl"]

@@ -12,10 +12,11 @@ import signal
 import subprocess
 import time
 import urllib.request
+from importlib import import_module
 
 import click
 import pytest
-from harasocial_dispatch.cli import checking, commands
+from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import EnqueueUnknown, State
 
@@ -166,7 +167,7 @@ def test_a_mistake_of_ours_is_no_traceback_either(run, monkeypatch):
     def fail(settings):
         raise RuntimeError("\x1b[31moops")
 
-    monkeypatch.setattr(checking, "inspect", fail)
+    monkeypatch.setattr(import_module("harasocial_dispatch.cli.check"), "inspect", fail)
     result = run("check")
     assert result.exit_code == 1
     assert "RuntimeError in test_program.py, line" in result.stderr

@@ -1,4 +1,4 @@
-"""`replay` and `cancel`: send failed jobs again, call off waiting ones."""
+"""`replay`: queue failed jobs again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..producer import Producer
 from ..producer.producer import BATCH_SIZE
 from ..schemas import JobNotFound, QueueUnavailable, Settings, State
 from .causes import Cause, cause_lines, causes_of
-from .connecting import open_ledger, open_producer
+from .connecting import open_ledger
+from .job_ids import print_refused, states_as_json, whole_ids
 from .options import examples, filters, json_option
 from .printing import complain, is_terminal, print_json, progress_bar, shown
 
@@ -102,7 +103,7 @@ def _failed_among(
     """Return failed jobs' ids and error codes, and each other's state (None: there is no job)."""
     failed: dict[str, str] = {}
     refused: dict[str, State | None] = {}
-    for job_id in _whole_ids(producer, texts):
+    for job_id in whole_ids(producer, texts):
         try:
             record = producer.get_job(job_id)
         except JobNotFound:
@@ -113,21 +114,6 @@ def _failed_among(
         else:
             refused[job_id] = record.state
     return failed, refused
-
-
-def _whole_ids(producer: Producer, texts: Sequence[str]) -> list[str]:
-    """Return the ids that begin with `texts`, each once; a text that no job has stays as it is.
-
-    Raises:
-        AmbiguousJobId: before anything is done to a job.
-    """
-    found: dict[str, None] = {}
-    for text in texts:
-        try:
-            found[producer.find_job_id(text)] = None
-        except JobNotFound:
-            found[text] = None
-    return list(found)
 
 
 def _state(producer: Producer, job_id: str) -> State | None:
@@ -145,11 +131,11 @@ def _print_dry_run(
             {
                 "would_replay": count,
                 "by_error_code": [asdict(cause) for cause in causes],
-                "not_replayed": _as_json(refused),
+                "not_replayed": states_as_json(refused),
             }
         )
         return
-    _complain_of(refused, "cannot be replayed")
+    print_refused(refused, "cannot be replayed")
     for line in cause_lines(causes):
         click.echo(line)
     click.echo(f"{_jobs(count)} would be replayed")
@@ -193,13 +179,13 @@ def _replay(
                 {
                     "replayed": replayed,
                     "by_error_code": [asdict(cause) for cause in causes],
-                    "not_replayed": _as_json(refused),
+                    "not_replayed": states_as_json(refused),
                 }
             )
         elif is_terminal():
             click.echo(f"replayed {_jobs(len(replayed))}")
     if not as_json:
-        _complain_of(refused, "cannot be replayed")
+        print_refused(refused, "cannot be replayed")
 
 
 def _paced(ids: list[str], rate: float | None) -> Iterator[list[str]]:
@@ -215,47 +201,3 @@ def _paced(ids: list[str], rate: float | None) -> Iterator[list[str]]:
 
 def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
-
-
-@click.command(epilog=examples("cancel 1f0c…", "cancel 1f0c… 2a9b… --json"))
-@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
-@json_option
-@click.pass_context
-def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs that are scheduled, queued or retrying.
-
-    ID may be the beginning of a job's id, of 8 characters or more, if no other job's id has it.
-    What is being sent, or has ended, stays as it is; the exit status is 1 then.
-    """
-    cancelled: list[str] = []
-    refused: dict[str, State | None] = {}
-    with open_producer() as producer:
-        for job_id in _whole_ids(producer, job_ids):
-            try:
-                if producer.cancel(job_id):
-                    cancelled.append(job_id)
-                    if not as_json:
-                        click.echo(f"cancelled {job_id}" if is_terminal() else job_id)
-                else:
-                    refused[job_id] = producer.get_job(job_id).state
-            except JobNotFound:
-                refused[job_id] = None
-    if as_json:
-        print_json({"cancelled": cancelled, "not_cancelled": _as_json(refused)})
-    else:
-        _complain_of(refused, "cannot be cancelled")
-    if refused:
-        ctx.exit(1)
-
-
-def _complain_of(refused: dict[str, State | None], what: str) -> None:
-    """Say of each job that it could not be done, and the state that is why."""
-    for job_id, state in refused.items():
-        if state is None:
-            complain(str(JobNotFound(job_id)))
-        else:
-            complain(f"{job_id} {what}: it is {state}")
-
-
-def _as_json(states: dict[str, State | None]) -> dict[str, str | None]:
-    return {job_id: None if state is None else state.value for job_id, state in states.items()}
