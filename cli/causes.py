@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..worker.explanations import explain_any
+from ..schemas.explanations import explain_any
 from .printing import shown
 
 #: Error codes that are shown to people; --json has them all.

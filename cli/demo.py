@@ -20,7 +20,7 @@ import click
 
 from ..producer import Producer
 from ..schemas import DispatchError, JobRecord, Settings, State
-from ..worker.explanations import explain
+from ..schemas.explanations import explain
 from .options import NAME
 from .printing import Column, is_terminal, print_table, shown, state_cell
 

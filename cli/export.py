@@ -11,8 +11,8 @@ import click
 
 from ..ledger import JobFilter
 from ..schemas import JobRecord, Settings
+from ..schemas.explanations import explain_any
 from ..schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
-from ..worker.explanations import explain_any
 from .connecting import open_ledger
 from .options import examples, filters
 from .printing import complain, is_terminal, progress_bar, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..schemas import Attempt, JobRecord, State
-from ..worker.explanations import UNKNOWN, explain
+from ..schemas.explanations import UNKNOWN, explain
 from ..worker.masking import masked
 from .options import NAME
 from .printing import STATE_STYLES, Cell, Column, is_terminal, print_table, shown

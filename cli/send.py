@@ -19,7 +19,7 @@ from ..schemas import (
     Settings,
     State,
 )
-from ..worker.explanations import explain
+from ..schemas.explanations import explain
 from .connecting import open_producer
 from .options import NAME, examples, json_option
 from .printing import complain, is_terminal, print_json, shown

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from ..schemas import Outcome, OutcomeClass, Settings, SettingsError, parse_send_job
+from ..schemas.explanations import explain
 from ..schemas.redaction import redact
-from ..worker.explanations import explain
 from .printing import print_json, shown
 
 #: Characters of the reply that are printed.

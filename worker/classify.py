@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from ..schemas import ApiReply, Outcome, OutcomeClass, parse_reply
-from .error_codes import class_of, is_final
+from ..schemas.error_codes import class_of, is_final
 from .http import Reply
 from .retry_after import parse_retry_after
 

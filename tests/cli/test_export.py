@@ -12,8 +12,8 @@ from importlib import import_module
 
 import pytest
 from harasocial_dispatch.schemas import QueueUnavailable, State
+from harasocial_dispatch.schemas.explanations import explain_any
 from harasocial_dispatch.schemas.export import csv_text, protected, unprotected
-from harasocial_dispatch.worker.explanations import explain_any
 from hypothesis import given
 from hypothesis import strategies as st
 

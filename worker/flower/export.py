@@ -10,8 +10,8 @@ from tornado.web import HTTPError, authenticated
 
 from ...ledger import FailurePage
 from ...schemas import JobRecord, from_ms
+from ...schemas.explanations import explain_any
 from ...schemas.export import csv_header, csv_text, json_lines, row
-from ..explanations import explain_any
 from .page import Page
 
 logger = logging.getLogger(__name__)

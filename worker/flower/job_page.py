@@ -7,7 +7,7 @@ from typing import Any
 from tornado.web import HTTPError, authenticated
 
 from ...schemas import JobRecord, State
-from ..explanations import UNKNOWN, explain
+from ...schemas.explanations import UNKNOWN, explain
 from ..masking import masked
 from .page import Page
 from .presentation import body_text

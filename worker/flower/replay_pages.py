@@ -8,7 +8,7 @@ from dataclasses import replace
 from tornado.web import HTTPError, authenticated
 
 from ...schemas import from_ms
-from ..explanations import explain
+from ...schemas.explanations import explain
 from .job_page import MOVING
 from .page import Page
 from .replays import Replay, Stage

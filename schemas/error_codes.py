@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..schemas import OutcomeClass
+from .states import OutcomeClass
 
 _BY_CLASS = {
     OutcomeClass.TRANSIENT: "1 2 1200 1200/2018024",
