@@ -24,7 +24,7 @@ def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
     cancelled: list[str] = []
     refused: dict[str, State | None] = {}
     with open_producer() as producer:
-        for job_id in whole_ids(producer, job_ids):
+        for job_id in whole_ids(producer.find_job_id, job_ids):
             try:
                 if producer.cancel(job_id):
                     cancelled.append(job_id)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from ..ledger.connection import address
-from ..ledger.health import ServerHealth, inspect, inspect_broker
+from ..ledger.reading.server_health import ServerHealth, inspect, inspect_broker
 from ..schemas import QueueUnavailable, Settings, SettingsError, parse_redis_url
 from ..schemas.settings import PREFIX
 from .options import examples, json_option

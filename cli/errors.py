@@ -23,7 +23,7 @@ from .times import local
 def errors(*, wanted: JobFilter, as_json: bool) -> None:
     """Count failed jobs by error code, the most frequent first."""
     with open_ledger(Settings.from_environment()) as ledger:
-        counts = ledger.lookup.count_errors(wanted)
+        counts = ledger.reader.count_by_error_code(wanted).by_name
         if as_json:
             print_json(counts)
             return
@@ -32,7 +32,7 @@ def errors(*, wanted: JobFilter, as_json: bool) -> None:
             return
         rows = []
         for code, count in counts.items():
-            latest = ledger.lookup.find(replace(wanted, error_codes=(code,)), 1)
+            latest = ledger.reader.find(replace(wanted, error_codes=(code,)), 1)
             example = latest[0] if latest else None
             rows.append(
                 [

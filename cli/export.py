@@ -58,13 +58,13 @@ def export(
         kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
     to_screen = str(output) == "-" and is_terminal()
     with open_ledger(Settings.from_environment()) as ledger, _opened(output) as write:
-        total = ledger.failures.count(wanted)
+        total = ledger.reader.count_failed(wanted)
         done = 0
         if kind == "csv":
             write(csv_text([COLUMNS]) if to_screen else csv_header())
         # On the screen, the jobs themselves show that it goes on.
         with nullcontext(_nothing) if to_screen else progress_bar(total, "jobs") as advance:
-            for page in ledger.failures.each(wanted):
+            for page in ledger.reader.failed_pages(wanted):
                 write(_text(kind, page.records, to_screen=to_screen))
                 done += len(page.records)
                 advance(done, done)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ..producer import Producer
 from ..schemas import JobNotFound, State
 from .printing import complain
 
 
-def whole_ids(producer: Producer, texts: Sequence[str]) -> list[str]:
+def whole_ids(find_id: Callable[[str], str], texts: Sequence[str]) -> list[str]:
     """Return the ids that begin with `texts`, each once; a text that no job has stays as it is.
 
     Raises:
@@ -18,7 +17,7 @@ def whole_ids(producer: Producer, texts: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for text in texts:
         try:
-            found[producer.find_job_id(text)] = None
+            found[find_id(text)] = None
         except JobNotFound:
             found[text] = None
     return list(found)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import click
 
-from ..ledger import JobFilter
-from ..producer import Producer
-from ..producer.producer import BATCH_SIZE
-from ..schemas import JobNotFound, QueueUnavailable, Settings, State
-from .causes import Cause, cause_lines, causes_of
+from ..ledger import Doorbell, JobFilter
+from ..producer.replay import Cause, Replay, ReplayPlan
+from ..schemas import QueueUnavailable, Settings, State
 from .connecting import open_ledger
 from .job_ids import print_refused, states_as_json, whole_ids
 from .options import examples, filters, json_option
 from .printing import complain, is_terminal, print_json, progress_bar, shown
+
+#: Error codes that are shown to people; --json has them all.
+_MAX_CAUSES = 20
 
 
 @click.command(
@@ -72,83 +71,51 @@ def replay(
         raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
-        producer = Producer(settings, ledger=ledger)
-        if job_ids:
-            failed, refused = _failed_among(producer, job_ids)
-        else:
-            # All ids first: a job that fails again at once must not be found again.
-            failed, refused = dict(ledger.failures.each_with_error_code(wanted)), {}
-            if not failed:
-                complain("no failed jobs found")
-        causes = causes_of(failed.values())
+        named = whole_ids(ledger.reader.find_id, job_ids) if job_ids else None
+        replay = Replay(ledger, Doorbell(settings), job_ids=named, wanted=wanted)
+        plan = replay.plan()
+        if not (job_ids or plan.total):
+            complain("no failed jobs found")
         if dry_run:
-            _print_dry_run(len(failed), causes, refused, as_json)
+            _print_dry_run(plan, as_json)
             return
         if not as_json:
-            for line in cause_lines(causes):
+            for line in _cause_lines(plan.causes):
                 complain(line)
-        if job_ids or not failed or yes or _confirmed(len(failed)):
-            _replay(producer, list(failed), causes, refused, rate, as_json)
+        refused = dict(plan.refused)
+        if job_ids or not plan.total or yes or _confirmed(plan.total):
+            _run(replay, plan, refused, rate, as_json)
         else:
             complain("nothing was replayed")
             ctx.exit(1)
-    # Of jobs that were found and not named, somebody else's replay is no failure of this one.
+    # Of jobs that were found and not named, another client's replay is no failure of this one.
     if job_ids and refused:
         ctx.exit(1)
 
 
-def _failed_among(
-    producer: Producer, texts: Sequence[str]
-) -> tuple[dict[str, str], dict[str, State | None]]:
-    """Return failed jobs' ids and error codes, and each other's state (None: there is no job)."""
-    failed: dict[str, str] = {}
-    refused: dict[str, State | None] = {}
-    for job_id in whole_ids(producer, texts):
-        try:
-            record = producer.get_job(job_id)
-        except JobNotFound:
-            refused[job_id] = None
-            continue
-        if record.state is State.FAILED:
-            failed[job_id] = record.error_code or ""
-        else:
-            refused[job_id] = record.state
-    return failed, refused
-
-
-def _state(producer: Producer, job_id: str) -> State | None:
-    try:
-        return producer.get_job(job_id).state
-    except JobNotFound:
-        return None
-
-
-def _print_dry_run(
-    count: int, causes: Sequence[Cause], refused: dict[str, State | None], as_json: bool
-) -> None:
+def _print_dry_run(plan: ReplayPlan, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "would_replay": count,
-                "by_error_code": [asdict(cause) for cause in causes],
-                "not_replayed": states_as_json(refused),
+                "would_replay": plan.total,
+                "by_error_code": [asdict(cause) for cause in plan.causes],
+                "not_replayed": states_as_json(plan.refused),
             }
         )
         return
-    print_refused(refused, "cannot be replayed")
-    for line in cause_lines(causes):
+    print_refused(plan.refused, "cannot be replayed")
+    for line in _cause_lines(plan.causes):
         click.echo(line)
-    click.echo(f"{_jobs(count)} would be replayed")
+    click.echo(f"{_jobs(plan.total)} would be replayed")
 
 
 def _confirmed(count: int) -> bool:
     return click.confirm(f"Send {_jobs(count)} again?", err=True)
 
 
-def _replay(
-    producer: Producer,
-    wanted: list[str],
-    causes: Sequence[Cause],
+def _run(
+    replay: Replay,
+    plan: ReplayPlan,
     refused: dict[str, State | None],
     rate: float | None,
     as_json: bool,
@@ -156,20 +123,18 @@ def _replay(
     """Replay the jobs at the rate, and print which were; adds to `refused` those that were not."""
     replayed: list[str] = []
     try:
-        with progress_bar(len(wanted), "jobs") as advance:
-            for batch in _paced(wanted, rate):
-                done = producer.replay_many(batch)
-                replayed += done
+        with progress_bar(plan.total, "jobs") as advance:
+            for batch in replay.run(rate):
+                replayed += batch.job_ids
                 if not as_json and not is_terminal():
-                    for job_id in done:
+                    for job_id in batch.job_ids:
                         click.echo(shown(job_id))
-                # Somebody else was quicker with the others.
-                others = sorted(set(batch) - set(done))
-                refused |= {job_id: _state(producer, job_id) for job_id in others}
+                # Another client was quicker with the others.
+                refused |= batch.refused
                 advance(len(replayed), len(replayed))
     except (QueueUnavailable, KeyboardInterrupt):
         complain(
-            f"stopped: at least {len(replayed)} of {len(wanted)} were replayed; the same command "
+            f"stopped: at least {len(replayed)} of {plan.total} were replayed; the same command "
             "goes on with the others"
         )
         raise
@@ -178,7 +143,7 @@ def _replay(
             print_json(
                 {
                     "replayed": replayed,
-                    "by_error_code": [asdict(cause) for cause in causes],
+                    "by_error_code": [asdict(cause) for cause in plan.causes],
                     "not_replayed": states_as_json(refused),
                 }
             )
@@ -188,15 +153,13 @@ def _replay(
         print_refused(refused, "cannot be replayed")
 
 
-def _paced(ids: list[str], rate: float | None) -> Iterator[list[str]]:
-    """Yield the ids in batches, each when its time has come: `rate` ids a second."""
-    began = time.monotonic()
-    # About ten batches a second are even enough.
-    step = BATCH_SIZE if rate is None else min(BATCH_SIZE, max(1, math.floor(rate / 10)))
-    for start in range(0, len(ids), step):
-        if rate is not None:
-            time.sleep(max(0.0, began + start / rate - time.monotonic()))
-        yield ids[start : start + step]
+def _cause_lines(causes: Sequence[Cause]) -> Iterator[str]:
+    """Yield the causes as text for people."""
+    for cause in causes[:_MAX_CAUSES]:
+        yield f"{_jobs(cause.count)} failed with {shown(cause.error_code)}: {cause.meaning}"
+        yield f"  what to do: {cause.what_to_do}"
+    if len(causes) > _MAX_CAUSES:
+        yield f"and {len(causes) - _MAX_CAUSES} more error codes (--json has all)"
 
 
 def _jobs(count: int) -> str:

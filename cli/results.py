@@ -34,7 +34,7 @@ from .times import local
 def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
     """List jobs, the latest first. With --json, one object a line."""
     with open_ledger(Settings.from_environment()) as ledger:
-        records = ledger.lookup.find(wanted, limit)
+        records = ledger.reader.find(wanted, limit)
     if as_json:
         for record in records:
             print_json(record.as_json())

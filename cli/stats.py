@@ -27,10 +27,10 @@ def stats(as_json: bool) -> None:
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
-        states = ledger.lookup.count_states()
-        waiting = ledger.lookup.waiting_by_page()
-        pauses = ledger.lookup.pauses()
-        swept_seconds_ago = ledger.lookup.seconds_since_sweep()
+        states = ledger.reader.count_states()
+        waiting = ledger.reader.waiting_by_page()
+        pauses = ledger.reader.pauses()
+        swept_seconds_ago = ledger.reader.seconds_since_sweep()
     if as_json:
         print_json(
             {

@@ -30,23 +30,23 @@ class Watcher:
 
     def look(self) -> Glance:
         """Return what there is now."""
-        lookup, failures = self.ledger.lookup, self.ledger.failures
+        reader = self.ledger.reader
         # By the ledger's clock, which jobs fail by.
-        at, before = from_ms(failures.now_ms()), self._at
-        sent, latest_sent = lookup.sent_since(self._latest_sent)
+        at, before = from_ms(reader.now_ms()), self._at
+        sent, latest_sent = reader.sent_since(self._latest_sent)
         failed = 0
         # Times are stored in whole milliseconds. The clock may have been set back since.
         if before and (since := before + timedelta(milliseconds=1)) <= at:
-            failed = failures.count(JobFilter(since=since, until=at)) or 0
+            failed = reader.count_failed(JobFilter(since=since, until=at)) or 0
         glance = Glance(
             at=at,
             seconds=(at - before).total_seconds() if before else 0.0,
             sent=sent if before else 0,
             failed=failed,
-            states=lookup.count_states(),
-            waiting=lookup.waiting_by_page(_PAGES),
-            pauses=lookup.pauses(),
-            failures=failures.page(JobFilter(until=at), limit=_FAILURES).records,
+            states=reader.count_states(),
+            waiting=reader.waiting_by_page(_PAGES),
+            pauses=reader.pauses(),
+            failures=reader.failed_page(JobFilter(until=at), limit=_FAILURES).records,
         )
         # Only now: what a look that broke off has seen counts in the next one.
         self._at, self._latest_sent = at, latest_sent

@@ -7,14 +7,18 @@ from .broker_message import DISPATCH_TASK
 from .claim import Claim
 from .doorbell import Doorbell
 from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept, UnknownOutcome, Unsent
-from .failure_counts import Counts
-from .failures import FailurePage, Failures
-from .index_page import Cursor
 from .ledger import Ledger
-from .lookup import Lookup, Pause
-from .search import MAX_VALUES, JobFilter
+from .reading import (
+    MAX_VALUES,
+    Counts,
+    Cursor,
+    JobFilter,
+    JobPage,
+    JobStatus,
+    Pause,
+    Reader,
+)
 from .separate_celery import SeparateCelery, impatient_transport, queue_name
-from .waiting import Waiting, WaitingPage
 
 __all__ = [
     "DISPATCH_TASK",
@@ -26,19 +30,17 @@ __all__ = [
     "Doorbell",
     "Enqueued",
     "EnqueuedJob",
-    "FailurePage",
-    "Failures",
     "JobFilter",
+    "JobPage",
+    "JobStatus",
     "Ledger",
-    "Lookup",
     "Pause",
+    "Reader",
     "Result",
     "SeparateCelery",
     "Swept",
     "UnknownOutcome",
     "Unsent",
-    "Waiting",
-    "WaitingPage",
     "impatient_transport",
     "queue_name",
 ]

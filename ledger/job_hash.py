@@ -105,7 +105,7 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
 
     `due_ms` is the job's score in `due`, if it has one.
     """
-    state = _state(job.get("state"))
+    state = to_state(job.get("state"))
     waits = state in (State.SCHEDULED, State.RETRYING)
     return JobRecord(
         job_id=job_id,
@@ -165,11 +165,12 @@ def attempt_text(
     )
 
 
-def _state(text: str | None) -> State:
+def to_state(text: str | None) -> State:
+    """Return a job's state; FAILED where another client wrote something else."""
     try:
         return State(text)
     except ValueError:
-        return State.FAILED  # other hands wrote it; nothing will send it
+        return State.FAILED  # nothing will send it
 
 
 def to_delivery(job: Mapping[str, str]) -> Delivery:

@@ -31,12 +31,9 @@ from .exchange import (
     Unsent,
     result_row,
 )
-from .failures import Failures
-from .lookup import Lookup
-from .reader import Reader
+from .reading import Reader
 from .scripts import Scripts, explain_version
 from .storing import store
-from .waiting import Waiting
 
 #: Failures in a row that pause a page's lane: its breaker.
 FAILURES_IN_A_ROW = 5
@@ -82,12 +79,8 @@ class Ledger:
         self._claim_number = 0
         #: Whether the reply to the latest claim was lost, and nothing was given back yet.
         self.claim_was_lost = False
-        #: Looking up: everything that changes nothing.
-        reader = Reader(self._client, self._scripts)
-        self.lookup = Lookup(reader, prefix, settings.redis_url, self._scripts)
-        #: Failed jobs, in pages and counts; and waiting ones.
-        self.failures = Failures(reader, prefix, settings.redis_url, self._scripts)
-        self.waiting = Waiting(reader, prefix, settings.redis_url, self._scripts)
+        #: Everything that changes no job.
+        self.reader = Reader(self._client, prefix, settings.redis_url, self._scripts)
 
     def check_version(self) -> None:
         """Raise `SettingsError` if the namespace's keys are of another version of this program.

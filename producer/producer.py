@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from ..ledger import Doorbell, Enqueued, JobFilter, Ledger
 from ..schemas import (
-    AmbiguousJobId,
     IdempotencyConflict,
     JobNotFound,
     JobRecord,
@@ -22,6 +21,7 @@ from ..schemas import (
     parse_new_job,
 )
 from .batch import EnqueueReport, valid_rows
+from .replay import Replay
 
 #: Jobs stored in one script call; enough that its fixed cost does not show.
 BATCH_SIZE = 500
@@ -153,7 +153,7 @@ class Producer:
         Raises:
             JobNotFound: it never existed, or its retention has ended.
         """
-        record = self._ledger.lookup.get(job_id)
+        record = self._ledger.reader.get(job_id)
         if record is None:
             raise JobNotFound(job_id)
         return record
@@ -169,12 +169,7 @@ class Producer:
             JobNotFound: there is no such job (any more).
             AmbiguousJobId: there are several; its `candidates` are some of them.
         """
-        candidates = self._ledger.lookup.ids_beginning(beginning)
-        if not candidates:
-            raise JobNotFound(beginning)
-        if len(candidates) > 1:
-            raise AmbiguousJobId(beginning, candidates)
-        return candidates[0]
+        return self._ledger.reader.find_id(beginning)
 
     def find_jobs(
         self,
@@ -207,7 +202,7 @@ class Producer:
             since=since,
             until=until,
         )
-        return self._ledger.lookup.find(wanted, limit)
+        return self._ledger.reader.find(wanted, limit)
 
     def iterate_failed(
         self,
@@ -224,14 +219,14 @@ class Producer:
         Raises:
             ValueError: as `find_jobs`.
         """
-        return self._ledger.lookup.iterate_failed(
-            JobFilter(
-                error_codes=_values("error_code", error_code),
-                page_ids=_values("page_id", page_id),
-                since=since,
-                until=until,
-            )
+        wanted = JobFilter(
+            error_codes=_values("error_code", error_code),
+            page_ids=_values("page_id", page_id),
+            since=since,
+            until=until,
         )
+        pages = self._ledger.reader.failed_pages(wanted)
+        return (record for page in pages for record in page.records)
 
     def count_errors(
         self,
@@ -246,18 +241,17 @@ class Producer:
         Raises:
             ValueError: as `find_jobs`.
         """
-        return self._ledger.lookup.count_errors(
-            JobFilter(
-                error_codes=_values("error_code", error_code),
-                page_ids=_values("page_id", page_id),
-                since=since,
-                until=until,
-            )
+        wanted = JobFilter(
+            error_codes=_values("error_code", error_code),
+            page_ids=_values("page_id", page_id),
+            since=since,
+            until=until,
         )
+        return self._ledger.reader.count_by_error_code(wanted).by_name
 
     def count_states(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
-        return self._ledger.lookup.count_states()
+        return self._ledger.reader.count_states()
 
     def replay(self, job_id: str) -> bool:
         """Queue a failed job again, with all its attempts and a new deadline.
@@ -271,16 +265,8 @@ class Producer:
 
     def replay_many(self, job_ids: Sequence[str]) -> list[str]:
         """Queue failed jobs again; returns the ids of those that were failed."""
-        replayed: list[str] = []
-        ids = iter(job_ids)
-        while batch := list(islice(ids, BATCH_SIZE)):
-            states, ring = self._ledger.replay(batch)
-            if ring:
-                self._doorbell.ring()
-            replayed += [
-                job_id for job_id, state in zip(batch, states, strict=True) if state is State.FAILED
-            ]
-        return replayed
+        replay = Replay(self._ledger, self._doorbell, job_ids=job_ids)
+        return [job_id for batch in replay.run() for job_id in batch.job_ids]
 
     def cancel(self, job_id: str) -> bool:
         """Call off a job that is scheduled, queued or retrying.

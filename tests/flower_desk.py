@@ -135,12 +135,12 @@ class Desk:
 
     def let_a_millisecond_pass(self) -> None:
         """See to it that what fails from now on is listed before what has failed."""
-        before = self.ledger.failures.now_ms()
-        eventually(lambda: self.ledger.failures.now_ms() > before)
+        before = self.ledger.reader.now_ms()
+        eventually(lambda: self.ledger.reader.now_ms() > before)
 
     def state(self, job_id: str) -> State:
         """Return where a job stands."""
-        record = self.ledger.lookup.get(job_id)
+        record = self.ledger.reader.get(job_id)
         assert record is not None
         return record.state
 

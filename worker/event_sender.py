@@ -88,7 +88,7 @@ class EventSender:
         if self._ledger is None:
             self._ledger = Ledger(self._settings)
         try:
-            record = self._ledger.lookup.get(item)
+            record = self._ledger.reader.get(item)
         except QueueUnavailable:
             self._news.drop(1)
             return None

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..ledger import JobFilter, Ledger
+from ..ledger import Ledger
 from ..schemas import QueueUnavailable, harmless
 
 #: Error codes and pages with a gauge of their own, each; all others are one more, `other`.
@@ -40,29 +40,29 @@ class LedgerCollector(Collector):
         yield from gauges
 
     def _gauges(self) -> Iterator[Metric]:
-        lookup = self._ledger.lookup
+        reader = self._ledger.reader
         states = GaugeMetricFamily("harasocial_jobs", "Jobs by state.", labels=["state"])
-        for state, count in lookup.count_states().items():
+        for state, count in reader.count_states().items():
             states.add_metric([state.value], count)
         yield states
         yield _top(
             "failed_jobs",
             "Failed jobs by error code.",
             "error_code",
-            self._ledger.failures.by_error_code(JobFilter()).by_name,
+            reader.count_by_error_code().by_name,
         )
         yield _top(
             "waiting_jobs",
             "Jobs that wait in a page's lane.",
             "page_id",
-            lookup.waiting_by_page(limit=10**9),
+            reader.waiting_by_page(limit=None),
         )
         paused = GaugeMetricFamily("harasocial_paused_pages", "Paused pages.", labels=["reason"])
-        reasons = [pause.reason for pause in lookup.pauses()]
+        reasons = [pause.reason for pause in reader.pauses()]
         for reason in ("auth", "failing", "throttled"):
             paused.add_metric([reason], reasons.count(reason))
         yield paused
-        backlog = self._ledger.waiting.backlog()
+        backlog = reader.backlog()
         yield _gauge("due_jobs", "Jobs whose time has come, not yet moved on.", backlog.due)
         yield _gauge(
             "oldest_waiting_seconds",

@@ -110,7 +110,7 @@ class Sweeper:
 
     def _resume_pages_with_new_tokens(self) -> bool:
         # Some in each sweep: with one token for very many pages, all of them may be paused.
-        pauses, self._pauses_cursor = self._ledger.lookup.some_pauses(self._pauses_cursor)
+        pauses, self._pauses_cursor = self._ledger.reader.some_pauses(self._pauses_cursor)
         refused = {
             pause.page_id: pause.token_fingerprint
             for pause in pauses

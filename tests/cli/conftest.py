@@ -99,8 +99,8 @@ class Jobs:
         job_id = self.enqueue(**fields)
         self.end(State.FAILED, error_code, message)
         # Failures are told in the order of their milliseconds: the next one is in another.
-        failed_ms = self.ledger.failures.now_ms()
-        while self.ledger.failures.now_ms() == failed_ms:
+        failed_ms = self.ledger.reader.now_ms()
+        while self.ledger.reader.now_ms() == failed_ms:
             pass
         return job_id
 

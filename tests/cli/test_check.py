@@ -14,7 +14,7 @@ from harasocial_dispatch.cli.check import (
     look_at_settings,
     look_at_tokens,
 )
-from harasocial_dispatch.ledger.health import ServerHealth, inspect
+from harasocial_dispatch.ledger.reading.server_health import ServerHealth, inspect
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings
 from scripted_server import CERTIFICATE, tls_context

@@ -10,7 +10,6 @@ import time
 
 import pytest
 from harasocial_dispatch.ledger import Ledger
-from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import QueueUnavailable, State
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
@@ -160,14 +159,14 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_one_jobs(run, jobs, name):
 def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch):
     """A fast worker and a permanent error do not make an endless replay."""
     job_ids = {jobs.failed() for _ in range(3)}
-    replay_many = Producer.replay_many
+    replay = Ledger.replay
 
     def replay_and_fail(self, ids):
-        done = replay_many(self, ids)
+        done = replay(self, ids)
         jobs.end(State.FAILED, "10/2018278")
         return done
 
-    monkeypatch.setattr(Producer, "replay_many", replay_and_fail)
+    monkeypatch.setattr(Ledger, "replay", replay_and_fail)
     result = run("replay", "--all", "--yes", "--rate", "1000")
     assert sorted(result.stdout.split()) == sorted(job_ids)
     assert {jobs.producer.get_job(job_id).attempt_count for job_id in job_ids} == {2}

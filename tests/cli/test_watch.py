@@ -58,7 +58,7 @@ def test_a_clock_that_was_set_back_between_two_glances_counts_no_failure(jobs, m
     first = watcher.look()
     jobs.failed()
     earlier_ms = round(first.at.timestamp() * 1000) - 60_000
-    monkeypatch.setattr(jobs.ledger.failures, "now_ms", lambda: earlier_ms)
+    monkeypatch.setattr(jobs.ledger.reader, "now_ms", lambda: earlier_ms)
     assert watcher.look().failed == 0
 
 

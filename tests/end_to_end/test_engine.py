@@ -70,7 +70,7 @@ def test_an_exception_in_a_dispatch_loses_no_outcome(
     with pytest.raises(KeyboardInterrupt):
         engine.dispatch()
 
-    states = ledger.lookup.count_states()
+    states = ledger.reader.count_states()
     posts = sandbox.totals().posts
     assert 5 <= posts < 20
     assert (states[State.SENDING], states[State.SENT]) == (0, posts)
@@ -113,15 +113,15 @@ def test_an_exception_at_any_moment_loses_and_doubles_nothing(
             except Interruption:
                 interrupted += 1
 
-            assert ledger.lookup.count_states()[State.SENDING] == 0
-            while ledger.lookup.count_states()[State.QUEUED]:
+            assert ledger.reader.count_states()[State.SENDING] == 0
+            while ledger.reader.count_states()[State.QUEUED]:
                 engine.dispatch()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
     assert interrupted > 20
-    states = ledger.lookup.count_states()
+    states = ledger.reader.count_states()
     assert states[State.SENT] + states[State.RETRYING] == 40 * 25
     # A call that was struck itself ends as one that failed; no sweep has made it ready again.
     assert states[State.RETRYING] < 40

@@ -78,18 +78,18 @@ def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
 
     # then the fine page is sent, and of the other only the calls in flight have failed
     wait_until_ended(producer, well)
-    eventually(ledger.lookup.pauses, what="the pause")
-    (pause,) = ledger.lookup.pauses()
+    eventually(ledger.reader.pauses, what="the pause")
+    (pause,) = ledger.reader.pauses()
     assert (pause.page_id, pause.reason, pause.error_code) == (SICK, "auth", "http_401")
     failed = len(producer.find_jobs(error_code="http_401"))
     assert 1 <= failed <= 4
-    assert ledger.lookup.waiting_by_page() == {SICK: 100 - failed}
+    assert ledger.reader.waiting_by_page() == {SICK: 100 - failed}
 
     # and when the file has the new token, the rest goes out at once
     tokens_file.write_text(json.dumps({WELL: DEFAULT_TOKEN, SICK: "the-new-token"}))
     records = wait_until_ended(producer, sick)
     assert sum(record.state is State.SENT for record in records) == 100 - failed
-    assert ledger.lookup.pauses() == []
+    assert ledger.reader.pauses() == []
 
 
 def test_a_page_without_a_token_fails_one_job_and_tells_so(
@@ -111,7 +111,7 @@ def test_a_page_without_a_token_fails_one_job_and_tells_so(
     (failed,) = eventually(lambda: producer.find_jobs(error_code="token_missing"))
     assert failed.page_id == SICK
     assert failed.attempt_count == 0, "no POST was made, so no attempt was spent"
-    assert ledger.lookup.waiting_by_page() == {SICK: 19}
+    assert ledger.reader.waiting_by_page() == {SICK: 19}
     assert sandbox.totals().posts == 1
 
 
@@ -167,7 +167,7 @@ def test_a_failing_page_is_paused_and_probed_without_spending_its_jobs(
     start_worker("--concurrency", "1", MAX_ATTEMPTS=4, IN_FLIGHT=8, RETRY_BASE_SECONDS=0.05)
     sandbox.fail_with(503)
     ids = producer.enqueue_many(body(metadata=f"{i}") for i in range(200)).accepted
-    eventually(lambda: [p for p in ledger.lookup.pauses() if p.reason == "failing"])
+    eventually(lambda: [p for p in ledger.reader.pauses() if p.reason == "failing"])
     before = sandbox.totals().posts
     eventually(lambda: sandbox.totals().posts > before, what="a probe")
     assert sandbox.totals().posts <= before + 8, "a paused page is probed, not hammered"

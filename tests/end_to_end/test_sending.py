@@ -248,7 +248,7 @@ def test_a_warm_shutdown_finishes_the_calls_in_flight_and_loses_nothing(
 
     # then it stops within a call, and each job is either sent or untouched
     assert time.monotonic() - began < 5
-    states = ledger.lookup.count_states()
+    states = ledger.reader.count_states()
     assert states[State.SENDING] == 0
     assert states[State.SENT] + states[State.QUEUED] == 500
     assert states[State.SENT] == sandbox.totals().posts

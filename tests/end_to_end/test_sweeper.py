@@ -36,13 +36,13 @@ def test_very_many_pages_resume_with_a_new_token(
     pause = {"reason": "auth", "level": 1, "failures": 0, "until_ms": 2**52}
     pauses = {f"{page}": json.dumps(pause | {"token_fingerprint": "old"}) for page in range(5000)}
     client.hset(f"{{{settings.namespace}}}:pauses", mapping=pauses)
-    some, cursor = ledger.lookup.some_pauses()
+    some, cursor = ledger.reader.some_pauses()
     assert len(some) < 2000
     assert cursor != 0
-    assert {pause.page_id for pause in ledger.lookup.pauses()} == set(pauses)
+    assert {pause.page_id for pause in ledger.reader.pauses()} == set(pauses)
 
     sweeper.start()
-    eventually(lambda: not ledger.lookup.pauses(), what="the end of all pauses")
+    eventually(lambda: not ledger.reader.pauses(), what="the end of all pauses")
 
 
 def test_what_expired_together_is_forgotten_together(

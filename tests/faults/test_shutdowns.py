@@ -77,7 +77,7 @@ def test_sigterm_to_the_whole_process_group_cuts_no_call(
     worker.process.wait(20)
 
     # Every call that went out has its outcome recorded; the rest is untouched.
-    states = ledger.lookup.count_states()
+    states = ledger.reader.count_states()
     assert states[State.SENDING] == 0
     assert states[State.SENT] == sandbox.totals().posts
     sandbox.latency_seconds = 0

@@ -162,7 +162,7 @@ def main() -> None:
         events.look_at(ids[-60:])
         events.stop()
         eventually(lambda: ids[-1] in flower.get("/api/tasks").text, what="the events")
-        (latest,) = Ledger(settings).lookup.find(JobFilter(error_codes=("http_503",)), 1)
+        (latest,) = Ledger(settings).reader.find(JobFilter(error_codes=("http_503",)), 1)
         take(stack.enter_context(open_browser()), flower, latest.job_id, folder)
 
 

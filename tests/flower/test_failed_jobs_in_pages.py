@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 import redis
 from flower_desk import fail_job, new_page_id
 from harasocial_dispatch.ledger import Cursor, JobFilter, Ledger
-from harasocial_dispatch.ledger.index_page import Selection, read_ids
+from harasocial_dispatch.ledger.reading.cursor import iterate
+from harasocial_dispatch.ledger.reading.index_page import Selection, read_ids
+from harasocial_dispatch.ledger.reading.namespace import Namespace
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State, parse_new_job
@@ -49,13 +52,13 @@ filters = st.builds(
 )
 
 
-def put_failed(client: Any, rows: Iterable[tuple[int, str, str]]) -> list[str]:
+def put_failed(client: Any, rows: Iterable[tuple[float, str, str]]) -> list[str]:
     """Put failed jobs into a ledger by its own keys; return their ids."""
     ids = []
     pipeline = client.pipeline()
     for number, (second, code, page_id) in enumerate(rows):
         job_id = f"{number * 7919 % 100_003:032x}"
-        ms = START_MS + second * 1000
+        ms = START_MS + round(second * 1000)
         fields = {"state": "failed", "page_id": page_id, "error_code": code, "finished_at": ms}
         pipeline.hset(f"{{test}}:job:{job_id}", mapping={**fields, "metadata": f"order {number}"})
         for index in ("failed", f"failed:{code}", f"failed_on:{page_id}"):
@@ -88,19 +91,22 @@ def test_pages_one_after_the_other_have_every_job_once(
         and (wanted.since is None or at(second) >= wanted.since)
         and (wanted.until is None or at(second) <= wanted.until)
     ]
-    found = [r.job_id for page in ledger.failures.each(wanted, chunk=limit) for r in page.records]
+    reader = ledger.reader
+    pages = reader.failed_pages(wanted, limit=limit)
+    found = [record.job_id for page in pages for record in page.records]
     assert found == [job_id for _, job_id in sorted(expected, reverse=True)]
-    by_ids = [i for chunk in ledger.failures.each_ids(wanted, chunk=limit) for i in chunk]
-    assert by_ids == found
-    count = ledger.failures.count(wanted)
+    count = reader.count_failed(wanted)
     assert count in (None, len(expected))
     assert (count is None) is bool(wanted.error_codes and wanted.page_ids)
     codes = dict(zip(ids, (code for _, code, _ in rows), strict=True))
-    assert list(ledger.failures.each_with_error_code(wanted)) == [(i, codes[i]) for i in found]
-    assert ledger.lookup.count_errors(wanted) == Counter(codes[i] for i in found)
-    by_code = ledger.failures.by_error_code(wanted)
+    by_ids = iterate(lambda after: reader.failed_ids(wanted, after=after, limit=limit))
+    found_codes = [pair for page in by_ids for pair in zip(page.ids, page.values, strict=True)]
+    assert found_codes == [(job_id, codes[job_id]) for job_id in found]
+    jobs = reader.find(replace(wanted, states=(State.FAILED,)), 100)
+    assert sorted(record.job_id for record in jobs) == sorted(found)
+    by_code = reader.count_by_error_code(wanted)
     assert (by_code.by_name, by_code.sample) == (Counter(codes[i] for i in found), None)
-    assert sum(ledger.failures.by_page_id(wanted).by_name.values()) == len(found)
+    assert sum(reader.count_by_page(wanted).by_name.values()) == len(found)
 
 
 @given(rows=jobs, limit=st.integers(1, 7), kept=st.sets(st.integers(0, 59)))
@@ -112,7 +118,7 @@ def test_a_page_goes_on_where_it_was_though_its_jobs_are_gone(
     ids = put_failed(client, rows)
     staying = {ids[number] for number in kept if number < len(ids)}
     found: list[str] = []
-    for page in ledger.failures.each(JobFilter(), chunk=limit):
+    for page in ledger.reader.failed_pages(JobFilter(), limit=limit):
         read = [record.job_id for record in page.records]
         found += read
         gone = set(read) - staying
@@ -125,7 +131,7 @@ def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
     """So a replay by filter does not take up again what failed again."""
     ledger, client = ledger_on_fakeredis()
     ids = put_failed(client, [(1, "551", "1")] * 5)
-    pages = ledger.failures.each(JobFilter(), chunk=2)
+    pages = ledger.reader.failed_pages(JobFilter(), limit=2)
     found = [record.job_id for record in next(pages).records]
     client.zadd("{test}:failed", {found[0]: START_MS + 9000})
     found += [record.job_id for page in pages for record in page.records]
@@ -136,9 +142,9 @@ def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
 def test_a_cursor_that_is_nowhere_in_the_list_is_an_end_of_it(ledger: Ledger, cursor: str) -> None:
     """Whatever time an address names: the page before or after all jobs, never an error."""
     after = Cursor.parse(cursor)
-    assert ledger.failures.page(JobFilter(), after=after).after is None
+    assert ledger.reader.failed_page(JobFilter(), after=after).after is None
     job_id = fail_job(ledger, page_id=new_page_id())
-    page = ledger.failures.page(JobFilter(), after=after)
+    page = ledger.reader.failed_page(JobFilter(), after=after)
     assert page.after is None
     assert [record.job_id for record in page.records] == [job_id] * (after.ms > START_MS)
 
@@ -155,7 +161,7 @@ def test_times_that_are_none_of_ours_end_no_page(desc: bool) -> None:
     after: Cursor | None = None
     for _ in range(100):
         page = read_ids(
-            Scripts(client, "{test}:"),
+            Namespace(client, "{test}:", "", Scripts(client, "{test}:")),
             Selection(indexes=["failed"]),
             after=after,
             desc=desc,
@@ -184,36 +190,71 @@ def test_a_text_is_found_in_whatever_a_job_has(ledger: Ledger) -> None:
     )
     fail_job(ledger, page_id=new_page_id(), metadata="order 2002")
     for text in ("ngoài khung giờ", "order 1001", "hrf_f_abc", "2560816460001001", job_id.upper()):
-        (record,) = ledger.failures.page(JobFilter(), text=text).records
+        (record,) = ledger.reader.failed_page(JobFilter(), text=text).records
         assert record.job_id == job_id
-    assert ledger.failures.page(JobFilter(), text="order 3003").records == []
+    assert ledger.reader.failed_page(JobFilter(), text="order 3003").records == []
 
 
 def test_counts_by_code_and_page() -> None:
     """All of them; with a filter, of the jobs that it has."""
     ledger, client = ledger_on_fakeredis()
     put_failed(client, [(1, "551", "1")] * 3 + [(2, "190", "1")] * 2 + [(3, "551", "2")])
-    failures = ledger.failures
-    assert failures.by_error_code(JobFilter()).by_name == {"551": 4, "190": 2}
-    assert failures.by_page_id(JobFilter()).by_name == {"1": 5, "2": 1}
-    assert failures.by_error_code(JobFilter(page_ids=("1",))).by_name == {"551": 3, "190": 2}
-    assert failures.by_page_id(JobFilter(error_codes=("551",), page_ids=("2",))).by_name == {"2": 1}
-    assert failures.by_error_code(JobFilter(since=at(2))).by_name == {"190": 2, "551": 1}
+    reader = ledger.reader
+    assert reader.count_by_error_code(JobFilter()).by_name == {"551": 4, "190": 2}
+    assert reader.count_by_page(JobFilter()).by_name == {"1": 5, "2": 1}
+    assert reader.count_by_error_code(JobFilter(page_ids=("1",))).by_name == {"551": 3, "190": 2}
+    assert reader.count_by_page(JobFilter(error_codes=("551",), page_ids=("2",))).by_name == {
+        "2": 1
+    }
+    assert reader.count_by_error_code(JobFilter(since=at(2))).by_name == {"190": 2, "551": 1}
     edges = [START_MS + 1000 * second for second in range(1, 5)]
-    assert failures.over_time([JobFilter(), JobFilter(error_codes=("551",))], edges) == [
+    assert reader.count_over_time([JobFilter(), JobFilter(error_codes=("551",))], edges) == [
         [3, 2, 1],
         [3, 0, 1],
     ]
+
+
+def test_a_limit_leaves_out_the_earliest_and_the_answer_says_so() -> None:
+    """Of jobs that are read, and of names that are counted."""
+    ledger, client = ledger_on_fakeredis()
+    put_failed(client, [(1, "551", "1")] * 3 + [(2, "190", "1")] * 2 + [(3, "190", "2")])
+    reader = ledger.reader
+    on_page = reader.count_by_error_code(JobFilter(page_ids=("1",)), limit=3)
+    assert (on_page.by_name, on_page.sample) == ({"190": 2, "551": 1}, 3)
+    assert reader.count_by_error_code(JobFilter(page_ids=("1",)), limit=9).sample is None
+    codes = reader.count_by_error_code(limit=1)
+    assert (codes.by_name, codes.sample, codes.names_left_out) == ({"190": 3}, None, 1)
+    assert reader.count_by_page(limit=2).names_left_out == 0
+
+
+@given(
+    since_us=st.integers(-2500, 2500),
+    length_us=st.integers(0, 4000),
+    job_ms=st.lists(st.integers(-3, 5), max_size=8),
+)
+def test_every_answer_takes_a_time_bound_the_same_way(
+    since_us: int, length_us: int, job_ms: list[int]
+) -> None:
+    """Jobs fail at whole milliseconds; a bound between two of them is no reason to disagree."""
+    ledger, client = ledger_on_fakeredis()
+    ids = put_failed(client, [(ms / 1000, "551", "1") for ms in job_ms])
+    since = at(0) + timedelta(microseconds=since_us)
+    wanted = JobFilter(since=since, until=since + timedelta(microseconds=length_us))
+    expected = sum(since_us <= ms * 1000 <= since_us + length_us for ms in job_ms)
+    assert ledger.reader.count_failed(wanted) == expected
+    assert len(ledger.reader.find(wanted, len(ids) + 1)) == expected
+    assert len(ledger.reader.failed_page(wanted, limit=len(ids) + 1).records) == expected
+    assert len(ledger.reader.failed_ids(wanted, limit=len(ids) + 1).ids) == expected
 
 
 def test_replaying_takes_a_page_out_of_the_counts(ledger: Ledger) -> None:
     """The list of pages with failures is as long as there are any on them."""
     page_id = new_page_id()
     job_id = fail_job(ledger, page_id=page_id)
-    assert ledger.failures.by_page_id(JobFilter()).by_name == {page_id: 1}
+    assert ledger.reader.count_by_page(JobFilter()).by_name == {page_id: 1}
     ledger.replay([job_id])
-    assert ledger.failures.by_page_id(JobFilter()).by_name == {}
-    assert ledger.failures.states([job_id, "gone"]) == {State.QUEUED: 1}
+    assert ledger.reader.count_by_page(JobFilter()).by_name == {}
+    assert ledger.reader.statuses([job_id, "gone"]) == {job_id: (State.QUEUED, "")}
 
 
 def test_a_cursor_is_written_and_read() -> None:
@@ -242,7 +283,7 @@ def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValk
 
         def server_us(after: Cursor | None) -> int:
             client.config_resetstat()
-            page = ledger.failures.page(JobFilter(), after=after, limit=50)
+            page = ledger.reader.failed_page(JobFilter(), after=after, limit=50)
             assert len(page.records) == 50
             assert page.scanned == 50
             stats = client.info("commandstats")
@@ -270,19 +311,19 @@ def test_waiting_jobs_come_in_the_order_they_are_due(ledger: Ledger) -> None:
         new = parse_new_job(body(), {"send_at": now + timedelta(hours=hours)})
         later += ledger.enqueue([new]).job_ids
     retrying = [fail_job(ledger, page_id=new_page_id(), state=State.RETRYING) for _ in range(3)]
-    first = ledger.waiting.page(State.SCHEDULED, limit=2)
-    rest = ledger.waiting.page(State.SCHEDULED, limit=2, after=first.after)
+    first = ledger.reader.waiting_page(State.SCHEDULED, limit=2)
+    rest = ledger.reader.waiting_page(State.SCHEDULED, limit=2, after=first.after)
     assert [r.job_id for r in first.records + rest.records] == [later[1], later[2], later[0]]
     assert rest.after is None
-    assert {r.job_id for r in ledger.waiting.page(State.RETRYING).records} == set(retrying)
+    assert {r.job_id for r in ledger.reader.waiting_page(State.RETRYING).records} == set(retrying)
 
 
 def test_the_backlog_is_what_should_have_gone_on(ledger: Ledger) -> None:
     """Jobs in lanes age; what is due and was not swept yet counts."""
-    assert (ledger.waiting.backlog().due, ledger.waiting.backlog().oldest_seconds) == (0, 0.0)
+    assert (ledger.reader.backlog().due, ledger.reader.backlog().oldest_seconds) == (0, 0.0)
     soon = datetime.now(timezone.utc) + timedelta(milliseconds=50)
     ledger.enqueue([parse_new_job(body()), parse_new_job(body(), {"send_at": soon})])
     time.sleep(0.1)
-    backlog = ledger.waiting.backlog()
+    backlog = ledger.reader.backlog()
     assert backlog.due == 1
     assert 0.05 < backlog.oldest_seconds < 30

@@ -3,92 +3,110 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 from flower_desk import fail_job, new_page_id
 from harasocial_dispatch.ledger import Doorbell, JobFilter, Ledger
+from harasocial_dispatch.producer.replay import Replay
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker.flower import replays as replays_module
-from harasocial_dispatch.worker.flower.replays import Replay, Replays, Stage
+from harasocial_dispatch.worker.flower.replays import Replays, Stage, TrackedReplay
 from stage import eventually
+
+Make = Callable[..., TrackedReplay]
 
 
 @pytest.fixture
-def replays(ledger: Ledger, settings: Settings) -> Replays:
-    return Replays(ledger, Doorbell(settings))
+def replays() -> Replays:
+    return Replays()
 
 
-def planned(replays: Replays, replay: Replay) -> Replay:
+@pytest.fixture
+def make(ledger: Ledger, settings: Settings) -> Make:
+    return partial(tracked, ledger, settings)
+
+
+def tracked(ledger: Ledger, settings: Settings, **which: Any) -> TrackedReplay:
+    return TrackedReplay(about="some", replay=Replay(ledger, Doorbell(settings), **which))
+
+
+def states(ledger: Ledger, ids: list[str]) -> dict[State, int]:
+    return Counter(status.state for status in ledger.reader.statuses(ids).values())
+
+
+def planned(replays: Replays, replay: TrackedReplay) -> TrackedReplay:
     replays.plan(replay)
     eventually(lambda: replay.stage is not Stage.COUNTING, what="the count")
     return replay
 
 
-def finished(replays: Replays, replay: Replay, rate: float | None = None) -> Replay:
+def finished(replays: Replays, replay: TrackedReplay, rate: float | None = None) -> TrackedReplay:
     assert replays.start(replay, rate)
     eventually(lambda: replay.is_over, what="the replay")
     return replay
 
 
-def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays) -> None:
+def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays, make: Make) -> None:
     """By each way of saying which; of a selection, those that are failed still."""
     page_id = new_page_id()
     ids = [fail_job(ledger, page_id=page_id, metadata=f"order {n}") for n in range(4)]
     fail_job(ledger, page_id=page_id, error_code="190")
     ledger.replay(ids[:1])
     for replay, total in [
-        (Replay(about="all"), 4),
-        (Replay(about="by code", wanted=JobFilter(error_codes=("551",))), 3),
-        (Replay(about="by both", wanted=JobFilter(error_codes=("551",), page_ids=(page_id,))), 3),
-        (Replay(about="by codes", wanted=JobFilter(error_codes=("551", "190"))), 4),
+        (make(), 4),
+        (make(wanted=JobFilter(error_codes=("551",))), 3),
+        (make(wanted=JobFilter(error_codes=("551",), page_ids=(page_id,))), 3),
+        (make(wanted=JobFilter(error_codes=("551", "190"))), 4),
         (
-            Replay(
-                about="by codes and pages",
+            make(
                 wanted=JobFilter(error_codes=("551", "190"), page_ids=(page_id, "1")),
             ),
             4,
         ),
-        (Replay(about="by text", text="order 3"), 1),
-        (Replay(about="selected", job_ids=ids), 3),
-        (Replay(about="none", wanted=JobFilter(page_ids=("1",))), 0),
+        (make(text="order 3"), 1),
+        (make(job_ids=ids), 3),
+        (make(wanted=JobFilter(page_ids=("1",))), 0),
     ]:
-        assert planned(replays, replay).total == total, replay.about
+        assert planned(replays, replay).total == total
         assert replay.stage is Stage.READY
-    assert ledger.failures.states(ids)[State.FAILED] == 3
+    assert states(ledger, ids)[State.FAILED] == 3
 
 
-def test_only_what_it_names_is_queued_again(ledger: Ledger, replays: Replays) -> None:
+def test_only_what_it_names_is_queued_again(ledger: Ledger, replays: Replays, make: Make) -> None:
     """What was not failed any more is counted as left alone."""
     ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(3)]
     other = fail_job(ledger, page_id=new_page_id(), error_code="190")
-    replay = planned(replays, Replay(about="selected", job_ids=ids))
+    replay = planned(replays, make(job_ids=ids))
     ledger.replay(ids[:1])
     finished(replays, replay)
     assert (replay.stage, replay.replayed, replay.skipped) == (Stage.DONE, 2, 1)
-    assert ledger.failures.states(ids) == {State.QUEUED: 3}
-    assert ledger.failures.states([other]) == {State.FAILED: 1}
+    assert states(ledger, ids) == {State.QUEUED: 3}
+    assert states(ledger, [other]) == {State.FAILED: 1}
     assert list(replay.latest_ids) == ids[1:]
 
 
-def test_what_fails_after_it_was_asked_for_is_left_alone(ledger: Ledger, replays: Replays) -> None:
+def test_what_fails_after_it_was_asked_for_is_left_alone(
+    ledger: Ledger, replays: Replays, make: Make
+) -> None:
     """So a job that fails again at once is not taken up again, round and round."""
     fail_job(ledger, page_id=new_page_id())
-    now = datetime.now(timezone.utc)
-    replay = planned(replays, Replay(about="all", wanted=JobFilter(until=now)))
+    replay = planned(replays, make())
     time.sleep(0.01)
     later = fail_job(ledger, page_id=new_page_id())
     finished(replays, replay)
-    assert (replay.replayed, ledger.failures.states([later])) == (1, {State.FAILED: 1})
+    assert (replay.replayed, states(ledger, [later])) == (1, {State.FAILED: 1})
 
 
-def test_the_pace_is_kept(ledger: Ledger, replays: Replays) -> None:
+def test_the_pace_is_kept(ledger: Ledger, replays: Replays, make: Make) -> None:
     """Ten jobs at forty a second take a quarter of a second, less the first ones."""
     for _ in range(10):
         fail_job(ledger, page_id=new_page_id())
-    replay = planned(replays, Replay(about="all"))
+    replay = planned(replays, make())
     began = time.monotonic()
     finished(replays, replay, rate=40)
     took = time.monotonic() - began
@@ -96,23 +114,25 @@ def test_the_pace_is_kept(ledger: Ledger, replays: Replays) -> None:
     assert took >= (10 - 4) / 40
 
 
-def test_calling_it_off_leaves_the_rest_failed(ledger: Ledger, replays: Replays) -> None:
+def test_calling_it_off_leaves_the_rest_failed(
+    ledger: Ledger, replays: Replays, make: Make
+) -> None:
     """What was queued stays queued; it cannot be started again."""
     for _ in range(5):
         fail_job(ledger, page_id=new_page_id())
-    replay = planned(replays, Replay(about="all"))
+    replay = planned(replays, make())
     assert replays.start(replay, 1)
     eventually(lambda: replay.replayed == 1, what="the first job")
     assert replays.cancel(replay)
     eventually(lambda: replay.stage is Stage.CANCELLED, seconds=2, what="its end")
-    assert ledger.lookup.count_states()[State.FAILED] == 4
+    assert ledger.reader.count_states()[State.FAILED] == 4
     assert not replays.start(replay, None)
     assert not replays.cancel(replay)
 
 
-def test_a_plan_can_be_called_off(replays: Replays) -> None:
+def test_a_plan_can_be_called_off(replays: Replays, make: Make) -> None:
     """Then nothing is sent, whoever presses the button after that."""
-    replay = planned(replays, Replay(about="all"))
+    replay = planned(replays, make())
     assert replays.cancel(replay)
     assert replay.stage is Stage.CANCELLED
     assert not replays.start(replay, None)
@@ -134,9 +154,9 @@ def test_an_outage_interrupts_it_and_it_goes_on(
     settings = Settings(redis_url=own_valkey.url)
     ledger = Ledger(settings, timeout_seconds=0.3)
     ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(6)]
-    replays = Replays(ledger, Doorbell(settings))
+    replays = Replays()
     by_ids = {"job_ids": ids} if by == "selection" else {}
-    replay = planned(replays, Replay(about="all", **by_ids))
+    replay = planned(replays, tracked(ledger, settings, **by_ids))
     assert replays.start(replay, 5)
     eventually(lambda: replay.replayed == 1, what="the first job")
 
@@ -149,21 +169,21 @@ def test_an_outage_interrupts_it_and_it_goes_on(
     assert "did not answer in time" in replay.error
     finished(replays, replay)
     assert replay.stage is Stage.DONE
-    assert ledger.lookup.count_states()[State.FAILED] == 0
+    assert ledger.reader.count_states()[State.FAILED] == 0
     # Whether a call that got no answer queued its job, only the ledger knows.
     assert replay.replayed + replay.skipped >= 5
 
 
 def test_old_ones_are_forgotten_and_those_under_way_are_not(
-    ledger: Ledger, replays: Replays
+    ledger: Ledger, replays: Replays, make: Make
 ) -> None:
     """A process that runs for months does not fill its memory with them."""
     for _ in range(3):
         fail_job(ledger, page_id=new_page_id())
-    running = planned(replays, Replay(about="all"))
+    running = planned(replays, make())
     replays.start(running, 0.5)
     for _ in range(60):
-        planned(replays, Replay(about="none", job_ids=[]))
+        planned(replays, make(job_ids=[]))
     assert len(replays.all()) <= 51
     assert replays.get(running.replay_id) is running
     replays.cancel(running)

@@ -97,7 +97,7 @@ class Story:
         self.record(claim, OutcomeClass.AUTH, error_code="190", http_status=401)
 
     def get(self, job_id: str) -> JobRecord:
-        found = self.ledger.lookup.get(job_id)
+        found = self.ledger.reader.get(job_id)
         assert found is not None
         return found
 
@@ -123,7 +123,7 @@ class Story:
 
     def counts(self) -> Counter[str]:
         """Return what the ledger says of the same."""
-        counted = self.ledger.lookup.count_states()
+        counted = self.ledger.reader.count_states()
         return Counter({state.value: count for state, count in counted.items() if count})
 
 

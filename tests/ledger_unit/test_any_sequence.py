@@ -153,9 +153,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claim=consumes(claims), outcome=outcomes)
     def record(self, claim: Claim, outcome: Outcome) -> None:
-        before = self.story.ledger.lookup.get(claim.job_id)
+        before = self.story.ledger.reader.get(claim.job_id)
         (held,) = self.story.ledger.record([self.story.result(claim, outcome)])
-        after = self.story.ledger.lookup.get(claim.job_id)
+        after = self.story.ledger.reader.get(claim.job_id)
         if not held:
             assert after == before, "promise 6"
             return
@@ -211,7 +211,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for job_id, job in jobs.items():
             by_state[job["state"]].add(job_id)
 
-        counted = self.story.ledger.lookup.count_states()
+        counted = self.story.ledger.reader.count_states()
         for state in set(State) - {State.SENT, State.CANCELLED}:
             assert counted[state] == len(by_state[state.value]), state
         stored = client.hgetall(key("counts"))

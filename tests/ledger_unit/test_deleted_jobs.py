@@ -18,8 +18,8 @@ def test_a_deleted_job_leaves_every_count(story: Story):
     story.client.delete(story.key(f"job:{deleted}"))
     for _ in range(50):
         story.ledger.sweep()
-    assert story.ledger.lookup.count_errors() == {"100": 1}
-    assert story.ledger.failures.by_page_id(JobFilter()).by_name == {"2": 1}
+    assert story.ledger.reader.count_by_error_code().by_name == {"100": 1}
+    assert story.ledger.reader.count_by_page(JobFilter()).by_name == {"2": 1}
     assert story.counts() == {"failed": 1}
     assert story.state(kept) is State.FAILED
 
@@ -37,8 +37,8 @@ def test_it_is_found_among_thousands(story: Story):
     story.client.delete(story.key("job:job-500"))
     for _ in range(100):
         story.ledger.sweep()
-    assert story.ledger.lookup.count_errors() == {"551": 999}
-    assert story.ledger.failures.by_page_id(JobFilter()).by_name == {"1": 999}
+    assert story.ledger.reader.count_by_error_code().by_name == {"551": 999}
+    assert story.ledger.reader.count_by_page(JobFilter()).by_name == {"1": 999}
     assert story.counts() == {"failed": 999}
 
 

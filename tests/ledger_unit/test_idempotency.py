@@ -324,7 +324,7 @@ def test_a_reply_that_stays_lost_is_said_to_be_unknown(
     with pytest.raises(EnqueueUnknown, match="same idempotency key") as caught:
         story.ledger.enqueue([new_job(idempotency_key="k")])
     (job_id,) = caught.value.job_ids
-    assert (story.ledger.lookup.get(job_id) is not None) == arrived
+    assert (story.ledger.reader.get(job_id) is not None) == arrived
     again = story.enqueue(idempotency_key="k")
     assert (again == job_id) == arrived
     assert story.counts() == {"queued": 1}
@@ -365,7 +365,7 @@ def test_namespaces_share_nothing(make_story: Callable[..., Story]):
     )
     job_id = one.enqueue(idempotency_key="k")
     assert other.enqueue(idempotency_key="k") != job_id
-    assert other.ledger.lookup.get(job_id) is None
+    assert other.ledger.reader.get(job_id) is None
     assert other.ledger.cancel([job_id]) == [None]
     assert one.state(job_id) is State.QUEUED
     assert all(name.startswith(("{test}:", "{other}:")) for name in one.client.scan_iter("*"))

@@ -194,7 +194,7 @@ def test_a_throttled_lane_waits_as_long_as_it_was_asked(story: Story):
     story.record(claim, OutcomeClass.THROTTLED, error_code="4", retry_after_seconds=30.0)
     other = story.enqueue("2")
     assert story.claim_ids() == [other]
-    assert story.ledger.lookup.pauses() == [
+    assert story.ledger.reader.pauses() == [
         Pause(
             page_id="1",
             reason="throttled",
@@ -241,7 +241,7 @@ def test_a_paused_lane_sends_one_probe(story: Story):
     assert story.claim() == [], "its call may still be under way"
     story.record(probe, OutcomeClass.ACCEPTED)
     assert len(story.claim()) == 5
-    assert story.ledger.lookup.pauses() == []
+    assert story.ledger.reader.pauses() == []
 
 
 def test_a_probe_that_never_ends_is_followed_by_another(story: Story):
@@ -263,7 +263,7 @@ def test_a_refused_token_pauses_the_page(story: Story):
     assert story.get(refused).error_code == "190"
     assert story.state(waiting) is State.QUEUED
     assert story.claim() == []
-    (pause,) = story.ledger.lookup.pauses()
+    (pause,) = story.ledger.reader.pauses()
     assert (pause.reason, pause.error_code, pause.token_fingerprint) == ("auth", "190", "old-token")
     story.wait(59.999)
     assert story.claim() == []
@@ -278,7 +278,7 @@ def test_another_token_ends_the_pause_at_once(story: Story):
     story.record(only(story.claim(1, answers_bell=True)), OutcomeClass.AUTH)
     story.wait(2)
     assert story.ledger.resume({"1": "old-token"})
-    assert story.ledger.lookup.pauses() == []
+    assert story.ledger.reader.pauses() == []
     assert story.claim_ids() == [waiting]
 
 
@@ -309,9 +309,9 @@ def test_five_failures_in_a_row_pause_a_lane(story: Story):
     claims = story.claim(6)
     for claim in claims[:4]:
         story.record(claim, OutcomeClass.TRANSIENT)
-    assert story.ledger.lookup.pauses() == []
+    assert story.ledger.reader.pauses() == []
     story.record(claims[4], OutcomeClass.AMBIGUOUS, error_code="timeout")
-    (pause,) = story.ledger.lookup.pauses()
+    (pause,) = story.ledger.reader.pauses()
     assert (pause.reason, pause.error_code, pause.until_ms) == (
         "failing",
         "timeout",
@@ -332,7 +332,7 @@ def test_an_answer_from_the_page_forgets_the_failures(story: Story, good: Outcom
     story.record(claims[4], good)
     for claim in claims[5:]:
         story.record(claim, OutcomeClass.TRANSIENT)
-    assert story.ledger.lookup.pauses() == []
+    assert story.ledger.reader.pauses() == []
 
 
 def test_a_failing_lane_waits_longer_with_each_failed_probe(story: Story):
@@ -343,7 +343,7 @@ def test_a_failing_lane_waits_longer_with_each_failed_probe(story: Story):
     for claim in claims:
         story.record(claim, OutcomeClass.TRANSIENT)
     for pause in (1, 2, 4, 8, 16, 30, 30):
-        (found,) = story.ledger.lookup.pauses()
+        (found,) = story.ledger.reader.pauses()
         assert found.until_ms == story.clock_ms() + pause * 1000
         story.wait(pause)
         story.record(only(story.claim()), OutcomeClass.TRANSIENT)
@@ -357,7 +357,7 @@ def test_a_late_answer_does_not_end_a_pause(story: Story):
     story.record(throttled, OutcomeClass.THROTTLED, retry_after_seconds=30.0)
     story.record(early, OutcomeClass.ACCEPTED)
     assert story.claim() == []
-    assert len(story.ledger.lookup.pauses()) == 1
+    assert len(story.ledger.reader.pauses()) == 1
 
 
 def test_the_longest_wait_that_was_asked_for_holds(story: Story):
@@ -400,7 +400,7 @@ def test_given_back_unsent_the_page_is_not_affected(story: Story):
     story.record(claims[0], OutcomeClass.AUTH, error_code="token_missing", posted=False)
     for claim in reversed(claims[1:]):
         story.record(claim, OutcomeClass.THROTTLED, error_code="token_missing", posted=False)
-    (pause,) = story.ledger.lookup.pauses()
+    (pause,) = story.ledger.reader.pauses()
     assert (pause.reason, pause.until_ms) == ("auth", START_MS + 60_000)
     assert story.state(ids[0]) is State.FAILED
     story.wait(60)

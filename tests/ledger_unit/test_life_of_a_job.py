@@ -108,7 +108,7 @@ def test_an_accepted_job_is_sent_and_forgotten_in_time(make_story: Callable[...,
     story.wait(60)
     assert story.enqueue(idempotency_key="k") == job_id
     story.wait(0.001)
-    assert story.ledger.lookup.get(job_id) is None
+    assert story.ledger.reader.get(job_id) is None
     story.ledger.sweep()
     assert story.counts() == {}
     assert story.enqueue(idempotency_key="k") != job_id
@@ -255,7 +255,7 @@ def test_a_job_not_sent_yet_can_be_cancelled(story: Story, state: State):
     assert story.counts() == {"cancelled": 1}
     assert story.enqueue(idempotency_key="k") == job_id
     story.wait(story.settings.failed_ttl_seconds)
-    assert story.ledger.lookup.get(job_id) is None
+    assert story.ledger.reader.get(job_id) is None
     story.ledger.sweep()
     assert story.counts() == {}
 
@@ -298,7 +298,7 @@ def test_a_cancelled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
     assert story.claim() == []
     story.ledger.sweep()
     assert story.counts() == {}
-    assert story.ledger.lookup.count_errors() == {}
+    assert story.ledger.reader.count_by_error_code().by_name == {}
     kept = {story.key(name) for name in ("bell", "clock", "counts", "version")}
     assert set(story.client.scan_iter("*")) <= kept
 
@@ -315,7 +315,7 @@ def test_a_failed_job_can_be_replayed(story: Story):
     assert record.finished_at is None
     assert record.expires_at == after(100) + DAY
     assert [attempt.error_code for attempt in record.attempts] == ["551"]
-    assert story.ledger.lookup.count_errors() == {}
+    assert story.ledger.reader.count_by_error_code().by_name == {}
     (claim,) = story.claim()
     assert (claim.job_id, claim.attempts_spent) == (job_id, 0)
     story.record(claim, OutcomeClass.ACCEPTED)
@@ -389,7 +389,7 @@ def test_a_lease_that_ends_leaves_an_unknown_outcome(
         story.ledger.sweep()
         assert story.claim_ids() == [job_id]
     else:
-        assert story.ledger.lookup.count_errors() == {"unknown_outcome": 1}
+        assert story.ledger.reader.count_by_error_code().by_name == {"unknown_outcome": 1}
 
 
 def test_lost_leases_come_to_an_end_too(make_story: Callable[..., Story]):
@@ -512,17 +512,17 @@ def test_failed_jobs_are_kept_for_their_retention_and_no_longer(make_story: Call
     story.wait(999)
     younger = story.fail()
     story.ledger.sweep()
-    assert story.ledger.lookup.count_errors() == {"551": 2}
+    assert story.ledger.reader.count_by_error_code().by_name == {"551": 2}
     assert story.enqueue(idempotency_key="k") == job_id
     story.wait(1)
     story.ledger.sweep()
-    assert story.ledger.lookup.get(job_id) is None
-    assert story.ledger.lookup.count_errors() == {"551": 1}
+    assert story.ledger.reader.get(job_id) is None
+    assert story.ledger.reader.count_by_error_code().by_name == {"551": 1}
     assert story.counts() == {"failed": 1}
     assert story.enqueue(idempotency_key="k") != job_id
     story.wait(999)
     story.ledger.sweep()
-    assert story.ledger.lookup.get(younger) is None
+    assert story.ledger.reader.get(younger) is None
     left = set(story.client.scan_iter("*"))
     assert not [name for name in left if "failed" in name], left
 

@@ -106,7 +106,7 @@ def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(story: Stor
         latest.append(story.enqueue(str(page), urgent=page == 2500))
         story.wait(1)
     with round_trips(story) as asked:
-        found = story.ledger.lookup.find(JobFilter(states=(State.QUEUED,)), 10)
+        found = story.ledger.reader.find(JobFilter(states=(State.QUEUED,)), 10)
     assert [record.job_id for record in found] == latest[::-1]
     assert len(asked) < 50
 
@@ -119,9 +119,9 @@ def test_no_queued_job_is_left_out_of_a_search(story: Story):
     made += [story.enqueue("1") for _ in range(450)]
     story.client.set(story.key("ready:5"), "no list")
     story.client.zadd(story.key("lanes"), {"5": 1, "6": 1})
-    found = story.ledger.lookup.find(JobFilter(states=(State.QUEUED,)), 1000)
+    found = story.ledger.reader.find(JobFilter(states=(State.QUEUED,)), 1000)
     assert {record.job_id for record in found} == {first, *made}
     oldest = story.get(first).enqueued_at
     assert isinstance(oldest, datetime)
-    only_old = story.ledger.lookup.find(JobFilter(states=(State.QUEUED,), until=oldest), 1000)
+    only_old = story.ledger.reader.find(JobFilter(states=(State.QUEUED,), until=oldest), 1000)
     assert {record.job_id for record in only_old} == {first, *made[:8]}

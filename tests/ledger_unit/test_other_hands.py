@@ -41,11 +41,11 @@ def story(make_story: Callable[..., Story]) -> Iterator[Story]:
             made.record(claim, OutcomeClass.ACCEPTED)
         made.wait(30)
     assert made.state(job_id) is State.SENT
-    made.ledger.lookup.pauses()
-    made.ledger.lookup.waiting_by_page()
-    for record in made.ledger.lookup.find(JobFilter(), 1000):
+    made.ledger.reader.pauses()
+    made.ledger.reader.waiting_by_page()
+    for record in made.ledger.reader.find(JobFilter(), 1000):
         json.dumps(record.as_json())
-    assert all(count >= 0 for count in made.ledger.lookup.count_states().values())
+    assert all(count >= 0 for count in made.ledger.reader.count_states().values())
 
 
 def put(story: Story, job_id: str, fields: dict[str, str] | None, page_id: str = "1") -> None:
@@ -60,8 +60,8 @@ def failed(story: Story, job_id: str) -> JobRecord:
     record = story.get(job_id)
     assert record.state is State.FAILED
     assert record.error_code == "invalid_job"
-    assert story.ledger.lookup.count_errors() == {"invalid_job": 1}
-    assert [found.job_id for found in story.ledger.lookup.find(JobFilter(page_ids=("1",)), 10)] == [
+    assert story.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
+    assert [found.job_id for found in story.ledger.reader.find(JobFilter(page_ids=("1",)), 10)] == [
         job_id
     ]
     return record
@@ -271,13 +271,13 @@ def test_a_pause_that_cannot_be_read_stops_nothing(story: Story, outcome_class: 
     for page, pause in zip(pages, PAUSES, strict=True):
         story.enqueue(page)
         story.client.hset(story.key("pauses"), page, pause)
-    story.ledger.lookup.pauses()
+    story.ledger.reader.pauses()
     story.ledger.resume(dict.fromkeys(pages, ""))
     claims = story.claim()
     assert {claim.page_id for claim in claims} == set(pages)
     for claim in claims:
         assert story.record(claim, outcome_class)
-    story.ledger.lookup.pauses()
+    story.ledger.reader.pauses()
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_pause_that_cannot_be_read_is_not_shown(story: Story, pause: str):
     """Nor does it keep others from being shown."""
     story.client.hset(story.key("pauses"), "1", pause)
     story.fail_token("2")
-    shown = story.ledger.lookup.pauses()
+    shown = story.ledger.reader.pauses()
     story.client.hdel(story.key("pauses"), "1")
     assert [found.page_id for found in shown] == ["2"]
 
@@ -360,7 +360,7 @@ def test_a_failed_record_of_another_page_replays_into_another_failure(story: Sto
     (claim,) = story.claim()
     assert claim.body["recipient"] == {"id": None}
     assert story.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
-    assert story.ledger.lookup.count_errors() == {"invalid_job": 1}
+    assert story.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
 
 
 def test_jobs_put_by_hand_do_not_hide_ours(story: Story):

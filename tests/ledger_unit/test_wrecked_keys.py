@@ -182,7 +182,7 @@ class Life:
         """Read everything that can be read."""
         ledger = self.story.ledger
         for states in ((), *((state,) for state in State)):
-            for record in ledger.lookup.find(JobFilter(states=states), 100):
+            for record in ledger.reader.find(JobFilter(states=states), 100):
                 json.dumps(record.as_json())
         for wanted in (
             JobFilter(),
@@ -190,21 +190,21 @@ class Life:
             JobFilter(page_ids=("1",)),
             JobFilter(error_codes=("551",), page_ids=("1",)),
         ):
-            ledger.lookup.find(wanted, 10)
-            ledger.failures.page(wanted)
-            ledger.failures.count(wanted)
-            ledger.failures.oldest_ms(wanted)
-            ledger.failures.by_error_code(wanted)
-            ledger.failures.by_page_id(wanted)
-        ledger.failures.over_time([JobFilter(error_codes=("551",))], [0, 1, 2])
-        ledger.lookup.count_errors()
-        ledger.lookup.count_states()
-        ledger.lookup.sent_since(self.sent)
-        ledger.lookup.seconds_since_sweep()
-        ledger.lookup.waiting_by_page()
-        ledger.lookup.pauses()
-        ledger.waiting.backlog()
-        ledger.waiting.page(State.SCHEDULED)
+            ledger.reader.find(wanted, 10)
+            ledger.reader.failed_page(wanted)
+            ledger.reader.count_failed(wanted)
+            ledger.reader.oldest_failed_ms(wanted)
+            ledger.reader.count_by_error_code(wanted)
+            ledger.reader.count_by_page(wanted)
+        ledger.reader.count_over_time([JobFilter(error_codes=("551",))], [0, 1, 2])
+        ledger.reader.count_by_error_code()
+        ledger.reader.count_states()
+        ledger.reader.sent_since(self.sent)
+        ledger.reader.seconds_since_sweep()
+        ledger.reader.waiting_by_page()
+        ledger.reader.pauses()
+        ledger.reader.backlog()
+        ledger.reader.waiting_page(State.SCHEDULED)
         ledger.check_version()
 
     def act(self) -> None:
@@ -279,7 +279,7 @@ def check_everything_ended(life: Life) -> None:
     assert unsent == dict.fromkeys(life.cancelled, State.CANCELLED)
     # Ids of another client are recorded as failed.
     ours = story.recount()
-    counts = story.ledger.lookup.count_states()
+    counts = story.ledger.reader.count_states()
     assert {s: counts[State(s)] for s in STATES} == dict.fromkeys(STATES, 0)
     assert counts[State.FAILED] == ours["failed"]
     assert story.client.exists(story.key("rebuild")) == 0
@@ -323,7 +323,7 @@ def test_jobs_alone_are_enough(life: Life):
 
     # The lists of what was sent and cancelled are not worth a search.
     assert life.story.counts() == before - Counter(sent=1, cancelled=1)
-    assert life.story.ledger.lookup.count_errors() == {"551": 1}
+    assert life.story.ledger.reader.count_by_error_code().by_name == {"551": 1}
     assert life.enqueue(idempotency_key="sent-key") == life.sent
     assert any("put back" in text for text in life.repairs)
     life.story.ledger.replay([life.failed])
@@ -336,7 +336,7 @@ def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
     ids = [story.enqueue("3") for _ in range(700)]
     story.wait(1)
     life.replace("ready:3", TYPES["string"])
-    story.ledger.lookup.waiting_by_page()
+    story.ledger.reader.waiting_by_page()
     story.wait(1)
     new = [story.enqueue("3") for _ in range(10)]
     assert story.ledger.sweep().more
@@ -351,7 +351,7 @@ def test_repairs_are_bounded_and_harmless(life: Life):
     for number in range(300):
         life.story.client.set(life.story.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
         life.story.enqueue("4")
-        life.story.ledger.lookup.get("x")
+        life.story.ledger.reader.get("x")
         life.story.client.rpush(life.story.key("tat:5"), "x")
         life.story.client.zadd(life.story.key("lanes"), {"5": 0})
         life.story.claim()

@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "schemas": set(),
     "ledger": {"schemas"},
     "producer": {"schemas", "ledger"},
-    "worker": {"schemas", "ledger"},
+    # Flower's pages replay jobs.
+    "worker": {"schemas", "ledger", "producer"},
     "sandbox": {"schemas"},
     "cli": {"schemas", "ledger", "producer", "worker", "sandbox"},
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, authenticated
 
-from ...ledger import FailurePage
+from ...ledger import JobPage
 from ...schemas import JobRecord, from_ms
 from ...schemas.explanations import explain_any
 from ...schemas.export import csv_header, csv_text, json_lines, row
@@ -23,15 +23,15 @@ class Export(Page):
     @authenticated
     async def get(self, kind: str) -> None:
         wanted = self.read_filter()
-        failures = self.site.ledger.failures
-        now = from_ms(await self.ask(failures.now_ms))
+        reader = self.site.ledger.reader
+        now = from_ms(await self.ask(reader.now_ms))
         self.set_header(
             "Content-Type",
             "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson; charset=utf-8",
         )
         name = f"failures-{now:%Y%m%d-%H%M%S}.{kind}"
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        pages = failures.each(wanted.as_of(now), text=wanted.text)
+        pages = reader.failed_pages(wanted.as_of(now), text=wanted.text)
         first = await self.ask(_next, pages)
         if kind == "csv":
             self.write(csv_header())
@@ -44,9 +44,7 @@ class Export(Page):
             logger.warning("an export broke off: %s", error, extra={"action": "export_failed"})
             self.detach().close()
 
-    async def _write_all(
-        self, kind: str, page: FailurePage | None, pages: Iterator[FailurePage]
-    ) -> None:
+    async def _write_all(self, kind: str, page: JobPage | None, pages: Iterator[JobPage]) -> None:
         while page is not None:
             jobs = page.records
             self.write(_csv(jobs) if kind == "csv" else json_lines(jobs))
@@ -58,5 +56,5 @@ def _csv(jobs: list[JobRecord]) -> str:
     return csv_text(row(job, explain_any(job.error_code)) for job in jobs)
 
 
-def _next(pages: Iterator[FailurePage]) -> FailurePage | None:
+def _next(pages: Iterator[JobPage]) -> JobPage | None:
     return next(pages, None)

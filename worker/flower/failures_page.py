@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from tornado.web import authenticated
 
-from ...ledger import Counts, Cursor, FailurePage, JobFilter, Ledger, Pause
+from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
 from ...schemas import State, from_ms
 from ...schemas.explanations import explain
 from .chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
@@ -20,6 +20,8 @@ from .replays import Stage
 
 #: Lines of the lists beside the chart.
 _TOP = 8
+#: Jobs read, or names counted, for each of those lists: some ms of the server's time.
+_COUNT_LIMIT = 2000
 _JOB_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -28,7 +30,7 @@ class Overview:
     """All that the page says of one filter, read from the ledger in one go."""
 
     now: datetime
-    page: FailurePage
+    page: JobPage
     total: int | None
     by_error_code: Counts
     by_page_id: Counts
@@ -69,7 +71,7 @@ class FailuresPage(Page):
         )
 
     async def _is_job(self, job_id: str) -> bool:
-        return await self.ask(self.site.ledger.lookup.get, job_id) is not None
+        return await self.ask(self.site.ledger.reader.get, job_id) is not None
 
     def _bars(self, wanted: FailureFilter, seen: Overview) -> list[Bar]:
         here = self.reverse_url("failures")
@@ -81,33 +83,33 @@ class FailuresPage(Page):
 
 
 def _look(ledger: Ledger, wanted: FailureFilter, after: Cursor | None, split_by: str) -> Overview:
-    failures = ledger.failures
-    now = from_ms(failures.now_ms())
+    reader = ledger.reader
+    now = from_ms(reader.now_ms())
     job_filter = wanted.as_of(now)
-    page = failures.page(job_filter, text=wanted.text, after=after, limit=PAGE_SIZE)
-    by_error_code = failures.by_error_code(job_filter)
-    by_page_id = failures.by_page_id(job_filter)
+    page = reader.failed_page(job_filter, text=wanted.text, after=after, limit=PAGE_SIZE)
+    by_error_code = reader.count_by_error_code(job_filter, limit=_COUNT_LIMIT)
+    by_page_id = reader.count_by_page(job_filter, limit=_COUNT_LIMIT)
     names = (by_page_id if split_by == "page_id" else by_error_code).by_name
     edges = _edges(ledger, job_filter, now)
     series, totals = _series(ledger, job_filter, split_by, list(names), edges)
     return Overview(
         now=now,
         page=page,
-        total=None if wanted.text else failures.count(job_filter),
+        total=None if wanted.text else reader.count_failed(job_filter),
         by_error_code=by_error_code,
         by_page_id=by_page_id,
         series=series,
         edges=edges,
         totals=totals,
-        states=ledger.lookup.count_states(),
-        pauses=ledger.lookup.pauses(),
+        states=reader.count_states(),
+        pauses=reader.pauses(),
     )
 
 
 def _edges(ledger: Ledger, wanted: JobFilter, now: datetime) -> list[int]:
     """Return the chart's edges: from the filter's times or, where it has none, from the oldest."""
     latest = min(wanted.until or now, now)
-    earliest_ms = _ms(wanted.since) if wanted.since else ledger.failures.oldest_ms(wanted)
+    earliest_ms = _ms(wanted.since) if wanted.since else ledger.reader.oldest_failed_ms(wanted)
     if earliest_ms is None or earliest_ms > _ms(latest):
         return []
     edges = edges_ms(earliest_ms, _ms(latest))
@@ -133,7 +135,7 @@ def _series(
         JobFilter(page_ids=(name,)) if split_by == "page_id" else JobFilter(error_codes=(name,))
         for name in names
     ]
-    *counts, totals = ledger.failures.over_time([*each, wanted], edges)
+    *counts, totals = ledger.reader.count_over_time([*each, wanted], edges)
     series = [Series(name=n, counts=c) for n, c in zip(names, counts, strict=True)]
     rest = [max(0, total - sum(c[i] for c in counts)) for i, total in enumerate(totals)]
     if any(rest):

@@ -6,6 +6,7 @@ from typing import Any
 
 from tornado.web import HTTPError, authenticated
 
+from ...producer.replay import replay_jobs
 from ...schemas import JobRecord, State
 from ...schemas.explanations import UNKNOWN, explain
 from ..masking import masked
@@ -46,10 +47,8 @@ class JobPage(Page):
         self.forbid_if_read_only()
         action = self.text_argument("action")
         if action == "replay":
-            states, ring = await self.ask(self.site.ledger.replay, [job_id])
-            if ring:
-                await self.ask(self.site.doorbell.ring)
-            done, what = states[0] is State.FAILED, "replayed: it is not failed"
+            replayed = await self.ask(replay_jobs, self.site.ledger, self.site.doorbell, [job_id])
+            done, what = job_id in replayed.job_ids, "replayed: it is not failed"
         elif action == "cancel":
             (state,) = await self.ask(self.site.ledger.cancel, [job_id])
             done, what = state is State.CANCELLED, "cancelled: it is being sent, or has ended"
@@ -60,7 +59,7 @@ class JobPage(Page):
         self.redirect(self.reverse_url("failure", job_id))
 
     async def _record(self, job_id: str) -> JobRecord:
-        record = await self.ask(self.site.ledger.lookup.get, job_id)
+        record = await self.ask(self.site.ledger.reader.get, job_id)
         if record is None:
             raise HTTPError(404, "No job has this id. It never existed, or is not kept any more.")
         return record

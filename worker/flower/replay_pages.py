@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections import Counter
 
 from tornado.web import HTTPError, authenticated
 
-from ...schemas import from_ms
-from ...schemas.explanations import explain
+from ...producer.replay import Replay
+from ...schemas import State, from_ms
 from .job_page import MOVING
 from .page import Page
-from .replays import Replay, Stage
+from .replays import Stage, TrackedReplay
 
 #: Jobs a second, where the form is not changed: a pace at which one can still step in.
 DEFAULT_RATE = 20
@@ -39,25 +39,22 @@ class ReplaysPage(Page):
         self.site.replays.plan(replay)
         self.redirect(self.reverse_url("replay", replay.replay_id))
 
-    def _of_selection(self) -> Replay:
+    def _of_selection(self) -> TrackedReplay:
         job_ids = list(dict.fromkeys(self.get_arguments("job_id")))
         if not job_ids:
             raise HTTPError(400, "No job was selected.")
         if len(job_ids) > _MAX_SELECTED:
             raise HTTPError(400, f"At most {_MAX_SELECTED} jobs can be selected at once.")
-        return Replay(about="selected failures", job_ids=job_ids)
+        replay = Replay(self.site.ledger, self.site.doorbell, job_ids=job_ids)
+        return TrackedReplay(about="selected failures", replay=replay)
 
-    async def _of_filter(self) -> Replay:
+    async def _of_filter(self) -> TrackedReplay:
         wanted = self.read_filter()
-        now = from_ms(await self.ask(self.site.ledger.failures.now_ms))
-        bounded = wanted.as_of(now)
-        until = min(bounded.until or now, now)
-        if bounded.since is not None:
-            # A filter that starts in the future matches nothing; its range must still be valid.
-            until = max(until, bounded.since)
-        return Replay(
-            about=wanted.in_words(), text=wanted.text, wanted=replace(bounded, until=until)
+        now = from_ms(await self.ask(self.site.ledger.reader.now_ms))
+        replay = Replay(
+            self.site.ledger, self.site.doorbell, wanted=wanted.as_of(now), text=wanted.text
         )
+        return TrackedReplay(about=wanted.in_words(), replay=replay)
 
 
 class ReplayPage(Page):
@@ -66,32 +63,22 @@ class ReplayPage(Page):
     @authenticated
     async def get(self, replay_id: str) -> None:
         replay = self._replay(replay_id)
-        failures = self.site.ledger.failures
         before = (replay.stage, replay.replayed)
-        became = await self.ask(failures.states, list(replay.latest_ids))
+        statuses = await self.ask(self.site.ledger.reader.statuses, list(replay.latest_ids))
+        became = Counter(status.state for status in statuses.values())
         # What it did while that was read is not told yet, so the page looks again.
         is_moving = (
             before != (replay.stage, replay.replayed)
             or replay.stage in (Stage.COUNTING, Stage.RUNNING)
             or not MOVING.isdisjoint(became)
         )
-        codes: dict[str, int] = {}
-        sample = None
-        if replay.stage is Stage.READY and replay.job_ids is not None:
-            codes = await self.ask(failures.error_codes, list(replay.job_ids))
-        elif replay.stage is Stage.READY and not replay.text:
-            counts = await self.ask(failures.by_error_code, replay.wanted)
-            codes, sample = counts.by_name, counts.sample
         self.render(
             "failures_replay.html",
-            became=became,
-            codes=[
-                (code, count, explain(code)) for code, count in list(codes.items())[:_MAX_EXPLAINED]
-            ],
+            became={state: became[state] for state in State if became[state]},
+            causes=replay.causes[:_MAX_EXPLAINED],
             default_rate=DEFAULT_RATE,
             is_moving=is_moving,
             replay=replay,
-            sample=sample,
             seconds_left=_seconds_left(replay),
             stage=Stage,
         )
@@ -111,7 +98,7 @@ class ReplayPage(Page):
             raise HTTPError(409, f"This replay is {replay.stage.value}; that cannot be done now.")
         self.redirect(self.reverse_url("replay", replay_id))
 
-    def _replay(self, replay_id: str) -> Replay:
+    def _replay(self, replay_id: str) -> TrackedReplay:
         replay = self.site.replays.get(replay_id)
         if replay is None:
             raise HTTPError(
@@ -134,7 +121,7 @@ class ReplayPage(Page):
         return rate
 
 
-def _seconds_left(replay: Replay) -> float | None:
+def _seconds_left(replay: TrackedReplay) -> float | None:
     done = replay.replayed + replay.skipped
     if replay.stage is not Stage.RUNNING or not done:
         return None

@@ -32,4 +32,4 @@ class Site:
         """Return the site of the ledger that `settings` name; nothing is connected yet."""
         ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS)
         doorbell = Doorbell(settings)
-        return cls(ledger, doorbell, Replays(ledger, doorbell))
+        return cls(ledger, doorbell, Replays())

@@ -15,9 +15,9 @@ class WaitingPage(Page):
     async def get(self) -> None:
         state = self._state()
         after = self.read_cursor()
-        waiting = self.site.ledger.waiting
-        page = await self.ask(waiting.page, state, after=after, limit=PAGE_SIZE)
-        states = await self.ask(self.site.ledger.lookup.count_states)
+        reader = self.site.ledger.reader
+        page = await self.ask(reader.waiting_page, state, after=after, limit=PAGE_SIZE)
+        states = await self.ask(reader.count_states)
         self.render(
             "failures_waiting.html",
             after=after,

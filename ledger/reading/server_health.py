@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
-from ..schemas import Settings
-from .connection import connect, translated_errors
-from .scripts import explain_version
-from .separate_celery import SeparateCelery, impatient_transport, queue_name
+from ...schemas import Settings
+from ..connection import connect, translated_errors
+from ..scripts import explain_version
+from ..separate_celery import SeparateCelery, impatient_transport, queue_name
 
 T = TypeVar("T")
 

@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple
 
-from ..schemas import from_ms
-from .scripts import Scripts
+from .cursor import Cursor
+from .namespace import Namespace
 
 #: Entries that one script call scans: about 1 ms of the server's time.
 _SCAN_LIMIT = 500
 #: Indexes merged at about that cost; with more of them, a call scans fewer entries.
 _FEW_INDEXES = 20
-
-_NUMBER = r"-?(?:inf|[0-9]{1,17}(?:\.[0-9]{1,17})?(?:e[+-][0-9]{1,3})?)"
-_CURSOR = re.compile(f"({_NUMBER})-(.+)", re.DOTALL)
-
-
-class Cursor(NamedTuple):
-    """Where a page begins: after this entry, whether or not it still exists."""
-
-    #: An integer; another client may have written any number, including an infinite one.
-    ms: float
-    job_id: str
-
-    def __str__(self) -> str:
-        return f"{self.ms:.17g}-{self.job_id}"
-
-    @property
-    def time(self) -> datetime | None:
-        """When the entry failed, or is due; None if that is not a valid time."""
-        try:
-            return from_ms(round(self.ms))
-        except (ValueError, OverflowError, OSError):
-            return None
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """Return the cursor that `str` formatted as `text`.
-
-        Raises:
-            ValueError: `text` is malformed.
-        """
-        parts = _CURSOR.fullmatch(text)
-        if parts is None:
-            raise ValueError(f"{text!r} is not a position in a list")
-        return cls(float(parts[1]), parts[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +46,11 @@ class IdPage:
 
 
 def read_ids(
-    scripts: Scripts,
+    namespace: Namespace,
     selection: Selection,
     *,
-    earliest_ms: float | str = "-inf",
-    latest_ms: float | str = "+inf",
+    earliest_ms: int | None = None,
+    latest_ms: int | None = None,
     after: Cursor | None = None,
     desc: bool = True,
     limit: int,
@@ -97,6 +60,7 @@ def read_ids(
     """Return at most `limit` ids, scanning at most `scan_limit` entries.
 
     Args:
+        earliest_ms, latest_ms: bounds (included) of an entry's time; None for no bound.
         desc: latest first; otherwise earliest first.
         with_field: a field of the job's hash to return beside each id.
     """
@@ -104,11 +68,11 @@ def read_ids(
     scanned_at_once = _SCAN_LIMIT * _FEW_INDEXES // max(_FEW_INDEXES, len(indexes))
     page = IdPage(after=after)
     while True:
-        at_end, ms, job_id, scanned, *found = scripts(
+        at_end, ms, job_id, scanned, *found = namespace.script(
             "index_page",
             "desc" if desc else "asc",
-            earliest_ms,
-            latest_ms,
+            "-inf" if earliest_ms is None else earliest_ms,
+            "+inf" if latest_ms is None else latest_ms,
             f"{page.after.ms:.17g}" if page.after else "",
             page.after.job_id if page.after else "",
             limit - len(page.ids),

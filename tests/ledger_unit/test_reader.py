@@ -1,4 +1,4 @@
-"""Looking at the ledger: filters, counts and lanes; looking changes nothing."""
+"""Reading the ledger: filters, counts and lanes; reading changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START = from_ms(1_769_851_800_000)
 
 
 def ids(story: Story, limit: int = 100, **conditions: Any) -> list[str]:
-    return [record.job_id for record in story.ledger.lookup.find(JobFilter(**conditions), limit)]
+    return [record.job_id for record in story.ledger.reader.find(JobFilter(**conditions), limit)]
 
 
 @pytest.fixture
@@ -70,18 +70,18 @@ def test_of_a_long_lane_the_latest_jobs_are_found(story: Story):
 
 def test_counts_are_by_state(story: Story, one_of_each: dict[State, str]):
     """One of each."""
-    assert story.ledger.lookup.count_states() == dict.fromkeys(State, 1)
+    assert story.ledger.reader.count_states() == dict.fromkeys(State, 1)
     assert story.recount() == {state.value: 1 for state in State}
 
 
 def test_an_empty_ledger_counts_nothing(story: Story):
     """But names every state."""
-    assert story.ledger.lookup.count_states() == dict.fromkeys(State, 0)
-    assert story.ledger.lookup.count_errors() == {}
-    assert story.ledger.lookup.waiting_by_page() == {}
-    assert story.ledger.lookup.pauses() == []
+    assert story.ledger.reader.count_states() == dict.fromkeys(State, 0)
+    assert story.ledger.reader.count_by_error_code().by_name == {}
+    assert story.ledger.reader.waiting_by_page() == {}
+    assert story.ledger.reader.pauses() == []
     assert ids(story) == []
-    assert story.ledger.lookup.get("") is None
+    assert story.ledger.reader.get("") is None
 
 
 @pytest.fixture
@@ -122,7 +122,8 @@ def test_failed_jobs_are_found_by_code_page_and_time(
     made = list(failures.values())
     wanted = [made[number] for number in expected]
     assert ids(story, states=(State.FAILED,), **conditions) == wanted
-    found = story.ledger.lookup.iterate_failed(JobFilter(**conditions))
+    pages = story.ledger.reader.failed_pages(JobFilter(**conditions))
+    found = [record for page in pages for record in page.records]
     assert [record.job_id for record in found] == wanted
     assert ids(story, limit=2, states=(State.FAILED,), **conditions) == wanted[:2]
 
@@ -215,7 +216,7 @@ def test_errors_are_counted_by_code(
     story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: dict[str, int]
 ):
     """The most frequent first."""
-    found = story.ledger.lookup.count_errors(JobFilter(**conditions))
+    found = story.ledger.reader.count_by_error_code(JobFilter(**conditions)).by_name
     assert list(found.items()) == list(expected.items())
 
 
@@ -223,7 +224,7 @@ def test_a_replay_takes_a_job_out_of_every_index(story: Story, failures: dict[st
     """It has not failed any more; failing again, it is found by its new code."""
     job_id = failures["1:190:1"]
     story.ledger.replay([job_id])
-    assert story.ledger.lookup.count_errors() == {"551": 3}
+    assert story.ledger.reader.count_by_error_code().by_name == {"551": 3}
     assert ids(story, page_ids=("1",), states=(State.FAILED,)) == [failures["1:551:0"]]
     (claim,) = story.claim()
     story.record(claim, OutcomeClass.PERMANENT, error_code="100")
@@ -235,7 +236,7 @@ def test_a_replay_takes_a_job_out_of_every_index(story: Story, failures: dict[st
 def test_any_error_code_is_an_index_of_its_own(story: Story, code: str):
     """The API may send anything."""
     job_id = story.fail(error_code=code or "none")
-    assert story.ledger.lookup.count_errors() == {code or "none": 1}
+    assert story.ledger.reader.count_by_error_code().by_name == {code or "none": 1}
     assert ids(story, error_codes=(code or "none",)) == [job_id]
 
 
@@ -246,7 +247,7 @@ def test_more_jobs_than_one_round_trip_reads_are_all_found(story: Story):
             story.enqueue()
     assert len(ids(story, limit=5000, states=(State.QUEUED,))) == 1200
     assert len(ids(story, limit=700)) == 700
-    assert story.ledger.lookup.waiting_by_page() == {"1": 1200}
+    assert story.ledger.reader.waiting_by_page() == {"1": 1200}
 
 
 def test_waiting_jobs_are_counted_by_page(story: Story):
@@ -254,8 +255,8 @@ def test_waiting_jobs_are_counted_by_page(story: Story):
     for page, count in (("1", 1), ("2", 3), ("3", 2)):
         for number in range(count):
             story.enqueue(page, urgent=number == 0)
-    assert list(story.ledger.lookup.waiting_by_page().items()) == [("2", 3), ("3", 2), ("1", 1)]
-    assert list(story.ledger.lookup.waiting_by_page(limit=1)) == ["2"]
+    assert list(story.ledger.reader.waiting_by_page().items()) == [("2", 3), ("3", 2), ("1", 1)]
+    assert list(story.ledger.reader.waiting_by_page(limit=1)) == ["2"]
 
 
 def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(story: Story):
@@ -275,14 +276,14 @@ def test_looking_changes_nothing(story: Story, one_of_each: dict[State, str]):
         return {name: story.client.dump(name) for name in story.client.scan_iter("*")}
 
     before = everything()
-    lookup = story.ledger.lookup
-    lookup.find(JobFilter(), 10)
-    list(lookup.iterate_failed(JobFilter(page_ids=("1",), error_codes=("551",))))
-    lookup.get(one_of_each[State.SENT])
-    lookup.count_errors()
-    lookup.count_states()
-    lookup.waiting_by_page()
-    lookup.pauses()
+    reader = story.ledger.reader
+    reader.find(JobFilter(), 10)
+    list(reader.failed_pages(JobFilter(page_ids=("1",), error_codes=("551",))))
+    reader.get(one_of_each[State.SENT])
+    reader.count_by_error_code()
+    reader.count_states()
+    reader.waiting_by_page()
+    reader.pauses()
     assert everything() == before
 
 
@@ -294,4 +295,4 @@ def test_indexes_without_jobs_show_nothing(make_story: Callable[..., Story]):
     story.client.set(story.key("job:odd"), "text")
     story.client.zadd(story.key("failed"), {"odd": 1})
     assert ids(story, states=(State.FAILED,)) == []
-    assert list(story.ledger.lookup.iterate_failed(JobFilter())) == []
+    assert story.ledger.reader.failed_page(JobFilter()).records == []

@@ -1,0 +1,100 @@
+"""Which jobs are wanted. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from ...schemas import JobRecord, State
+
+#: Values of one field of a filter: each is an index that a script merges.
+MAX_VALUES = 100
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs are wanted. Several values of one field mean any of them; none is no condition.
+
+    `since` and `until` (aware, both included) bound when a job finished or, if it has not, when it
+    was enqueued.
+
+    Raises:
+        ValueError: `since` or `until` has no time zone, `since` is after `until`, or a field has
+            more than `MAX_VALUES` values.
+    """
+
+    states: tuple[State, ...] = ()
+    error_codes: tuple[str, ...] = ()
+    page_ids: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name, time in (("since", self.since), ("until", self.until)):
+            if time is not None and time.utcoffset() is None:
+                raise ValueError(f"{name} has no time zone: {time}; pass an aware datetime")
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(
+                f"since ({self.since}) is after until ({self.until}): no time is between them"
+            )
+        for name in ("states", "error_codes", "page_ids"):
+            # A repeated value is one value.
+            values = tuple(dict.fromkeys(getattr(self, name)))
+            if len(values) > MAX_VALUES:
+                raise ValueError(f"{name} has {len(values)} values; at most {MAX_VALUES} can be")
+            object.__setattr__(self, name, values)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every job is wanted."""
+        return self == JobFilter()
+
+    @property
+    def since_ms(self) -> int | None:
+        """`since` as whole milliseconds since the epoch, as the times of jobs are; rounded up."""
+        return None if self.since is None else -((_EPOCH - self.since) // _MILLISECOND)
+
+    @property
+    def until_ms(self) -> int | None:
+        """`until` as whole milliseconds since the epoch; rounded down."""
+        return None if self.until is None else (self.until - _EPOCH) // _MILLISECOND
+
+    def fits(self, record: JobRecord) -> bool:
+        """Return whether `record` is wanted."""
+        when = ended_or_enqueued_ms(record)
+        since, until = self.since_ms, self.until_ms
+        return (
+            (not self.states or record.state in self.states)
+            and (not self.error_codes or record.error_code in self.error_codes)
+            and (not self.page_ids or record.page_id in self.page_ids)
+            and (since is None or when >= since)
+            and (until is None or when <= until)
+        )
+
+
+def ended_or_enqueued_ms(record: JobRecord) -> int:
+    """Return when the job finished or, if it has not, was enqueued (ms since the epoch)."""
+    time = record.finished_at or record.enqueued_at
+    return (time - _EPOCH) // _MILLISECOND if time else 0
+
+
+def has_text(record: JobRecord, text: str) -> bool:
+    """Return whether ids, error, payload, metadata or key contain `text`, ignoring case."""
+    if not text:
+        return True
+    wanted = text.casefold()
+    body = record.job
+    places = (
+        record.job_id,
+        record.page_id,
+        record.error_code,
+        record.error_message,
+        record.idempotency_key,
+        body["recipient"]["id"],
+        body["message"]["payload_id"],
+        body.get("metadata"),
+    )
+    return any(wanted in place.casefold() for place in places if place)

@@ -1,0 +1,66 @@
+"""Access to the keys of one ledger, for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import redis
+
+from ...schemas import JobRecord
+from ..connection import server_time_ms, translated_errors
+from ..job_hash import to_record
+from ..scripts import Scripts
+from .repairing_client import RepairingClient
+
+#: Jobs read in one round trip.
+CHUNK = 500
+
+
+class Namespace:
+    """The keys that begin with one prefix. Every access raises `QueueUnavailable`."""
+
+    def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
+        #: redis-py types every answer as "this or an awaitable of this".
+        self.client: Any = RepairingClient(client, scripts, redis_url)
+        self._prefix = prefix
+        self._url = redis_url
+        self._scripts = scripts
+
+    def key(self, name: str) -> str:
+        """Return the whole name of a key."""
+        return self._prefix + name
+
+    def pipeline(self) -> Any:
+        """Return commands that are sent together, and not as one transaction."""
+        return self.client.pipeline(transaction=False)
+
+    def script(self, name: str, *args: str | int | float) -> list[Any]:
+        """Run a script; its contract is at the head of its file."""
+        with translated_errors(self._url):
+            return self._scripts(name, *args)
+
+    def now_ms(self) -> int:
+        """Return the time by the server's clock (ms since the epoch)."""
+        return server_time_ms(self.client)
+
+    def records(self, ids: Iterable[str], *, chunk: int = CHUNK) -> Iterator[JobRecord]:
+        """Read the jobs behind `ids`, `chunk` per round trip; those that are gone are left out."""
+        for some in chunks(ids, min(chunk, CHUNK)):
+            pipeline = self.pipeline()
+            for job_id in some:
+                pipeline.hgetall(self.key(f"job:{job_id}"))
+                pipeline.zscore(self.key("due"), job_id)
+            answers = pipeline.execute()
+            for i, job_id in enumerate(some):
+                job, due = answers[2 * i], answers[2 * i + 1]
+                if job:
+                    yield to_record(job_id, job, due)
+
+
+def chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield the values, `size` at a time."""
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk
