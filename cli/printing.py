@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import click
 
-from ..schemas import State, harmless
+from ..schemas import State, sanitize
 
 #: Characters of one value that are shown to people: metadata and error messages fit.
 MAX_SHOWN_CHARACTERS = 500
@@ -61,7 +61,7 @@ def is_terminal() -> bool:
 
 def shown(value: object) -> str:
     """Return `value` as one harmless line; an empty text for None."""
-    return "" if value is None else harmless(str(value), MAX_SHOWN_CHARACTERS)
+    return "" if value is None else sanitize(str(value), MAX_SHOWN_CHARACTERS)
 
 
 def state_cell(state: State) -> Cell:
@@ -95,7 +95,7 @@ JSON_ERRORS = f"{__name__}.json_errors"
 
 def complain(message: str) -> None:
     """Print one line on standard error; with --json, as `{"notice": message}`."""
-    message = harmless(message, _MAX_COMPLAINT_CHARACTERS)
+    message = sanitize(message, _MAX_COMPLAINT_CHARACTERS)
     click.echo(json_text({"notice": message}) if _is_json_wanted() else message, err=True)
 
 

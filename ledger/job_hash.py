@@ -30,7 +30,7 @@ from ..schemas import (
     NewJob,
     State,
     from_ms,
-    harmless,
+    sanitize,
 )
 
 #: The hash's fields that are the body's, by their path in it.
@@ -189,7 +189,7 @@ def to_int(value: Any) -> int | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else harmless(str(value), _ATTEMPT_TEXT_CHARACTERS)
+    return None if value is None else sanitize(str(value), _ATTEMPT_TEXT_CHARACTERS)
 
 
 def _time(milliseconds: float | str | None) -> datetime | None:

@@ -18,7 +18,7 @@ from ..schemas import (
     Settings,
     SettingsError,
     State,
-    harmless,
+    sanitize,
 )
 from .claim import to_claim
 from .connection import connect, translated_errors
@@ -235,7 +235,7 @@ class Ledger:
                 for job_id, page_id, code in failed
                 if code != "unknown_outcome"
             ],
-            repairs=[harmless(text, _REPAIR_CHARACTERS) for text in repairs],
+            repairs=[sanitize(text, _REPAIR_CHARACTERS) for text in repairs],
         )
 
     def resume(self, refused: Mapping[str, str]) -> bool:

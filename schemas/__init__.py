@@ -18,7 +18,7 @@ from .errors import (
 from .outcome import JobVerdict, LaneVerdict, Outcome
 from .record import Attempt, JobRecord, from_ms, iso_utc
 from .redis_url import RedisUrl, parse_redis_url
-from .reply import ApiReply, harmless, parse_reply
+from .reply import ApiReply, parse_reply, sanitize
 from .send_job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
 from .settings import Settings
 from .states import Delivery, OutcomeClass, State
@@ -50,11 +50,11 @@ __all__ = [
     "SettingsError",
     "State",
     "from_ms",
-    "harmless",
     "iso_utc",
     "parse_new_job",
     "parse_redis_url",
     "parse_reply",
     "parse_row",
     "parse_send_job",
+    "sanitize",
 ]

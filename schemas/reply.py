@@ -63,7 +63,7 @@ def _parse(reply: Any, secret: str | None) -> ApiReply | None:
     )
 
 
-def harmless(text: str, limit: int) -> str:
+def sanitize(text: str, limit: int) -> str:
     """Return `text` on one line, without control characters, at most `limit` characters long.
 
     What the API says ends up in terminals, logs, events and web pages; a control character or an
@@ -82,7 +82,7 @@ def _as_text(value: Any, limit: int, secret: str | None) -> str | None:
     text = text[: _SEARCHED_TIMES * limit]
     if secret:
         text = redact(text, secret)
-    return harmless(text, limit).strip() or None
+    return sanitize(text, limit).strip() or None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

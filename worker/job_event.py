@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..schemas import Attempt, JobRecord, State, from_ms, harmless, iso_utc
+from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
 from .masking import masked
 
 #: The name under which jobs appear in Flower. No task of this name is ever run.
@@ -152,7 +152,7 @@ def _nested(body: Mapping[str, Any], outer: str, inner: str) -> Any:
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else harmless(str(value), _MAX_CHARACTERS)
+    return "" if value is None else sanitize(str(value), _MAX_CHARACTERS)
 
 
 def _iso(seconds: float | None) -> str | None:

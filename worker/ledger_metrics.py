@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..ledger import Ledger
-from ..schemas import QueueUnavailable, harmless
+from ..schemas import QueueUnavailable, sanitize
 
 #: Error codes and pages with a gauge of their own, each; all others are one more, `other`.
 TOP = 20
@@ -86,6 +86,6 @@ def _top(name: str, help_text: str, label: str, counts: dict[str, int]) -> Metri
     gauge = GaugeMetricFamily(f"harasocial_{name}", help_text, labels=[label])
     # Sorted already, the most frequent first.
     for key, count in islice(counts.items(), TOP):
-        gauge.add_metric([harmless(key, _MAX_LABEL_CHARACTERS)], count)
+        gauge.add_metric([sanitize(key, _MAX_LABEL_CHARACTERS)], count)
     gauge.add_metric(["other"], sum(list(counts.values())[TOP:]))
     return gauge

@@ -10,7 +10,7 @@ import json
 import logging
 from datetime import datetime, timezone
 
-from ..schemas import harmless, iso_utc
+from ..schemas import iso_utc, sanitize
 
 #: The fields that a record may have, given as `extra` where it is logged.
 FACTS = ("action", "job_id", "page_id", "error_code")
@@ -62,7 +62,7 @@ class TextFormatter(logging.Formatter):
             )
             record = copy.copy(record)
             # Other hands may have put a job into Redis whose very id acts in a terminal.
-            record.msg, record.args = harmless(f"{message} [{left}]", _MAX_CHARACTERS), ()
+            record.msg, record.args = sanitize(f"{message} [{left}]", _MAX_CHARACTERS), ()
         return self._inner.format(record)
 
 

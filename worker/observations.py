@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from ..ledger import UnknownOutcome, Unsent
-from ..schemas import OutcomeClass, State, harmless
+from ..schemas import OutcomeClass, State, sanitize
 from .pump import Done
 
 Observation = Sequence[str | int]
@@ -64,7 +64,7 @@ def observations_of_unsent(jobs: Iterable[Unsent]) -> Iterator[Observation]:
 
 
 def _outcome(state: State, error_code: str) -> Observation:
-    return "outcomes", 1, state.value, harmless(error_code, _MAX_LABEL_CHARACTERS)
+    return "outcomes", 1, state.value, sanitize(error_code, _MAX_LABEL_CHARACTERS)
 
 
 class Totals(Collector):

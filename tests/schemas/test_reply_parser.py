@@ -7,7 +7,7 @@ import string
 import sys
 
 import pytest
-from harasocial_dispatch.schemas import ApiReply, harmless, parse_reply
+from harasocial_dispatch.schemas import ApiReply, parse_reply, sanitize
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -201,10 +201,10 @@ def test_no_text_around_a_token_lets_it_through(secret: str, data: st.DataObject
 @example("\ud800\udfff", 1)
 def test_harmless_text_prints_on_one_line_within_its_limit(text: str, limit: int):
     """And what was harmless already stays as it is."""
-    found = harmless(text, limit)
+    found = sanitize(text, limit)
     assert found.isprintable()
     assert len(found) <= limit
-    assert harmless(found, limit) == found
+    assert sanitize(found, limit) == found
     if text.isprintable() and len(text) <= limit:
         assert found == text
 
@@ -221,4 +221,4 @@ def test_harmless_text_prints_on_one_line_within_its_limit(text: str, limit: int
 )
 def test_harmless_cuts_with_a_mark(text: str, expected: str):
     """Five characters are allowed here; a text that was cut says so."""
-    assert harmless(text, 5) == expected
+    assert sanitize(text, 5) == expected

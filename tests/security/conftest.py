@@ -20,7 +20,7 @@ from harasocial_dispatch.ledger import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT
-from harasocial_dispatch.schemas import JobRecord, Settings, harmless
+from harasocial_dispatch.schemas import JobRecord, Settings, sanitize
 from stage import WorkerProcess, body, environment, eventually, wait_until_ended
 from traces import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
 from watched_flower import WatchedFlower
@@ -65,7 +65,7 @@ ENDS = {
     "echoed": ("failed", "refused [token]"),
     "echoed with 400": ("failed", "refused [token]"),
     "echoed malformed": ("failed", "connection_lost"),
-    "hostile": ("failed", harmless(HOSTILE_TEXT, 64).strip()),
+    "hostile": ("failed", sanitize(HOSTILE_TEXT, 64).strip()),
     "hostile job": ("sent", None),
     "crashed": ("failed", "internal_error"),
     "own token": ("failed", "refused [token]"),

@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta, timezone
 from html import escape
 
-from ...schemas import JobRecord, State, harmless, iso_utc
+from ...schemas import JobRecord, State, iso_utc, sanitize
 from ..masking import masked
 
 #: Bootstrap's colour of each state's badge.
@@ -25,7 +25,7 @@ _MAX_CHARACTERS = 500
 
 def shown(value: object) -> str:
     """Return a value as one harmless line (not yet escaped for HTML); "" for None."""
-    return "" if value is None else harmless(str(value), _MAX_CHARACTERS)
+    return "" if value is None else sanitize(str(value), _MAX_CHARACTERS)
 
 
 def number(value: int) -> str:
