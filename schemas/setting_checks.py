@@ -17,7 +17,7 @@ def may_be_token(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
-def is_token(token: str) -> None:
+def check_token(token: str) -> None:
     """Accept a bearer token, or nothing."""
     if token and not may_be_token(token):
         raise ValidationError("must be the bearer token alone: printable ASCII without blanks")
@@ -62,7 +62,7 @@ def is_redis_url(url: str) -> None:
         raise ValidationError(str(error)) from None
 
 
-def is_namespace(name: str) -> None:
+def check_namespace(name: str) -> None:
     """Accept a namespace of keys."""
     if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
         raise ValidationError("must be letters, digits, - and _ only")
@@ -75,7 +75,7 @@ def is_proxy_url(url: str) -> None:
         raise ValidationError("must be a URL such as http://proxy:3128")
 
 
-def is_host(host: str) -> None:
+def check_host(host: str) -> None:
     """Accept an address to listen on."""
     if not host or not host.isprintable() or any(c in host for c in " /@[]"):
         raise ValidationError("must be an address or name of this host, such as 127.0.0.1 or ::")

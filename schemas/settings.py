@@ -18,13 +18,13 @@ from marshmallow import ValidationError
 from .errors import SettingsError
 from .setting_checks import (
     API_URL,
-    is_host,
+    check_host,
+    check_namespace,
+    check_token,
     is_log_format,
-    is_namespace,
     is_proxy_url,
     is_redis_url,
     is_safe_url,
-    is_token,
     is_user_and_password,
 )
 from .states import OutcomeClass
@@ -140,11 +140,11 @@ def _read(env: Env) -> Settings:
 
     tokens_file = env.str("TOKENS_FILE", "")
     return Settings(
-        token=env.str("TOKEN", "", validate=is_token) or None,
+        token=env.str("TOKEN", "", validate=check_token) or None,
         tokens_file=Path(tokens_file) if tokens_file else None,
         api_url=env.str("API_URL", API_URL, validate=is_safe_url),
         redis_url=env.str("REDIS_URL", default.redis_url, validate=is_redis_url),
-        namespace=env.str("NAMESPACE", default.namespace, validate=is_namespace),
+        namespace=env.str("NAMESPACE", default.namespace, validate=check_namespace),
         expires_seconds=number("EXPIRES_SECONDS", 1, 366 * 86400),
         max_attempts=number("MAX_ATTEMPTS", 1, 100),
         retry_base_seconds=number("RETRY_BASE_SECONDS", 0.01, 3600),
@@ -167,7 +167,7 @@ def _read(env: Env) -> Settings:
             for code, name in _pairs(env.str("ERROR_CODE_CLASSES", "", validate=_are_classes))
         },
         proxy_url=env.str("PROXY_URL", "", validate=is_proxy_url) or None,
-        metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=is_host),
+        metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=check_host),
         metrics_port=number("METRICS_PORT", 0, 65535),
         log_format=env.str("LOG_FORMAT", default.log_format, validate=is_log_format),
     )
