@@ -15,7 +15,7 @@ from ..producer.producer import BATCH_SIZE
 from ..schemas import EnqueueUnknown, QueueUnavailable
 from .connecting import open_producer
 from .options import examples, json_option
-from .printing import complain, json_text, progress_bar
+from .printing import json_text, print_notice, progress_bar
 from .rows import Row, read_rows
 
 #: Rejected rows that are shown to people; --json has them all.
@@ -70,7 +70,7 @@ def enqueue(ctx: click.Context, file: BinaryIO, file_format: str | None, as_json
         with open_producer() as producer, progress_bar(_size(file), "rows") as advance:
             _enqueue(producer, read_rows(file, name, file_format), tally, file, advance)
     except (QueueUnavailable, OSError, KeyboardInterrupt):
-        complain(tally.where_it_stopped())
+        print_notice(tally.where_it_stopped())
         tally.finish()
         raise
     tally.finish()
@@ -108,7 +108,7 @@ class _Tally:
         for row in rows:
             if isinstance(row.body, dict) and row.body.get("idempotency_key") is None:
                 self._has_warned = True
-                complain(
+                print_notice(
                     f"warning: line {row.line} has no idempotency_key. If this file is enqueued "
                     "again, such rows are sent again. To prevent that, give every row an "
                     "idempotency_key: a column in CSV, a field in JSON lines."
@@ -137,9 +137,11 @@ class _Tally:
             return
         for line, errors in self._shown:
             for path, texts in errors.items():
-                complain(f"line {line}: {path}: {' '.join(texts)}")
+                print_notice(f"line {line}: {path}: {' '.join(texts)}")
         if self.rejected > len(self._shown):
-            complain(f"and {self.rejected - len(self._shown)} more rejected rows (--json has all)")
+            print_notice(
+                f"and {self.rejected - len(self._shown)} more rejected rows (--json has all)"
+            )
         click.echo(
             f"enqueued {self.new}, already enqueued {self.already_enqueued}, "
             f"rejected {self.rejected}"

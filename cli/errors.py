@@ -11,7 +11,7 @@ from ..schemas import Settings
 from .connecting import open_ledger
 from .job_view import meaning
 from .options import examples, filters, json_option
-from .printing import Column, complain, print_json, print_table, shown
+from .printing import Column, print_json, print_notice, print_table, shown
 from .times import local
 
 
@@ -28,7 +28,7 @@ def errors(*, wanted: JobFilter, as_json: bool) -> None:
             print_json(counts)
             return
         if not counts:
-            complain("no failed jobs")
+            print_notice("no failed jobs")
             return
         rows = []
         for code, count in counts.items():

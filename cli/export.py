@@ -15,7 +15,7 @@ from ..schemas.explanations import explain_any
 from ..schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
 from .connecting import open_ledger
 from .options import examples, filters
-from .printing import complain, is_terminal, progress_bar, shown
+from .printing import is_terminal, print_notice, progress_bar, shown
 
 Write = Callable[[str], object]
 
@@ -69,7 +69,7 @@ def export(
                 done += len(page.records)
                 advance(done, done)
     if not to_screen:
-        complain(f"exported {done} job{'' if done == 1 else 's'}")
+        print_notice(f"exported {done} job{'' if done == 1 else 's'}")
 
 
 def _nothing(_done: int, _units: int) -> None:

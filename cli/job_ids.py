@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..schemas import JobNotFound, State
-from .printing import complain
+from .printing import print_notice
 
 
 def whole_ids(find_id: Callable[[str], str], texts: Sequence[str]) -> list[str]:
@@ -27,9 +27,9 @@ def print_refused(refused: Mapping[str, State | None], what: str) -> None:
     """Print for each job that it could not be done, and the state that is why."""
     for job_id, state in refused.items():
         if state is None:
-            complain(str(JobNotFound(job_id)))
+            print_notice(str(JobNotFound(job_id)))
         else:
-            complain(f"{job_id} {what}: it is {state}")
+            print_notice(f"{job_id} {what}: it is {state}")
 
 
 def states_as_json(states: Mapping[str, State | None]) -> dict[str, str | None]:

@@ -93,7 +93,7 @@ class Problem(NamedTuple):
 JSON_ERRORS = f"{__name__}.json_errors"
 
 
-def complain(message: str) -> None:
+def print_notice(message: str) -> None:
     """Print one line on standard error; with --json, as `{"notice": message}`."""
     message = sanitize(message, _MAX_COMPLAINT_CHARACTERS)
     click.echo(json_text({"notice": message}) if _is_json_wanted() else message, err=True)
@@ -111,9 +111,9 @@ def print_error(problem: Problem, *, as_json: bool) -> None:
         click.echo(json_text({"error": error}), err=True)
         return
     for text in problem.texts:
-        complain(f"Error: {text}")
+        print_notice(f"Error: {text}")
     if problem.hint:
-        complain(problem.hint)
+        print_notice(problem.hint)
 
 
 def _is_json_wanted() -> bool:

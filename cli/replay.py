@@ -14,7 +14,7 @@ from ..schemas import QueueUnavailable, Settings, State
 from .connecting import open_ledger
 from .job_ids import print_refused, states_as_json, whole_ids
 from .options import examples, filters, json_option
-from .printing import complain, is_terminal, print_json, progress_bar, shown
+from .printing import is_terminal, print_json, print_notice, progress_bar, shown
 
 #: Error codes that are shown to people; --json has them all.
 _MAX_CAUSES = 20
@@ -75,18 +75,18 @@ def replay(
         replay = Replay(ledger, Doorbell(settings), job_ids=named, wanted=wanted)
         plan = replay.plan()
         if not (job_ids or plan.total):
-            complain("no failed jobs found")
+            print_notice("no failed jobs found")
         if dry_run:
             _print_dry_run(plan, as_json)
             return
         if not as_json:
             for line in _cause_lines(plan.causes):
-                complain(line)
+                print_notice(line)
         refused = dict(plan.refused)
         if job_ids or not plan.total or yes or _confirmed(plan.total):
             _run(replay, plan, refused, rate, as_json)
         else:
-            complain("nothing was replayed")
+            print_notice("nothing was replayed")
             ctx.exit(1)
     # Of jobs that were found and not named, another client's replay is no failure of this one.
     if job_ids and refused:
@@ -133,7 +133,7 @@ def _run(
                 refused |= batch.refused
                 advance(len(replayed), len(replayed))
     except (QueueUnavailable, KeyboardInterrupt):
-        complain(
+        print_notice(
             f"stopped: at least {len(replayed)} of {plan.total} were replayed; the same command "
             "goes on with the others"
         )

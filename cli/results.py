@@ -8,7 +8,7 @@ from ..ledger import JobFilter
 from ..schemas import Settings
 from .connecting import open_ledger
 from .options import examples, filters, json_option
-from .printing import Column, complain, print_json, print_table, shown, state_cell
+from .printing import Column, print_json, print_notice, print_table, shown, state_cell
 from .times import local
 
 
@@ -40,7 +40,7 @@ def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
             print_json(record.as_json())
         return
     if not records:
-        complain("no jobs found")
+        print_notice("no jobs found")
         return
     print_table(
         [
@@ -66,4 +66,4 @@ def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
         ],
     )
     if len(records) == limit:
-        complain(f"these are the latest {limit}; there may be more (--limit)")
+        print_notice(f"these are the latest {limit}; there may be more (--limit)")

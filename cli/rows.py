@@ -19,7 +19,7 @@ from ..schemas.enqueue import OPTION_NAMES
 from ..schemas.export import COLUMNS as EXPORTED_COLUMNS
 from ..schemas.export import unprotected
 from .options import NAME
-from .printing import complain
+from .printing import print_notice
 from .times import parse_time
 
 #: Bytes of one line that are read; the largest valid job has a hundredth of this.
@@ -187,9 +187,9 @@ def _known_columns(header: list[str], name: str) -> list[str]:
         raise click.UsageError(f"{name} has no column {missing[0]!r}; its header row must name it.")
     ignored = [title for title in columns if title in _DESCRIBING and title != "job_id"]
     if ignored:
-        complain(f"{name} has the columns {', '.join(ignored)} of an export; they are ignored")
+        print_notice(f"{name} has the columns {', '.join(ignored)} of an export; they are ignored")
     if "job_id" in columns:
-        complain(
+        print_notice(
             f"each row of {name} with a job_id becomes a new job, however often it is enqueued: "
             "its idempotency key is made from the job_id. The failed job itself stays failed; to "
             f"send that again instead: {NAME} replay"

@@ -22,7 +22,7 @@ from ..schemas import (
 from ..schemas.explanations import explain
 from .connecting import open_producer
 from .options import NAME, examples, json_option
-from .printing import complain, is_terminal, print_json, shown
+from .printing import is_terminal, print_json, print_notice, shown
 from .send_now import send_now
 from .times import Moment
 
@@ -143,7 +143,7 @@ def send(
         try:
             record = _wait(producer, job_id, wait_seconds)
         except (QueueUnavailable, KeyboardInterrupt):
-            complain(f"{job_id} is enqueued, but how it ends cannot be waited for any longer")
+            print_notice(f"{job_id} is enqueued, but how it ends cannot be waited for any longer")
             raise
     if as_json:
         print_json(record.as_json() | {"already_enqueued": already_enqueued})
@@ -151,10 +151,10 @@ def send(
         if is_terminal() and not as_json:
             click.echo("sent")
         return
-    complain(_reason(record, wait_seconds))
+    print_notice(_reason(record, wait_seconds))
     if record.state is State.FAILED and (explanation := explain(record.error_code)):
-        complain(f"means: {explanation.meaning}")
-        complain(f"to do: {explanation.remedy}")
+        print_notice(f"means: {explanation.meaning}")
+        print_notice(f"to do: {explanation.remedy}")
     ctx.exit(1)
 
 
@@ -204,7 +204,7 @@ def _print_job_id(job_id: str, already_enqueued: bool) -> None:
         click.echo(f"{what} {job_id}; look at it with: {NAME} show {job_id}")
         return
     if already_enqueued:
-        complain(f"{job_id} was already enqueued with this idempotency key")
+        print_notice(f"{job_id} was already enqueued with this idempotency key")
     click.echo(job_id)
 
 

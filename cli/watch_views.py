@@ -14,7 +14,7 @@ from ..ledger import Pause
 from ..schemas import JobRecord, State, iso_utc
 from .job_view import meaning
 from .pause_view import PAUSE_COLUMNS, pause_rows
-from .printing import Cell, Column, complain, is_terminal, print_json, rich_table, shown
+from .printing import Cell, Column, is_terminal, print_json, print_notice, rich_table, shown
 from .times import local
 
 #: Paused pages in the view that stays in place, at most.
@@ -52,7 +52,7 @@ def json_view() -> Iterator[Show]:
 
     def show(glance: Glance, problem: str) -> None:
         if problem:
-            complain(problem)
+            print_notice(problem)
             return
         print_json(
             {
@@ -77,7 +77,7 @@ def line_view() -> Iterator[Show]:
     def show(glance: Glance, problem: str) -> None:
         nonlocal told, problem_before
         if problem and problem != problem_before:
-            complain(problem)
+            print_notice(problem)
         problem_before = problem
         if problem:
             return
