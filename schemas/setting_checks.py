@@ -34,7 +34,7 @@ def _split(url: str) -> SplitResult | None:
     return parts if url.isprintable() and " " not in url else None
 
 
-def is_safe_url(url: str) -> None:
+def check_safe_url(url: str) -> None:
     """Accept a URL that the token may travel to."""
     parts = _split(url)
     host = parts.hostname if parts else None
@@ -54,7 +54,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_redis_url(url: str) -> None:
+def check_redis_url(url: str) -> None:
     """Accept a URL of Redis."""
     try:
         parse_redis_url(url)
@@ -68,7 +68,7 @@ def check_namespace(name: str) -> None:
         raise ValidationError("must be letters, digits, - and _ only")
 
 
-def is_proxy_url(url: str) -> None:
+def check_proxy_url(url: str) -> None:
     """Accept the URL of a proxy, or nothing."""
     parts = _split(url)
     if url and not (parts and parts.scheme in ("http", "https") and parts.hostname):
@@ -81,13 +81,13 @@ def check_host(host: str) -> None:
         raise ValidationError("must be an address or name of this host, such as 127.0.0.1 or ::")
 
 
-def is_log_format(name: str) -> None:
+def check_log_format(name: str) -> None:
     """Accept `text` or `json`."""
     if name not in ("text", "json"):
         raise ValidationError("must be text or json")
 
 
-def is_user_and_password(text: str) -> None:
+def check_user_and_password(text: str) -> None:
     """Accept `user:password`, or nothing."""
     user, _, password = text.partition(":")
     if text and not (user and password and text.isprintable()):

@@ -19,13 +19,13 @@ from .errors import SettingsError
 from .setting_checks import (
     API_URL,
     check_host,
+    check_log_format,
     check_namespace,
+    check_proxy_url,
+    check_redis_url,
+    check_safe_url,
     check_token,
-    is_log_format,
-    is_proxy_url,
-    is_redis_url,
-    is_safe_url,
-    is_user_and_password,
+    check_user_and_password,
 )
 from .states import OutcomeClass
 
@@ -142,8 +142,8 @@ def _read(env: Env) -> Settings:
     return Settings(
         token=env.str("TOKEN", "", validate=check_token) or None,
         tokens_file=Path(tokens_file) if tokens_file else None,
-        api_url=env.str("API_URL", API_URL, validate=is_safe_url),
-        redis_url=env.str("REDIS_URL", default.redis_url, validate=is_redis_url),
+        api_url=env.str("API_URL", API_URL, validate=check_safe_url),
+        redis_url=env.str("REDIS_URL", default.redis_url, validate=check_redis_url),
         namespace=env.str("NAMESPACE", default.namespace, validate=check_namespace),
         expires_seconds=number("EXPIRES_SECONDS", 1, 366 * 86400),
         max_attempts=number("MAX_ATTEMPTS", 1, 100),
@@ -158,7 +158,8 @@ def _read(env: Env) -> Settings:
         page_burst=number("PAGE_BURST", 1, 100_000),
         sent_ttl_seconds=number("SENT_TTL_SECONDS", 1, 366 * 86400),
         failed_ttl_seconds=number("FAILED_TTL_SECONDS", 1, 3660 * 86400),
-        flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=is_user_and_password) or None,
+        flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=check_user_and_password)
+        or None,
         flower_successes=env.bool(
             "FLOWER_SUCCESSES", False, error_messages={"invalid": "must be true or false"}
         ),
@@ -166,10 +167,10 @@ def _read(env: Env) -> Settings:
             code: OutcomeClass(name)
             for code, name in _pairs(env.str("ERROR_CODE_CLASSES", "", validate=_are_classes))
         },
-        proxy_url=env.str("PROXY_URL", "", validate=is_proxy_url) or None,
+        proxy_url=env.str("PROXY_URL", "", validate=check_proxy_url) or None,
         metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=check_host),
         metrics_port=number("METRICS_PORT", 0, 65535),
-        log_format=env.str("LOG_FORMAT", default.log_format, validate=is_log_format),
+        log_format=env.str("LOG_FORMAT", default.log_format, validate=check_log_format),
     )
 
 
