@@ -11,6 +11,7 @@ import logging
 import sys
 from typing import Any
 
+import billiard.pool
 import click
 from celery import signals
 
@@ -34,6 +35,11 @@ from .unsent import log_unsent
 #: For connecting to the broker, and for each of its answers. The main process does nothing else
 #: meanwhile, not even stop.
 BROKER_TIMEOUT_SECONDS = 2.0
+
+#: How long (seconds) a child process that is to end waits for the main process to read that its
+#: last task has ended. If a stop begins just as a task is handed over, that is never read, and
+#: billiard waits for 30 seconds. All that is lost with it is a line of Celery's log.
+LAST_MESSAGE_TIMEOUT_SECONDS = 3.0
 
 #: Objects made, less those freed, between two collections of the youngest generation. Python's
 #: default (700) lets each batch of jobs cause several.
@@ -157,6 +163,13 @@ def _collect_garbage_rarely(**_: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
+
+
+@signals.worker_process_init.connect
+def _bound_the_exit(**_: Any) -> None:
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(
+        LAST_MESSAGE_TIMEOUT_SECONDS / billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
+    )
 
 
 @signals.worker_process_init.connect

@@ -6,13 +6,14 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 from account import settle
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from stage import StartWorker, body, eventually, kill
+from stage import StartWorker, body, eventually, kill, wait_until_ended
 
 RESTARTS = 20
 
@@ -102,3 +103,31 @@ def test_a_child_that_is_recycled_cuts_no_call(
     account = settle(producer, sandbox, ids)
     account.check(kills_excuse_doubles=False)
     assert account.posts.total() == 30
+
+
+#: A race in Celery, made certain: if SIGTERM comes between the moment in which a child gets a task
+#: and the one in which it confirms that, the main process never reads that the task has ended.
+LOST_ENDS = """
+from celery.signals import worker_ready
+from billiard import Value
+
+@worker_ready.connect
+def lose_ends(sender, **_):
+    counters = sender.pool._pool._on_ready_counters
+    counters.update({pid: Value("i") for pid in counters})
+"""
+
+
+def test_a_child_does_not_wait_long_for_what_the_main_process_has_dropped(
+    producer: Producer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Promise 11: such a stop, too, takes seconds."""
+    (tmp_path / "lost_ends.py").write_text(LOST_ENDS)
+    worker = start_worker("--concurrency", "1", "--include", "lost_ends")
+    wait_until_ended(producer, [producer.enqueue(body())])
+    eventually(lambda: "succeeded in" in worker.log(), what="the end of the task")
+
+    kill(worker.pid, signal.SIGTERM)
+
+    assert worker.process is not None
+    assert worker.process.wait(10) == 0
