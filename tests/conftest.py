@@ -85,6 +85,43 @@ def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterat
         yield start
 
 
+#: Files whose tests mostly wait, so that they are started first; the longest first.
+_SLOW = (
+    "faults/test_shutdowns.py",
+    "faults/test_kills.py",
+    "faults/test_broker_outages.py",
+    "bench_smoke/test_own_figures.py",
+    "readme/test_readme.py",
+    "faults/test_redis_faults.py",
+    "faults/test_two_hosts.py",
+    "docker/test_running.py",
+    "end_to_end/test_namespaces.py",
+    "end_to_end/test_redis_urls.py",
+    "end_to_end/test_bad_input.py",
+    "faults/test_redis_tls.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start slow tests first, some on each of pytest-xdist's workers, so that none runs alone.
+
+    `--dist worksteal` gives each worker one part of the list, all parts of the same length.
+    """
+    parts = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(_SLOW)}
+    slow = sorted((item for item in items if item.path in rank), key=lambda item: rank[item.path])
+    others = [item for item in items if item.path not in rank]
+    total = len(items)
+    items.clear()
+    for part in range(parts):
+        items += slow[part::parts]
+        end = total * (part + 1) // parts
+        length = end - len(items)
+        items += others[:length]
+        del others[:length]
+
+
 #: In a report's `user_properties`, a program that the skipped test needs. pytest-xdist passes these
 #: on from its workers.
 _MISSING = "missing program"

@@ -8,14 +8,18 @@ import os
 import re
 import socket
 import stat
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from flower.urls import handlers
 from flower_desk import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import Settings
 from harasocial_dispatch.worker.flower.gate import WRONG_LOGINS
-from stage import eventually
+from stage import environment, eventually
 from tornado.web import URLSpec
 
 #: Ours; Flower's own come from its list.
@@ -42,11 +46,31 @@ FOREIGN = [
 CHANGES = ["/failures/replays", "/api/task/revoke/x", "/api/worker/shutdown/x", "/tasks/datatable"]
 
 
-@pytest.fixture
-def open_flower(start_flower: StartFlower, monkeypatch: pytest.MonkeyPatch) -> Flower:
+@pytest.fixture(scope="module")
+def settings(valkey: EmbeddedValkey) -> Settings:
+    """One namespace for this module, whose tests change nothing in Redis."""
+    return Settings(redis_url=valkey.url, namespace=f"gate-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="module")
+def open_flower(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     """Without a login, its API open, and its own controls switched on."""
-    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
-    return start_flower("--read-only=false", FLOWER_BASIC_AUTH=None)
+    env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=None)
+    env["FLOWER_UNAUTHENTICATED_API"] = "true"
+    flower = Flower(env, tmp_path_factory.mktemp("open"), "--read-only=false").start()
+    yield flower
+    flower.kill()
+
+
+@pytest.fixture(scope="module")
+def proxied_flower(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flower]:
+    """With a login, and the client's address as a proxy reports it."""
+    env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=":".join(LOGIN))
+    flower = Flower(env, tmp_path_factory.mktemp("proxied"), "--xheaders").start()
+    yield flower
+    flower.kill()
 
 
 def test_no_other_origin_may_read_anything(open_flower: Flower) -> None:
@@ -104,30 +128,30 @@ def basic(text: bytes) -> str:
     return "Basic " + base64.b64encode(text).decode()
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        basic(f"ông:{PASSWORD}".encode()),
-        basic(f"ông:{PASSWORD}".encode("latin-1")),
-        basic(f"{USER}:{PASSWORD}\xff".encode("latin-1")),
-        basic(b"\xff\xfe\x00"),
-        "Basic ñ",
-        "Basic a",
-        "Basic",
-        "Basic a b",
-        f"Bearer {PASSWORD}",
-        basic(f"{USER}:{PASSWORD}".encode()).replace("Basic", "Digest"),
-    ],
-)
-def test_whatever_is_no_login_is_a_wrong_one(start_flower: StartFlower, header: str) -> None:
+WRONG_HEADERS = [
+    basic(f"ông:{PASSWORD}".encode()),
+    basic(f"ông:{PASSWORD}".encode("latin-1")),
+    basic(f"{USER}:{PASSWORD}\xff".encode("latin-1")),
+    basic(b"\xff\xfe\x00"),
+    "Basic ñ",
+    "Basic a",
+    "Basic",
+    "Basic a b",
+    f"Bearer {PASSWORD}",
+    basic(f"{USER}:{PASSWORD}".encode()).replace("Basic", "Digest"),
+]
+
+
+@pytest.mark.parametrize("header", WRONG_HEADERS)
+def test_whatever_is_no_login_is_a_wrong_one(proxied_flower: Flower, header: str) -> None:
     """And no fault of this program, nor a way to learn anything."""
-    flower = start_flower()
+    # Each from its own address: wrong logins are limited for each.
+    address = f"192.0.2.{100 + WRONG_HEADERS.index(header)}"
+    headers = {"Authorization": header.encode("latin-1"), "X-Real-Ip": address}
     for path in ("/failures", "/workers", "/api/tasks", "/metrics", "/unknown"):
-        answer = requests.get(
-            flower.url + path, headers={"Authorization": header.encode("latin-1")}, timeout=30
-        )
+        answer = requests.get(proxied_flower.url + path, headers=headers, timeout=30)
         assert (answer.status_code, answer.text) == (401, "Access denied")
-    assert "Traceback" not in flower.log()
+    assert "Traceback" not in proxied_flower.log()
 
 
 def sent(desk: Desk, path: str, headers: dict[str, str], body: bytes) -> tuple[int, float]:
