@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..ledger import Ledger
+from ..ledger import Doorbell, Ledger
 from ..producer import Producer
 from ..schemas import Settings
 
@@ -27,7 +27,7 @@ def open_producer() -> Iterator[Producer]:
 @contextmanager
 def open_ledger(settings: Settings) -> Iterator[Ledger]:
     """Yield the ledger that `settings` name, and close it."""
-    ledger = Ledger(settings)
+    ledger = Ledger(settings, ring=Doorbell(settings).ring)
     try:
         yield ledger
     finally:

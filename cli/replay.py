@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from ..ledger import Doorbell, JobFilter
+from ..ledger import JobFilter
 from ..producer.replay import Cause, Replay, ReplayPlan
 from ..schemas import QueueUnavailable, Settings, State
 from .connecting import open_ledger
@@ -72,7 +72,7 @@ def replay(
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         named = whole_ids(ledger.reader.find_id, job_ids) if job_ids else None
-        replay = Replay(ledger, Doorbell(settings), job_ids=named, wanted=wanted)
+        replay = Replay(ledger, job_ids=named, wanted=wanted)
         plan = replay.plan()
         if not (job_ids or plan.total):
             print_notice("no failed jobs found")

@@ -6,7 +6,7 @@ Redis is touched in this folder alone.
 from .broker_message import DISPATCH_TASK
 from .claim import Claim
 from .doorbell import Doorbell
-from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept, UnknownOutcome, Unsent
+from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept
 from .ledger import Ledger
 from .reading import (
     MAX_VALUES,
@@ -39,8 +39,6 @@ __all__ = [
     "Result",
     "SeparateCelery",
     "Swept",
-    "UnknownOutcome",
-    "Unsent",
     "impatient_transport",
     "queue_name",
 ]

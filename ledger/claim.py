@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,14 @@ class Claim:
         token: what must be shown to record an outcome.
         body: the API's body as stored; not yet validated.
         attempts_spent: since the enqueueing or the latest replay.
-        lane_level: pauses in a row of the page's lane; above 0, this claim is its probe.
+        consecutive_pauses: of the page's lane; above 0, this claim is its probe.
         claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
             by this process's monotonic clock (seconds).
         remaining_seconds: from the claim until the job's deadline.
-        suspect: whether its last holder went away while sending it.
+        lease_ended: whether an earlier holder was sending it, and did not record how that ended in
+            time.
+        defect: why it cannot be sent, if its record in Redis is not a complete job.
+        possible_poison: whether a holder went away while sending it, in its latest attempt.
     """
 
     job_id: str
@@ -31,11 +34,13 @@ class Claim:
     body: dict[str, Any]
     delivery: Delivery
     attempts_spent: int
-    lane_level: int
+    consecutive_pauses: int
     claimed_at_ms: int
     claimed_at: float
     remaining_seconds: float
-    suspect: bool = False
+    lease_ended: bool = False
+    defect: str | None = None
+    possible_poison: bool = False
     #: The latest ones before this claim, at most 50, oldest first.
     attempts: tuple[Attempt, ...] = ()
     #: Whether it had failed, and was replayed.
@@ -44,15 +49,10 @@ class Claim:
     sendable_from_ms: int | None = None
 
 
-def to_claim(
-    job_id: str,
-    token: str,
-    lane_level: int,
-    now_ms: int,
-    asked_at: float,
-    job: Mapping[str, str],
-) -> Claim:
-    """Return the claim that the claim script's answer stands for."""
+def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) -> Claim:
+    """Return the claim of a row that claim.lua or sweep.lua returned."""
+    job_id, consecutive_pauses, lease_ended, defect, flat = row
+    job: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
     spent = (to_int(job.get("attempts")) or 0) - (to_int(job.get("attempts_before_replay")) or 0)
     return Claim(
         job_id=job_id,
@@ -61,10 +61,12 @@ def to_claim(
         body=to_body(job),
         delivery=to_delivery(job),
         attempts_spent=max(0, spent),
-        lane_level=lane_level,
+        consecutive_pauses=consecutive_pauses,
         claimed_at_ms=now_ms,
         claimed_at=asked_at,
-        suspect=job.get("error_code") == "unknown_outcome",
+        lease_ended=lease_ended == 1,
+        defect=defect or None,
+        possible_poison=job.get("error_code") == "unknown_outcome",
         remaining_seconds=((to_int(job.get("expires_at")) or 0) - now_ms) / 1000,
         # Most jobs are claimed once; the others can bear the reading.
         attempts=to_attempts(job) if job.get("attempts", "0") != "0" else (),

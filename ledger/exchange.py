@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome, State
+from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome
 from .claim import Claim
 from .job_hash import attempt_text, to_fields
 
@@ -28,10 +28,9 @@ class EnqueuedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
-    """What became of jobs to be enqueued, in order, and whether to ring the doorbell."""
+    """What became of jobs to be enqueued, in order."""
 
     jobs: list[EnqueuedJob]
-    ring: bool
 
     @property
     def job_ids(self) -> list[str]:
@@ -40,33 +39,22 @@ class Enqueued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unsent:
-    """A job that the ledger itself failed, without an attempt: `expired`, or `invalid_job`."""
-
-    job_id: str
-    page_id: str
-    error_code: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """The jobs claimed, whether to ring for the rest, and how long until a lane opens.
+    """The jobs claimed, and how long until a lane opens.
 
-    `wait_seconds` is 0 when more is ready now, and None when no lane has a job. `unsent` are jobs
-    that were failed in place of being claimed.
+    `wait_seconds` is 0 when more is ready now, and None when no lane has a job.
     """
 
     claims: list[Claim]
-    ring: bool
     wait_seconds: float | None
-    unsent: list[Unsent] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """How one claimed job ended, to be recorded.
 
-    `attempt_at_ms` and `attempt_duration_ms` tell of the POST, by the ledger's clock.
+    `attempt_at_ms` is when the POST began, by the ledger's clock, and `attempt_duration_ms` is its
+    duration. If this process made no POST, they are the time of the outcome and None.
     """
 
     claim: Claim
@@ -74,33 +62,22 @@ class Result:
     job_verdict: JobVerdict
     lane_verdict: LaneVerdict
     attempt_at_ms: int
-    attempt_duration_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownOutcome:
-    """A job whose lease ran out: the sweep made its state RETRYING or FAILED."""
-
-    job_id: str
-    page_id: str
-    state: State
-    attempts_spent: int
+    attempt_duration_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep did: jobs made ready, leases ended, and whether to ring.
+    """What a sweep did: jobs made ready, and jobs claimed to be ended.
 
-    `more` is True when it stopped at its limit: another sweep should follow at once. `repairs` are
-    sentences on keys that another client had changed, and that were repaired since the last sweep.
+    `claims` are jobs whose lease ended or that have a defect. `more` is True when the sweep stopped
+    at its limit: another one should follow at once. `repairs` are sentences on keys that another
+    client had changed, and that were repaired since the last sweep.
     """
 
-    ring: bool
     made_ready: int
     more: bool
     oldest_due_seconds: float
-    unknown: list[UnknownOutcome]
-    unsent: list[Unsent] = field(default_factory=list)
+    claims: list[Claim]
     repairs: list[str] = field(default_factory=list)
 
 
@@ -145,7 +122,7 @@ def result_row(result: Result) -> str:
                 lane.effect,
                 lane.reason,
                 round(lane.pause_seconds * 1000),
-                result.claim.lane_level,
+                result.claim.consecutive_pauses,
                 lane.token_fingerprint,
             ],
         ]

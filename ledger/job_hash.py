@@ -9,6 +9,7 @@
 | delivery, urgent, idempotency_key | only where not the default |
 | error_code, error_message, http_status | of the latest attempt, where there is one |
 | claim | token of the process that is sending it |
+| defect | why it cannot be sent; while that is being recorded |
 | attempts_before_replay | attempts that do not count any more |
 
 Redis keeps a hash as a compact listpack (276 bytes a job in place of 716) while no value is longer
@@ -152,7 +153,7 @@ def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
 
 def attempt_text(
     at_ms: int,
-    duration_ms: int,
+    duration_ms: int | None,
     http_status: int | None,
     error_code: str | None,
     error_message: str | None,

@@ -9,7 +9,8 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import redis
 
@@ -20,15 +21,13 @@ from ..schemas import (
     State,
     sanitize,
 )
-from .claim import to_claim
+from .claim import Claim, to_claim
 from .connection import connect, translated_errors
 from .exchange import (
     Claimed,
     Enqueued,
     Result,
     Swept,
-    UnknownOutcome,
-    Unsent,
     result_row,
 )
 from .reading import Reader
@@ -55,6 +54,8 @@ class Ledger:
     Args:
         settings: `redis_url`, `namespace` and the times are used.
         timeout_seconds: for connecting, and for each answer.
+        ring: called when a doorbell must wake a worker; must not raise. A ledger that is only
+            read needs none.
         client: instead of a connection made from the settings, for tests.
 
     Every method raises `QueueUnavailable` when Redis does not do what was asked.
@@ -65,6 +66,7 @@ class Ledger:
         settings: Settings,
         *,
         timeout_seconds: float = 5.0,
+        ring: Callable[[], object] = lambda: None,
         client: redis.Redis | None = None,
     ) -> None:
         self._settings = settings
@@ -73,12 +75,12 @@ class Ledger:
         )
         prefix = f"{{{settings.namespace}}}:"
         self._prefix = prefix
-        self._scripts = Scripts(self._client, prefix)
-        # This process, as far as claims go: a token is "holder:number".
+        self._scripts = Scripts(self._client, prefix, ring)
+        # The claims' owner: a claim token is "holder:number".
         self._holder = uuid.uuid4().hex
         self._claim_number = 0
-        #: Whether the reply to the latest claim was lost, and nothing was given back yet.
-        self.claim_was_lost = False
+        # The token of the latest claim if its reply was lost, until its jobs are released.
+        self._lost_claim: str | None = None
         #: Everything that changes no job.
         self.reader = Reader(self._client, prefix, settings.redis_url, self._scripts)
 
@@ -110,6 +112,11 @@ class Ledger:
             jobs, self._client, self._scripts, self._settings, skip_conflicts=skip_conflicts
         )
 
+    @property
+    def claim_was_lost(self) -> bool:
+        """Whether the reply to the latest claim was lost, and nothing was released yet."""
+        return self._lost_claim is not None
+
     def claim(
         self,
         max_jobs: int,
@@ -117,7 +124,7 @@ class Ledger:
         in_flight_by_page: Mapping[str, int] | None = None,
         answers_bell: bool = False,
         looks_again_in_seconds: float = 0.0,
-        has_suspect: bool = False,
+        has_possible_poison: bool = False,
     ) -> Claimed:
         """Claim at most `max_jobs` jobs that may be sent now, for `lease_seconds`.
 
@@ -127,21 +134,20 @@ class Ledger:
             answers_bell: this is the first call after a doorbell.
             looks_again_in_seconds: the caller promises to claim again within this time, so that
                 nobody rings for what comes meanwhile; 0 when it may stop.
-            has_suspect: a claim with `suspect` is in flight; there will be no second one.
+            has_possible_poison: a claim with `possible_poison` is in flight; there will be no
+                second one.
 
-        Not to be called by two threads at once. When its reply is lost, the next call first gives
-        back what may have been claimed.
+        Not to be called by two threads at once, nor beside `sweep`. When its reply is lost, the
+        next call first releases what may have been claimed.
         """
-        if self.claim_was_lost:
-            self._give_back()
+        self._release_lost_claim()
         settings = self._settings
-        self._claim_number += 1
-        token = f"{self._holder}:{self._claim_number}"
+        token = self._next_token()
         # Before asking: the lease, by the server's clock, cannot have begun earlier.
         asked_at = time.monotonic()
-        self.claim_was_lost = True
+        self._lost_claim = token
         with translated_errors(settings.redis_url):
-            ring, wait_ms, now, unsent, *found = self._scripts(
+            wait_ms, now_ms, *rows = self._scripts.and_ring(
                 "claim",
                 token,
                 max_jobs,
@@ -152,37 +158,29 @@ class Ledger:
                 json.dumps(in_flight_by_page or {}),
                 int(answers_bell),
                 round(looks_again_in_seconds * 1000),
-                int(has_suspect),
+                int(has_possible_poison),
             )
-        self.claim_was_lost = False
+        self._lost_claim = None
         return Claimed(
-            claims=[
-                to_claim(
-                    job_id,
-                    token,
-                    level,
-                    int(now),
-                    asked_at,
-                    dict(zip(flat[::2], flat[1::2], strict=True)),
-                )
-                for job_id, level, flat in found
-            ],
-            ring=ring == 1,
+            claims=_to_claims(rows, token, now_ms, asked_at),
             wait_seconds=None if wait_ms < 0 else wait_ms / 1000,
-            unsent=[Unsent(job_id=i, page_id=p, error_code=c) for i, p, c in unsent],
         )
 
-    def _give_back(self) -> None:
-        token = f"{self._holder}:{self._claim_number}"
-        with translated_errors(self._settings.redis_url):
-            self._scripts("give_back", token, round(self._settings.lease_seconds * 1000))
-        self.claim_was_lost = False
+    def _next_token(self) -> str:
+        self._claim_number += 1
+        return f"{self._holder}:{self._claim_number}"
 
-    def leave(self) -> bool:
-        """Say that this pump stops looking. Returns whether to ring for what is ready."""
+    def _release_lost_claim(self) -> None:
+        if self._lost_claim is None:
+            return
         with translated_errors(self._settings.redis_url):
-            (ring,) = self._scripts("leave")
-        return bool(ring == 1)
+            self._scripts("release", self._lost_claim, round(self._settings.lease_seconds * 1000))
+        self._lost_claim = None
+
+    def leave(self) -> None:
+        """Note that this pump stops looking, and ring for what is ready."""
+        with translated_errors(self._settings.redis_url):
+            self._scripts.and_ring("leave")
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record outcomes; for each, whether its claim still held (design promise 6)."""
@@ -196,20 +194,25 @@ class Ledger:
         return [answer == 1 for answer in held]
 
     def sweep(self, *, end_leases: bool = True) -> Swept:
-        """Move on what is due, end leases that ran out, forget what is past its retention.
+        """Move on what is due, claim what must be ended, forget what is past its retention.
+
+        The claims of the answer, whose lease ended or which have a defect, are never sent: the
+        caller records how they end. If it dies first, another sweep claims them after
+        `lease_seconds`.
 
         While an index is rebuilt from the jobs, each sweep also does a part of that.
         """
         settings = self._settings
+        token = self._next_token()
+        asked_at = time.monotonic()
         with translated_errors(settings.redis_url):
-            ring, oldest_ms, made_ready, more, rebuild, repairs, failed, *unknown = self._scripts(
+            oldest_ms, made_ready, more, rebuild, repairs, now_ms, *rows = self._scripts.and_ring(
                 "sweep",
                 SWEEP_LIMIT,
                 int(end_leases),
-                round(settings.retry_base_seconds * 1000),
-                round(settings.retry_max_seconds * 1000),
+                token,
+                round(settings.lease_seconds * 1000),
                 random.getrandbits(31),
-                settings.max_attempts,
                 round(settings.failed_ttl_seconds * 1000),
             )
             if rebuild == 1:
@@ -220,51 +223,42 @@ class Ledger:
                     round(settings.retry_max_seconds * 1000),
                 )
         return Swept(
-            ring=ring == 1,
             made_ready=made_ready,
             more=1 in (more, rebuild),
             oldest_due_seconds=int(oldest_ms) / 1000,
-            unknown=[
-                UnknownOutcome(
-                    job_id=job_id, page_id=page_id, state=State(state), attempts_spent=int(spent)
-                )
-                for job_id, page_id, state, spent in unknown
-            ],
-            unsent=[
-                Unsent(job_id=job_id, page_id=page_id, error_code=code)
-                for job_id, page_id, code in failed
-                if code != "unknown_outcome"
-            ],
+            claims=_to_claims(rows, token, now_ms, asked_at),
             repairs=[sanitize(text, _REPAIR_CHARACTERS) for text in repairs],
         )
 
-    def resume(self, refused: Mapping[str, str]) -> bool:
-        """End the pauses of pages (page_id → fingerprint of the token that was refused).
-
-        Returns whether to ring.
-        """
+    def resume(self, refused: Mapping[str, str]) -> None:
+        """End the pauses of pages (page_id → fingerprint of the token that was refused)."""
         pairs = [text for pair in refused.items() for text in pair]
         with translated_errors(self._settings.redis_url):
-            ring, _ = self._scripts("resume", *pairs)
-        return bool(ring == 1)
+            self._scripts.and_ring("resume", *pairs)
 
     def cancel(self, job_ids: Sequence[str]) -> list[State | None]:
-        """Call off jobs not yet sent; returns each one's state afterwards, None if unknown."""
+        """Cancel jobs not yet sent; returns each one's state afterwards, None if unknown."""
         with translated_errors(self._settings.redis_url):
             _, *states = self._scripts("cancel", round(self._settings.failed_ttl_seconds), *job_ids)
         return [_state(text) for text in states]
 
-    def replay(self, job_ids: Sequence[str]) -> tuple[list[State | None], bool]:
-        """Queue failed jobs again; returns each one's state before, and whether to ring."""
+    def replay(self, job_ids: Sequence[str]) -> list[State | None]:
+        """Queue failed jobs again; returns each one's state before, None if unknown."""
         with translated_errors(self._settings.redis_url):
-            ring, *states = self._scripts(
+            states = self._scripts.and_ring(
                 "replay", round(self._settings.expires_seconds * 1000), *job_ids
             )
-        return [_state(text) for text in states], ring == 1
+        return [_state(text) for text in states]
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _to_claims(
+    rows: Sequence[Sequence[Any]], token: str, now_ms: str, asked_at: float
+) -> list[Claim]:
+    return [to_claim(row, token=token, now_ms=int(now_ms), asked_at=asked_at) for row in rows]
 
 
 def _state(text: str) -> State | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, cast
 
@@ -44,10 +45,14 @@ class Scripts:
     """Each script as a method-like callable: `scripts("claim", token, 8, …)`.
 
     Every script sees the same one key, the namespace's prefix; transitions.lua says why.
+
+    Args:
+        ring: rings the doorbell. Must not raise.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, ring: Callable[[], object]) -> None:
         self._prefix = prefix
+        self._ring = ring
         shared = (
             f"local VERSION, OTHER_VERSION = {json.dumps(VERSION)}, {json.dumps(OTHER_VERSION)}\n"
             f"{_text(_SHARED)}"
@@ -61,3 +66,10 @@ class Scripts:
     def __call__(self, name: str, *args: str | int | float) -> list[Any]:
         """Run a script; its contract is at the head of its file."""
         return cast("list[Any]", self._scripts[name](keys=[self._prefix], args=args))
+
+    def and_ring(self, name: str, *args: str | int | float) -> list[Any]:
+        """Run a script that returns first whether to ring (0 or 1); ring, and return the rest."""
+        ring, *rest = self(name, *args)
+        if ring == 1:
+            self._ring()
+        return rest

@@ -69,7 +69,7 @@ def _store(
 
 
 def _call(scripts: Scripts, options: tuple[int, int], rows: list[str]) -> Enqueued:
-    ring, *answers = scripts("enqueue", *options, *rows)
+    answers = scripts.and_ring("enqueue", *options, *rows)
     return Enqueued(
         jobs=[
             EnqueuedJob(
@@ -78,8 +78,7 @@ def _call(scripts: Scripts, options: tuple[int, int], rows: list[str]) -> Enqueu
                 conflicting_fields=tuple(BODY_FIELDS[name] for name in fields),
             )
             for job_id, answer, *fields in answers
-        ],
-        ring=ring == 1,
+        ]
     )
 
 

@@ -7,14 +7,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
-from ..ledger import Doorbell, Enqueued, JobFilter, Ledger
+from ..ledger import Doorbell, JobFilter, Ledger
 from ..schemas import (
     IdempotencyConflict,
     JobNotFound,
     JobRecord,
     MessageBody,
     MessageRow,
-    NewJob,
     QueueUnavailable,
     Settings,
     State,
@@ -52,8 +51,11 @@ class Producer:
         doorbell: Doorbell | None = None,
     ) -> None:
         self.settings = settings or Settings.from_environment()
-        self._ledger = ledger or Ledger(self.settings, timeout_seconds=_TIMEOUT_SECONDS)
-        self._doorbell = doorbell or Doorbell(self.settings)
+        self._ledger = ledger or Ledger(
+            self.settings,
+            timeout_seconds=_TIMEOUT_SECONDS,
+            ring=(doorbell or Doorbell(self.settings)).ring,
+        )
 
     def enqueue(
         self,
@@ -93,7 +95,7 @@ class Producer:
         }
         # Defaults need no validation, which would cost half as much as that of the body.
         given = {name: value for name, value in options.items() if value is not _DEFAULTS[name]}
-        return self._store([parse_new_job(job, given)]).jobs[0].job_id
+        return self._ledger.enqueue([parse_new_job(job, given)]).jobs[0].job_id
 
     def enqueue_many(
         self,
@@ -130,7 +132,7 @@ class Producer:
             valid = iter(list(valid))
         while batch := list(islice(valid, BATCH_SIZE)):
             try:
-                enqueued = self._store([row.job for row in batch], skip_conflicts=skip)
+                enqueued = self._ledger.enqueue([row.job for row in batch], skip_conflicts=skip)
             except QueueUnavailable as error:
                 error.accepted = report.accepted
                 raise
@@ -265,13 +267,13 @@ class Producer:
 
     def replay_many(self, job_ids: Sequence[str]) -> list[str]:
         """Queue failed jobs again; returns the ids of those that were failed."""
-        replay = Replay(self._ledger, self._doorbell, job_ids=job_ids)
+        replay = Replay(self._ledger, job_ids=job_ids)
         return [job_id for batch in replay.run() for job_id in batch.job_ids]
 
     def cancel(self, job_id: str) -> bool:
-        """Call off a job that is scheduled, queued or retrying.
+        """Cancel a job that is scheduled, queued or retrying.
 
-        Returns whether it is cancelled: False if it is being sent, or has ended otherwise.
+        Returns whether it is canceled: False if it is being sent, or has ended otherwise.
 
         Raises:
             JobNotFound: there is no such job (any more).
@@ -288,12 +290,6 @@ class Producer:
     def _exists(self, job_id: str) -> Literal[False]:
         self.get_job(job_id)
         return False
-
-    def _store(self, jobs: Sequence[NewJob], *, skip_conflicts: bool = False) -> Enqueued:
-        enqueued = self._ledger.enqueue(jobs, skip_conflicts=skip_conflicts)
-        if enqueued.ring:
-            self._doorbell.ring()
-        return enqueued
 
 
 def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from ..ledger import Cursor, Doorbell, JobFilter, Ledger
+from ..ledger import Cursor, JobFilter, Ledger
 from ..schemas import QueueUnavailable, State, from_ms
 from ..schemas.explanations import explain_any
 
@@ -56,16 +56,13 @@ class Replayed:
     refused: dict[str, State | None]
 
 
-def replay_jobs(ledger: Ledger, doorbell: Doorbell, job_ids: Sequence[str]) -> Replayed:
+def replay_jobs(ledger: Ledger, job_ids: Sequence[str]) -> Replayed:
     """Queue failed jobs again, at once; jobs in other states stay as they are.
 
     Raises:
         QueueUnavailable: Redis did not do it, or the reply was lost.
     """
-    states, ring = ledger.replay(job_ids)
-    if ring:
-        doorbell.ring()
-    before = dict(zip(job_ids, states, strict=True))
+    before = dict(zip(job_ids, ledger.replay(job_ids), strict=True))
     return Replayed(
         job_ids=[job_id for job_id, state in before.items() if state is State.FAILED],
         refused={job_id: state for job_id, state in before.items() if state is not State.FAILED},
@@ -86,14 +83,12 @@ class Replay:
     def __init__(
         self,
         ledger: Ledger,
-        doorbell: Doorbell,
         *,
         job_ids: Sequence[str] | None = None,
         wanted: JobFilter | None = None,
         text: str = "",
     ) -> None:
         self._ledger = ledger
-        self._doorbell = doorbell
         self._job_ids = None if job_ids is None else list(dict.fromkeys(job_ids))
         self._wanted = wanted or JobFilter()
         self._is_bounded = False
@@ -164,7 +159,7 @@ class Replay:
                 stop.wait(max(0.0, began + done / rate - time.monotonic()))
             if stop.is_set():
                 return
-            yield attempt(partial(replay_jobs, self._ledger, self._doorbell, job_ids))
+            yield attempt(partial(replay_jobs, self._ledger, job_ids))
             done += len(job_ids)
 
     def _batches(self, size: int, attempt: _Attempts) -> Iterator[Sequence[str]]:

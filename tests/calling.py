@@ -127,7 +127,7 @@ def claim_of(payload_id: str, delivery: Delivery = Delivery.AT_LEAST_ONCE) -> Cl
         },
         delivery=delivery,
         attempts_spent=0,
-        lane_level=0,
+        consecutive_pauses=0,
         claimed_at_ms=0,
         claimed_at=time.monotonic(),
         remaining_seconds=REMAINING_SECONDS,

@@ -19,8 +19,6 @@ from ..ledger import (
     DISPATCH_TASK,
     Ledger,
     SeparateCelery,
-    UnknownOutcome,
-    Unsent,
 )
 from ..schemas import QueueUnavailable, Settings, SettingsError
 from . import shutdown
@@ -28,9 +26,9 @@ from .engine import Engine
 from .events import JobEvents
 from .logs import format_logs
 from .metrics import Metrics
+from .recorded import chain, log
 from .sweeper import Sweeper
 from .tokens import Tokens
-from .unsent import log_unsent
 
 #: For connecting to the broker, and for each of its answers. The main process does nothing else
 #: meanwhile, not even stop.
@@ -93,19 +91,9 @@ events = JobEvents(app, settings)
 metrics = Metrics(settings)
 
 
-def _observe_unsent(jobs: list[Unsent]) -> None:
-    log_unsent(jobs)
-    metrics.observe_unsent(jobs)
-    events.look_at(job.job_id for job in jobs)
-
-
-def _observe_swept(jobs: list[UnknownOutcome]) -> None:
-    metrics.observe_swept(jobs)
-    events.look_at(job.job_id for job in jobs)
-
-
-engine = Engine(settings, [metrics.observe, events.observe], _observe_unsent)
-sweeper = Sweeper(settings, _observe_swept, _observe_unsent, metrics.observe_repairs)
+observe = chain(log, metrics.observe, events.observe)
+engine = Engine(settings, observe)
+sweeper = Sweeper(settings, observe, metrics.observe_repairs)
 
 
 def _check_version() -> None:

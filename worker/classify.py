@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
+from ..ledger import Claim
 from ..schemas import ApiReply, Outcome, OutcomeClass, parse_reply
 from ..schemas.error_codes import class_of, is_final
 from .http import Reply
@@ -151,8 +152,29 @@ def token_missing(page_id: str) -> Outcome:
 
 
 def page_waits(reason: Outcome) -> Outcome:
-    """Return the outcome of a job given back unsent, since its page pauses for `reason`."""
+    """Return the outcome of a job that is not sent since its page pauses for `reason`."""
     return replace(reason, outcome_class=OutcomeClass.THROTTLED)
+
+
+def outcome_without_call(claim: Claim) -> Outcome | None:
+    """Return how a claimed job ends for which no call is made, or None if it is to be sent."""
+    if claim.defect is not None:
+        return invalid_job(claim.defect)
+    if claim.lease_ended:
+        # Its holder died or is cut off: it may have sent the message.
+        return Outcome(
+            outcome_class=OutcomeClass.AMBIGUOUS,
+            error_code="unknown_outcome",
+            error_message="the worker that was sending it went away; the message may have gone out",
+        )
+    if claim.remaining_seconds <= 0:
+        return Outcome(
+            outcome_class=OutcomeClass.PERMANENT,
+            error_code="expired",
+            error_message="its deadline passed before it could be sent",
+            posted=False,
+        )
+    return None
 
 
 def invalid_job(reason: str) -> Outcome:

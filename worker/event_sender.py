@@ -1,4 +1,4 @@
-"""The thread that sends news of jobs to Flower, group by group, as far as the broker takes it."""
+"""The thread that sends job events to Flower, group by group, as far as the broker takes them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 from celery import Celery
 
-from ..ledger import Ledger, impatient_transport
-from ..schemas import Attempt, QueueUnavailable, Settings, State, from_ms
-from .job_event import JobNews, events_of, news_of_record
-from .pump import Done
+from ..ledger import impatient_transport
+from ..schemas import Attempt, State, from_ms
+from .job_event import JobEvent, events_of
+from .recorded import Recorded
 
 #: Jobs in one message to the broker, at most.
 GROUP_SIZE = 100
@@ -29,44 +29,41 @@ class Context(NamedTuple):
     dispatch_id: str | None
 
 
-#: When what happened (seconds since the epoch): a recorded result, or the id of a job that the
-#: ledger has to be asked about.
-Item = tuple[Context, float, "Done | str"]
+#: A recorded result, and when it was recorded (seconds since the epoch).
+Item = tuple[Context, float, Recorded]
 
 
-class News(Protocol):
-    """Where the news comes from. `dropped` counts the jobs of which Flower was not told."""
+class Source(Protocol):
+    """Where the job events come from. `dropped` counts those that were not sent."""
 
     dropped: int
 
     def take(self) -> list[Item]:
-        """Wait for news and return a group of it; an empty list once all is sent and it is over."""
+        """Wait for job events; return a group of them, or an empty list at the end."""
 
     def drop(self, count: int) -> None:
-        """Count jobs of which Flower was not told."""
+        """Count job events that were not sent."""
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the process is about to end."""
 
 
 class EventSender:
-    """Holds the connections to broker and ledger, and whether they work; for one thread."""
+    """Holds the connection to the broker, and whether it works; for one thread."""
 
-    def __init__(self, news: News, app: Celery, settings: Settings) -> None:
-        self._news = news
+    def __init__(self, source: Source, app: Celery) -> None:
+        self._source = source
         self._app = app
-        self._settings = settings
-        self._ledger: Ledger | None = None
         self._dispatchers: dict[str, Any] = {}
         self._broken = False
-        self._told = 0
+        self._dropped_logged = 0
 
     def run(self) -> None:
         """Send until the process ends."""
-        while group := self._news.take():
+        while group := self._source.take():
             try:
                 self._send(group)
-            except Exception as error:  # noqa: BLE001 - whatever happens to news, sending goes on
+            except Exception as error:  # noqa: BLE001 - whatever happens to one group, the next is sent
                 self._failed(group, error)
             else:
                 self._worked()
@@ -74,27 +71,12 @@ class EventSender:
 
     def _send(self, group: list[Item]) -> None:
         hostnames = dict.fromkeys(context.hostname for context, _, _ in group)
-        for context, at_seconds, item in group:
-            news = self._told_of(context, at_seconds, item)
+        for context, at_seconds, recorded in group:
             dispatcher = self._dispatcher(context.hostname)
-            for event, fields in events_of(news) if news else ():
+            for event, fields in events_of(_job_event(recorded, at_seconds, context.dispatch_id)):
                 dispatcher.send(event, **fields)
         for hostname in hostnames:
             self._dispatcher(hostname).flush(errors=False)
-
-    def _told_of(self, context: Context, at_seconds: float, item: Done | str) -> JobNews | None:
-        if isinstance(item, Done):
-            return _news_of(item, at_seconds, context.dispatch_id)
-        if self._ledger is None:
-            self._ledger = Ledger(self._settings)
-        try:
-            record = self._ledger.reader.get(item)
-        except QueueUnavailable:
-            self._news.drop(1)
-            return None
-        if record is None:
-            return None
-        return news_of_record(record, at_seconds=at_seconds, dispatch_id=context.dispatch_id)
 
     def _dispatcher(self, hostname: str) -> Any:
         """Return Celery's event dispatcher, which gathers task events until it is flushed."""
@@ -118,7 +100,7 @@ class EventSender:
         self._dispatchers.clear()
 
     def _failed(self, group: list[Item], error: Exception) -> None:
-        self._news.drop(len(group))
+        self._source.drop(len(group))
         if not self._broken:
             logger.warning(
                 "Flower cannot be told of failed jobs: %s; they stay on its Failures page",
@@ -130,21 +112,21 @@ class EventSender:
             self._disconnect()
         except Exception:  # noqa: BLE001 - a connection that cannot even be closed is left behind
             self._dispatchers.clear()
-        self._news.pause(_PAUSE_AFTER_FAILURE_SECONDS)
+        self._source.pause(_PAUSE_AFTER_FAILURE_SECONDS)
 
     def _worked(self) -> None:
-        dropped = self._news.dropped
-        if dropped > self._told:
+        dropped = self._source.dropped
+        if dropped > self._dropped_logged:
             logger.warning(
                 "Flower was not told of %d jobs; they are on its Failures page",
-                dropped - self._told,
+                dropped - self._dropped_logged,
                 extra={"action": "events_dropped"},
             )
-        self._told, self._broken = dropped, False
+        self._dropped_logged, self._broken = dropped, False
 
 
-def _news_of(done: Done, at_seconds: float, dispatch_id: str | None) -> JobNews:
-    result = done.result
+def _job_event(recorded: Recorded, at_seconds: float, dispatch_id: str | None) -> JobEvent:
+    result = recorded.result
     claim, outcome, verdict = result.claim, result.outcome, result.job_verdict
     attempts = claim.attempts
     if verdict.attempt_spent:
@@ -158,7 +140,7 @@ def _news_of(done: Done, at_seconds: float, dispatch_id: str | None) -> JobNews:
             ),
         )
     retrying = verdict.state is State.RETRYING
-    return JobNews(
+    return JobEvent(
         job_id=claim.job_id,
         state=verdict.state,
         at_seconds=at_seconds,
@@ -166,7 +148,7 @@ def _news_of(done: Done, at_seconds: float, dispatch_id: str | None) -> JobNews:
         error_code=outcome.error_code,
         error_message=outcome.error_message,
         attempts=attempts,
-        duration_seconds=result.attempt_duration_ms / 1000,
+        duration_seconds=(result.attempt_duration_ms or 0) / 1000,
         retry_at_seconds=at_seconds + verdict.delay_seconds if retrying else None,
         dispatch_id=dispatch_id,
     )

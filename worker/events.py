@@ -1,9 +1,8 @@
-"""Telling Flower of jobs: Celery events, sent in groups, from a thread that nothing waits for.
+"""Job events for Flower: Celery events, sent in groups, from a thread that nothing waits for.
 
-A job that fails, or waits for a retry, is shown; so is one that is sent after that, as Flower would
-take it for a failure for ever. A job that is sent at once costs one look at its state. Where the
-broker is slow or away, news is dropped and counted: Flower's memory is a convenience, the ledger
-(and the Failures page) has it all.
+A job that fails, or waits for a retry, is shown; so is one that is sent after that, or Flower would
+show it as failed forever. While the broker is slow or away, job events are dropped and counted: the
+ledger (and the Failures page) has all jobs.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -20,18 +18,18 @@ from celery import Celery
 
 from ..schemas import Settings, State
 from .event_sender import GROUP_SIZE, Context, EventSender, Item
-from .pump import Done
+from .recorded import Recorded
 
-#: Jobs whose news waits to be sent, at most, per process.
+#: Maximum number of job events waiting to be sent, per process.
 MAX_WAITING = 10_000
-#: How long (seconds) news waits for more, to be sent together.
+#: How long (seconds) a job event waits for others, to be sent together.
 _GATHER_SECONDS = 0.2
-#: How long (seconds) the end of a process waits for the last news to be sent.
-_LAST_NEWS_SECONDS = 2.0
+#: How long (seconds) the end of a process waits for the last job events to be sent.
+_FINAL_SEND_TIMEOUT_SECONDS = 2.0
 
 
 class JobEvents:
-    """Sends news of jobs to Flower. Safe to use before and after a fork, and from any thread.
+    """Sends job events to Flower. Safe to use before and after a fork, and from any thread.
 
     Args:
         app: whose broker, serializer and current task are used.
@@ -39,27 +37,20 @@ class JobEvents:
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
-        self._settings = settings
         self._successes = settings.flower_successes
         #: The name of this worker; Celery's main process tells it.
         self.hostname = ""
-        #: Jobs of which Flower was not told, in this process.
+        #: Job events that were not sent, in this process.
         self.dropped = 0
         self._pid = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
-    def observe(self, batch: list[Done]) -> None:
+    def observe(self, batch: list[Recorded]) -> None:
         """Take a batch of recorded results. Never blocks, never raises."""
-        news = [done for done in batch if self._is_news(done)]
-        if news:
-            self._put(news)
-
-    def look_at(self, job_ids: Iterable[str]) -> None:
-        """Take ids of jobs that the ledger itself moved on. Never blocks, never raises."""
-        ids = list(job_ids)
-        if ids:
-            self._put(ids)
+        shown = [recorded for recorded in batch if self._is_shown(recorded)]
+        if shown:
+            self._put(shown)
 
     def stop(self) -> None:
         """Send what waits, for a moment; then end the thread."""
@@ -68,25 +59,25 @@ class JobEvents:
         self._stopping.set()
         with suppress(queue.Full):  # then the thread is awake anyway
             self._waiting.put_nowait(None)
-        self._thread.join(_LAST_NEWS_SECONDS)
+        self._thread.join(_FINAL_SEND_TIMEOUT_SECONDS)
 
-    def _is_news(self, done: Done) -> bool:
-        if not done.held:
+    def _is_shown(self, recorded: Recorded) -> bool:
+        if not recorded.held:
             return False
-        state, claim = done.result.job_verdict.state, done.result.claim
+        state, claim = recorded.result.job_verdict.state, recorded.result.claim
         if state is State.SENT:
             return self._successes or claim.replayed or bool(claim.attempts)
         return state in (State.FAILED, State.RETRYING)
 
-    def _put(self, news: Iterable[Done | str]) -> None:
+    def _put(self, batch: list[Recorded]) -> None:
         try:
             self._start_in_this_process()
         except RuntimeError:  # no thread can be started any more: the process is ending
             return
         context, now = self._context(), time.time()
-        for each in news:
+        for recorded in batch:
             try:
-                self._waiting.put_nowait((context, now, each))
+                self._waiting.put_nowait((context, now, recorded))
             except queue.Full:
                 self.drop(1)
 
@@ -107,13 +98,13 @@ class JobEvents:
             self._waiting: queue.Queue[Item | None] = queue.Queue(MAX_WAITING)
             self._stopping = threading.Event()
             self._thread = threading.Thread(
-                target=EventSender(self, self._app, self._settings).run, name="events", daemon=True
+                target=EventSender(self, self._app).run, name="events", daemon=True
             )
             self._pid = os.getpid()
             self._thread.start()
 
     def take(self) -> list[Item]:
-        """Wait for news and return a group of it; an empty list once all is sent and it is over."""
+        """Wait for job events; return a group of them, or an empty list at the end."""
         group: list[Item] = []
         while not group and not (self._stopping.is_set() and self._waiting.empty()):
             item = self._waiting.get()
@@ -130,7 +121,7 @@ class JobEvents:
         return group
 
     def drop(self, count: int) -> None:
-        """Count jobs of which Flower was not told."""
+        """Count job events that were not sent."""
         with self._lock:
             self.dropped += count
 

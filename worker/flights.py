@@ -12,13 +12,13 @@ class Flights:
 
     Attributes:
         by_page: how many calls each page has under way.
-        suspects: how many calls are of jobs whose last holder went away.
+        possible_poisons: how many calls are of jobs whose last holder went away.
     """
 
     def __init__(self) -> None:
         self._flights: dict[str, Flight] = {}
         self.by_page: Counter[str] = Counter()
-        self.suspects = 0
+        self.possible_poisons = 0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -35,7 +35,7 @@ class Flights:
         claim = flight.claim
         self._flights[claim.job_id] = flight
         self.by_page[claim.page_id] += 1
-        self.suspects += claim.suspect
+        self.possible_poisons += claim.possible_poison
 
     def remove(self, flight: Flight) -> None:
         """Stop counting a call that has ended."""
@@ -45,4 +45,4 @@ class Flights:
         self.by_page[claim.page_id] -= 1
         if not self.by_page[claim.page_id]:
             del self.by_page[claim.page_id]
-        self.suspects -= claim.suspect
+        self.possible_poisons -= claim.possible_poison

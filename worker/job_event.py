@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
+from ..schemas import Attempt, State, from_ms, iso_utc, sanitize
 from .masking import masked
 
 #: The name under which jobs appear in Flower. No task of this name is ever run.
@@ -30,16 +30,16 @@ _MAX_CHARACTERS = 300
 #: its runtime and its timeline have the truth.
 _OLDEST_BEGIN_SECONDS = 12.0
 
-Event = tuple[str, dict[str, Any]]
+CeleryEvent = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobNews:
+class JobEvent:
     """What happened to a job just now, at `at_seconds` (since the epoch).
 
     Attributes:
         body: the API's body as stored; it may not be valid, or even whole.
-        attempts: all of them that are known, oldest first; the latest is the news, if one was made.
+        attempts: all of them that are known, oldest first, with the one that just ended.
         retry_at_seconds: of a RETRYING job, when it is due (since the epoch).
         dispatch_id: of the Celery task that made the attempt; None where there was none.
     """
@@ -56,65 +56,49 @@ class JobNews:
     dispatch_id: str | None = None
 
 
-def news_of_record(
-    record: JobRecord, *, at_seconds: float, dispatch_id: str | None = None
-) -> JobNews:
-    """Return the news that a job stands in the ledger as `record` says."""
-    due = record.next_attempt_at
-    return JobNews(
-        job_id=record.job_id,
-        state=record.state,
-        at_seconds=at_seconds,
-        body=record.job,
-        error_code=record.error_code,
-        error_message=record.error_message,
-        attempts=record.attempts,
-        retry_at_seconds=due.timestamp() if due else None,
-        dispatch_id=dispatch_id,
-    )
-
-
-def events_of(news: JobNews) -> list[Event]:
+def events_of(event: JobEvent) -> list[CeleryEvent]:
     """Return the events, as (type, fields), that make Flower show the job as it stands.
 
     Each attempt is received, started and ended, as Flower counts what is under way by all three.
     Returns nothing for a state in which no attempt has ended.
     """
-    ends_with = _EVENT_OF_STATE.get(news.state)
+    ends_with = _EVENT_OF_STATE.get(event.state)
     if ends_with is None:
         return []
-    outcome = _outcome(news)
-    began = news.at_seconds - min(news.duration_seconds, _OLDEST_BEGIN_SECONDS)
+    outcome = _outcome(event)
+    began = event.at_seconds - min(event.duration_seconds, _OLDEST_BEGIN_SECONDS)
     received = {
-        "uuid": news.job_id,
+        "uuid": event.job_id,
         "timestamp": began,
         "name": SEND_TASK,
-        "args": _args(news.body),
-        "kwargs": _kwargs(news),
-        "parent_id": news.dispatch_id,
-        "root_id": news.dispatch_id,
-        "retries": max(0, len(news.attempts) - 1),
+        "args": _args(event.body),
+        "kwargs": _kwargs(event),
+        "parent_id": event.dispatch_id,
+        "root_id": event.dispatch_id,
+        "retries": max(0, len(event.attempts) - 1),
         "eta": None,
         "expires": None,
     }
-    started = {"uuid": news.job_id, "timestamp": began}
+    started = {"uuid": event.job_id, "timestamp": began}
     ended = {
-        "uuid": news.job_id,
-        "timestamp": news.at_seconds,
-        "runtime": news.duration_seconds,
+        "uuid": event.job_id,
+        "timestamp": event.at_seconds,
+        "runtime": event.duration_seconds,
         "result": outcome,
         # None undoes what an earlier attempt left with Flower.
-        "exception": None if news.state is State.SENT else outcome,
-        "traceback": _timeline(news.attempts) or None,
-        "eta": _iso(news.retry_at_seconds),
+        "exception": None if event.state is State.SENT else outcome,
+        "traceback": _timeline(event.attempts) or None,
+        "eta": _iso(event.retry_at_seconds),
     }
     return [("task-received", received), ("task-started", started), (ends_with, ended)]
 
 
-def _outcome(news: JobNews) -> str:
-    if news.state is State.SENT:
+def _outcome(event: JobEvent) -> str:
+    if event.state is State.SENT:
         return "sent"
-    return ": ".join(shown for shown in map(_shown, (news.error_code, news.error_message)) if shown)
+    return ": ".join(
+        shown for shown in map(_shown, (event.error_code, event.error_message)) if shown
+    )
 
 
 def _args(body: Mapping[str, Any]) -> str:
@@ -126,10 +110,10 @@ def _args(body: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={text}" for name, text in parts.items() if text)
 
 
-def _kwargs(news: JobNews) -> str:
-    kwargs = {"page_id": _shown(news.body.get("page_id"))}
-    if news.error_code is not None and news.state is not State.SENT:
-        kwargs["error_code"] = _shown(news.error_code)
+def _kwargs(event: JobEvent) -> str:
+    kwargs = {"page_id": _shown(event.body.get("page_id"))}
+    if event.error_code is not None and event.state is not State.SENT:
+        kwargs["error_code"] = _shown(event.error_code)
     return repr(kwargs)
 
 

@@ -11,18 +11,12 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import start_http_server
 
-from ..ledger import Ledger, UnknownOutcome, Unsent
+from ..ledger import Ledger
 from ..schemas import Settings, SettingsError
 from .channel import Channel, Sender
 from .ledger_metrics import registry_of
-from .observations import (
-    Observation,
-    Totals,
-    observations_of,
-    observations_of_swept,
-    observations_of_unsent,
-)
-from .pump import Done
+from .observations import Observation, Totals, observations_of
+from .recorded import Recorded
 
 #: For Redis to answer a scrape, whose own limit is 10 seconds if nobody set it.
 _LEDGER_TIMEOUT_SECONDS = 2.0
@@ -81,20 +75,10 @@ class Metrics:
         self._channel.stop()
         self._ledger.close()
 
-    def observe(self, batch: list[Done]) -> None:
+    def observe(self, batch: list[Recorded]) -> None:
         """Count a batch of recorded results. Neither blocks nor raises."""
         if self._on:
             self._add(observations_of(batch))
-
-    def observe_swept(self, jobs: Iterable[UnknownOutcome]) -> None:
-        """Count jobs whose lease ran out."""
-        if self._on:
-            self._add(observations_of_swept(jobs))
-
-    def observe_unsent(self, jobs: Iterable[Unsent]) -> None:
-        """Count jobs that the ledger failed without an attempt."""
-        if self._on:
-            self._add(observations_of_unsent(jobs))
 
     def observe_repairs(self, count: int) -> None:
         """Count keys of the ledger that another client had changed, and that were repaired."""

@@ -13,9 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from ..ledger import UnknownOutcome, Unsent
 from ..schemas import OutcomeClass, State, sanitize
-from .pump import Done
+from .recorded import Recorded
 
 Observation = Sequence[str | int]
 
@@ -35,36 +34,29 @@ _PLAIN_COUNTERS = {
 }
 
 
-def observations_of(batch: Iterable[Done]) -> Iterator[Observation]:
+def observations_of(batch: Iterable[Recorded]) -> Iterator[Observation]:
     """Yield the observations of a batch of recorded results."""
-    for done in batch:
-        result = done.result
+    for recorded in batch:
+        result = recorded.result
         claim, outcome = result.claim, result.outcome
-        if outcome.posted:
-            yield "calls", result.attempt_duration_ms, outcome.outcome_class.value
-        if not done.held:
+        duration_ms = result.attempt_duration_ms
+        if duration_ms is not None:
+            yield "calls", duration_ms, outcome.outcome_class.value
+        if not recorded.held:
             yield "claims_lost", 1
             continue
         state = result.job_verdict.state
-        yield _outcome(state, outcome.error_code or "")
+        error_code = sanitize(outcome.error_code or "", _MAX_LABEL_CHARACTERS)
+        yield "outcomes", 1, state.value, error_code
         # Once for each job: not when it returns to its lane, nor after an earlier attempt.
         since = claim.sendable_from_ms
-        if since is not None and state is not State.QUEUED and not claim.attempts:
+        if (
+            duration_ms is not None
+            and since is not None
+            and state is not State.QUEUED
+            and not claim.attempts
+        ):
             yield "waits", max(0, claim.claimed_at_ms - since)
-
-
-def observations_of_swept(jobs: Iterable[UnknownOutcome]) -> Iterator[Observation]:
-    """Yield the observations of jobs whose lease ran out."""
-    return (_outcome(job.state, "unknown_outcome") for job in jobs)
-
-
-def observations_of_unsent(jobs: Iterable[Unsent]) -> Iterator[Observation]:
-    """Yield the observations of jobs that failed without an attempt."""
-    return (_outcome(State.FAILED, job.error_code) for job in jobs)
-
-
-def _outcome(state: State, error_code: str) -> Observation:
-    return "outcomes", 1, state.value, sanitize(error_code, _MAX_LABEL_CHARACTERS)
 
 
 class Totals(Collector):

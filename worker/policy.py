@@ -5,6 +5,7 @@ Chance comes in as `jitter`, a number from 0 up to 1; time as seconds that remai
 
 from __future__ import annotations
 
+from ..ledger import Claim, Result
 from ..schemas import Delivery, JobVerdict, LaneVerdict, Outcome, OutcomeClass, Settings, State
 
 #: A lane never pauses longer: a nonsensical `Retry-After` of a year must not silence a page. The
@@ -82,14 +83,16 @@ def judge_job(
     return JobVerdict(state=State.RETRYING, delay_seconds=delay)
 
 
-def judge_lane(outcome: Outcome, *, lane_level: int, token_fingerprint: str = "") -> LaneVerdict:
+def judge_lane(
+    outcome: Outcome, *, consecutive_pauses: int, token_fingerprint: str = ""
+) -> LaneVerdict:
     """Return what the outcome means for the page.
 
     Args:
-        lane_level: pauses in a row of the lane when the job was claimed.
+        consecutive_pauses: of the lane when the job was claimed.
         token_fingerprint: of the token that was used.
     """
-    level = lane_level + 1
+    level = consecutive_pauses + 1
     if outcome.outcome_class is OutcomeClass.AUTH:
         return LaneVerdict(
             effect="pause",
@@ -115,3 +118,45 @@ def judge_lane(outcome: Outcome, *, lane_level: int, token_fingerprint: str = ""
             pause_seconds=pause_seconds("failing", level),
         )
     return LaneVerdict(effect="clear")
+
+
+def judge(
+    claim: Claim,
+    outcome: Outcome,
+    *,
+    now: float,
+    began: float | None = None,
+    token_fingerprint: str = "",
+    settings: Settings,
+    jitter: float,
+) -> Result:
+    """Return what is recorded of a claimed job.
+
+    Args:
+        now: when the outcome became known (seconds, on the monotonic clock).
+        began: when its call began (likewise); None if this process made none.
+        token_fingerprint: of the token that was used.
+    """
+    return Result(
+        claim=claim,
+        outcome=outcome,
+        job_verdict=judge_job(
+            outcome,
+            delivery=claim.delivery,
+            attempts_spent=claim.attempts_spent,
+            remaining_seconds=claim.remaining_seconds - (now - claim.claimed_at),
+            settings=settings,
+            jitter=jitter,
+        ),
+        # The death of a worker says nothing about the page.
+        lane_verdict=LaneVerdict(effect="none")
+        if claim.lease_ended
+        else judge_lane(
+            outcome,
+            consecutive_pauses=claim.consecutive_pauses,
+            token_fingerprint=token_fingerprint,
+        ),
+        attempt_at_ms=claim.claimed_at_ms
+        + round(1000 * ((now if began is None else began) - claim.claimed_at)),
+        attempt_duration_ms=None if began is None else round(1000 * (now - began)),
+    )

@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..ledger import Claim, Claimed, Doorbell, Ledger, Result
-from ..schemas import QueueUnavailable, Settings, State
+from ..ledger import Claim, Claimed, Ledger, Result
+from ..schemas import QueueUnavailable, Settings
 from .flights import Flights
 from .http import CallFailed, Client, Reply
 from .ledger_visit import Visit
+from .recorded import Observer, pair
 from .sender import Flight, Sender
-from .unsent import UnsentObserver
 
 #: How long one run claims, in seconds; then it lets Celery have the process for a moment.
 SLICE_SECONDS = 5.0
@@ -48,37 +48,23 @@ FINAL_RECORD_TIMEOUT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """A recorded result, for whoever watches: logs, metrics, events.
-
-    `held` is False when another process had taken the job over, so that nothing was recorded.
-    """
-
-    result: Result
-    held: bool
-
-
 @dataclass(slots=True, kw_only=True)
 class Pump:
     """Sends what the ledger has ready. Make one for each run.
 
     Args:
-        ledger_thread: runs every call of `ledger` and `doorbell`; of one thread.
+        ledger_thread: runs every call of `ledger`; of one thread.
         should_stop: asked between claims; once true, no more are made.
-        observe: called with each batch of recorded results. Must not raise.
-        observe_unsent: called with jobs that a claim failed in place of claiming them; likewise.
+        observe: called with each batch of recorded results.
     """
 
     ledger: Ledger
-    doorbell: Doorbell
     ledger_thread: ThreadPoolExecutor
     sender: Sender
     client: Client
     settings: Settings
     should_stop: Callable[[], bool]
-    observe: Callable[[list[Done]], None] = lambda _: None
-    observe_unsent: UnsentObserver = lambda _: None
+    observe: Observer = lambda _: None
 
     #: The stages of a job, in order: claimed, in flight, ended, judged (and not yet recorded).
     _claims: deque[Claim] = field(default_factory=deque)
@@ -188,7 +174,7 @@ class Pump:
                 in_flight_by_page=dict(self._flights.by_page),
                 answers_bell=self._answers_bell,
                 looks_again_in_seconds=4 * LOOK_EVERY_SECONDS,
-                has_suspect=self._flights.suspects > 0,
+                has_possible_poison=self._flights.possible_poisons > 0,
             )
         self._visited_at = now
         visit = self._visit = Visit(self.ledger, self._unrecorded, claim)
@@ -230,18 +216,13 @@ class Pump:
         self._more_is_ready = bool(claimed.claims) and claimed.wait_seconds == 0
         if claimed.claims:
             self._busy_at = time.monotonic()
-        if claimed.ring:
-            self.ledger_thread.submit(self.doorbell.ring)
-        if claimed.unsent:
-            self._counts[str(State.FAILED)] += len(claimed.unsent)
-            self.observe_unsent(claimed.unsent)
 
     def _recorded(self, batch: list[Result], held: list[bool]) -> None:
         self._busy_at = time.monotonic()
-        done = [Done(result=result, held=ok) for result, ok in zip(batch, held, strict=True)]
-        for each in done:
+        recorded = pair(batch, held)
+        for each in recorded:
             self._counts[str(each.result.job_verdict.state) if each.held else "taken_over"] += 1
-        self.observe(done)
+        self.observe(recorded)
 
     def _redis_is_away(self, error: QueueUnavailable) -> None:
         self._redis_failures += 1
@@ -327,10 +308,6 @@ class Pump:
     def _leave(self) -> None:
         """Make sure that a worker is woken for what comes from now on."""
         self.client.settle()
-        self.ledger_thread.submit(self._ring_if_ready).result()
-
-    def _ring_if_ready(self) -> None:
         # With Redis away, the sweep rings when it is back.
         with contextlib.suppress(QueueUnavailable):
-            if self.ledger.leave():
-                self.doorbell.ring()
+            self.ledger_thread.submit(self.ledger.leave).result()

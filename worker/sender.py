@@ -14,11 +14,12 @@ from .classify import (
     classify_failure,
     classify_reply,
     invalid_job,
+    outcome_without_call,
     page_waits,
     token_missing,
 )
 from .http import CallFailed, Endpoint, Reply
-from .policy import judge_job, judge_lane
+from .policy import judge
 from .tokens import Tokens, fingerprint_of
 
 logger = logging.getLogger(__name__)
@@ -54,22 +55,25 @@ class Sender:
 
         `without_token` gathers, over a batch, the pages that have no token.
         """
+        outcome = outcome_without_call(claim)
+        if outcome is not None:
+            return self._result(claim, outcome)
         try:
             job = parse_send_job(claim.body)
         except InvalidJob as error:
-            return self._not_posted(claim, invalid_job(str(error)))
+            return self._result(claim, invalid_job(str(error)))
         token = self.tokens.for_page(job.page_id)
         if token is not None:
             try:
                 return Flight(claim, self.endpoint.request(job.body(), token), token)
             except Exception as error:  # noqa: BLE001 - a claim must end with a recorded outcome
-                return self._not_posted(claim, _internal_error(error, claim), token)
+                return self._result(claim, _internal_error(error, claim), token=token)
         outcome = token_missing(job.page_id)
         if job.page_id in without_token:
             # One job reports the missing token; the others wait with their page.
             outcome = page_waits(outcome)
         without_token.add(job.page_id)
-        return self._not_posted(claim, outcome)
+        return self._result(claim, outcome)
 
     def judge(self, flight: Flight) -> Result:
         """Return the result of a call that has ended. Never raises."""
@@ -78,7 +82,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - a claim must end with a recorded outcome
             outcome = _internal_error(error, flight.claim)
         return self._result(
-            flight.claim, outcome, fingerprint_of(flight.token), flight.began, flight.ended
+            flight.claim, outcome, token=flight.token, began=flight.began, ended=flight.ended
         )
 
     def _outcome(self, flight: Flight) -> Outcome:
@@ -97,30 +101,23 @@ class Sender:
             raise RuntimeError("the call has not ended")
         return classify_failure(ending.kind, ending.detail)
 
-    def _not_posted(self, claim: Claim, outcome: Outcome, token: str | None = None) -> Result:
-        now = time.monotonic()
-        return self._result(claim, outcome, fingerprint_of(token), now, now)
-
     def _result(
-        self, claim: Claim, outcome: Outcome, fingerprint: str, began: float, ended: float
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        token: str | None = None,
+        began: float | None = None,
+        ended: float | None = None,
     ) -> Result:
-        """Judge an outcome. `began` and `ended` are on the monotonic clock."""
-        return Result(
-            claim=claim,
-            outcome=outcome,
-            job_verdict=judge_job(
-                outcome,
-                delivery=claim.delivery,
-                attempts_spent=claim.attempts_spent,
-                remaining_seconds=claim.remaining_seconds - (ended - claim.claimed_at),
-                settings=self.settings,
-                jitter=self.jitter(),
-            ),
-            lane_verdict=judge_lane(
-                outcome, lane_level=claim.lane_level, token_fingerprint=fingerprint
-            ),
-            attempt_at_ms=claim.claimed_at_ms + round((began - claim.claimed_at) * 1000),
-            attempt_duration_ms=round((ended - began) * 1000),
+        return judge(
+            claim,
+            outcome,
+            now=time.monotonic() if ended is None else ended,
+            began=began,
+            token_fingerprint=fingerprint_of(token),
+            settings=self.settings,
+            jitter=self.jitter(),
         )
 
 

@@ -8,15 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..ledger import Doorbell, Ledger, UnknownOutcome
-from ..schemas import QueueUnavailable, Settings
+from ..ledger import Claim, Doorbell, Ledger, Result
+from ..schemas import Outcome, QueueUnavailable, Settings
+from .classify import outcome_without_call
+from .policy import judge
+from .recorded import Observer, log, pair
 from .tokens import Tokens, fingerprint_of
-from .unsent import UnsentObserver, log_unsent
 
 #: Between two sweeps of one worker, in seconds.
 SWEEP_EVERY_SECONDS = 1.0
-#: After Redis was away, leases are not ended for this long (seconds): the holders, cut off like
-#: this worker was, first get to record the outcomes they kept.
+#: After Redis was away, ended leases are left alone for this long (seconds): their holders, which
+#: were cut off as well, first get to record the outcomes they kept.
 GRACE_AFTER_OUTAGE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
@@ -26,34 +28,31 @@ class Sweeper:
     """A thread of the worker's main process. Safe to run in every worker at once.
 
     Args:
-        observe: called with the jobs whose lease ran out. Must neither block nor raise.
-        observe_unsent: called with jobs that the sweep failed, since they are none.
+        observe: called with each batch of recorded results.
         observe_repairs: called with the number of keys that were repaired. Must not raise.
     """
 
     def __init__(
         self,
         settings: Settings,
-        observe: Callable[[list[UnknownOutcome]], None] = lambda _: None,
-        observe_unsent: UnsentObserver = log_unsent,
+        observe: Observer = log,
         observe_repairs: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._observe = observe
-        self._observe_unsent = observe_unsent
         self._observe_repairs = observe_repairs
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._end_leases_from = 0.0
         self._away = False
         self._pauses_cursor = 0
+        self._unrecorded: list[Result] = []
 
     def start(self) -> None:
         """Begin to sweep."""
         if self._thread is not None:
             return
-        self._ledger = Ledger(self._settings)
-        self._doorbell = Doorbell(self._settings)
+        self._ledger = Ledger(self._settings, ring=Doorbell(self._settings).ring)
         self._tokens = Tokens(self._settings)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
@@ -86,29 +85,37 @@ class Sweeper:
     def _sweep(self) -> bool:
         """Sweep once; return whether to sweep again at once."""
         swept = self._ledger.sweep(end_leases=time.monotonic() >= self._end_leases_from)
-        for job in swept.unknown:
-            logger.warning(
-                "job %s of page %s: %s, its worker went away while sending",
-                job.job_id,
-                job.page_id,
-                job.state,
-                extra={
-                    "action": f"job_{job.state}",
-                    "job_id": job.job_id,
-                    "page_id": job.page_id,
-                    "error_code": "unknown_outcome",
-                },
-            )
         for text in swept.repairs:
             logger.warning("repaired in Redis: %s", text, extra={"action": "repaired"})
         self._observe_repairs(len(swept.repairs))
-        self._observe(swept.unknown)
-        self._observe_unsent(swept.unsent)
-        if swept.ring | self._resume_pages_with_new_tokens():
-            self._doorbell.ring()
+        self._unrecorded += [
+            self._judge(claim, outcome)
+            for claim in swept.claims
+            if (outcome := outcome_without_call(claim)) is not None
+        ]
+        self._record()
+        self._resume_pages_with_new_tokens()
         return swept.more
 
-    def _resume_pages_with_new_tokens(self) -> bool:
+    def _judge(self, claim: Claim, outcome: Outcome) -> Result:
+        return judge(
+            claim,
+            outcome,
+            now=time.monotonic(),
+            settings=self._settings,
+            # Spread: one of the jobs of a process that died may have killed it, so they must not
+            # come back together.
+            jitter=random.random(),  # noqa: S311 - not a secret
+        )
+
+    def _record(self) -> None:
+        """Record results; those that Redis does not take are kept for the next sweep."""
+        if self._unrecorded:
+            recorded = pair(self._unrecorded, self._ledger.record(self._unrecorded))
+            self._unrecorded = []
+            self._observe(recorded)
+
+    def _resume_pages_with_new_tokens(self) -> None:
         # Some in each sweep: with one token for very many pages, all of them may be paused.
         pauses, self._pauses_cursor = self._ledger.reader.some_pauses(self._pauses_cursor)
         refused = {
@@ -118,4 +125,5 @@ class Sweeper:
             and pause.token_fingerprint != fingerprint_of(self._tokens.for_page(pause.page_id))
         }
         # A pump that has not yet read the new token would have the old one refused again.
-        return bool(refused) and self._tokens.settled and self._ledger.resume(refused)
+        if refused and self._tokens.settled:
+            self._ledger.resume(refused)

@@ -10,23 +10,25 @@
 -- ARGV[8]  1: this call answers the doorbell
 -- ARGV[9]  how long (ms) the caller promises to look again, so that nobody rings for what
 --          comes meanwhile; 0: it may stop after this
--- ARGV[10] 1: the caller has a suspect in flight: a job whose last holder went away while sending
---          it. It may have killed that one, so no process has two at a time: else a poisonous job
---          would spend the attempts of all those that were in flight beside it, again and again
--- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms,
---           {{id, page_id, error_code}, …}: jobs that were failed in place of being claimed,
---           {id, lane's pause level, {field, value, …}}, …}
+-- ARGV[10] 1: the caller has a possible poison in flight: a job whose last holder went away while
+--          sending it. It may have killed that one, so no process has two at a time: else a
+--          poisonous job would spend the attempts of all those that were in flight beside it, again
+--          and again
+-- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms, claim, …};
+--          for a claim see claim_job in transitions.lua
+--
+-- Jobs whose deadline has passed, and entries that are no complete job, are claimed like any other:
+-- the caller records them as failed. They use up nothing of what their page may send.
 
 local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval_ms, burst, probe_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local in_flight = cjson.decode(ARGV[7])
-local has_suspect = ARGV[10] == '1'
+local has_possible_poison = ARGV[10] == '1'
 
 -- Entries that one call takes out of lanes, and lanes that it finds closed or empty, at most.
 local scan_budget = 500 + 2 * max_jobs
--- Suspects of one lane that one call puts off, at most: the others may all be behind them.
+-- Possible poisons of one lane that one call puts off, at most: the others may be behind them.
 local MAX_POSTPONED = 10
-local claimed = {}
 
 -- The lists of a lane, in the order in which they are emptied.
 local function lists_of(page_id)
@@ -42,40 +44,29 @@ local function pop(lists)
   end
 end
 
--- Claim one id, or clear it away. Returns "claimed", "cleared" or, for a suspect that this caller is
--- not to have now, "postponed", and whether it is urgent.
-local function claim(id, page_id, level)
+-- Take an id that was in the page's lane. Returns "to send" if the job is claimed and may be sent,
+-- "postponed" if it is a possible poison that the caller must not have now, else "cleared"; and
+-- whether the job is urgent.
+local function take(id, page_id, level)
   local job = read_job(id)
-  if (not job or job.state ~= 'queued') and redis.call('SREM', key('called_off'), id) == 1 then
-    -- Cancelled: its place in the lane is all that was left of it.
+  local state = job and job.state
+  if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
+    -- Its place in the lane is all that was left of it.
     return 'cleared'
-  elseif not job or not job.state then
-    fail_invalid(id, page_id, 'no complete job was stored under this id')
-  elseif job.state ~= 'queued' then
-    -- Recorded meanwhile.
-    return 'cleared'
-  elseif job.page_id ~= page_id then
-    moved('queued', nil)
-    fail_invalid(id, page_id, "the job's page_id is not the page whose lane it was in")
-  elseif number(job.expires_at) <= NOW then
-    moved('queued', nil)
-    fail(id, page_id, 'expired', 'its deadline passed before it could be sent')
-  elseif job.error_code == 'unknown_outcome' and has_suspect then
-    return 'postponed', job.urgent == '1'
-  else
-    has_suspect = has_suspect or job.error_code == 'unknown_outcome'
-    redis.call('HSET', key('job:' .. id), 'state', 'sending', 'claim', token)
-    redis.call('ZADD', key('due'), int(NOW + lease_ms), id)
-    moved('queued', 'sending')
-    local flat = {}
-    for field, value in pairs(job) do
-      flat[#flat + 1] = field
-      flat[#flat + 1] = value
-    end
-    claimed[#claimed + 1] = { id, level, flat }
-    return 'claimed'
   end
-  return 'cleared'
+  if state and state ~= 'queued' then return 'cleared' end -- recorded meanwhile
+
+  local defect = not state and INCOMPLETE or job.defect
+  if not defect and job.page_id ~= page_id then
+    defect = "the job's page_id is not the page whose lane it was in"
+  end
+  local may_send = not defect and number(job.expires_at) > NOW
+  if may_send and job.error_code == 'unknown_outcome' then
+    if has_possible_poison then return 'postponed', job.urgent == '1' end
+    has_possible_poison = true
+  end
+  claim_job(id, job, token, lease_ms, level, defect, page_id)
+  return may_send and 'to send' or 'cleared'
 end
 
 -- One lane may take what leaves a part of the slots to others: at most four times what stays
@@ -117,19 +108,20 @@ local function serve(page_id, share)
   end
 
   local taken, empty, postponed, lists = 0, false, {}, lists_of(page_id)
-  while taken < limit and scan_budget > 0 and #postponed < MAX_POSTPONED do
+  while taken < limit and #claimed < max_jobs and scan_budget > 0
+      and #postponed < MAX_POSTPONED do
     local id = pop(lists)
     if not id then
       empty = true
       break
     end
     scan_budget = scan_budget - 1
-    local what, urgent = claim(id, page_id, level)
-    if what == 'claimed' then taken = taken + 1 end
+    local what, urgent = take(id, page_id, level)
+    if what == 'to send' then taken = taken + 1 end
     if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
   end
   -- Behind the others; and only now, or this call would come upon them again.
-  for _, suspect in ipairs(postponed) do to_lane(suspect[1], page_id, suspect[2]) end
+  for _, job in ipairs(postponed) do to_lane(job[1], page_id, job[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
@@ -145,9 +137,9 @@ end
 
 local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 
--- Its sender has given up on this call (see give_back.lua): a claim would serve nobody.
-local voided = number(redis.call('GET', key('void:' .. holder)))
-if voided >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
+-- Its sender has given up on this call (see release.lua): a claim would serve nobody.
+local revoked = number(redis.call('GET', key('revoked_claims:' .. holder)))
+if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW) } end
 
 if ARGV[8] == '1' then answer_bell() end
 
@@ -211,4 +203,4 @@ elseif tonumber(ARGV[9]) > 0 then
 elseif redis.call('GET', key('bell')) == 'attentive' then
   redis.call('DEL', key('bell'))
 end
-return { ring, wait_ms, int(NOW), failed_here, unpack(claimed) }
+return { ring, wait_ms, int(NOW), unpack(claimed) }

@@ -85,12 +85,12 @@ local function recount()
     counts[state] = counts[state] + 1
   end
   local pages = redis.call('ZRANGE', key('lanes'), 0, -1)
-  if #pages == 0 then redis.call('DEL', key('called_off')) end
+  if #pages == 0 then redis.call('DEL', key('canceled_in_lane')) end
   for _, page_id in ipairs(pages) do
     counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id))
       + redis.call('LLEN', key('ready:' .. page_id))
   end
-  counts.queued = math.max(0, counts.queued - redis.call('SCARD', key('called_off')))
+  counts.queued = math.max(0, counts.queued - redis.call('SCARD', key('canceled_in_lane')))
   redis.call('DEL', key('counts'))
   for state, jobs in pairs(counts) do redis.call('HSET', key('counts'), state, int(jobs)) end
   local took_ms = NOW - number(rebuild.started_ms or NOW)

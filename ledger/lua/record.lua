@@ -5,8 +5,8 @@
 -- ARGV[3..]  one JSON array a job:
 --            [id, claim token, state, delay_ms, error_code, error_message, http_status,
 --             attempt (its JSON text, or "" where none is spent),
---             [effect, reason, pause_ms, level at the claim, token_fingerprint]]
---            state is sent, failed, retrying (due after delay_ms) or queued (given back unsent);
+--             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint]]
+--            state is sent, failed, retrying (due after delay_ms) or queued (back to its lane, unsent);
 --            effect is none, clear, pause or count
 -- returns    for each job 1, or 0 where the claim no longer holds: then nothing was changed,
 --            since only the holder of the current claim may record an outcome (design promise 6)
@@ -45,51 +45,45 @@ end
 
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
     lane)
-  local job = key('job:' .. id)
-  local found = redis.call('HMGET', job, 'state', 'claim', 'page_id', 'attempts', 'urgent',
+  local name = key('job:' .. id)
+  local found = redis.call('HMGET', name, 'state', 'claim', 'page_id', 'attempts', 'urgent',
     'idempotency_key')
-  if found[1] ~= 'sending' or found[2] ~= token or not found[3] then return 0 end
-  local page_id, urgent, idempotency_key = found[3], found[5] == '1', found[6]
+  if found[1] ~= 'sending' or found[2] ~= token then return 0 end
+  local page_id = found[3] or nil
+  -- A job that lost its page: when its lease ends, the sweep claims it.
+  if not page_id and state ~= 'failed' then return 0 end
 
   if attempt ~= '' then add_attempt(id, number(found[4]) + 1, attempt) end
-
-  moved('sending', nil)
-  if state == 'failed' then
-    fail(id, page_id, error_code, error_message, http_status)
-  else
-    redis.call('HDEL', job, 'claim', 'error_code', 'error_message', 'http_status')
-    local fields = { 'state', state }
-    if error_code ~= '' then fields[3], fields[4] = 'error_code', error_code end
-    if error_message ~= '' then
-      fields[#fields + 1] = 'error_message'
-      fields[#fields + 1] = error_message
-    end
-    if http_status ~= '' then
-      fields[#fields + 1] = 'http_status'
-      fields[#fields + 1] = http_status
-    end
-    if state == 'sent' then
-      fields[#fields + 1] = 'finished_at'
-      fields[#fields + 1] = int(NOW)
-    end
-    redis.call('HSET', job, unpack(fields))
-    if state == 'sent' then
-      redis.call('EXPIRE', job, sent_ttl_s)
-      if idempotency_key then redis.call('EXPIRE', key('idem:' .. idempotency_key), sent_ttl_s) end
-      redis.call('ZREM', key('due'), id)
-      redis.call('LPUSH', key('sent'), id)
-    elseif state == 'retrying' then
-      moved(nil, state)
-      redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
-    else
-      moved(nil, state)
-      redis.call('ZREM', key('due'), id)
-      to_lane(id, page_id, urgent, true)
+  redis.call('HDEL', name, 'claim', 'defect', 'error_code', 'error_message', 'http_status')
+  local fields = {}
+  for field, value in pairs({
+    error_code = error_code, error_message = error_message, http_status = http_status
+  }) do
+    if value ~= '' then
+      fields[#fields + 1] = field
+      fields[#fields + 1] = value
     end
   end
+  if state == 'retrying' or state == 'queued' then
+    redis.call('HSET', name, 'state', state, unpack(fields))
+    moved('sending', state)
+    if state == 'retrying' then
+      redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
+    else
+      redis.call('ZREM', key('due'), id)
+      to_lane(id, page_id, found[5] == '1', true)
+    end
+  else
+    local job = {
+      state = 'sending', page_id = page_id, idempotency_key = found[6], error_code = error_code
+    }
+    end_job(id, job, state, sent_ttl_s, fields)
+  end
 
-  local effect, reason, pause_ms, level, fingerprint = unpack(lane)
-  affect_lane(page_id, effect, reason, pause_ms, level, fingerprint, error_code)
+  if page_id then
+    local effect, reason, pause_ms, level, fingerprint = unpack(lane)
+    affect_lane(page_id, effect, reason, pause_ms, level, fingerprint, error_code)
+  end
   return 1
 end
 

@@ -1,17 +1,15 @@
 -- End pauses of pages whose token has changed since it was refused.
 --
 -- ARGV     pairs: page_id, fingerprint of the token that was refused
--- returns  {ring (0 or 1), pages resumed}
+-- returns  {ring (0 or 1)}
 
-local resumed = 0
+local resumed = false
 for i = 1, #ARGV, 2 do
   local pause = pause_of(ARGV[i])
   if pause and pause.reason == 'auth' and pause.token_fingerprint == ARGV[i + 1] then
     redis.call('HDEL', key('pauses'), ARGV[i])
     redis.call('ZADD', key('lanes'), 'XX', int(NOW), ARGV[i])
-    resumed = resumed + 1
+    resumed = true
   end
 end
-local ring = 0
-if resumed > 0 and should_ring() then ring = 1 end
-return { ring, resumed }
+return { resumed and should_ring() and 1 or 0 }

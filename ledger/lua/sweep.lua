@@ -1,73 +1,46 @@
--- Move on what has come due, end claims whose lease ran out, forget what is past its retention, and
+-- Move on what has come due, claim jobs whose lease ended, forget what is past its retention, and
 -- say whether somebody should be woken. Bounded, and safe to run everywhere at once.
 --
 -- ARGV[1]  entries of each kind to look at, at most
--- ARGV[2]  1: end claims whose lease ran out; 0: leave them for now
--- ARGV[3]  longest wait (ms) after the first attempt of unknown outcome; doubles with each further
--- ARGV[4]  longest wait of all (ms)
--- ARGV[5]  seed of the jitter: one process's jobs, of which one may have killed it, must not all
---          come back together
--- ARGV[6]  attempts that a job may spend
--- ARGV[7]  how long a failed job is kept (ms)
+-- ARGV[2]  1: claim jobs whose lease ended; 0: leave them for now
+-- ARGV[3]  claim token, "holder:number": what the caller must show to record how they end
+-- ARGV[4]  lease (ms). If the caller dies before it records, another sweep claims them after that
+-- ARGV[5]  seed of the choice of what is checked
+-- ARGV[6]  how long a failed job is kept (ms)
 -- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready, more (0 or 1): whether to sweep
 --           again at once, rebuild (0 or 1): whether to call rebuild.lua,
 --           {text, …}: what was repaired since the last sweep, for the log,
---           {{id, page_id, error_code}, …}: jobs that were failed,
---           {id, page_id, state, attempts spent}, …}: the jobs whose lease ran out
+--           now_ms, claim, …}: jobs whose lease ended, and entries of `due` that are no complete
+--          job, claimed for the caller; for a claim see claim_job in transitions.lua
 
 -- The clock was set back by so much (ms) if the latest sweep is so far ahead. Less is harmless.
 local SET_BACK_MS = 1000
 
 local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
-local retry_base_ms, retry_max_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
-local max_attempts, failed_ttl_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
+local token, lease_ms, failed_ttl_ms = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 math.randomseed(tonumber(ARGV[5]))
 
 local made_ready = 0
-local unknown = {}
 local more = false
 
--- Its holder died, or is cut off: whether the message went out, nobody knows.
-local function end_lease(id, job)
-  local spent = number(job.attempts) + 1
-  local text = 'the worker that was sending it went away; the message may have gone out'
-  add_attempt(id, spent, cjson.encode({ NOW, cjson.null, cjson.null, 'unknown_outcome', text }))
-  moved('sending', nil)
-  local fresh = spent - number(job.attempts_before_replay)
-  -- The same backoff as after any other transient failure: see worker/policy.py.
-  local delay_ms = math.random() * math.min(retry_max_ms, retry_base_ms * 2 ^ (fresh - 1))
-  local state = 'retrying'
-  if job.delivery == 'at_most_once' or fresh >= max_attempts
-      or NOW + delay_ms >= number(job.expires_at) then
-    state = 'failed'
-    fail(id, job.page_id, 'unknown_outcome', text)
-  else
-    redis.call('HDEL', key('job:' .. id), 'claim', 'http_status')
-    redis.call('HSET', key('job:' .. id), 'state', state, 'error_code', 'unknown_outcome',
-      'error_message', text)
-    redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
-    moved(nil, state)
-  end
-  unknown[#unknown + 1] = { id, job.page_id or '', state, int(spent) }
-end
+local ENDED = { sent = true, failed = true, cancelled = true }
 
 -- Returns whether it did.
 local function move_on(id)
   local job = read_job(id)
-  if not job or not job.state or not job.page_id then
-    redis.call('ZREM', key('due'), id)
-    fail_invalid(id, job and job.page_id, 'no complete job was stored under this id')
-  elseif job.state == 'scheduled' or job.state == 'retrying' then
-    redis.call('ZREM', key('due'), id)
-    redis.call('HSET', key('job:' .. id), 'state', 'queued')
-    moved(job.state, 'queued')
-    to_lane(id, job.page_id, job.urgent == '1')
-    made_ready = made_ready + 1
-  elseif job.state ~= 'sending' then
-    redis.call('ZREM', key('due'), id)
+  local state = job and job.state
+  local defect = not ENDED[state] and (not (state and job.page_id) and INCOMPLETE or job.defect)
+  if defect or state == 'sending' then
+    if not (defect or end_leases) then return false end
+    claim_job(id, job, token, lease_ms, 0, defect)
   else
-    if end_leases then end_lease(id, job) end
-    return end_leases
+    redis.call('ZREM', key('due'), id)
+    if state == 'scheduled' or state == 'retrying' then
+      redis.call('HSET', key('job:' .. id), 'state', 'queued')
+      moved(state, 'queued')
+      to_lane(id, job.page_id, job.urgent == '1')
+      made_ready = made_ready + 1
+    end
   end
   return true
 end
@@ -182,5 +155,5 @@ local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
 local oldest_ms = due[2] and int(NOW - number(due[2])) or '0'
 return {
-  ring, oldest_ms, made_ready, more and 1 or 0, rebuild, repairs, failed_here, unpack(unknown)
+  ring, oldest_ms, made_ready, more and 1 or 0, rebuild, repairs, int(NOW), unpack(claimed)
 }

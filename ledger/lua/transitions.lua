@@ -20,11 +20,11 @@
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
 --   failed_codes         zset    error_code -> when it last failed; also failed_pages, by page_id
 --   sent, cancelled      list    ids, latest first
---   called_off           set     ids cancelled in their lane, until their turn there comes
+--   canceled_in_lane     set     ids canceled in their lane, until their turn there comes
 --   counts               hash    state -> jobs now in it (scheduled, queued, sending, retrying)
 --   idem:<key>           string  idempotency key -> job id
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
---   void:<holder>        string  claims of this process up to this number are void
+--   revoked_claims:<holder>  string  claims of this process up to this number are revoked
 --   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
 --   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
 --                                a pump is looking ("attentive")
@@ -141,6 +141,9 @@ if version ~= VERSION then
   server.pcall('SET', key('version'), VERSION)
 end
 
+-- The states whose jobs are counted.
+local COUNTED = { scheduled = true, queued = true, sending = true, retrying = true }
+
 -- Changes to `counts`, gathered, so that a batch costs one command a state.
 local count_changes = {}
 
@@ -166,7 +169,7 @@ local function open_lane(page_id)
   redis.call('ZADD', key('lanes'), 'NX', int(NOW), page_id)
 end
 
--- Put a job into its lane: at the end, or (given back unsent) at the front.
+-- Put a job into its lane: at the end, or (released unsent) at the front.
 local function to_lane(id, page_id, urgent, at_front)
   local lane = key((urgent and 'urgent:' or 'ready:') .. page_id)
   redis.call(at_front and 'LPUSH' or 'RPUSH', lane, id)
@@ -185,9 +188,6 @@ local function add_attempt(id, spent, text)
   end
 end
 
--- Jobs that this call failed: {id, page_id or "", error_code}, …
-local failed_here = {}
-
 -- Returns 1 if it was not in the index of all failed jobs yet, else 0.
 local function index_failed(id, page_id, error_code, failed_ms)
   local added = redis.call('ZADD', key('failed'), int(failed_ms), id)
@@ -200,19 +200,22 @@ local function index_failed(id, page_id, error_code, failed_ms)
   return added
 end
 
-local function fail(id, page_id, error_code, error_message, http_status)
-  local job = key('job:' .. id)
-  failed_here[#failed_here + 1] = { id, page_id or '', error_code }
-  redis.call('HSET', job, 'state', 'failed', 'finished_at', int(NOW), 'error_code', error_code)
-  redis.call('HDEL', job, 'claim', 'error_message', 'http_status')
-  if error_message and error_message ~= '' then
-    redis.call('HSET', job, 'error_message', error_message)
-  end
-  if http_status and http_status ~= '' then
-    redis.call('HSET', job, 'http_status', http_status)
-  end
+-- End a job, of which the caller has read `state`, `page_id`, `idempotency_key` and `error_code`. A
+-- sent or canceled one is kept for `ttl_s` seconds; a failed one until the sweep forgets it.
+-- `fields` are further fields and values to set.
+local function end_job(id, job, state, ttl_s, fields)
+  redis.call('HSET', key('job:' .. id), 'state', state, 'finished_at', int(NOW), unpack(fields))
   redis.call('ZREM', key('due'), id)
-  index_failed(id, page_id, error_code, NOW)
+  moved(job.state, nil)
+  if state == 'failed' then
+    index_failed(id, job.page_id, job.error_code, NOW)
+    return
+  end
+  redis.call('EXPIRE', key('job:' .. id), ttl_s)
+  if job.idempotency_key then
+    redis.call('EXPIRE', key('idem:' .. job.idempotency_key), ttl_s)
+  end
+  redis.call('LPUSH', key(state), id)
 end
 
 local function unindex_failed(id, job)
@@ -232,16 +235,6 @@ local function unindex_failed(id, job)
   end
 end
 
--- Keep a failed record of an entry that is no job of ours: a hash that lacks what a job has, a key
--- of another type (which is set aside), or an id with nothing behind it.
-local function fail_invalid(id, page_id, what)
-  local job = key('job:' .. id)
-  redis.call('HSETNX', job, 'attempts', '0')
-  redis.call('HSETNX', job, 'enqueued_at', int(NOW))
-  if page_id then redis.call('HSETNX', job, 'page_id', page_id) end
-  fail(id, page_id, 'invalid_job', what)
-end
-
 -- The hash behind an id as a table, or nil if there is none.
 local function read_job(id)
   local flat = redis.call('HGETALL', key('job:' .. id))
@@ -249,6 +242,37 @@ local function read_job(id)
   local job = {}
   for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
   return job
+end
+
+-- Jobs that this call claimed, as claim.lua and sweep.lua return them:
+--   {id, pauses in a row of its lane, lease_ended (0 or 1), defect or "", {field, value, …}}, …
+local claimed = {}
+
+local INCOMPLETE = 'no complete job was stored under this id'
+
+-- Claim a job: only who shows `token` may record how it ends, until the lease ends.
+--
+-- `job` is what read_job returned for `id`. `defect`, if any, is why the job cannot be sent: the
+-- holder records that. It is kept in the job, in case the holder dies first; and what the job lacks
+-- is added, so that it can be recorded. `page_id` is the page of the lane it was in, if any.
+local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, page_id)
+  local name = key('job:' .. id)
+  if defect then
+    redis.call('HSETNX', name, 'attempts', '0')
+    redis.call('HSETNX', name, 'enqueued_at', int(NOW))
+    if page_id then redis.call('HSETNX', name, 'page_id', page_id) end
+    redis.call('HSET', name, 'defect', defect)
+  end
+  moved(job and COUNTED[job.state] and job.state, 'sending')
+  redis.call('HSET', name, 'state', 'sending', 'claim', token)
+  redis.call('ZADD', key('due'), int(NOW + lease_ms), id)
+  local lease_ended = not defect and job.state == 'sending'
+  local flat = {}
+  for field, value in pairs(defect and read_job(id) or job) do
+    flat[#flat + 1] = field
+    flat[#flat + 1] = value
+  end
+  claimed[#claimed + 1] = { id, consecutive_pauses, lease_ended and 1 or 0, defect or '', flat }
 end
 
 -- When the latest doorbell was rung (ms), and how many are unanswered.

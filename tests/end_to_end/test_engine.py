@@ -31,9 +31,9 @@ def test_first_dispatches_at_once_share_what_the_process_needs(
     """As when the first doorbells come together under `--pool threads`."""
     made: list[Ledger] = []
 
-    def make_slowly(*arguments: Any) -> Ledger:
+    def make_slowly(*arguments: Any, **options: Any) -> Ledger:
         time.sleep(0.1)
-        made.append(Ledger(*arguments))
+        made.append(Ledger(*arguments, **options))
         return made[-1]
 
     monkeypatch.setattr(engine_module, "Ledger", make_slowly)

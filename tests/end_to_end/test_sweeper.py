@@ -1,8 +1,10 @@
-"""The sweep's thread, with a real server: much to do at once does not pile up."""
+"""The sweep's thread, with a real server: much to do at once does not pile up; it may be killed."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 import redis
 from harasocial_dispatch.ledger import Ledger
-from harasocial_dispatch.schemas import Settings
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker.sweeper import Sweeper
-from stage import eventually
+from stage import body, eventually
 
 
 @pytest.fixture
@@ -53,3 +56,51 @@ def test_what_expired_together_is_forgotten_together(
     client.lpush(sent, *(f"expired-{i}" for i in range(20_000)))
     sweeper.start()
     eventually(lambda: client.llen(sent) == 0, seconds=10, what="an empty list")
+
+
+def _sweep_without_recording(settings: Settings, claimed: Any) -> None:
+    def record(*_: object) -> None:
+        claimed.set()
+        time.sleep(60)
+
+    Ledger.record = record  # type: ignore[method-assign]  # in a process of its own
+    Sweeper(settings).start()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "state"), [("at_least_once", State.RETRYING), ("at_most_once", State.FAILED)]
+)
+def test_a_sweeper_killed_before_it_records_loses_nothing(
+    settings: Settings, producer: Producer, ledger: Ledger, delivery: Any, state: State
+) -> None:
+    """Another one claims the job again; one attempt is recorded of the one call."""
+    # given a job whose worker went away
+    waits = {"retry_base_seconds": 1000.0, "retry_max_seconds": 1000.0}
+    settings = replace(settings, token="secret", lease_seconds=0.5, **waits)
+    job_id = producer.enqueue(body(), delivery=delivery)
+    assert len(Ledger(settings).claim(1).claims) == 1
+
+    # when a sweeper is killed between its claim and its record
+    fork = multiprocessing.get_context("fork")
+    claimed = fork.Event()
+    process = fork.Process(target=_sweep_without_recording, args=(settings, claimed))
+    process.start()
+    try:
+        assert claimed.wait(30)
+    finally:
+        process.kill()
+        process.join()
+    record = producer.get_job(job_id)
+    assert (record.state, record.attempt_count) == (State.SENDING, 0)
+
+    # then the next one records what the first would have
+    survivor = Sweeper(settings)
+    survivor.start()
+    try:
+        eventually(lambda: producer.get_job(job_id).state is state, what="the record")
+    finally:
+        survivor.stop()
+    record = producer.get_job(job_id)
+    assert [attempt.error_code for attempt in record.attempts] == ["unknown_outcome"]
+    assert record.attempt_count == 1

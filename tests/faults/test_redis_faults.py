@@ -176,7 +176,7 @@ def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
     assert account.records["kept"].attempt_count == 1
 
 
-def test_a_claim_whose_reply_was_lost_is_given_back(
+def test_a_claim_whose_reply_was_lost_is_released(
     server: EmbeddedValkey, own_settings: Settings
 ) -> None:
     """Claimed by a process that never heard of it: undone by the next claim, no attempt spent."""

@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from harasocial_dispatch.ledger import JobFilter, Ledger
 from harasocial_dispatch.ledger.job_hash import attempt_text, to_fields
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, parse_new_job
-from harasocial_dispatch.worker.events import JobEvents
+from harasocial_dispatch.worker.job_event import JobEvent, events_of
 from playwright.sync_api import Browser
 from stage import body, environment, eventually
 
@@ -113,6 +114,25 @@ def _put(
     pipeline.zadd(f"{prefix}failed_pages", {page_id: failed_ms})
 
 
+def show(ledger: Ledger, job_ids: Sequence[str], broker_url: str) -> None:
+    """Send Flower the events of failed jobs."""
+    app = Celery(broker=broker_url, set_as_current=False)
+    with app.connection_for_write() as connection:
+        dispatcher = app.events.Dispatcher(connection, hostname="celery@send-1")
+        for record in filter(None, map(ledger.reader.get, job_ids)):
+            event = JobEvent(
+                job_id=record.job_id,
+                state=record.state,
+                at_seconds=time.time(),
+                body=record.job,
+                error_code=record.error_code,
+                error_message=record.error_message,
+                attempts=record.attempts,
+            )
+            for kind, fields in events_of(event):
+                dispatcher.send(kind, **fields)
+
+
 def take(browser: Browser, flower: Flower, job_id: str, folder: Path) -> None:
     """Take the pictures."""
     for name, path, scheme, height in (
@@ -157,12 +177,10 @@ def main() -> None:
         stack.callback(flower.stop)
         flower.start()
         eventually(lambda: client.pubsub_numpat() > 0, what="Flower's ear for events")
-        events = JobEvents(Celery(broker=valkey.url, set_as_current=False), settings)
-        events.hostname = "celery@send-1"
-        events.look_at(ids[-60:])
-        events.stop()
+        ledger = Ledger(settings)
+        show(ledger, ids[-60:], valkey.url)
         eventually(lambda: ids[-1] in flower.get("/api/tasks").text, what="the events")
-        (latest,) = Ledger(settings).reader.find(JobFilter(error_codes=("http_503",)), 1)
+        (latest,) = ledger.reader.find(JobFilter(error_codes=("http_503",)), 1)
         take(stack.enter_context(open_browser()), flower, latest.job_id, folder)
 
 

@@ -14,8 +14,7 @@ import pytest
 import redis
 from calling import claim_of
 from celery import Celery
-from flower_desk import fail_job
-from harasocial_dispatch.ledger import Ledger, Result
+from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import (
     Attempt,
@@ -30,11 +29,11 @@ from harasocial_dispatch.schemas import (
 from harasocial_dispatch.worker import event_sender
 from harasocial_dispatch.worker import events as events_module
 from harasocial_dispatch.worker.events import JobEvents
-from harasocial_dispatch.worker.pump import Done
+from harasocial_dispatch.worker.recorded import Recorded
 from stage import eventually
 
 
-def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim: Any) -> Done:
+def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim: Any) -> Recorded:
     """Return a recorded result, as the pump hands it on."""
     accepted = state is State.SENT
     outcome = Outcome(
@@ -50,7 +49,7 @@ def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim
         attempt_at_ms=1_769_850_000_000,
         attempt_duration_ms=12,
     )
-    return Done(result=result, held=held)
+    return Recorded(result=result, held=held)
 
 
 class Listener:
@@ -150,7 +149,7 @@ def test_what_waits_is_sent_before_the_process_ends(
     events: JobEvents, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`stop` returns when the last events are sent, so those of a worker that stops are seen."""
-    monkeypatch.setattr(events_module, "_LAST_NEWS_SECONDS", 30)  # a busy machine
+    monkeypatch.setattr(events_module, "_FINAL_SEND_TIMEOUT_SECONDS", 30)  # a busy machine
     events.observe([done(1)])
     events.stop()
     assert "events" not in {thread.name for thread in threading.enumerate()}
@@ -200,17 +199,6 @@ def test_a_broker_that_does_not_take_it_holds_nobody_up(
 
     eventually(tell_and_listen, what="news after the outage")
     eventually(lambda: "Flower was not told of" in caplog.text, what="the number that was lost")
-
-
-def test_a_job_that_the_ledger_moved_on_is_looked_up(
-    broker: EmbeddedValkey, events: JobEvents, listener: Listener
-) -> None:
-    """Its state there says what to tell; an id with nothing behind it tells nothing."""
-    ledger = Ledger(Settings(redis_url=broker.url))
-    job_id = fail_job(ledger, error_code="unknown_outcome")
-    events.look_at(["gone", job_id])
-    eventually(lambda: listener.ended() == [(job_id, "task-failed")], what="the event")
-    assert listener.events()[-1]["result"].startswith("unknown_outcome: ")
 
 
 def test_a_process_without_news_has_no_thread(events: JobEvents) -> None:

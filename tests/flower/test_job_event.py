@@ -11,7 +11,7 @@ from celery.events.state import State as CeleryState
 from celery.events.state import Task
 from flower.utils.search import TaskSearchEngine
 from harasocial_dispatch.schemas import Attempt, State, from_ms
-from harasocial_dispatch.worker.job_event import SEND_TASK, JobNews, events_of
+from harasocial_dispatch.worker.job_event import SEND_TASK, JobEvent, events_of
 
 JOB_ID = "1f0c3d1eff5fd4e6a8ce0b8dbd3ce6cc"
 BODY = {
@@ -26,7 +26,7 @@ ATTEMPT = Attempt(
     error_code="http_503",
     error_message="try later",
 )
-NEWS = JobNews(
+NEWS = JobEvent(
     job_id=JOB_ID,
     state=State.FAILED,
     at_seconds=time.time(),
@@ -46,7 +46,7 @@ class Watcher:
         self.state = CeleryState()
         self.engine = TaskSearchEngine()
 
-    def tell(self, news: JobNews) -> Task:
+    def tell(self, news: JobEvent) -> Task:
         for kind, fields in events_of(news):
             self.state.event(
                 {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flower_desk import fail_job, new_page_id
-from harasocial_dispatch.ledger import Doorbell, JobFilter, Ledger
+from harasocial_dispatch.ledger import JobFilter, Ledger
 from harasocial_dispatch.producer.replay import Replay
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
@@ -32,7 +32,7 @@ def make(ledger: Ledger, settings: Settings) -> Make:
 
 
 def tracked(ledger: Ledger, settings: Settings, **which: Any) -> TrackedReplay:
-    return TrackedReplay(about="some", replay=Replay(ledger, Doorbell(settings), **which))
+    return TrackedReplay(about="some", replay=Replay(ledger, **which))
 
 
 def states(ledger: Ledger, ids: list[str]) -> dict[State, int]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 import fakeredis
 import pytest
 import time_machine
-from harasocial_dispatch.ledger import Claim, Ledger, Result
+from harasocial_dispatch.ledger import Claim, Ledger, Result, Swept
 from harasocial_dispatch.schemas import (
     JobRecord,
     Outcome,
@@ -24,7 +24,8 @@ from harasocial_dispatch.schemas import (
     State,
     parse_new_job,
 )
-from harasocial_dispatch.worker.policy import judge_job, judge_lane
+from harasocial_dispatch.worker.classify import outcome_without_call
+from harasocial_dispatch.worker.policy import judge
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 PREFIX = "{test}:"
@@ -32,12 +33,30 @@ PREFIX = "{test}:"
 
 @dataclass
 class Story:
-    """A ledger, what stands under it, and short words for what is done to it."""
+    """A ledger, what stands under it, and short words for what is done to it.
 
-    ledger: Ledger
+    Attributes:
+        rung: how often the ledger rang the doorbell.
+    """
+
     client: Any
     clock: Any
     settings: Settings
+    ledger: Ledger = field(init=False)
+    rung: int = 0
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.settings, client=self.client, ring=self._ring)
+
+    def _ring(self) -> None:
+        self.rung += 1
+
+    def rings(self, action: Callable[[], object]) -> bool:
+        """Do something; return whether the ledger rang."""
+        before = self.rung
+        action()
+        assert self.rung <= before + 1
+        return self.rung > before
 
     def enqueue(self, page_id: str = "1", **options: Any) -> str:
         """Enqueue one job and return its id."""
@@ -50,29 +69,45 @@ class Story:
         return job_id
 
     def claim(self, max_jobs: int = 100, **options: Any) -> list[Claim]:
-        return self.ledger.claim(max_jobs, **options).claims
+        """Claim as a worker does: record the jobs that cannot be sent, and return the others."""
+        return self.end(self.ledger.claim(max_jobs, **options).claims)
+
+    def claim_and_lose_the_reply(self, max_jobs: int = 100) -> list[Claim]:
+        """Claim as a worker whose connection breaks before the answer."""
+        claims = self.ledger.claim(max_jobs).claims
+        self.ledger._lost_claim = claims[0].token if claims else None
+        return claims
+
+    def sweep(self, *, end_leases: bool = True) -> Swept:
+        """Sweep as a worker does: record the jobs that were claimed."""
+        swept = self.ledger.sweep(end_leases=end_leases)
+        assert self.end(swept.claims) == []
+        return swept
+
+    def end(self, claims: list[Claim]) -> list[Claim]:
+        """Record the jobs for which no call is made; return the others."""
+        results = [
+            self.result(claim, outcome)
+            for claim in claims
+            if (outcome := outcome_without_call(claim)) is not None
+        ]
+        self.ledger.record(results)
+        return [claim for claim in claims if outcome_without_call(claim) is None]
 
     def claim_ids(self, max_jobs: int = 100) -> list[str]:
         return [claim.job_id for claim in self.claim(max_jobs)]
 
     def result(self, claim: Claim, outcome: Outcome, fingerprint: str = "old-token") -> Result:
-        """Judge an outcome as a worker does, without its chance."""
-        return Result(
-            claim=claim,
-            outcome=outcome,
-            job_verdict=judge_job(
-                outcome,
-                delivery=claim.delivery,
-                attempts_spent=claim.attempts_spent,
-                remaining_seconds=claim.remaining_seconds,
-                settings=self.settings,
-                jitter=1.0,
-            ),
-            lane_verdict=judge_lane(
-                outcome, lane_level=claim.lane_level, token_fingerprint=fingerprint
-            ),
-            attempt_at_ms=claim.claimed_at_ms,
-            attempt_duration_ms=250,
+        """Judge an outcome as a worker does, without its chance; its call took 250 ms."""
+        called = outcome_without_call(claim) is None
+        return judge(
+            claim,
+            outcome,
+            now=claim.claimed_at + 0.25 * called,
+            began=claim.claimed_at if called else None,
+            token_fingerprint=fingerprint,
+            settings=self.settings,
+            jitter=1.0,
         )
 
     def record(self, claim: Claim, outcome_class: OutcomeClass, **outcome: Any) -> bool:
@@ -140,7 +175,7 @@ def make_story(clock: Any) -> Callable[..., Story]:
     def make(**changes: Any) -> Story:
         made = Settings(namespace="test", **{"retry_base_seconds": 2.0, **changes})
         client = fakeredis.FakeRedis(decode_responses=True)
-        return Story(Ledger(made, client=client), client, clock, made)
+        return Story(client, clock, made)
 
     return make
 

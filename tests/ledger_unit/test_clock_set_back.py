@@ -16,9 +16,9 @@ BACK = pytest.mark.parametrize("seconds", [2, 600, 86_400], ids=["2s", "10min", 
 
 def set_back(story: Story, seconds: float) -> None:
     """Set the clock back between two sweeps; sweeps come every second."""
-    story.ledger.sweep()
+    story.sweep()
     story.wait(-seconds)
-    story.ledger.sweep()
+    story.sweep()
 
 
 @BACK
@@ -34,10 +34,10 @@ def test_waiting_jobs_go_on_at_once(story: Story, seconds: int):
 def test_somebody_is_woken_for_them(story: Story, seconds: int):
     """Whatever the bell says."""
     story.enqueue()
-    story.ledger.sweep()
+    story.sweep()
     story.client.set(story.key("bell"), "attentive", px=3_600_000)
     story.wait(-seconds)
-    assert story.ledger.sweep().ring
+    assert story.rings(story.sweep)
 
 
 @pytest.mark.parametrize("seconds", [600, 86_400])

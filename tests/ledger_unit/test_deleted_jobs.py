@@ -17,7 +17,7 @@ def test_a_deleted_job_leaves_every_count(story: Story):
     deleted, kept = story.fail("1", "551"), story.fail("2", "100")
     story.client.delete(story.key(f"job:{deleted}"))
     for _ in range(50):
-        story.ledger.sweep()
+        story.sweep()
     assert story.ledger.reader.count_by_error_code().by_name == {"100": 1}
     assert story.ledger.reader.count_by_page(JobFilter()).by_name == {"2": 1}
     assert story.counts() == {"failed": 1}
@@ -36,7 +36,7 @@ def test_it_is_found_among_thousands(story: Story):
         story.client.zadd(story.key(name), {value: story.clock_ms()})
     story.client.delete(story.key("job:job-500"))
     for _ in range(100):
-        story.ledger.sweep()
+        story.sweep()
     assert story.ledger.reader.count_by_error_code().by_name == {"551": 999}
     assert story.ledger.reader.count_by_page(JobFilter()).by_name == {"1": 999}
     assert story.counts() == {"failed": 999}
@@ -48,5 +48,5 @@ def test_nothing_is_left_of_it_after_its_retention(make_story: Callable[..., Sto
     story.client.delete(story.key(f"job:{story.fail('1', '551')}"))
     story.wait(3601)
     for _ in range(3):
-        story.ledger.sweep()
+        story.sweep()
     assert list(story.client.keys(story.key("failed*"))) == []

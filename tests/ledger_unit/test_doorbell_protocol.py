@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ START_MS = 1_769_851_800_000
 def rings(story: Story, **options: Any) -> bool:
     """Enqueue one job; return whether to ring for it."""
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
-    return story.ledger.enqueue([parse_new_job(body, options)]).ring
+    return story.rings(lambda: story.ledger.enqueue([parse_new_job(body, options)]))
 
 
 def test_the_first_job_rings_and_the_next_do_not(story: Story):
@@ -30,31 +31,31 @@ def test_a_doorbell_that_nobody_answers_is_rung_again(story: Story):
     assert rings(story)
     story.wait(1.999)
     assert not rings(story)
-    assert not story.ledger.sweep().ring
+    assert not story.rings(story.sweep)
     story.wait(0.001)
-    assert story.ledger.sweep().ring
-    assert not story.ledger.sweep().ring
+    assert story.rings(story.sweep)
+    assert not story.rings(story.sweep)
     story.wait(2)
     assert not rings(story)
-    assert story.ledger.sweep().ring
+    assert story.rings(story.sweep)
 
 
 def test_a_job_for_later_does_not_ring(story: Story):
     """There is nothing to send; the sweep rings when there is."""
     assert not rings(story, send_at=from_ms(START_MS + 60_000))
-    assert not story.ledger.sweep().ring
+    assert not story.rings(story.sweep)
     story.wait(60)
-    assert story.ledger.sweep().ring
+    assert story.rings(story.sweep)
 
 
 def test_a_claim_that_leaves_work_rings_for_another_worker(story: Story):
     """So that idle processes join in, one after the other."""
     for _ in range(10):
         rings(story)
-    assert story.ledger.claim(1, answers_bell=True).ring
-    assert not story.ledger.claim(1).ring, "that doorbell is out"
-    assert story.ledger.claim(1, answers_bell=True).ring
-    assert not story.ledger.claim(100, answers_bell=True).ring
+    assert story.rings(lambda: story.claim(1, answers_bell=True))
+    assert not story.rings(lambda: story.claim(1)), "that doorbell is out"
+    assert story.rings(lambda: story.claim(1, answers_bell=True))
+    assert not story.rings(lambda: story.claim(100, answers_bell=True))
 
 
 def test_doorbells_do_not_heap_up_while_all_pumps_are_busy(story: Story):
@@ -64,8 +65,8 @@ def test_doorbells_do_not_heap_up_while_all_pumps_are_busy(story: Story):
     for second in range(600):
         answers = second % 5 == 0 and answered < rung
         answered += answers
-        rung += story.ledger.claim(1, answers_bell=answers).ring
-        rung += story.ledger.sweep().ring
+        rung += story.rings(partial(story.claim, 1, answers_bell=answers))
+        rung += story.rings(story.sweep)
         story.wait(1)
         rings(story)
     assert 0 < rung - answered < 10
@@ -76,9 +77,9 @@ def test_doorbells_lost_together_are_rung_again_before_long(story: Story):
     rings(story)
     for _ in range(600):
         story.wait(1)
-        story.ledger.sweep()
+        story.sweep()
     waited = 0
-    while not story.ledger.sweep().ring:
+    while not story.rings(story.sweep):
         story.wait(1)
         waited += 1
     assert waited <= 5
@@ -86,7 +87,7 @@ def test_doorbells_lost_together_are_rung_again_before_long(story: Story):
     story.ledger.leave()
     assert rings(story)
     story.wait(2)
-    assert story.ledger.sweep().ring
+    assert story.rings(story.sweep)
 
 
 def test_while_a_pump_looks_nobody_rings(story: Story):
@@ -95,7 +96,7 @@ def test_while_a_pump_looks_nobody_rings(story: Story):
     story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
     assert not rings(story)
     assert len(story.claim(10, looks_again_in_seconds=0.04)) == 1
-    assert not story.ledger.sweep().ring
+    assert not story.rings(story.sweep)
 
 
 def test_a_pump_that_breaks_its_promise_is_not_waited_for(story: Story):
@@ -110,11 +111,11 @@ def test_a_pump_that_leaves_rings_for_what_has_come(story: Story):
     """And whoever enqueues from then on rings again."""
     rings(story)
     story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
-    assert not story.ledger.leave(), "nothing is ready"
+    assert not story.rings(story.ledger.leave), "nothing is ready"
     assert rings(story)
     story.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
     assert not rings(story)
-    assert story.ledger.leave()
+    assert story.rings(story.ledger.leave)
 
 
 def test_a_pump_that_stops_looking_after_a_claim_says_so(story: Story):
@@ -133,10 +134,10 @@ def test_a_paused_lane_rings_for_nobody(make_story: Callable[..., Story]):
     (claim,) = story.claim(1, answers_bell=True)
     story.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=30.0)
     story.wait(10)
-    assert not story.ledger.sweep().ring
-    assert not story.ledger.leave()
+    assert not story.rings(story.sweep)
+    assert not story.rings(story.ledger.leave)
     story.wait(20)
-    assert story.ledger.sweep().ring
+    assert story.rings(story.sweep)
 
 
 @pytest.mark.parametrize("bell", ["", "soon", "attentive ", "-1", "9 1e400", f"{START_MS + 1} 1"])
@@ -144,4 +145,4 @@ def test_a_bell_of_other_hands_is_taken_for_lost(story: Story, bell: str):
     """Or was rung before the clock was set back; it must not silence everybody."""
     story.client.set(story.key("bell"), bell)
     rings(story)
-    assert story.ledger.sweep().ring
+    assert story.rings(story.sweep)

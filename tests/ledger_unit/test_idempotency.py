@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -125,8 +125,7 @@ def test_a_conflict_within_one_call_stores_none_of_it(story: Story):
 
 @pytest.fixture
 def producer(story: Story) -> Producer:
-    doorbell: Any = SimpleNamespace(ring=lambda: None)
-    return Producer(story.settings, ledger=story.ledger, doorbell=doorbell)
+    return Producer(story.settings, ledger=story.ledger)
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:
@@ -231,7 +230,7 @@ def test_a_key_and_its_job_are_forgotten_together(make_story: Callable[..., Stor
     names = (story.key(f"job:{job_id}"), story.key("idem:k"))
     for seconds, kept in ((99.9, True), (0.2, False)):
         story.wait(seconds)
-        story.ledger.sweep()
+        story.sweep()
         assert [story.client.exists(name) == 1 for name in names] == [kept, kept]
 
 
@@ -275,7 +274,7 @@ def test_a_known_key_rings_no_bell(story: Story):
     """Nothing new is ready."""
     story.enqueue(idempotency_key="k")
     story.claim(answers_bell=True)
-    assert not story.ledger.enqueue([new_job(idempotency_key="k")]).ring
+    assert not story.rings(lambda: story.ledger.enqueue([new_job(idempotency_key="k")]))
 
 
 class Faulty:
@@ -300,8 +299,8 @@ def test_a_connection_that_breaks_once_makes_one_job(
     story: Story, monkeypatch: pytest.MonkeyPatch, arrived: bool
 ):
     """Whether the first call arrived or not: the second has the same ids."""
-    faulty = Faulty(story.ledger._scripts, arrives=[arrived], error=BROKEN)
-    monkeypatch.setattr(story.ledger, "_scripts", faulty)
+    faulty = Faulty(story.ledger._scripts.and_ring, arrives=[arrived], error=BROKEN)
+    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
     jobs = [new_job(), new_job(idempotency_key="k"), new_job(idempotency_key="k")]
     enqueued = story.ledger.enqueue(jobs)
     assert [job.is_new for job in enqueued.jobs] == [True, True, False]
@@ -319,8 +318,8 @@ def test_a_reply_that_stays_lost_is_said_to_be_unknown(
     story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool
 ):
     """With the ids to look up; the same key again makes one job (design promise 2)."""
-    faulty = Faulty(story.ledger._scripts, arrives=[arrived] * tries, error=error)
-    monkeypatch.setattr(story.ledger, "_scripts", faulty)
+    faulty = Faulty(story.ledger._scripts.and_ring, arrives=[arrived] * tries, error=error)
+    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
     with pytest.raises(EnqueueUnknown, match="same idempotency key") as caught:
         story.ledger.enqueue([new_job(idempotency_key="k")])
     (job_id,) = caught.value.job_ids
@@ -334,8 +333,10 @@ def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ):
     """There is no key that would make one job of both calls."""
-    faulty = Faulty(story.ledger._scripts, arrives=[True], error=redis.TimeoutError("no answer"))
-    monkeypatch.setattr(story.ledger, "_scripts", faulty)
+    faulty = Faulty(
+        story.ledger._scripts.and_ring, arrives=[True], error=redis.TimeoutError("no answer")
+    )
+    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
     with pytest.raises(EnqueueUnknown, match="look up the job_ids before you enqueue") as caught:
         story.ledger.enqueue([new_job(idempotency_key="k"), new_job()])
     assert "same idempotency key" not in str(caught.value)
@@ -345,9 +346,11 @@ def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
 def test_a_refusal_by_redis_stores_nothing(story: Story, monkeypatch: pytest.MonkeyPatch):
     """Out of memory, say; then it is certain."""
     faulty = Faulty(
-        story.ledger._scripts, arrives=[False], error=redis.exceptions.OutOfMemoryError("OOM")
+        story.ledger._scripts.and_ring,
+        arrives=[False],
+        error=redis.exceptions.OutOfMemoryError("OOM"),
     )
-    monkeypatch.setattr(story.ledger, "_scripts", faulty)
+    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
     with pytest.raises(QueueUnavailable, match=r"no memory left.*nothing was enqueued") as caught:
         story.ledger.enqueue([new_job()])
     assert not isinstance(caught.value, EnqueueUnknown)
@@ -357,12 +360,7 @@ def test_a_refusal_by_redis_stores_nothing(story: Story, monkeypatch: pytest.Mon
 def test_namespaces_share_nothing(make_story: Callable[..., Story]):
     """Neither jobs nor keys, on one Redis."""
     one = make_story()
-    other = type(one)(
-        type(one.ledger)(type(one.settings)(namespace="other"), client=one.client),
-        one.client,
-        one.clock,
-        one.settings,
-    )
+    other = type(one)(one.client, one.clock, replace(one.settings, namespace="other"))
     job_id = one.enqueue(idempotency_key="k")
     assert other.enqueue(idempotency_key="k") != job_id
     assert other.ledger.reader.get(job_id) is None

@@ -68,16 +68,16 @@ def test_one_claim_looks_behind_many_emptied_lanes(story: Story):
     assert story.claim_ids(8) == [good]
 
 
-def test_a_campaign_called_off_holds_up_no_other_page(story: Story):
+def test_a_canceled_campaign_holds_up_no_other_page(story: Story):
     """A claim that has spent itself on its places in the lane leaves the others' turn as it was."""
-    called_off = [story.enqueue("1") for _ in range(1500)]
-    story.ledger.cancel(called_off)
+    canceled = [story.enqueue("1") for _ in range(1500)]
+    story.ledger.cancel(canceled)
     story.wait(0.01)
     good = story.enqueue("2")
     assert story.claim_ids(8) + story.claim_ids(8) == [good]
 
 
-def test_many_suspects_hold_up_no_other_page(story: Story):
+def test_many_possible_poisons_hold_up_no_other_page(story: Story):
     """700 jobs whose worker died go out one at a time; a page behind them does not wait."""
     for _ in range(700):
         story.enqueue("1")
@@ -86,11 +86,11 @@ def test_many_suspects_hold_up_no_other_page(story: Story):
     story.wait(story.settings.lease_seconds + 1)
     for _ in range(2):
         for _ in range(2):
-            story.ledger.sweep()
+            story.sweep()
         story.wait(60)
     assert story.counts()["queued"] == 700
     good = story.enqueue("2")
-    claims = story.claim(8, has_suspect=True)
+    claims = story.claim(8, has_possible_poison=True)
     assert [claim.job_id for claim in claims] == [good]
 
 

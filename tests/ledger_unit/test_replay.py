@@ -16,25 +16,10 @@ if TYPE_CHECKING:
     from .conftest import Story
 
 
-class Bell:
-    """A doorbell that counts."""
-
-    def __init__(self) -> None:
-        self.rung = 0
-
-    def ring(self) -> None:
-        self.rung += 1
-
-
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
-
-
-@pytest.fixture
-def make(story: Story, bell: Bell) -> Callable[..., Replay]:
+def make(story: Story) -> Callable[..., Replay]:
     """Return a maker of replays of the story's jobs."""
-    return lambda **which: Replay(story.ledger, bell, **which)
+    return lambda **which: Replay(story.ledger, **which)
 
 
 def replayed(replay: Replay, **options: Any) -> list[str]:
@@ -82,7 +67,7 @@ def test_a_plan_counts_what_a_run_replays(story: Story, make: Callable[..., Repl
 
 
 def test_jobs_named_by_id_that_are_not_failed_are_refused(
-    story: Story, make: Callable[..., Replay], bell: Bell
+    story: Story, make: Callable[..., Replay]
 ):
     """With their state; those that stop being failed later are reported by the run."""
     failed, later, queued = story.fail(), story.fail(), story.enqueue("2")
@@ -163,9 +148,9 @@ def test_a_stop_ends_it_between_two_batches(story: Story, make: Callable[..., Re
     assert story.ledger.reader.count_failed() == 2
 
 
-def test_a_producer_replays_many_the_same_way(story: Story, bell: Bell):
+def test_a_producer_replays_many_the_same_way(story: Story):
     """Those that were failed, each once."""
     failed, queued = story.fail(), story.enqueue("2")
-    producer = Producer(story.settings, ledger=story.ledger, doorbell=bell)
+    producer = Producer(story.settings, ledger=story.ledger)
     assert producer.replay_many([failed, queued, failed, "gone"]) == [failed]
     assert producer.replay_many([]) == []

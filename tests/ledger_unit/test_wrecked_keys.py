@@ -41,11 +41,11 @@ KEYS = {
     "failed_pages": "zset",
     "sent": "list",
     "cancelled": "list",
-    "called_off": "set",
+    "canceled_in_lane": "set",
     "counts": "hash",
     "idem:sent-key": "string",
     "last_claim:<holder>": "string",
-    "void:<holder>": "string",
+    "revoked_claims:<holder>": "string",
     "clock": "string",
     "bell": "string",
     "version": "string",
@@ -65,7 +65,7 @@ CONTENTS: dict[str, list[Wreck]] = {
     ],
     "tat:1": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
     "clock": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
-    "void:<holder>": [
+    "revoked_claims:<holder>": [
         lambda client, key, value=value: client.set(key, value)
         for value in NUMBERS
         if value != "9" * 18
@@ -151,7 +151,7 @@ class Life:
         self.enqueue(urgent=True)
         self.enqueue("2")
         self.later()
-        story.ledger.sweep()
+        story.sweep()
         story.client.hset(story.key("pauses"), "2", '{"level": 0, "failures": 1, "until_ms": 0}')
 
     def enqueue(self, page_id: str = "1", **options: Any) -> str:
@@ -224,8 +224,7 @@ class Life:
         ledger.leave()
 
     def lose_a_claim(self) -> None:
-        self.story.claim(2)
-        self.story.ledger.claim_was_lost = True
+        self.story.claim_and_lose_the_reply(2)
 
     def give_it_back(self) -> None:
         self.claims += self.story.claim(1)
@@ -247,7 +246,7 @@ class Life:
     def sweep(self) -> None:
         more = True
         while more:
-            swept = self.story.ledger.sweep()
+            swept = self.story.sweep()
             self.repairs += swept.repairs
             more = swept.more
 
@@ -339,7 +338,7 @@ def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
     story.ledger.reader.waiting_by_page()
     story.wait(1)
     new = [story.enqueue("3") for _ in range(10)]
-    assert story.ledger.sweep().more
+    assert story.sweep().more
     new += [story.enqueue("3") for _ in range(10)]
     life.sweep()
     lane = story.client.lrange(story.key("ready:3"), 0, -1)

@@ -78,7 +78,7 @@ def test_as_text_a_line_has_the_facts_too(producer: Producer, start_worker: Star
 def logged(log_format: str, message: str, *args: object, **options: Any) -> str:
     """Return what a logger set up by Celery, and then by us, writes for one record."""
     stream = io.StringIO()
-    logger = logging.Logger("harasocial_dispatch.worker.engine")
+    logger = logging.Logger("harasocial_dispatch.worker.recorded")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(ColorFormatter("%(levelname)s %(message)s", use_color=False))
     logger.addHandler(handler)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from harasocial_dispatch.ledger import Claim, Result, UnknownOutcome
+from harasocial_dispatch.ledger import Claim, Result
 from harasocial_dispatch.schemas import (
     Attempt,
     Delivery,
@@ -20,9 +20,8 @@ from harasocial_dispatch.worker.observations import (
     MAX_ERROR_CODES,
     Totals,
     observations_of,
-    observations_of_swept,
 )
-from harasocial_dispatch.worker.pump import Done
+from harasocial_dispatch.worker.recorded import Recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,12 +33,11 @@ def done(
     state: State = State.SENT,
     error_code: str | None = None,
     outcome_class: OutcomeClass = OutcomeClass.ACCEPTED,
-    duration_ms: int = 30,
+    duration_ms: int | None = 30,
     waited_ms: int | None = 1000,
-    posted: bool = True,
     held: bool = True,
     attempts: tuple[Attempt, ...] = (),
-) -> Done:
+) -> Recorded:
     """Return a recorded result."""
     claim = Claim(
         job_id="job",
@@ -48,14 +46,14 @@ def done(
         body={},
         delivery=Delivery.AT_LEAST_ONCE,
         attempts_spent=len(attempts),
-        lane_level=0,
+        consecutive_pauses=0,
         claimed_at_ms=NOW_MS,
         claimed_at=0.0,
         remaining_seconds=60,
         attempts=attempts,
         sendable_from_ms=None if waited_ms is None else NOW_MS - waited_ms,
     )
-    outcome = Outcome(outcome_class=outcome_class, error_code=error_code, posted=posted)
+    outcome = Outcome(outcome_class=outcome_class, error_code=error_code)
     result = Result(
         claim=claim,
         outcome=outcome,
@@ -64,7 +62,7 @@ def done(
         attempt_at_ms=NOW_MS,
         attempt_duration_ms=duration_ms,
     )
-    return Done(result=result, held=held)
+    return Recorded(result=result, held=held)
 
 
 def test_a_job_sent_at_once_counts_as_an_outcome_a_call_and_a_wait() -> None:
@@ -97,15 +95,15 @@ EARLIER = (Attempt(at=from_ms(NOW_MS - 5000)),)
         (done(state=State.QUEUED, error_code="http_429"), {"outcomes", "calls"}),
         # Tried again, or replayed: it waited for something else.
         (done(attempts=EARLIER), {"outcomes", "calls"}),
-        # No POST was made.
-        (done(state=State.FAILED, error_code="invalid_job", posted=False), {"outcomes", "waits"}),
+        # No POST was made, or by a process that died.
+        (done(state=State.FAILED, error_code="invalid_job", duration_ms=None), {"outcomes"}),
         # Another process has the job; the POST was made all the same.
         (done(held=False), {"calls", "claims_lost"}),
         # Other hands put it into Redis, without a time.
         (done(waited_ms=None), {"outcomes", "calls"}),
     ],
 )
-def test_only_what_happened_is_counted(what: Done, counted: set[str]) -> None:
+def test_only_what_happened_is_counted(what: Recorded, counted: set[str]) -> None:
     """Once for each job, or call, or claim."""
     assert {name for name, *_ in observations_of([what])} == counted
 
@@ -113,16 +111,6 @@ def test_only_what_happened_is_counted(what: Done, counted: set[str]) -> None:
 def test_clocks_that_differ_make_no_negative_wait() -> None:
     """`send_at` comes from another clock than the claim."""
     assert ("waits", 0) in [*observations_of([done(waited_ms=-500)])]
-
-
-def test_leases_that_ran_out_are_outcomes() -> None:
-    """By the state that the sweep made of them."""
-    states = [State.FAILED, State.RETRYING, State.RETRYING]
-    jobs = [UnknownOutcome(job_id="j", page_id="1", state=s, attempts_spent=1) for s in states]
-    assert Counter(observations_of_swept(jobs)) == {
-        ("outcomes", 1, "failed", "unknown_outcome"): 1,
-        ("outcomes", 1, "retrying", "unknown_outcome"): 2,
-    }
 
 
 def exposed(totals: Totals) -> dict[str, Counter[tuple[str, ...]]]:
@@ -176,7 +164,7 @@ results = st.builds(
 
 
 @given(st.lists(st.lists(results, max_size=8), max_size=6))
-def test_histograms_add_up_over_processes(batches: list[list[Done]]) -> None:
+def test_histograms_add_up_over_processes(batches: list[list[Recorded]]) -> None:
     """However results are dealt out to processes, the sums are those of all results at once."""
     parts, whole = Totals(), Totals()
     for batch in batches:

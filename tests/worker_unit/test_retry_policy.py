@@ -181,12 +181,12 @@ def test_each_class_does_to_the_page_what_its_row_says(
     outcome: Outcome, level: int, expected: LaneVerdict
 ):
     """`level` is how many pauses in a row the lane had when the job was claimed."""
-    assert judge_lane(outcome, lane_level=level) == expected
+    assert judge_lane(outcome, consecutive_pauses=level) == expected
 
 
 def test_a_refused_token_is_remembered_by_its_fingerprint():
     """So that another token ends the pause at once."""
-    found = judge_lane(Outcome(outcome_class=auth), lane_level=0, token_fingerprint="abc")
+    found = judge_lane(Outcome(outcome_class=auth), consecutive_pauses=0, token_fingerprint="abc")
     assert found.token_fingerprint == "abc"
 
 
@@ -286,7 +286,7 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
 @given(outcomes, st.integers(0, 10**6))
 def test_a_lane_is_paused_for_a_time_that_ends(outcome: Outcome, level: int):
     """An hour at most, more than nothing, and only for what concerns the whole page."""
-    found = judge_lane(outcome, lane_level=level, token_fingerprint="abc")
+    found = judge_lane(outcome, consecutive_pauses=level, token_fingerprint="abc")
     assert 0 <= found.pause_seconds <= MAX_LANE_PAUSE_SECONDS
     if found.effect in ("pause", "count"):
         assert found.pause_seconds > 0
@@ -302,4 +302,4 @@ def test_a_throttled_lane_waits_as_long_as_it_was_asked(outcome: Outcome, asked:
     """To the second and not longer, where it is a sensible time."""
     assume(outcome.posted)
     outcome = replace(outcome, outcome_class=throttled, retry_after_seconds=asked)
-    assert judge_lane(outcome, lane_level=level).pause_seconds == asked
+    assert judge_lane(outcome, consecutive_pauses=level).pause_seconds == asked

@@ -47,7 +47,7 @@ class JobPage(Page):
         self.forbid_if_read_only()
         action = self.text_argument("action")
         if action == "replay":
-            replayed = await self.ask(replay_jobs, self.site.ledger, self.site.doorbell, [job_id])
+            replayed = await self.ask(replay_jobs, self.site.ledger, [job_id])
             done, what = job_id in replayed.job_ids, "replayed: it is not failed"
         elif action == "cancel":
             (state,) = await self.ask(self.site.ledger.cancel, [job_id])

@@ -18,7 +18,6 @@ class Site:
     """One of a Flower process. `read_only` refuses to replay and cancel."""
 
     ledger: Ledger
-    doorbell: Doorbell
     replays: Replays
     #: What talks to Redis for a page runs here, so that it does not wait for Flower's own calls to
     #: workers, which take their time.
@@ -30,6 +29,5 @@ class Site:
     @classmethod
     def of(cls, settings: Settings) -> Site:
         """Return the site of the ledger that `settings` name; nothing is connected yet."""
-        ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS)
-        doorbell = Doorbell(settings)
-        return cls(ledger, doorbell, Replays())
+        ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS, ring=Doorbell(settings).ring)
+        return cls(ledger, Replays())

@@ -3,28 +3,28 @@
 --
 -- ARGV[1]  claim token, "holder:number", of the lost claim
 -- ARGV[2]  lease (ms)
--- returns  {jobs given back}
+-- returns  {jobs released}
 
 local token = ARGV[1]
 local holder, claim_number = string.match(token, '^(.*):(%d+)$')
-redis.call('SET', key('void:' .. holder), claim_number, 'PX', ARGV[2])
+redis.call('SET', key('revoked_claims:' .. holder), claim_number, 'PX', ARGV[2])
 
-local given_back = 0
+local released = 0
 local ids = decode(redis.call('GET', key('last_claim:' .. holder))) or {}
 if ids[1] == token then
   -- The last one first, so that they end up in the order they were in.
   for i = #ids, 2, -1 do
     local job = type(ids[i]) == 'string' and read_job(ids[i])
-    -- One that lost its page meanwhile is left to the sweep, which records it.
+    -- One that lost its page meanwhile is left to the sweep, which claims it.
     if job and job.page_id and job.state == 'sending' and job.claim == token then
       redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')
       redis.call('HDEL', key('job:' .. ids[i]), 'claim')
       redis.call('ZREM', key('due'), ids[i])
       to_lane(ids[i], job.page_id, job.urgent == '1', true)
       moved('sending', 'queued')
-      given_back = given_back + 1
+      released = released + 1
     end
   end
 end
 write_counts()
-return { given_back }
+return { released }
