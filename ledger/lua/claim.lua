@@ -129,7 +129,7 @@ local function serve(page_id, share)
     if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
   end
   -- Behind the others; and only now, or this call would come upon them again.
-  for _, suspect in ipairs(postponed) do to_lane(suspect[1], page_id, suspect[2]) end
+  for _, suspect in ipairs(postponed) do to_lane({ suspect[1] }, page_id, suspect[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW

@@ -84,7 +84,7 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
     else
       moved(nil, state)
       redis.call('ZREM', key('due'), id)
-      to_lane(id, page_id, urgent, true)
+      to_lane({ id }, page_id, urgent, true)
     end
   end
 

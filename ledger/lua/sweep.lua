@@ -61,7 +61,7 @@ local function move_on(id)
     redis.call('ZREM', key('due'), id)
     redis.call('HSET', key('job:' .. id), 'state', 'queued')
     moved(job.state, 'queued')
-    to_lane(id, job.page_id, job.urgent == '1')
+    to_lane({ id }, job.page_id, job.urgent == '1')
     made_ready = made_ready + 1
   elseif job.state ~= 'sending' then
     redis.call('ZREM', key('due'), id)

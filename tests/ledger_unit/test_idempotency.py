@@ -284,11 +284,14 @@ class Faulty:
     def __init__(self, scripts: Any, *, arrives: list[bool], error: Exception) -> None:
         self.scripts, self.arrives, self.error = scripts, arrives, error
 
-    def __call__(self, name: str, *args: Any) -> Any:
+    def connection(self) -> Any:
+        return self.scripts.connection()
+
+    def run(self, connection: Any, name: str, *args: Any) -> Any:
         if not self.arrives:
-            return self.scripts(name, *args)
+            return self.scripts.run(connection, name, *args)
         if self.arrives.pop(0):
-            self.scripts(name, *args)
+            self.scripts.run(connection, name, *args)
         raise self.error
 
 
