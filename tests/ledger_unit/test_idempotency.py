@@ -287,6 +287,9 @@ class Faulty:
     def connection(self) -> Any:
         return self.scripts.connection()
 
+    def __call__(self, name: str, *args: Any) -> Any:
+        return self.scripts(name, *args)
+
     def run(self, connection: Any, name: str, *args: Any) -> Any:
         if not self.arrives:
             return self.scripts.run(connection, name, *args)
