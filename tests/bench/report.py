@@ -63,6 +63,7 @@ MARKDOWN: dict[str, Column] = {
     "lone_median_ms": Column("lone job until sent", "{:.1f} ms"),
     "slow_jobs_per_second": Column("jobs/s at 200 ms", "{:,.0f}", more_is_better=True),
 }
+#: What --scale prints.
 SCALE: dict[str, Column] = {
     "jobs_per_second": Column("jobs/s", ",.0f"),
     "cpu_us_per_job": Column("CPU µs/job", ",.0f"),
@@ -233,8 +234,7 @@ class ScaleReport:
     def print(self, console: Console) -> None:
         """Print one line for each size."""
         console.print(" · ".join(f"{name} {value}" for name, value in self.machine.items()))
-        columns = {figure: _COLUMNS[figure] for runs in self.samples.values() for figure in runs[0]}
-        _print_table(console, "By size: flat is good", columns, self.medians())
+        _print_table(console, "By jobs queued and pages", SCALE, self.medians())
 
 
 def _print_table(

@@ -51,7 +51,7 @@ def test_the_bench_measures_this_project(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, str(BENCH), "--quick", "--only", "harasocial-dispatch"),
-            *("--jobs", "200", "--lone-jobs", "2", "--waves", "2", "--json", str(figures)),
+            *("--jobs", "200", "--lone-jobs", "1", "--waves", "1", "--json", str(figures)),
         ],
         env={name: text for name, text in os.environ.items() if "HARASOCIAL" not in name},
         capture_output=True,
