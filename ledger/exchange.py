@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome
@@ -81,17 +82,20 @@ class Swept:
     repairs: list[str] = field(default_factory=list)
 
 
-def new_job_row(job_id: str, new: NewJob) -> str:
-    """Return the row that enqueue.lua takes for one job."""
+def new_job_rows(job_ids: Iterable[str], jobs: Iterable[NewJob]) -> str:
+    """Return the rows that enqueue.lua takes for new jobs."""
     return json.dumps(
         [
-            job_id,
-            new.job.page_id,
-            new.idempotency_key or "",
-            new.send_at_ms or 0,
-            new.expires_at_ms or 0,
-            int(new.urgent),
-            to_fields(new),
+            [
+                job_id,
+                new.job.page_id,
+                new.idempotency_key or "",
+                new.send_at_ms or 0,
+                new.expires_at_ms or 0,
+                int(new.urgent),
+                to_fields(new),
+            ]
+            for job_id, new in zip(job_ids, jobs, strict=True)
         ]
     )
 

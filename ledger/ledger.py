@@ -108,9 +108,7 @@ class Ledger:
             QueueUnavailable: nothing was stored.
             EnqueueUnknown: the reply was lost; the jobs may be stored.
         """
-        return store(
-            jobs, self._client, self._scripts, self._settings, skip_conflicts=skip_conflicts
-        )
+        return store(jobs, self._scripts, self._settings, skip_conflicts=skip_conflicts)
 
     @property
     def claim_was_lost(self) -> bool:

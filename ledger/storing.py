@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
 from ..schemas import EnqueueUnknown, IdempotencyConflict, NewJob, QueueUnavailable, Settings
 from .connection import explain
-from .exchange import Enqueued, EnqueuedJob, new_job_row
+from .exchange import Enqueued, EnqueuedJob, new_job_rows
 from .job_hash import BODY_FIELDS
 from .scripts import Scripts
 
 
 def store(
-    jobs: Sequence[NewJob],
-    client: redis.Redis,
-    scripts: Scripts,
-    settings: Settings,
-    *,
-    skip_conflicts: bool,
+    jobs: Sequence[NewJob], scripts: Scripts, settings: Settings, *, skip_conflicts: bool
 ) -> Enqueued:
     """Store jobs: all or none, but for those in conflict if `skip_conflicts`.
 
@@ -30,8 +26,9 @@ def store(
         QueueUnavailable: nothing was stored.
         EnqueueUnknown: the reply was lost; the jobs may be stored.
     """
-    ids = [uuid.uuid4().hex for _ in jobs]
-    enqueued = _store(jobs, ids, client, scripts, settings, skip_conflicts)
+    ids = _new_ids(len(jobs))
+    reply = _store(jobs, ids, scripts, settings, skip_conflicts)
+    enqueued = _enqueued(ids, scripts.ring_if_told(reply))
     if not skip_conflicts:
         _raise_conflict(jobs, ids, enqueued)
     return enqueued
@@ -40,46 +37,54 @@ def store(
 def _store(
     jobs: Sequence[NewJob],
     ids: list[str],
-    client: redis.Redis,
     scripts: Scripts,
     settings: Settings,
     skip_conflicts: bool,
-) -> Enqueued:
-    rows = [new_job_row(job_id, job) for job_id, job in zip(ids, jobs, strict=True)]
-    options = (round(settings.expires_seconds * 1000), int(skip_conflicts))
+) -> list[Any]:
+    args = (
+        round(settings.expires_seconds * 1000),
+        int(skip_conflicts),
+        new_job_rows(ids, jobs),
+    )
     try:
         # Connecting is apart from sending: what fails here has stored nothing.
-        client.connection_pool.release(client.connection_pool.get_connection())
-        try:
-            return _call(scripts, options, rows)
-        except redis.TimeoutError as error:
-            raise _unknown(error, jobs, ids, settings) from error
-        except (redis.ResponseError, redis.BusyLoadingError):
-            raise
-        except redis.RedisError:
-            # The connection broke, perhaps before the command arrived. The ids are ours, so
-            # repeating the call cannot make a second job.
+        with scripts.connection() as connection:
             try:
-                return _call(scripts, options, rows)
-            except redis.RedisError as error:
+                return scripts.run(connection, "enqueue", *args)
+            except redis.TimeoutError as error:
                 raise _unknown(error, jobs, ids, settings) from error
+            except (redis.ResponseError, redis.BusyLoadingError):
+                raise
+            except redis.RedisError:
+                # The connection broke, perhaps before the command arrived. The ids are ours, so
+                # repeating the call cannot make a second job.
+                try:
+                    return scripts.run(connection, "enqueue", *args)
+                except redis.RedisError as error:
+                    raise _unknown(error, jobs, ids, settings) from error
     except redis.RedisError as error:
         reason = explain(error, settings.redis_url)
         raise QueueUnavailable(f"{reason}; nothing was enqueued") from error
 
 
-def _call(scripts: Scripts, options: tuple[int, int], rows: list[str]) -> Enqueued:
-    answers = scripts.and_ring("enqueue", *options, *rows)
+def _new_ids(count: int) -> list[str]:
+    """Return job ids, each 32 random hexadecimal digits, from one system call."""
+    digits = os.urandom(16 * count).hex()
+    return [digits[start : start + 32] for start in range(0, len(digits), 32)]
+
+
+def _enqueued(ids: Sequence[str], answers: list[Any]) -> Enqueued:
     return Enqueued(
         jobs=[
-            EnqueuedJob(
-                job_id=job_id,
-                is_new=answer == "new",
-                conflicting_fields=tuple(BODY_FIELDS[name] for name in fields),
-            )
-            for job_id, answer, *fields in answers
+            EnqueuedJob(job_id=job_id, is_new=True) if answer == 1 else _known_job(*answer)
+            for job_id, answer in zip(ids, answers, strict=True)
         ]
     )
+
+
+def _known_job(job_id: str, _: str, *fields: str) -> EnqueuedJob:
+    conflicting = tuple(BODY_FIELDS[name] for name in fields)
+    return EnqueuedJob(job_id=job_id, is_new=False, conflicting_fields=conflicting)
 
 
 def _raise_conflict(jobs: Sequence[NewJob], ids: list[str], enqueued: Enqueued) -> None:

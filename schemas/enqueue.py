@@ -96,6 +96,7 @@ _MISPLACED = "Is an option of enqueue, not a field of the body: pass it as an ar
 #: The names of the options that may stand beside the body's fields in a row of `enqueue_many`.
 OPTION_NAMES = frozenset(_OptionsSchema().fields)
 _OPTIONS = _OptionsSchema()
+_FIELDS = _OPTIONS.fields
 
 
 def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> NewJob:
@@ -119,7 +120,11 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
         return NewJob(job=job)
     loaded: dict[str, Any] = {}
     try:
-        loaded = _OPTIONS.load(options)
+        try:
+            # The fields of the given options cost a fraction of the whole schema.
+            loaded = {name: _FIELDS[name].deserialize(value) for name, value in options.items()}
+        except (KeyError, ValidationError):
+            loaded = _OPTIONS.load(options)
     except ValidationError as error:
         errors |= by_field_path(error.messages_dict)
     send_at, expires_at = loaded.get("send_at"), loaded.get("expires_at")

@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, cast
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields
 
 from .errors import InvalidJob
 
@@ -75,49 +75,66 @@ class SendJob:
         return body
 
 
-class _Digits(fields.Field[str]):
-    """A string of digits. A number is refused: ids exceed what JSON numbers keep in JavaScript."""
+# Each function returns what is wrong with a field's value, or None. They are the one definition of
+# what is valid: the schema calls them, and so does _plain_job.
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+
+def _messaging_type_fault(value: object) -> str | None:
+    if isinstance(value, str) and value == MESSAGING_TYPE:
+        return None
+    return f"Must be {MESSAGING_TYPE!r}, or left out."
+
+
+def _id_fault(value: object) -> str | None:
+    # A number is rejected: ids exceed what JSON numbers keep in JavaScript.
+    if not isinstance(value, str):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            raise ValidationError("Is a number. Quote it: ids are strings of digits.")
-        if not isinstance(value, str):
-            raise ValidationError("Must be a string of digits.")
-        if not value.strip():
-            raise ValidationError("Must not be blank.")
-        if len(value) > MAX_ID_CHARACTERS:
-            raise ValidationError(f"Must have at most {MAX_ID_CHARACTERS} digits.")
-        if not (value.isascii() and value.isdigit()):
-            raise ValidationError("Must be a string of digits, nothing else.")
-        return value
+            return "Is a number. Quote it: ids are strings of digits."
+        return "Must be a string of digits."
+    if len(value) > MAX_ID_CHARACTERS:
+        return f"Must have at most {MAX_ID_CHARACTERS} digits."
+    if value.isascii() and value.isdigit():
+        return None
+    return "Must be a string of digits, nothing else." if value.strip() else "Must not be blank."
 
 
-class _Text(fields.Field[str]):
-    """A string that is not blank, not too long, and can be written as UTF-8."""
+def _payload_id_fault(value: object) -> str | None:
+    return _text_fault(value, MAX_PAYLOAD_ID_CHARACTERS, control_allowed=False)
 
-    def __init__(self, *, max_characters: int, control_allowed: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.max_characters = max_characters
-        self.control_allowed = control_allowed
+
+def _metadata_fault(value: object) -> str | None:
+    return _text_fault(value, MAX_METADATA_CHARACTERS, control_allowed=True)
+
+
+def _text_fault(value: object, max_characters: int, *, control_allowed: bool) -> str | None:
+    if not isinstance(value, str):
+        return "Must be a string."
+    if len(value) > max_characters:
+        return f"Must have at most {max_characters} characters; has {len(value)}."
+    if not value.strip():
+        return "Must not be blank."
+    # Printable ASCII is by far the most common case, and cheap to recognize.
+    if value.isascii() and value.isprintable():
+        return None
+    categories = {unicodedata.category(character) for character in value}
+    if "Cs" in categories:  # cannot be written as UTF-8
+        return "Must be valid Unicode: it has half of a surrogate pair."
+    if "Cc" in categories and not control_allowed:
+        return "Must not have control characters."
+    return None
+
+
+class _Checked(fields.Field[str]):
+    """A string, valid if `fault` returns None."""
+
+    def __init__(self, fault: Callable[[object], str | None], *, required: bool = False) -> None:
+        super().__init__(required=required)
+        self.fault = fault
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError("Must be a string.")
-        if len(value) > self.max_characters:
-            raise ValidationError(
-                f"Must have at most {self.max_characters} characters; has {len(value)}."
-            )
-        if not value.strip():
-            raise ValidationError("Must not be blank.")
-        # ASCII that prints is the common case by far, and quick to tell.
-        if value.isascii() and value.isprintable():
-            return value
-        categories = {unicodedata.category(character) for character in value}
-        if "Cs" in categories:
-            raise ValidationError("Must be valid Unicode: it has half of a surrogate pair.")
-        if "Cc" in categories and not self.control_allowed:
-            raise ValidationError("Must not have control characters.")
-        return value
+        if (fault := self.fault(value)) is not None:
+            raise ValidationError(fault)
+        return cast("str", value)
 
 
 class _StrictSchema(Schema):
@@ -131,25 +148,21 @@ class _StrictSchema(Schema):
 
 
 class _RecipientSchema(_StrictSchema):
-    id = _Digits(required=True)
+    id = _Checked(_id_fault, required=True)
 
 
 class _MessageSchema(_StrictSchema):
-    payload_id = _Text(
-        required=True, max_characters=MAX_PAYLOAD_ID_CHARACTERS, control_allowed=False
-    )
+    payload_id = _Checked(_payload_id_fault, required=True)
 
 
 class SendJobSchema(_StrictSchema):
     """The documented body, and nothing else."""
 
-    messaging_type = fields.String(
-        validate=validate.Equal(MESSAGING_TYPE, error=f"Must be {MESSAGING_TYPE!r}, or left out.")
-    )
+    messaging_type = _Checked(_messaging_type_fault)
     recipient = fields.Nested(_RecipientSchema, required=True)
     message = fields.Nested(_MessageSchema, required=True)
-    page_id = _Digits(required=True)
-    metadata = _Text(max_characters=MAX_METADATA_CHARACTERS, control_allowed=True)
+    page_id = _Checked(_id_fault, required=True)
+    metadata = _Checked(_metadata_fault)
 
 
 _SCHEMA = SendJobSchema()
@@ -161,6 +174,8 @@ def parse_send_job(body: Mapping[str, Any]) -> SendJob:
     Raises:
         InvalidJob: with what is wrong by field path, such as `recipient.id` (design promise 10).
     """
+    if (job := _plain_job(body)) is not None:
+        return job
     if not isinstance(body, Mapping):
         raise InvalidJob({"job": ["Must be an object (a dict): the body of the API's request."]})
     try:
@@ -172,6 +187,37 @@ def parse_send_job(body: Mapping[str, Any]) -> SendJob:
         recipient_id=loaded["recipient"]["id"],
         payload_id=loaded["message"]["payload_id"],
         metadata=loaded.get("metadata"),
+    )
+
+
+def _plain_job(body: Any) -> SendJob | None:
+    """Return the job of a valid body made of dicts; None if the schema has to decide.
+
+    This costs a tenth of the schema's time, and most bodies are valid. Whatever is accepted here,
+    the schema accepts too.
+    """
+    if type(body) is not dict:
+        return None
+    try:
+        recipient, message, page_id = body["recipient"], body["message"], body["page_id"]
+        if not (type(recipient) is type(message) is dict and len(recipient) == len(message) == 1):
+            return None
+        recipient_id, payload_id = recipient["id"], message["payload_id"]
+    except KeyError:
+        return None
+    metadata = body.get("metadata")
+    known_fields = 3 + ("messaging_type" in body) + (metadata is not None)
+    if (
+        len(body) != known_fields
+        or _messaging_type_fault(body.get("messaging_type", MESSAGING_TYPE))
+        or _id_fault(page_id)
+        or _id_fault(recipient_id)
+        or _payload_id_fault(payload_id)
+        or (metadata is not None and _metadata_fault(metadata))
+    ):
+        return None
+    return SendJob(
+        page_id=page_id, recipient_id=recipient_id, payload_id=payload_id, metadata=metadata
     )
 
 

@@ -121,7 +121,7 @@ local function serve(page_id, share)
     if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
   end
   -- Behind the others; and only now, or this call would come upon them again.
-  for _, job in ipairs(postponed) do to_lane(job[1], page_id, job[2]) end
+  for _, job in ipairs(postponed) do to_lane({ job[1] }, page_id, job[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW

@@ -2,17 +2,17 @@
 --
 -- ARGV[1]    how long a job lives where it says nothing (ms), from now or its send_at
 -- ARGV[2]    1: leave out jobs in conflict, and store the others; 0: if any is, store none
--- ARGV[3..]  one JSON array a job: [id, page_id, idempotency_key or "", send_at_ms or 0,
---            expires_at_ms or 0, urgent (0 or 1), [field, value, field, value, …]]
+-- ARGV[3]    JSON array with one array per job: [id, page_id, idempotency_key or "",
+--            send_at_ms or 0, expires_at_ms or 0, urgent (0 or 1), [field, value, field, value, …]]
 -- returns    {ring (0 or 1), answer, answer, …}, for each job, in order, one of
---              {id, 'new'}         it was stored
+--              1                   it was stored
 --              {id, 'known'}       the job of this id has its idempotency key, and the same body
 --              {id, 'conflict', field, …}
 --                                  the job of this id has its idempotency key, and another body:
 --                                  the fields of the hash that differ. It may be a job of this
 --                                  very call, which is not stored if ARGV[2] is 0
---            A job whose id is stored already is left as it is and is 'new', so the same call may
---            be repeated when its reply was lost.
+--            A job whose id is stored already is left as it is and answered by 1, so the same call
+--            may be repeated when its reply was lost.
 
 local default_life_ms, skips_conflicts = tonumber(ARGV[1]), ARGV[2] == '1'
 
@@ -48,12 +48,11 @@ local function holder_of(idempotency_key)
   if job then return { id, job } end
 end
 
-local rows, answers, has_conflict = {}, { 0 }, false
+local rows, answers, has_conflict = cjson.decode(ARGV[3]), { 0 }, false
 local holders = {} -- idempotency key -> {id, job, or nil: that of the row, row}
-for i = 3, #ARGV do
-  local row = cjson.decode(ARGV[i])
+for i, row in ipairs(rows) do
   local id, idempotency_key = row[1], row[3]
-  local answer = { id, 'new' }
+  local answer = 1
   if idempotency_key ~= '' then
     local holder = holders[idempotency_key] or holder_of(idempotency_key) or { id, nil, row }
     holders[idempotency_key] = holder
@@ -64,15 +63,16 @@ for i = 3, #ARGV do
       answer = { holder[1], #names > 0 and 'conflict' or 'known', unpack(names) }
     end
   end
-  rows[#rows + 1], answers[#answers + 1] = row, answer
+  answers[i + 1] = answer
 end
 if has_conflict and not skips_conflicts then return answers end
 
-local ready = false
+-- Ids for the lanes, by page, so that a batch costs one command a lane.
+local ready, urgent_ready = {}, {}
 for i, row in ipairs(rows) do
   local id, page_id, idempotency_key, send_at, expires_at, urgent, fields = unpack(row)
   local job = key('job:' .. id)
-  if answers[i + 1][2] == 'new' and redis.call('EXISTS', job) == 0 then
+  if answers[i + 1] == 1 and redis.call('EXISTS', job) == 0 then
     local later = send_at > NOW
     local state = later and 'scheduled' or 'queued'
     if expires_at == 0 then expires_at = math.max(NOW, send_at) + default_life_ms end
@@ -82,15 +82,19 @@ for i, row in ipairs(rows) do
     if later then
       redis.call('ZADD', key('due'), int(send_at), id)
     else
-      to_lane(id, page_id, urgent == 1)
-      ready = true
+      local ids_by_page = urgent == 1 and urgent_ready or ready
+      local ids = ids_by_page[page_id] or {}
+      ids_by_page[page_id], ids[#ids + 1] = ids, id
     end
     moved(nil, state)
   end
 end
+for page_id, ids in pairs(ready) do to_lane(ids, page_id) end
+for page_id, ids in pairs(urgent_ready) do to_lane(ids, page_id, true) end
 
 write_counts()
 -- One doorbell is enough, however old: if it was lost, the sweep of the first worker rings again.
 -- Ringing again would heap them up while no worker runs.
-if ready and redis.call('EXISTS', key('bell')) == 0 and should_ring() then answers[1] = 1 end
+local any_ready = next(ready) or next(urgent_ready)
+if any_ready and redis.call('EXISTS', key('bell')) == 0 and should_ring() then answers[1] = 1 end
 return answers

@@ -43,7 +43,7 @@ local function put_back_queued(id, job)
     redis.call('HSET', key('rebuild'), lane, rebuild[lane])
   end
   if is_lost(lane, math.max(number(job.enqueued_at), number(job.send_at))) then
-    to_lane(id, job.page_id, job.urgent == '1')
+    to_lane({ id }, job.page_id, job.urgent == '1')
     found = found + 1
   else
     open_lane(job.page_id)

@@ -71,7 +71,7 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
       redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
     else
       redis.call('ZREM', key('due'), id)
-      to_lane(id, page_id, found[5] == '1', true)
+      to_lane({ id }, page_id, found[5] == '1', true)
     end
   else
     local job = {

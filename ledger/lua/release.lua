@@ -20,7 +20,7 @@ if ids[1] == token then
       redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')
       redis.call('HDEL', key('job:' .. ids[i]), 'claim')
       redis.call('ZREM', key('due'), ids[i])
-      to_lane(ids[i], job.page_id, job.urgent == '1', true)
+      to_lane({ ids[i] }, job.page_id, job.urgent == '1', true)
       moved('sending', 'queued')
       released = released + 1
     end

@@ -18,7 +18,7 @@ for i = 2, #ARGV do
     redis.call('HDEL', key('job:' .. id), 'error_code', 'error_message', 'http_status', 'finished_at')
     redis.call('HSET', key('job:' .. id), 'state', 'queued', 'attempts_before_replay',
       job.attempts or '0', 'expires_at', int(NOW + life_ms))
-    to_lane(id, job.page_id, job.urgent == '1')
+    to_lane({ id }, job.page_id, job.urgent == '1')
     moved(nil, 'queued')
   end
 end

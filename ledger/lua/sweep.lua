@@ -38,7 +38,7 @@ local function move_on(id)
     if state == 'scheduled' or state == 'retrying' then
       redis.call('HSET', key('job:' .. id), 'state', 'queued')
       moved(state, 'queued')
-      to_lane(id, job.page_id, job.urgent == '1')
+      to_lane({ id }, job.page_id, job.urgent == '1')
       made_ready = made_ready + 1
     end
   end

@@ -169,10 +169,17 @@ local function open_lane(page_id)
   redis.call('ZADD', key('lanes'), 'NX', int(NOW), page_id)
 end
 
--- Put a job into its lane: at the end, or (released unsent) at the front.
-local function to_lane(id, page_id, urgent, at_front)
+-- Ids pushed by one command; many thousand are more than unpack() returns.
+local IDS_PER_PUSH = 1000
+
+-- Put jobs of one page into its lane: at the end in order, or (released unsent) at the front.
+local function to_lane(ids, page_id, urgent, at_front)
   local lane = key((urgent and 'urgent:' or 'ready:') .. page_id)
-  redis.call(at_front and 'LPUSH' or 'RPUSH', lane, id)
+  local push = at_front and 'LPUSH' or 'RPUSH'
+  for first = 1, #ids, IDS_PER_PUSH do
+    local last = math.min(first + IDS_PER_PUSH - 1, #ids)
+    redis.call(push, lane, unpack(ids, first, last))
+  end
   open_lane(page_id)
 end
 

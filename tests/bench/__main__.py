@@ -1,10 +1,14 @@
 """`make bench`: what a job costs here, and with other libraries, measured in one run.
 
     python tests/bench [--quick] [--json FILE] [--only NAME …]
+    python tests/bench --scale [--quick] [--json FILE]
 
 The same work for all: take a job from Redis, POST it, keep the result. Figures of two machines say
-little about each other; the ratios travel better. For those, this project runs before each of the
-others anew, and medians are compared, so that a machine that slows down slows both.
+little about each other; ratios travel better. For their sake, this project runs again before each
+of the others, and medians are compared, so that a machine that slows down slows both.
+
+`--scale` measures this project alone: does a job cost the same when a million are queued, or when
+they are of a thousand pages?
 """
 
 from __future__ import annotations
@@ -15,57 +19,111 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from contenders import CALLS_PER_PROCESS, PEERS, Contender, ours
+from contenders import CALLS_PER_PROCESS, Contender, contenders
 from machine import machine, versions
-from measures import Figures, enqueueing, latency, throughput
-from report import Report
+from measures import Figures, backlog, enqueueing, lone, slow, throughput, tls
+from report import Report, ScaleReport
 from rich.console import Console
-from track import Track
+from track import PAGES, Track
+
+#: Option → what it is by default, and with --quick.
+_SIZES = {
+    "rounds": (3, 1, "runs of each contender"),
+    "jobs": (20_000, 1000, "jobs in one run; slow libraries get a share of them"),
+    "lone_jobs": (50, 10, "jobs enqueued on an idle system"),
+    "waves": (15, 3, "times that a slow endpoint is filled"),
+    "slow_in_flight": (512, 64, "calls in flight per process at 200 ms, for those that can"),
+    "queued": (1_000_000, 100_000, "with --scale: jobs queued at most"),
+}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench", description="Measure this project and others on the same work."
     )
-    names = [ours().name, *(peer.name for peer in PEERS)]
+    names = [each.name for each in contenders()]
     parser.add_argument("--only", nargs="+", choices=names, help="these alone")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, one round")
+    parser.add_argument("--scale", action="store_true", help="measure many jobs and many pages")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    parser.add_argument("--rounds", type=int, help="runs of each peer (3)")
-    parser.add_argument("--jobs", type=int, help="jobs in one run (4000)")
-    parser.add_argument("--lone-jobs", type=int, help="jobs enqueued on an idle system (50)")
-    parser.add_argument("--waves", type=int, help="times that a slow endpoint is filled (15)")
+    for name, (full, _, text) in _SIZES.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, metavar="N", help=f"{text} ({full:,})")
     parser.add_argument(
-        "--in-flight", type=int, default=CALLS_PER_PROCESS, help="this project's IN_FLIGHT"
+        "--in-flight",
+        type=int,
+        metavar="N",
+        default=CALLS_PER_PROCESS,
+        help=f"calls in flight per process, for those that can ({CALLS_PER_PROCESS})",
     )
     options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.jobs = options.jobs or (1000 if options.quick else 4000)
-    options.lone_jobs = options.lone_jobs or (10 if options.quick else 50)
-    options.waves = options.waves or (5 if options.quick else 15)
+    for name, (full, quick, _) in _SIZES.items():
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else full)
     return options
 
 
 def _measure(report: Report, track: Track, options: argparse.Namespace, console: Console) -> None:
-    def run(measure: Callable[..., Figures], who: Contender, *how_much: int) -> None:
+    def run(measure: Callable[..., Figures], who: Contender, how_much: int) -> None:
         if who.name in report.left_out:
             return
         with console.status(f"{measure.__name__}: {who.name}"):
             try:
-                report.add(who.name, measure(track, who, *how_much))
+                report.add(who.name, measure(track, who, how_much))
             except RuntimeError as error:
-                if who is first:
+                if who.name == first.name:
                     raise
                 report.leave_out(who.name, str(error))
 
     first, *others = report.contenders
     for who in report.contenders:
-        run(latency, who, options.lone_jobs, options.waves)
+        run(lone, who, options.lone_jobs)
+    names = {each.name for each in report.contenders}
+    for who in contenders(options.slow_in_flight):
+        if who.name in names:
+            run(slow, who, options.waves)
     for _ in range(options.rounds):
+        run(tls, first, options.jobs)
         for pair in [[first, other] for other in others] or [[first]]:
             for who in pair:
-                run(enqueueing, who, options.jobs // 4)
+                run(enqueueing, who, max(8, options.jobs // 8))
                 run(throughput, who, max(8, round(options.jobs * who.jobs_share)))
+
+
+def _compare(track: Track, options: argparse.Namespace, console: Console) -> Report:
+    wanted = [
+        each
+        for each in contenders(options.in_flight)
+        if options.only is None or each.name in options.only
+    ]
+    found = {each.name: versions(each) for each in wanted}
+    installed = [each for each in wanted if each.distributions[0] in found[each.name]]
+    report = Report(
+        machine=machine(track),
+        versions=found,
+        contenders=installed,
+        left_out={each.name: "not installed" for each in wanted if each not in installed},
+        run=(
+            f"{options.jobs:,} jobs in a run, fewer for the slowest libraries; at 200 ms, "
+            f"{options.slow_in_flight} calls in flight in each of two processes"
+        ),
+    )
+    _measure(report, track, options, console)
+    return report
+
+
+def _scale(track: Track, options: argparse.Namespace, console: Console) -> ScaleReport:
+    report = ScaleReport(machine(track))
+    who = contenders(options.in_flight)[0]
+    sizes = [options.queued // 100, options.queued // 10, options.queued]
+    points = [(queued, PAGES) for queued in sizes] + [(sizes[1], pages) for pages in (1, 1000)]
+    for _ in range(options.rounds):
+        for queued, pages in points:
+            with console.status(f"{queued:,} queued, pages: {pages:,}"):
+                # The same number of jobs each time, and never the last ones.
+                measured = round(0.8 * sizes[0])
+                report.add(queued, pages, backlog(track, who, queued, pages, measured))
+    return report
 
 
 def main() -> None:
@@ -75,21 +133,8 @@ def main() -> None:
     options = _options()
     # In a file or a pipe, lines are as long as they need to be.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    wanted = [
-        each
-        for each in (ours(options.in_flight), *PEERS)
-        if options.only is None or each.name in options.only
-    ]
-    found = {each.name: versions(each) for each in wanted}
-    installed = [each for each in wanted if each.distributions[0] in found[each.name]]
     with Track() as track:
-        report = Report(
-            machine=machine(track),
-            versions=found,
-            contenders=installed,
-            left_out={each.name: "not installed" for each in wanted if each not in installed},
-        )
-        _measure(report, track, options, console)
+        report = (_scale if options.scale else _compare)(track, options, console)
     report.print(console)
     if options.json is not None:
         options.json.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")

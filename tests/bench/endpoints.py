@@ -1,13 +1,15 @@
-"""The endpoint that takes the POSTs: nginx, which costs next to nothing, or this project's sandbox.
+"""The endpoints that take the POSTs, each in a process that is not measured.
 
-Neither runs in a process that is measured: the bench itself, where the sandbox has its thread, only
-waits meanwhile.
+nginx costs least, where it is installed; the lean endpoint can wait and speak TLS; the sandbox
+checks every request and records when it came.
 """
 
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -17,6 +19,9 @@ from typing import Protocol
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.valkey import free_port
 
+#: A certificate for 127.0.0.1 and its key. It signed itself, so it is also what to trust.
+CERTIFICATE = Path(__file__).parents[1] / "sandbox" / "localhost.pem"
+
 _PATH = "/social/messages.json"
 _ACCEPTED = '{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
 _NGINX = """\
@@ -24,7 +29,7 @@ daemon off;
 worker_processes 1;
 pid nginx.pid;
 error_log error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path body;
@@ -35,7 +40,7 @@ http {{
     keepalive_requests 10000000;
     default_type application/json;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} backlog=4096;
         location = {path} {{ return 200 '{accepted}'; }}
         location = /count {{ stub_status; }}
     }}
@@ -53,14 +58,14 @@ class Endpoint(Protocol):
         """Return how many POSTs came since the start or the last `forget`."""
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Start counting from 0 again."""
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
 
 
 class SandboxEndpoint:
-    """The sandbox, which checks every request, and tells when it came."""
+    """The sandbox, which checks every request, and records when it came."""
 
     name = "harasocial_dispatch.sandbox"
 
@@ -76,6 +81,43 @@ class SandboxEndpoint:
 
     def stop(self) -> None:
         self.sandbox.stop()
+
+
+class LeanEndpoint:
+    """lean_endpoint.py: the same reply to every POST, after `delay_seconds`."""
+
+    name = "lean_endpoint.py"
+
+    def __init__(self, *, delay_seconds: float = 0.0, tls: bool = False) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, str(Path(__file__).parent / "lean_endpoint.py")),
+                *("--delay-seconds", str(delay_seconds)),
+                *(("--tls", str(CERTIFICATE)) if tls else ()),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        port = self._process.stdout.readline().strip()
+        if not port:
+            raise OSError(f"lean_endpoint.py ended, status {self._process.wait()}")
+        root = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        self.url = root + _PATH
+        self._count_url = f"{root}/count"
+        self._trust = ssl.create_default_context(cafile=CERTIFICATE) if tls else None
+        self._forgotten = 0
+
+    def count(self) -> int:
+        with urllib.request.urlopen(self._count_url, timeout=60, context=self._trust) as reply:
+            return int(reply.read()) - self._forgotten
+
+    def forget(self) -> None:
+        self._forgotten += self.count()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 class Nginx:
@@ -131,16 +173,14 @@ class Nginx:
 
 
 def quickest() -> Endpoint:
-    """Return nginx where it is installed and starts, else the sandbox."""
+    """Return nginx where it is installed and starts, else the lean endpoint."""
     # Debian has it where only root looks for programs.
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/local/sbin:/usr/sbin")
-    endpoint: Endpoint = SandboxEndpoint()
     if program is not None:
         try:
-            nginx = Nginx(program)
+            return Nginx(program)
         except (OSError, IndexError, subprocess.CalledProcessError) as error:
-            endpoint.name += f" ({program} cannot be used: {error})"
-        else:
-            endpoint.stop()
-            endpoint = nginx
-    return endpoint
+            fallback = LeanEndpoint()
+            fallback.name += f" ({program} cannot be used: {error})"
+            return fallback
+    return LeanEndpoint()

@@ -1,6 +1,6 @@
 """Enqueues as told, in a contender's own interpreter, and prints what it took as JSON.
 
-python producing.py MODULE {one,batch,lone} COUNT
+python producing.py MODULE {one,batch,lone} COUNT PAGES
 """
 
 from __future__ import annotations
@@ -21,47 +21,67 @@ BATCH_SIZE = 500
 WARM_UP_JOBS = 10
 #: A lone job comes this long (seconds) after the one before, at random: nothing is in step.
 PAUSE_SECONDS = (0.25, 0.6)
-PAGES = 20
 
 
-def message(number: int) -> dict[str, Any]:
-    """Return the documented body of one message; its metadata tells it from all others."""
+def message(number: int, pages: int = 1) -> dict[str, Any]:
+    """Return the documented body of one message; its metadata identifies it."""
     return {
         "messaging_type": "harasocial_facebook_payload_id",
         "recipient": {"id": str(2560816460648749 + number)},
         "message": {
             "payload_id": "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
         },
-        "page_id": str(500725830264749 + number % PAGES),
+        "page_id": str(500725830264749 + number % pages),
         "metadata": f"order {number}",
     }
 
 
-async def main(module_name: str, what: str, count: int) -> dict[str, Any]:
+async def main(module_name: str, what: str, count: int, pages: int) -> dict[str, Any]:
     """Enqueue `count` jobs: `one` by one, by `batch`, or each `lone` on an idle system."""
     module = importlib.import_module(f"contenders.{module_name}")
     one, batch = _awaited(module.enqueue), _awaited(module.enqueue_batch)
     if hasattr(module, "connect"):
         await module.connect()
     for number in range(WARM_UP_JOBS):
-        await one(message(-1 - number))
+        await one(message(-1 - number, pages))
+    enqueued = count + WARM_UP_JOBS
     if what == "lone":
-        return {"enqueued": count + WARM_UP_JOBS, "called_at": await _lone(one, count)}
-    messages = [message(number) for number in range(count)]
-    wall, cpu = time.perf_counter(), time.process_time()
-    if what == "batch":
-        calls = [
-            await _timed(batch, messages[first : first + BATCH_SIZE])
-            for first in range(0, count, BATCH_SIZE)
-        ]
-    else:
-        calls = [await _timed(one, each) for each in messages]
+        return {"enqueued": enqueued, "called_at": await _lone(one, count, pages)}
+    clock = Clock()
+    # A million messages would not all be in memory with whoever enqueues them either.
+    for first in range(0, count, BATCH_SIZE):
+        numbers = range(first, min(first + BATCH_SIZE, count))
+        messages = [message(number, pages) for number in numbers]
+        with clock:
+            if what == "batch":
+                await batch(messages)
+            else:
+                for each in messages:
+                    began = time.perf_counter()
+                    await one(each)
+                    clock.call_seconds.append(time.perf_counter() - began)
     return {
-        "enqueued": count + WARM_UP_JOBS,
-        "seconds": time.perf_counter() - wall,
-        "cpu_seconds": time.process_time() - cpu,
-        "call_seconds": calls,
+        "enqueued": enqueued,
+        "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
+        "call_seconds": clock.call_seconds,
     }
+
+
+class Clock:
+    """Adds up the time, and the CPU time of all threads, of each `with` block."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu_seconds = 0.0
+        self.call_seconds: list[float] = []
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        seconds, cpu_seconds = self._began
+        self.seconds += time.perf_counter() - seconds
+        self.cpu_seconds += time.process_time() - cpu_seconds
 
 
 def _awaited(function: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
@@ -74,22 +94,16 @@ def _awaited(function: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
     return call
 
 
-async def _timed(call: Callable[[Any], Awaitable[Any]], argument: Any) -> float:
-    began = time.perf_counter()
-    await call(argument)
-    return time.perf_counter() - began
-
-
-async def _lone(one: Callable[[Any], Awaitable[Any]], count: int) -> list[float]:
+async def _lone(one: Callable[[Any], Awaitable[Any]], count: int, pages: int) -> list[float]:
     chance = random.Random(1)
     called_at = []
     for number in range(count):
         await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
         called_at.append(time.monotonic())
-        await one(message(number))
+        await one(message(number, pages))
     return called_at
 
 
 if __name__ == "__main__":
-    figures = asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    figures = asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
     sys.stdout.write(json.dumps(figures) + "\n")

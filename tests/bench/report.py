@@ -1,4 +1,4 @@
-"""The figures as tables, as plain ratios, and as JSON."""
+"""The figures as tables, as plain ratios, as Markdown, and as JSON."""
 
 from __future__ import annotations
 
@@ -27,28 +27,59 @@ TABLES: dict[str, dict[str, Column]] = {
         "jobs_per_second": Column("jobs/s", ",.0f", more_is_better=True),
         "cpu_us_per_job": Column("CPU µs/job", ",.0f"),
         "redis_cpu_us_per_job": Column("of Redis", ",.0f"),
+        "tls_cpu_us_per_job": Column("over TLS", ",.0f"),
+        "tls_times_plain": Column("× plain", ".2f"),
+        "start_seconds": Column("start s", ".1f"),
+        "start_cpu_seconds": Column("its CPU s", ".1f"),
+        "sent_twice": Column("sent twice", ".0f"),
+    },
+    "Waiting": {
         "lone_median_ms": Column("lone job ms", ".1f"),
         "lone_p99_ms": Column("p99", ".1f"),
-        "slow_share_of_ideal": Column("at 200 ms, of ideal", ".0%", more_is_better=True),
-        "sent_twice": Column("sent twice", ".0f"),
+        "slow_jobs_per_second": Column("at 200 ms, jobs/s", ",.0f", more_is_better=True),
+        "slow_share_of_ideal": Column("of ideal", ".0%", more_is_better=True),
+        "slow_cpu_us_per_job": Column("CPU µs/job", ",.0f"),
     },
     "Enqueueing": {
         "enqueue_one_per_second": Column("one by one/s", ",.0f", more_is_better=True),
         "enqueue_one_cpu_us": Column("CPU µs/job", ",.0f"),
+        "enqueue_one_redis_cpu_us": Column("of Redis", ",.0f"),
         "enqueue_one_p50_ms": Column("p50 ms", ".2f"),
         "enqueue_one_p99_ms": Column("p99", ".2f"),
         "enqueue_batch_per_second": Column("in 500s, jobs/s", ",.0f", more_is_better=True),
-        "enqueue_batch_cpu_us": Column("CPU µs/job ", ",.0f"),
+        "enqueue_batch_cpu_us": Column("CPU µs/job ", ",.1f"),
+        "enqueue_batch_redis_cpu_us": Column("of Redis ", ",.1f"),
         "redis_bytes_per_job": Column("Redis bytes/job", ",.0f"),
     },
 }
-#: What is told of each peer in words.
+#: The README's table. The rest is for those who run the bench.
+MARKDOWN: dict[str, Column] = {
+    "jobs_per_second": Column("jobs/s", "{:,.0f}", more_is_better=True),
+    "cpu_us_per_job": Column("CPU per job", "{:,.0f} µs"),
+    "redis_cpu_us_per_job": Column("of Redis", "{:,.0f} µs"),
+    "enqueue_one_cpu_us": Column("to enqueue one", "{:,.0f} µs"),
+    "enqueue_batch_cpu_us": Column("in 500s", "{:,.0f} µs"),
+    "redis_bytes_per_job": Column("Redis memory per job", "{:,.0f} bytes"),
+    "lone_median_ms": Column("lone job until sent", "{:.1f} ms"),
+    "slow_jobs_per_second": Column("jobs/s at 200 ms", "{:,.0f}", more_is_better=True),
+}
+#: What --scale prints.
+SCALE: dict[str, Column] = {
+    "jobs_per_second": Column("jobs/s", ",.0f"),
+    "cpu_us_per_job": Column("CPU µs/job", ",.0f"),
+    "redis_cpu_us_per_job": Column("of Redis", ",.0f"),
+    "enqueue_batch_cpu_us": Column("to enqueue, CPU µs/job", ",.1f"),
+    "enqueue_batch_redis_cpu_us": Column("of Redis ", ",.1f"),
+    "redis_bytes_per_job": Column("Redis bytes/job", ",.0f"),
+}
+#: What is reported of each peer in words.
 RATIOS = {
     "jobs_per_second": "jobs/s",
     "cpu_us_per_job": "CPU per job",
     "enqueue_one_cpu_us": "CPU to enqueue one",
     "enqueue_batch_cpu_us": "in 500s",
     "lone_median_ms": "lone job's latency",
+    "slow_jobs_per_second": "jobs/s at 200 ms",
     "redis_bytes_per_job": "Redis memory",
 }
 _COLUMNS = {name: column for table in TABLES.values() for name, column in table.items()}
@@ -62,6 +93,8 @@ class Report:
     versions: dict[str, dict[str, str]]
     contenders: list[Contender]
     left_out: dict[str, str]
+    #: What was asked for, in words.
+    run: str
     #: Of each contender and figure, one value a run; the n-th of ours and of a peer's are of
     #: different moments, so medians are compared.
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -79,10 +112,16 @@ class Report:
 
     def medians(self) -> dict[str, Figures]:
         """Return each contender's figures, the median of its runs."""
-        return {
+        found = {
             name: {figure: statistics.median(values) for figure, values in figures.items()}
             for name, figures in self.samples.items()
         }
+        for figures in found.values():
+            if "tls_cpu_us_per_job" in figures:
+                figures["tls_times_plain"] = (
+                    figures["tls_cpu_us_per_job"] / figures["cpu_us_per_job"]
+                )
+        return found
 
     def ratios(self) -> dict[str, Figures]:
         """Return how many times better the first contender is than each other, by figure."""
@@ -104,6 +143,7 @@ class Report:
         """Return all of it as a JSON object."""
         return {
             "machine": dict(self.machine),
+            "run": self.run,
             "versions": self.versions,
             "how": {each.name: each.how for each in self.contenders},
             "left_out": self.left_out,
@@ -120,25 +160,94 @@ class Report:
             console.print(f"[bold]{each.name}[/]: {each.how} ({found})")
         for name, reason in self.left_out.items():
             console.print(f"[bold]{name}[/] is left out: {reason}")
-        medians = self.medians()
         for title, columns in TABLES.items():
-            table = Table(title=title, title_justify="left")
-            table.add_column("")
-            for column in columns.values():
-                table.add_column(column.title, justify="right")
-            for name, figures in medians.items():
-                shown = [
-                    format(figures[figure], column.form) if figure in figures else ""
-                    for figure, column in columns.items()
-                ]
-                table.add_row(name, *shown)
-            console.print(table)
+            _print_table(console, title, columns, self.medians())
         self._print_ratios(console)
+        console.print("\nFor the README:\n")
+        console.print(self.markdown(), markup=False, highlight=False, soft_wrap=True)
 
     def _print_ratios(self, console: Console) -> None:
         if len(self.samples) < 2:
             return
         console.print("How many times better than (below 1: worse):")
         for name, ratios in self.ratios().items():
-            told = (f"{text} {ratios[fig]:.2f}" for fig, text in RATIOS.items() if fig in ratios)
-            console.print(f"  {name}: {', '.join(told)}")
+            shown = (f"{text} {ratios[fig]:.2f}" for fig, text in RATIOS.items() if fig in ratios)
+            console.print(f"  {name}: {', '.join(shown)}")
+
+    def markdown(self) -> str:
+        """Return the README's table: this project, the others by throughput, the best in bold."""
+        first, *others = self.medians().items()
+        others.sort(key=lambda named: -named[1]["jobs_per_second"])
+        best = {
+            figure: (max if column.more_is_better else min)(
+                figures[figure] for _, figures in (first, *others) if figure in figures
+            )
+            for figure, column in MARKDOWN.items()
+        }
+        lines = ["| | " + " | ".join(column.title for column in MARKDOWN.values()) + " |"]
+        lines.append("|---|" + "--:|" * len(MARKDOWN))
+        for name, figures in (first, *others):
+            cells = [f"**{name}**" if name == first[0] else f"{name} {self._version(name)}"]
+            for figure, column in MARKDOWN.items():
+                text = column.form.format(figures[figure]) if figure in figures else ""
+                is_best = bool(text) and bool(others) and figures[figure] == best[figure]
+                cells.append(f"**{text}**" if is_best else text)
+            lines.append("| " + " | ".join(cells) + " |")
+        shown = ", ".join(
+            f"{name} {value}" for name, value in self.machine.items() if name in _IN_README
+        )
+        return "\n".join([*lines, "", f"{shown}; {self.run}"])
+
+    def _version(self, name: str) -> str:
+        """Return the version of a contender's library, to the second number."""
+        return ".".join(next(iter(self.versions[name].values())).split(".")[:2])
+
+
+#: What the README says of the machine.
+_IN_README = ("Python", "cores", "Valkey", "endpoint")
+
+
+@dataclass(slots=True)
+class ScaleReport:
+    """The cost of a job by how many are queued, for how many pages."""
+
+    machine: Mapping[str, str]
+    samples: dict[tuple[int, int], list[Figures]] = field(default_factory=dict)
+
+    def add(self, queued: int, pages: int, figures: Figures) -> None:
+        """Keep the figures of one run."""
+        self.samples.setdefault((queued, pages), []).append(figures)
+
+    def medians(self) -> dict[str, Figures]:
+        """Return the median figures by size, in words."""
+        return {
+            f"{queued:,} queued, pages: {pages:,}": {
+                figure: statistics.median(run[figure] for run in runs) for figure in runs[0]
+            }
+            for (queued, pages), runs in self.samples.items()
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as a JSON object."""
+        return {"machine": dict(self.machine), "medians": self.medians()}
+
+    def print(self, console: Console) -> None:
+        """Print one line for each size."""
+        console.print(" · ".join(f"{name} {value}" for name, value in self.machine.items()))
+        _print_table(console, "By jobs queued and pages", SCALE, self.medians())
+
+
+def _print_table(
+    console: Console, title: str, columns: Mapping[str, Column], rows: Mapping[str, Figures]
+) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns.values():
+        table.add_column(column.title, justify="right")
+    for name, figures in rows.items():
+        shown = [
+            format(figures[figure], column.form) if figure in figures else ""
+            for figure, column in columns.items()
+        ]
+        table.add_row(name, *shown)
+    console.print(table)

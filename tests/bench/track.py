@@ -11,35 +11,52 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from contenders import Contender
-from endpoints import Endpoint, SandboxEndpoint, quickest
+from endpoints import CERTIFICATE, Endpoint, LeanEndpoint, SandboxEndpoint, quickest
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, EmbeddedValkey
 from workers import Workers, interpreter
 
 #: Nothing takes this long (seconds), unless something is broken.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
+#: The slow endpoint's latency.
+SLOW_SECONDS = 0.2
+#: Pages of a measure that is not about them: each has a lane of its own in this project.
+PAGES = 20
 
+_AnyEndpoint = TypeVar("_AnyEndpoint", bound=Endpoint)
 _HERE = str(Path(__file__).parent)
 
 
 class Track:
-    """An embedded Valkey, an endpoint that answers at once, and one that can be told to wait."""
+    """An embedded Valkey, and the endpoints.
+
+    Attributes:
+        quick: answers at once; `tls` too, over HTTPS.
+        slow: answers after `SLOW_SECONDS`.
+        sandbox: answers at once, checks every request and records when it came.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self._endpoints: list[Endpoint] = []
 
     def __enter__(self) -> Track:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self._valkey = self._stack.enter_context(EmbeddedValkey())
         self.client = redis.Redis.from_url(self._valkey.url, decode_responses=True)
-        self.quick: Endpoint = quickest()
-        self._stack.callback(self.quick.stop)
-        self.slow = SandboxEndpoint()
-        self._stack.callback(self.slow.stop)
+        self.quick = self._serve(quickest())
+        self.tls = self._serve(LeanEndpoint(tls=True))
+        self.slow = self._serve(LeanEndpoint(delay_seconds=SLOW_SECONDS))
+        self.sandbox = self._serve(SandboxEndpoint())
         return self
+
+    def _serve(self, endpoint: _AnyEndpoint) -> _AnyEndpoint:
+        self._endpoints.append(endpoint)
+        self._stack.callback(endpoint.stop)
+        return endpoint
 
     def __exit__(
         self,
@@ -52,19 +69,23 @@ class Track:
     def clear(self) -> None:
         """Empty Redis, and forget what the endpoints received."""
         self.client.flushall()
-        self.quick.forget()
-        self.slow.forget()
-        self.slow.sandbox.latency_seconds = 0.0
+        for endpoint in self._endpoints:
+            endpoint.forget()
 
     def start(self, contender: Contender, endpoint: Endpoint) -> Workers:
         """Start the contender's worker, to send to `endpoint`."""
         log = self._folder / f"{time.monotonic_ns()}.log"
         return Workers(contender, self._environment(contender, endpoint), log)
 
-    def produce(self, contender: Contender, what: str, count: int) -> dict[str, Any]:
+    def produce(
+        self, contender: Contender, what: str, count: int, pages: int = PAGES
+    ) -> dict[str, Any]:
         """Enqueue in a process of its own; see producing.py."""
         done = subprocess.run(
-            [interpreter(contender), "producing.py", contender.module, what, str(count)],
+            [
+                *(interpreter(contender), "producing.py"),
+                *(contender.module, what, str(count), str(pages)),
+            ],
             env=self._environment(contender, self.quick),
             cwd=_HERE,
             capture_output=True,
@@ -86,8 +107,12 @@ class Track:
             workers.check()
             if began > deadline:
                 raise RuntimeError(f"no end after {PATIENCE_SECONDS:.0f} s:\n{workers.log()}")
-            # Where the asking itself is work, less often.
-            time.sleep(max(0.01, 10 * (time.monotonic() - began)))
+            # Asking is work for those asked: not often, and less often where it is much work.
+            time.sleep(max(0.02, 10 * (time.monotonic() - began)))
+
+    def used_memory(self) -> int:
+        """Return the bytes that the server uses."""
+        return int(self.client.info("memory")["used_memory"])
 
     def redis_cpu_seconds(self) -> float:
         """Return the CPU time that the server took so far."""
@@ -105,5 +130,6 @@ class Track:
             "HARASOCIAL_REDIS_URL": url,
             "HARASOCIAL_API_URL": endpoint.url,
             "HARASOCIAL_TOKEN": DEFAULT_TOKEN,
+            "SSL_CERT_FILE": str(CERTIFICATE),
             **contender.variables,
         }

@@ -28,6 +28,7 @@ class Workers:
 
     def __init__(self, contender: Contender, environment: dict[str, str], log: Path) -> None:
         self._log = log
+        self.started_at = time.monotonic()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [interpreter(contender), *contender.worker],
@@ -35,7 +36,7 @@ class Workers:
                 cwd=Path(__file__).parent,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # by which its processes are told from others
+                start_new_session=True,  # Ctrl-C is for the bench, which kills them
             )
 
     def __enter__(self) -> Workers:
@@ -76,7 +77,7 @@ class Workers:
             _signal(pid, signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that they, and children of theirs that ended, took so far."""
+        """Return the CPU time of all their threads, and of children that ended, so far."""
         # Of a process's line after its name: user, system, and both of its ended children.
         return (
             sum(sum(map(int, stat[11:15])) for stat in self._processes().values())
@@ -84,8 +85,11 @@ class Workers:
         )
 
     def _processes(self) -> dict[int, list[str]]:
-        """Return what Linux tells of each process of the session, also of ended ones."""
-        found = {}
+        """Return the stat line of each process of the tree, also of ended ones.
+
+        To the tree belong all descendants, and those of its session whose parent has ended.
+        """
+        stats = {}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit():
                 continue
@@ -93,9 +97,12 @@ class Workers:
                 stat = (folder / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(stat[3]) == self._process.pid:
-                found[int(folder.name)] = stat
-        return found
+            stats[int(folder.name)] = stat
+        root = self._process.pid
+        tree = {pid for pid, stat in stats.items() if pid == root or int(stat[3]) == root}
+        while more := {pid for pid, stat in stats.items() if int(stat[1]) in tree} - tree:
+            tree |= more
+        return {pid: stats[pid] for pid in tree}
 
 
 def _signal(pid: int, how: signal.Signals) -> None:

@@ -278,16 +278,16 @@ def test_a_known_key_rings_no_bell(story: Story):
 
 
 class Faulty:
-    """The ledger's scripts, of which one call or its reply is lost."""
+    """Runs the ledger's scripts; the first calls, or their replies, are lost."""
 
-    def __init__(self, scripts: Any, *, arrives: list[bool], error: Exception) -> None:
-        self.scripts, self.arrives, self.error = scripts, arrives, error
+    def __init__(self, run: Any, *, arrives: list[bool], error: Exception) -> None:
+        self.run, self.arrives, self.error = run, arrives, error
 
-    def __call__(self, name: str, *args: Any) -> Any:
+    def __call__(self, *call: Any) -> Any:
         if not self.arrives:
-            return self.scripts(name, *args)
+            return self.run(*call)
         if self.arrives.pop(0):
-            self.scripts(name, *args)
+            self.run(*call)
         raise self.error
 
 
@@ -299,8 +299,8 @@ def test_a_connection_that_breaks_once_makes_one_job(
     story: Story, monkeypatch: pytest.MonkeyPatch, arrived: bool
 ):
     """Whether the first call arrived or not: the second has the same ids."""
-    faulty = Faulty(story.ledger._scripts.and_ring, arrives=[arrived], error=BROKEN)
-    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
+    faulty = Faulty(story.ledger._scripts.run, arrives=[arrived], error=BROKEN)
+    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
     jobs = [new_job(), new_job(idempotency_key="k"), new_job(idempotency_key="k")]
     enqueued = story.ledger.enqueue(jobs)
     assert [job.is_new for job in enqueued.jobs] == [True, True, False]
@@ -318,8 +318,8 @@ def test_a_reply_that_stays_lost_is_said_to_be_unknown(
     story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool
 ):
     """With the ids to look up; the same key again makes one job (design promise 2)."""
-    faulty = Faulty(story.ledger._scripts.and_ring, arrives=[arrived] * tries, error=error)
-    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
+    faulty = Faulty(story.ledger._scripts.run, arrives=[arrived] * tries, error=error)
+    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
     with pytest.raises(EnqueueUnknown, match="same idempotency key") as caught:
         story.ledger.enqueue([new_job(idempotency_key="k")])
     (job_id,) = caught.value.job_ids
@@ -334,9 +334,9 @@ def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
 ):
     """There is no key that would make one job of both calls."""
     faulty = Faulty(
-        story.ledger._scripts.and_ring, arrives=[True], error=redis.TimeoutError("no answer")
+        story.ledger._scripts.run, arrives=[True], error=redis.TimeoutError("no answer")
     )
-    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
+    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
     with pytest.raises(EnqueueUnknown, match="look up the job_ids before you enqueue") as caught:
         story.ledger.enqueue([new_job(idempotency_key="k"), new_job()])
     assert "same idempotency key" not in str(caught.value)
@@ -346,11 +346,11 @@ def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
 def test_a_refusal_by_redis_stores_nothing(story: Story, monkeypatch: pytest.MonkeyPatch):
     """Out of memory, say; then it is certain."""
     faulty = Faulty(
-        story.ledger._scripts.and_ring,
+        story.ledger._scripts.run,
         arrives=[False],
         error=redis.exceptions.OutOfMemoryError("OOM"),
     )
-    monkeypatch.setattr(story.ledger._scripts, "and_ring", faulty)
+    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
     with pytest.raises(QueueUnavailable, match=r"no memory left.*nothing was enqueued") as caught:
         story.ledger.enqueue([new_job()])
     assert not isinstance(caught.value, EnqueueUnknown)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from harasocial_dispatch.ledger import JobFilter
-from harasocial_dispatch.schemas import State
+from harasocial_dispatch.ledger.scripts import Scripts
+from harasocial_dispatch.schemas import State, parse_new_job
 
 if TYPE_CHECKING:
     from .conftest import Story
@@ -21,6 +22,11 @@ def round_trips(story: Story) -> Iterator[list[Any]]:
     """Gather what is asked of Redis meanwhile; a pipeline counts once."""
     asked: list[Any] = []
     execute, pipeline = story.client.execute_command, story.client.pipeline
+    run = Scripts.run
+
+    def script(scripts: Scripts, connection: Any, *args: Any) -> Any:
+        asked.append(args)
+        return run(scripts, connection, *args)
 
     def one(*args: Any, **options: Any) -> Any:
         asked.append(args)
@@ -33,6 +39,7 @@ def round_trips(story: Story) -> Iterator[list[Any]]:
     with (
         patch.object(story.client, "execute_command", one),
         patch.object(story.client, "pipeline", several),
+        patch.object(Scripts, "run", script),
     ):
         yield asked
 
@@ -125,3 +132,14 @@ def test_no_queued_job_is_left_out_of_a_search(story: Story):
     assert isinstance(oldest, datetime)
     only_old = story.ledger.reader.find(JobFilter(states=(State.QUEUED,), until=oldest), 1000)
     assert {record.job_id for record in only_old} == {first, *made[:8]}
+
+
+def test_one_call_may_store_more_jobs_of_a_page_than_one_command_takes(story: Story):
+    """Their order is kept, urgent ones first."""
+    body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
+    jobs = [parse_new_job(body, {"urgent": number % 4 == 0}) for number in range(9000)]
+    ids = story.ledger.enqueue(jobs).job_ids
+    urgent = ids[::4]
+    ordinary = [ids[number] for number in range(9000) if number % 4]
+    assert story.client.lrange(story.key("urgent:1"), 0, -1) == urgent
+    assert story.client.lrange(story.key("ready:1"), 0, -1) == ordinary

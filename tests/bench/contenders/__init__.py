@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import redis
 
-#: What the measures have in common: a lane for each of 20 pages, 64 calls in flight if possible.
+#: What the measures have in common: 64 calls in flight if possible.
 PROCESSES = 2
 CALLS_PER_PROCESS = 32
 
@@ -28,6 +28,7 @@ class Contender:
         distributions: whose versions are reported; the first is the library.
         worker: the worker's command, after the interpreter.
         in_flight: calls that its processes make at once.
+        scales: whether it was set up for the number of calls asked for; the others have theirs.
         kept: counts in Redis the results that it keeps.
         environment: the folder of its interpreter; "" is the bench's own.
         variables: for its environment, besides those that call.py reads.
@@ -40,6 +41,7 @@ class Contender:
     how: str
     worker: tuple[str, ...]
     in_flight: int
+    scales: bool = False
     kept: Callable[[redis.Redis], int]
     environment: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -65,116 +67,146 @@ def _list_length(key: str) -> Callable[[redis.Redis], int]:
     return count
 
 
-def ours(in_flight: int = CALLS_PER_PROCESS) -> Contender:
-    """Return this project, with that many calls in flight per process."""
+def contenders(calls_per_process: int = CALLS_PER_PROCESS) -> tuple[Contender, ...]:
+    """Return this project, then the others, with that many calls in flight where they scale."""
+    return (_ours(calls_per_process), *_peers(calls_per_process))
+
+
+def _ours(calls: int) -> Contender:
     return Contender(
         name="harasocial-dispatch",
         module="ours",
         distributions=("harasocial-dispatch", "celery", "redis", "httptools"),
-        how=f"{PROCESSES} processes × {in_flight} calls",
+        how=f"{PROCESSES} processes × {calls} calls",
         worker=(
             *("-m", "celery", "-A", "harasocial_dispatch.worker", "worker"),
             *("-c", str(PROCESSES), "-l", "WARNING", "--without-gossip", "--without-mingle"),
         ),
-        in_flight=PROCESSES * in_flight,
+        in_flight=PROCESSES * calls,
+        scales=True,
         kept=_list_length("{bench}:sent"),
-        variables={"HARASOCIAL_IN_FLIGHT": str(in_flight), "HARASOCIAL_NAMESPACE": "bench"},
+        variables={
+            "HARASOCIAL_IN_FLIGHT": str(calls),
+            "HARASOCIAL_NAMESPACE": "bench",
+            "HARASOCIAL_PAGE_RATE": "0",  # the others have no pace for each page
+        },
     )
 
 
-#: The others, each with what its documentation advises for many short jobs.
-PEERS = (
-    Contender(
-        name="celery",
-        module="with_celery",
-        distributions=("celery", "kombu", "redis", "requests"),
-        how="prefork 2, acks_late, Redis results",
-        worker=(
-            *("-m", "celery", "-A", "contenders.with_celery", "worker", "-c", "2", "-l", "WARNING"),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+def _peers(calls: int) -> tuple[Contender, ...]:
+    """Return the others, each with what its documentation advises for many short jobs."""
+    variables = {"BENCH_CALLS_PER_PROCESS": str(calls)}
+    return (
+        Contender(
+            name="celery",
+            module="with_celery",
+            distributions=("celery", "kombu", "redis", "requests"),
+            how="prefork 2, acks_late, Redis results",
+            worker=(
+                *(
+                    "-m",
+                    "celery",
+                    "-A",
+                    "contenders.with_celery",
+                    "worker",
+                    "-c",
+                    "2",
+                    "-l",
+                    "WARNING",
+                ),
+                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            ),
+            in_flight=2,
+            kept=_keys("celery-task-meta-*"),
+            jobs_share=0.2,
         ),
-        in_flight=2,
-        kept=_keys("celery-task-meta-*"),
-    ),
-    Contender(
-        name="dramatiq",
-        module="with_dramatiq",
-        distributions=("dramatiq", "redis", "requests"),
-        how="2 processes × 8 threads, results",
-        worker=(
-            *("-m", "dramatiq", "contenders.with_dramatiq"),
-            *("--processes", "2", "--threads", "8"),
+        Contender(
+            name="dramatiq",
+            module="with_dramatiq",
+            distributions=("dramatiq", "redis", "requests"),
+            how="2 processes × 8 threads, results",
+            worker=(
+                *("-m", "dramatiq", "contenders.with_dramatiq"),
+                *("--processes", "2", "--threads", "8"),
+            ),
+            in_flight=16,
+            kept=_keys("dramatiq-results:*"),
+            environment="dramatiq",
         ),
-        in_flight=16,
-        kept=_keys("dramatiq-results:*"),
-        environment="dramatiq",
-    ),
-    Contender(
-        name="rq",
-        module="with_rq",
-        distributions=("rq", "redis", "requests"),
-        how="2 workers, a fork for each job",
-        worker=("-m", "rq.cli", "worker-pool", "-n", "2", "-q", "-c", "contenders.with_rq"),
-        in_flight=2,
-        kept=_keys("rq:results:*"),
-        environment="rq",
-        jobs_share=0.02,
-    ),
-    Contender(
-        name="rq SimpleWorker",
-        module="with_rq",
-        distributions=("rq", "redis", "requests"),
-        how="2 workers, no forks",
-        worker=(
-            *("-m", "rq.cli", "worker-pool", "-n", "2", "-q", "-c", "contenders.with_rq"),
-            *("-w", "rq.worker.SimpleWorker"),
+        Contender(
+            name="rq",
+            module="with_rq",
+            distributions=("rq", "redis", "requests"),
+            how="2 workers, a fork for each job",
+            worker=("-m", "rq.cli", "worker-pool", "-n", "2", "-q", "-c", "contenders.with_rq"),
+            in_flight=2,
+            kept=_keys("rq:results:*"),
+            environment="rq",
+            jobs_share=0.01,
         ),
-        in_flight=2,
-        kept=_keys("rq:results:*"),
-        environment="rq",
-        jobs_share=0.5,
-    ),
-    Contender(
-        name="arq",
-        module="with_arq",
-        distributions=("arq", "redis", "aiohttp", "uvloop"),
-        how="1 process × 64 tasks",
-        worker=("-m", "arq", "contenders.with_arq.WorkerSettings"),
-        in_flight=64,
-        kept=_keys("arq:result:*"),
-        environment="arq",
-    ),
-    Contender(
-        name="saq",
-        module="with_saq",
-        distributions=("saq", "redis", "aiohttp", "uvloop"),
-        how="2 processes × 32 tasks",
-        worker=("-m", "saq", "contenders.with_saq.settings", "--workers", "2", "--quiet"),
-        in_flight=64,
-        kept=_saq_kept,
-        environment="saq",
-    ),
-    Contender(
-        name="taskiq",
-        module="with_taskiq",
-        distributions=("taskiq", "taskiq-redis", "redis", "aiohttp", "uvloop"),
-        how="Redis stream, 2 processes × 32 tasks",
-        worker=(
-            *("-m", "taskiq", "worker", "contenders.with_taskiq:broker", "--workers", "2"),
-            *("--max-async-tasks", "32", "--log-level", "WARNING"),
+        Contender(
+            name="rq SimpleWorker",
+            module="with_rq",
+            distributions=("rq", "redis", "requests"),
+            how="2 workers, no forks",
+            worker=(
+                *("-m", "rq.cli", "worker-pool", "-n", "2", "-q", "-c", "contenders.with_rq"),
+                *("-w", "rq.worker.SimpleWorker"),
+            ),
+            in_flight=2,
+            kept=_keys("rq:results:*"),
+            environment="rq",
+            jobs_share=0.1,
         ),
-        in_flight=64,
-        kept=_keys("result:*"),
-        environment="taskiq",
-    ),
-    Contender(
-        name="streaq",
-        module="with_streaq",
-        distributions=("streaq", "coredis", "aiohttp", "uvloop"),
-        how="2 processes × 32 tasks",
-        worker=("-m", "streaq", "run", "contenders.with_streaq:worker", "--workers", "2"),
-        in_flight=64,
-        kept=_keys("streaq:default:task:results:*"),
-        environment="streaq",
-    ),
-)
+        Contender(
+            name="arq",
+            module="with_arq",
+            distributions=("arq", "redis", "aiohttp", "uvloop"),
+            how=f"1 process × {PROCESSES * calls} tasks",
+            worker=("-m", "arq", "contenders.with_arq.WorkerSettings"),
+            in_flight=PROCESSES * calls,
+            scales=True,
+            variables=variables,
+            kept=_keys("arq:result:*"),
+            environment="arq",
+        ),
+        Contender(
+            name="saq",
+            module="with_saq",
+            distributions=("saq", "redis", "aiohttp", "uvloop"),
+            how=f"{PROCESSES} processes × {calls} tasks",
+            worker=("-m", "saq", "contenders.with_saq.settings", "--workers", "2", "--quiet"),
+            in_flight=PROCESSES * calls,
+            scales=True,
+            variables=variables,
+            kept=_saq_kept,
+            environment="saq",
+        ),
+        Contender(
+            name="taskiq",
+            module="with_taskiq",
+            distributions=("taskiq", "taskiq-redis", "redis", "aiohttp", "uvloop"),
+            how=f"Redis stream, {PROCESSES} processes × {calls} tasks",
+            worker=(
+                *("-m", "taskiq", "worker", "contenders.with_taskiq:broker", "--workers", "2"),
+                *("--max-async-tasks", str(calls), "--log-level", "WARNING"),
+            ),
+            in_flight=PROCESSES * calls,
+            scales=True,
+            variables=variables,
+            kept=_keys("result:*"),
+            environment="taskiq",
+        ),
+        Contender(
+            name="streaq",
+            module="with_streaq",
+            distributions=("streaq", "coredis", "aiohttp", "uvloop"),
+            how=f"{PROCESSES} processes × {calls} tasks",
+            worker=("-m", "streaq", "run", "contenders.with_streaq:worker", "--workers", "2"),
+            in_flight=PROCESSES * calls,
+            scales=True,
+            variables=variables,
+            kept=_keys("streaq:default:task:results:*"),
+            environment="streaq",
+        ),
+    )

@@ -14,6 +14,8 @@ HEADERS = {
     "Authorization": f"Bearer {os.environ['BENCH_TOKEN']}",
     "Content-Type": "application/json-patch+json",
 }
+#: For those that make many calls at once.
+CALLS_PER_PROCESS = int(os.environ.get("BENCH_CALLS_PER_PROCESS", "32"))
 #: Results are kept for a day (seconds).
 KEPT_SECONDS = 86400
 #: For connecting, and for the reply.
@@ -31,6 +33,11 @@ def accepted(status: int, content: bytes) -> dict[str, Any]:
     if status != 200 or reply["has_error"] or not reply["data"]["success"]:
         raise RuntimeError(f"refused: {status} {reply}")
     return reply
+
+
+def session_of(aiohttp: Any) -> Any:
+    """Return a session that opens a connection for each call; aiohttp's default is at most 100."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 def use_uvloop() -> None:

@@ -13,7 +13,17 @@ import aiohttp
 from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 
-from .call import HEADERS, KEPT_SECONDS, REDIS_URL, URL, accepted, body_of, use_uvloop
+from .call import (
+    CALLS_PER_PROCESS,
+    HEADERS,
+    KEPT_SECONDS,
+    REDIS_URL,
+    URL,
+    accepted,
+    body_of,
+    session_of,
+    use_uvloop,
+)
 
 use_uvloop()
 
@@ -24,7 +34,7 @@ async def send(context: dict[str, Any], message: dict[str, Any]) -> dict[str, An
 
 
 async def _start(context: dict[str, Any]) -> None:
-    context["session"] = aiohttp.ClientSession()
+    context["session"] = session_of(aiohttp)
 
 
 async def _stop(context: dict[str, Any]) -> None:
@@ -38,7 +48,7 @@ class WorkerSettings:
     redis_settings = RedisSettings.from_dsn(REDIS_URL)
     on_startup = _start
     on_shutdown = _stop
-    max_jobs = 64
+    max_jobs = 2 * CALLS_PER_PROCESS
     poll_delay = 0.01
     keep_result = KEPT_SECONDS
     log_results = False

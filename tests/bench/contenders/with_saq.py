@@ -8,7 +8,17 @@ from typing import Any
 import aiohttp
 from saq import Queue
 
-from .call import HEADERS, KEPT_SECONDS, REDIS_URL, URL, accepted, body_of, use_uvloop
+from .call import (
+    CALLS_PER_PROCESS,
+    HEADERS,
+    KEPT_SECONDS,
+    REDIS_URL,
+    URL,
+    accepted,
+    body_of,
+    session_of,
+    use_uvloop,
+)
 
 use_uvloop()
 queue = Queue.from_url(REDIS_URL)
@@ -20,7 +30,7 @@ async def send(context: dict[str, Any], *, message: dict[str, Any]) -> dict[str,
 
 
 async def _start(context: dict[str, Any]) -> None:
-    context["session"] = aiohttp.ClientSession()
+    context["session"] = session_of(aiohttp)
 
 
 async def _stop(context: dict[str, Any]) -> None:
@@ -30,7 +40,7 @@ async def _stop(context: dict[str, Any]) -> None:
 settings = {
     "queue": queue,
     "functions": [send],
-    "concurrency": 32,
+    "concurrency": CALLS_PER_PROCESS,
     "startup": _start,
     "shutdown": _stop,
 }

@@ -9,17 +9,29 @@ from typing import Any
 import aiohttp
 from streaq import Worker
 
-from .call import HEADERS, KEPT_SECONDS, REDIS_URL, URL, accepted, body_of
+from .call import (
+    CALLS_PER_PROCESS,
+    HEADERS,
+    KEPT_SECONDS,
+    REDIS_URL,
+    URL,
+    accepted,
+    body_of,
+    session_of,
+)
 
 
 @asynccontextmanager
 async def _session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    async with session_of(aiohttp) as session:
         yield session
 
 
 worker: Worker[aiohttp.ClientSession] = Worker(
-    redis_url=REDIS_URL, concurrency=32, lifespan=_session, anyio_kwargs={"use_uvloop": True}
+    redis_url=REDIS_URL,
+    concurrency=CALLS_PER_PROCESS,
+    lifespan=_session,
+    anyio_kwargs={"use_uvloop": True},
 )
 
 

@@ -13,7 +13,17 @@ from taskiq import TaskiqEvents, TaskiqState
 from taskiq.serializers import ORJSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from .call import HEADERS, KEPT_SECONDS, REDIS_URL, URL, accepted, body_of, use_uvloop
+from .call import (
+    CALLS_PER_PROCESS,
+    HEADERS,
+    KEPT_SECONDS,
+    REDIS_URL,
+    URL,
+    accepted,
+    body_of,
+    session_of,
+    use_uvloop,
+)
 
 use_uvloop()
 results: RedisAsyncResultBackend[dict[str, Any]] = RedisAsyncResultBackend(
@@ -21,7 +31,7 @@ results: RedisAsyncResultBackend[dict[str, Any]] = RedisAsyncResultBackend(
 )
 broker = (
     # Unbounded, connecting and forgetting again would be most of what it does.
-    RedisStreamBroker(REDIS_URL, max_connection_pool_size=64, consumer_id="0")
+    RedisStreamBroker(REDIS_URL, max_connection_pool_size=2 * CALLS_PER_PROCESS, consumer_id="0")
     .with_result_backend(results)
     .with_serializer(ORJSONSerializer())
 )
@@ -30,7 +40,7 @@ state = TaskiqState()
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def _start(_: TaskiqState) -> None:
-    state.session = aiohttp.ClientSession()
+    state.session = session_of(aiohttp)
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
