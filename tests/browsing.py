@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 #: Nothing that a browser does by itself may reach the network.
 _QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-gpu", "--disable-software-rasterizer"),
     *("--disable-background-networking", "--disable-component-update"),
 )
 
