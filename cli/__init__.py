@@ -27,23 +27,23 @@ from ..schemas import (
     QueueUnavailable,
     SettingsError,
 )
-from .cancel import cancel
-from .check import check
-from .demo import demo
-from .enqueue import enqueue
-from .errors import errors
-from .export import export
-from .flower import flower
-from .options import NAME
-from .printing import JSON_ERRORS, Problem, print_error
-from .replay import replay
-from .results import results
-from .sandbox import sandbox
-from .send import send
-from .show import show
-from .stats import stats
-from .watch import watch
-from .worker import worker
+from .commands.cancel import cancel
+from .commands.check import check
+from .commands.demo import demo
+from .commands.enqueue import enqueue
+from .commands.errors import errors
+from .commands.export import export
+from .commands.flower import flower
+from .commands.replay import replay
+from .commands.results import results
+from .commands.sandbox import sandbox
+from .commands.send import send
+from .commands.show import show
+from .commands.stats import stats
+from .commands.watch import watch
+from .commands.worker import worker
+from .input.options import NAME
+from .output.printing import JSON_ERRORS, Problem, print_error
 
 #: What a shell reports of a program that Ctrl-C, or a closed pipe, ended: 128 + the signal.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141

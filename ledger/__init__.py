@@ -1,11 +1,9 @@
-"""The ledger: every job's state in Redis. One class over a few Lua scripts, and the doorbell.
+"""The ledger: every job's state in Redis. One class over a few Lua scripts.
 
 Redis is touched in this folder alone.
 """
 
-from .broker_message import DISPATCH_TASK
 from .claim import Claim
-from .doorbell import Doorbell
 from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept
 from .ledger import Ledger
 from .reading import (
@@ -18,16 +16,13 @@ from .reading import (
     Pause,
     Reader,
 )
-from .separate_celery import SeparateCelery, impatient_transport, queue_name
 
 __all__ = [
-    "DISPATCH_TASK",
     "MAX_VALUES",
     "Claim",
     "Claimed",
     "Counts",
     "Cursor",
-    "Doorbell",
     "Enqueued",
     "EnqueuedJob",
     "JobFilter",
@@ -37,8 +32,5 @@ __all__ = [
     "Pause",
     "Reader",
     "Result",
-    "SeparateCelery",
     "Swept",
-    "impatient_transport",
-    "queue_name",
 ]

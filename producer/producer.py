@@ -7,7 +7,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
-from ..ledger import Doorbell, JobFilter, Ledger
+from ..broker import Doorbell
+from ..ledger import JobFilter, Ledger
 from ..schemas import (
     IdempotencyConflict,
     JobNotFound,

@@ -15,18 +15,15 @@ import billiard.pool
 import click
 from celery import signals
 
-from ..ledger import (
-    DISPATCH_TASK,
-    Ledger,
-    SeparateCelery,
-)
+from ..broker import DISPATCH_TASK, SeparateCelery
+from ..ledger import Ledger
 from ..schemas import QueueUnavailable, Settings, SettingsError
 from . import shutdown
 from .engine import Engine
-from .events import JobEvents
-from .logs import format_logs
-from .metrics import Metrics
-from .recorded import chain, log
+from .observe.events import JobEvents
+from .observe.logs import format_logs
+from .observe.metrics import Metrics
+from .observe.recorded import chain, log
 from .sweeper import Sweeper
 from .tokens import Tokens
 

@@ -6,13 +6,14 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from ..ledger import Doorbell, Ledger
+from ..broker import Doorbell
+from ..ledger import Ledger
 from ..schemas import Settings
 from . import shutdown
 from .http import Client, Endpoint
+from .observe.recorded import Observer, log
 from .open_files import raise_open_file_limit
 from .pump import Pump
-from .recorded import Observer, log
 from .sender import Sender
 from .tokens import Tokens
 

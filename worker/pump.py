@@ -21,7 +21,7 @@ from ..schemas import QueueUnavailable, Settings
 from .flights import Flights
 from .http import CallFailed, Client, Reply
 from .ledger_visit import Visit
-from .recorded import Observer, pair
+from .observe.recorded import Observer, pair
 from .sender import Flight, Sender
 
 #: How long one run claims, in seconds; then it lets Celery have the process for a moment.

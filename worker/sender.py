@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from ..ledger import Claim, Result
 from ..schemas import Delivery, InvalidJob, Outcome, Settings, from_ms, parse_send_job
-from .classify import (
+from .http import CallFailed, Endpoint, Reply
+from .outcome.classify import (
     classify_failure,
     classify_reply,
     invalid_job,
@@ -18,8 +19,7 @@ from .classify import (
     page_waits,
     token_missing,
 )
-from .http import CallFailed, Endpoint, Reply
-from .policy import judge
+from .outcome.policy import judge
 from .tokens import Tokens, fingerprint_of
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..ledger import Claim, Doorbell, Ledger, Result
+from ..broker import Doorbell
+from ..ledger import Claim, Ledger, Result
 from ..schemas import Outcome, QueueUnavailable, Settings
-from .classify import outcome_without_call
-from .policy import judge
-from .recorded import Observer, log, pair
+from .observe.recorded import Observer, log, pair
+from .outcome.classify import outcome_without_call
+from .outcome.policy import judge
 from .tokens import Tokens, fingerprint_of
 
 #: Between two sweeps of one worker, in seconds.

@@ -12,7 +12,6 @@ from redis.exceptions import ResponseError
 from ...schemas import Settings
 from ..connection import connect, translated_errors
 from ..scripts import explain_version
-from ..separate_celery import SeparateCelery, impatient_transport, queue_name
 
 T = TypeVar("T")
 
@@ -69,26 +68,6 @@ def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth
         ),
         other_version=other_version,
     )
-
-
-def inspect_broker(settings: Settings, *, timeout_seconds: float = 2.0) -> None:
-    """Connect to the server through Celery, as doorbells and workers do.
-
-    Declares the queue of doorbells, and subscribes to control commands.
-
-    Raises:
-        QueueUnavailable: that was not possible.
-        SettingsError: `redis_url` is not usable.
-    """
-    app = SeparateCelery("harasocial-check", settings, **impatient_transport(timeout_seconds))
-    with translated_errors(settings.redis_url), app.connection_for_read() as connection:
-        connection.connect()
-        channel: Any = connection.default_channel
-        app.amqp.queues[queue_name(settings)](channel).declare()
-        commands = channel.client.pubsub()
-        commands.psubscribe(f"{channel.keyprefix_fanout}{app.conf.control_exchange}.pidbox")
-        commands.get_message(timeout=timeout_seconds)
-        commands.close()
 
 
 def _unless_refused(ask: Callable[[], T]) -> T | None:

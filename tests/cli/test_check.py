@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from harasocial_dispatch.cli.check import (
+from harasocial_dispatch.cli.commands.check import (
     look_at_endpoint,
     look_at_names,
     look_at_redis,

@@ -182,7 +182,9 @@ def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch)
     def break_off(records):
         raise QueueUnavailable("Redis did not answer")
 
-    monkeypatch.setattr(import_module("harasocial_dispatch.cli.export"), "json_lines", break_off)
+    monkeypatch.setattr(
+        import_module("harasocial_dispatch.cli.commands.export"), "json_lines", break_off
+    )
     assert run("export", "-o", file).exit_code == 4
     assert json.loads(file.read_text())["job_id"] == job_id
     assert [path.name for path in tmp_path.iterdir()] == ["failed.jsonl"]

@@ -6,8 +6,8 @@ import json
 import sys
 
 import pytest
-from harasocial_dispatch.cli import printing
-from harasocial_dispatch.cli.printing import (
+from harasocial_dispatch.cli.output import printing
+from harasocial_dispatch.cli.output.printing import (
     GAP,
     Cell,
     Column,

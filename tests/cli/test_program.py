@@ -167,7 +167,7 @@ def test_a_mistake_of_ours_is_no_traceback_either(run, monkeypatch):
     def fail(settings):
         raise RuntimeError("\x1b[31moops")
 
-    monkeypatch.setattr(import_module("harasocial_dispatch.cli.check"), "inspect", fail)
+    monkeypatch.setattr(import_module("harasocial_dispatch.cli.commands.check"), "inspect", fail)
     result = run("check")
     assert result.exit_code == 1
     assert "RuntimeError in test_program.py, line" in result.stderr

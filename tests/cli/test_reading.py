@@ -6,12 +6,12 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harasocial_dispatch.cli.pause_view import pause_rows
-from harasocial_dispatch.cli.times import local
+from harasocial_dispatch.cli.input.times import local
+from harasocial_dispatch.cli.output.pause_view import pause_rows
 from harasocial_dispatch.ledger import Ledger, Pause
 from harasocial_dispatch.ledger import Result as JobResult
 from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, Outcome, OutcomeClass, State
-from harasocial_dispatch.worker.policy import pause_seconds
+from harasocial_dispatch.worker.outcome.policy import pause_seconds
 
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
 HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"

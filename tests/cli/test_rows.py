@@ -9,7 +9,7 @@ import tracemalloc
 
 import click
 import pytest
-from harasocial_dispatch.cli.rows import MAX_LINE_BYTES, read_rows
+from harasocial_dispatch.cli.input.rows import MAX_LINE_BYTES, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 

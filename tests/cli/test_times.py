@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harasocial_dispatch.cli.times import local, parse_time
+from harasocial_dispatch.cli.input.times import local, parse_time
 from hypothesis import given
 from hypothesis import strategies as st
 

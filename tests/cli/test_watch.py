@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from harasocial_dispatch.cli.watch import Watcher
-from harasocial_dispatch.cli.watch_views import live_view
+from harasocial_dispatch.cli.commands.watch import Watcher
+from harasocial_dispatch.cli.output.watch_views import live_view
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
 from stage import eventually

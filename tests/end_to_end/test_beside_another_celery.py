@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
-from harasocial_dispatch.ledger import queue_name
+from harasocial_dispatch.broker import queue_name
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State

@@ -25,7 +25,7 @@ from harasocial_dispatch.ledger import JobFilter, Ledger
 from harasocial_dispatch.ledger.job_hash import attempt_text, to_fields
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, parse_new_job
-from harasocial_dispatch.worker.job_event import JobEvent, events_of
+from harasocial_dispatch.worker.observe.job_event import JobEvent, events_of
 from playwright.sync_api import Browser
 from stage import body, environment, eventually
 

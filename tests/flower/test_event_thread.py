@@ -26,10 +26,10 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
-from harasocial_dispatch.worker import event_sender
-from harasocial_dispatch.worker import events as events_module
-from harasocial_dispatch.worker.events import JobEvents
-from harasocial_dispatch.worker.recorded import Recorded
+from harasocial_dispatch.worker.observe import event_sender
+from harasocial_dispatch.worker.observe import events as events_module
+from harasocial_dispatch.worker.observe.events import JobEvents
+from harasocial_dispatch.worker.observe.recorded import Recorded
 from stage import eventually
 
 

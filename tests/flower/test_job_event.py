@@ -11,7 +11,7 @@ from celery.events.state import State as CeleryState
 from celery.events.state import Task
 from flower.utils.search import TaskSearchEngine
 from harasocial_dispatch.schemas import Attempt, State, from_ms
-from harasocial_dispatch.worker.job_event import SEND_TASK, JobEvent, events_of
+from harasocial_dispatch.worker.observe.job_event import SEND_TASK, JobEvent, events_of
 
 JOB_ID = "1f0c3d1eff5fd4e6a8ce0b8dbd3ce6cc"
 BODY = {

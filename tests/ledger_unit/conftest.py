@@ -24,8 +24,8 @@ from harasocial_dispatch.schemas import (
     State,
     parse_new_job,
 )
-from harasocial_dispatch.worker.classify import outcome_without_call
-from harasocial_dispatch.worker.policy import judge
+from harasocial_dispatch.worker.outcome.classify import outcome_without_call
+from harasocial_dispatch.worker.outcome.policy import judge
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 PREFIX = "{test}:"

@@ -20,7 +20,7 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
-from harasocial_dispatch.worker.classify import outcome_without_call
+from harasocial_dispatch.worker.outcome.classify import outcome_without_call
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from harasocial_dispatch.ledger.broker_message import (
+from harasocial_dispatch.broker.message import (
     DISPATCH_TASK,
     UnreadableMessage,
     read_broadcast,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from harasocial_dispatch.ledger import Claim
 from harasocial_dispatch.schemas import State, from_ms
-from harasocial_dispatch.worker.classify import outcome_without_call
+from harasocial_dispatch.worker.outcome.classify import outcome_without_call
 
 if TYPE_CHECKING:
     from .conftest import Story

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pytest
-from harasocial_dispatch.worker.channel import MAX_KEPT, Channel, Sender
-from harasocial_dispatch.worker.observations import Observation
+from harasocial_dispatch.worker.observe.channel import MAX_KEPT, Channel, Sender
+from harasocial_dispatch.worker.observe.observations import Observation
 from stage import eventually
 
 

@@ -12,7 +12,7 @@ import pytest
 from celery.utils.log import ColorFormatter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
-from harasocial_dispatch.worker.logs import TextFormatter, format_logs
+from harasocial_dispatch.worker.observe.logs import TextFormatter, format_logs
 from scraping import RECIPIENT, Day
 from stage import StartWorker, body, wait_until_ended
 
@@ -78,7 +78,7 @@ def test_as_text_a_line_has_the_facts_too(producer: Producer, start_worker: Star
 def logged(log_format: str, message: str, *args: object, **options: Any) -> str:
     """Return what a logger set up by Celery, and then by us, writes for one record."""
     stream = io.StringIO()
-    logger = logging.Logger("harasocial_dispatch.worker.recorded")
+    logger = logging.Logger("harasocial_dispatch.worker.observe.recorded")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(ColorFormatter("%(levelname)s %(message)s", use_color=False))
     logger.addHandler(handler)

@@ -12,7 +12,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from harasocial_dispatch.worker.metrics import Metrics
+from harasocial_dispatch.worker.observe.metrics import Metrics
 from scraping import RECIPIENT, REFUSED_PAGE, Day, Scrape, StartScraped
 from stage import (
     WorkerProcess,

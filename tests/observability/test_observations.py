@@ -16,12 +16,8 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
-from harasocial_dispatch.worker.observations import (
-    MAX_ERROR_CODES,
-    Totals,
-    observations_of,
-)
-from harasocial_dispatch.worker.recorded import Recorded
+from harasocial_dispatch.worker.observe.observations import MAX_ERROR_CODES, Totals, observations_of
+from harasocial_dispatch.worker.observe.recorded import Recorded
 from hypothesis import given
 from hypothesis import strategies as st
 

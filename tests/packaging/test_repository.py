@@ -19,16 +19,17 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "
 MAY_IMPORT = {
     "schemas": set(),
     "ledger": {"schemas"},
-    "producer": {"schemas", "ledger"},
+    "broker": {"schemas", "ledger"},
+    "producer": {"schemas", "ledger", "broker"},
     # Flower's pages replay jobs.
-    "worker": {"schemas", "ledger", "producer"},
+    "worker": {"schemas", "ledger", "broker", "producer"},
     "sandbox": {"schemas"},
-    "cli": {"schemas", "ledger", "producer", "worker", "sandbox"},
+    "cli": {"schemas", "ledger", "broker", "producer", "worker", "sandbox"},
 }
 
 #: Where alone a library may be imported: its words and errors stay behind that door.
 ONLY_IN = {
-    "redis": ("ledger/",),
+    "redis": ("ledger/", "broker/transport.py"),
     "valkey": (),
     "http": ("sandbox/",),
     "httptools": ("worker/http/", "sandbox/"),

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
+from harasocial_dispatch.broker import SeparateCelery
 from harasocial_dispatch.cli import commands
-from harasocial_dispatch.ledger import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from harasocial_dispatch.schemas import Outcome, OutcomeClass, parse_reply
-from harasocial_dispatch.worker.classify import (
+from harasocial_dispatch.worker.outcome.classify import (
     Reply,
     classify_failure,
     classify_reply,

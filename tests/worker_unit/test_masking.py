@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harasocial_dispatch.worker.masking import masked
+from harasocial_dispatch.schemas.masking import masked
 
 
 @pytest.mark.parametrize(

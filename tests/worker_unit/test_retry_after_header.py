@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from harasocial_dispatch.worker.retry_after import parse_retry_after
+from harasocial_dispatch.worker.outcome.retry_after import parse_retry_after
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -14,7 +14,7 @@ from harasocial_dispatch.schemas import (
     Settings,
     State,
 )
-from harasocial_dispatch.worker.policy import (
+from harasocial_dispatch.worker.outcome.policy import (
     MAX_LANE_PAUSE_SECONDS,
     backoff_seconds,
     judge_job,

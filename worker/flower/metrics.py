@@ -8,7 +8,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry
 from tornado.web import HTTPError
 
-from ..ledger_metrics import registry_of
+from ..observe.ledger_metrics import registry_of
 from .site import Site
 
 if TYPE_CHECKING:

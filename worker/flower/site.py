@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ...ledger import Doorbell, Ledger
+from ...broker import Doorbell
+from ...ledger import Ledger
 from ...schemas import Settings
 from .replays import Replays
 

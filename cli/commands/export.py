@@ -1,0 +1,113 @@
+"""`export`: failed jobs as a file for a spreadsheet or a program, however many there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import click
+
+from ...ledger import JobFilter
+from ...schemas import JobRecord, Settings
+from ...schemas.explanations import explain_any
+from ...schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
+from ..input.connection import open_ledger
+from ..input.options import examples, filters
+from ..output.printing import is_terminal, print_notice, progress_bar, shown
+
+Write = Callable[[str], object]
+
+
+@click.command(
+    epilog=examples(
+        "export -o failed.csv",
+        "export --error-code 10/2018278 --since 1d -o failed.jsonl",
+        "export --page-id 500725830264749 --format jsonl | jq -r .job.metadata",
+    )
+)
+@filters()
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "jsonl"]),
+    help="CSV, or JSON lines as of `show --json`.  [default: by the file's name, else csv]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    default="-",
+    metavar="FILE",
+    help="Where to; - is standard output.  [default: -]",
+)
+def export(
+    *,
+    wanted: JobFilter,
+    kind: str | None,
+    output: Path,
+) -> None:
+    """Write failed jobs to a file, the latest first.
+
+    Recipients' ids and metadata are in it. In CSV, long numbers and what looks like a formula or a
+    date begin with an apostrophe, so that no spreadsheet changes them. `enqueue` reads such a file:
+    each row becomes a new job.
+    """
+    if kind is None:
+        kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
+    to_screen = str(output) == "-" and is_terminal()
+    with open_ledger(Settings.from_environment()) as ledger, _opened(output) as write:
+        total = ledger.reader.count_failed(wanted)
+        done = 0
+        if kind == "csv":
+            write(csv_text([COLUMNS]) if to_screen else csv_header())
+        # On the screen, the jobs themselves show that it goes on.
+        with nullcontext(_nothing) if to_screen else progress_bar(total, "jobs") as advance:
+            for page in ledger.reader.failed_pages(wanted):
+                write(_text(kind, page.records, to_screen=to_screen))
+                done += len(page.records)
+                advance(done, done)
+    if not to_screen:
+        print_notice(f"exported {done} job{'' if done == 1 else 's'}")
+
+
+def _nothing(_done: int, _units: int) -> None:
+    pass
+
+
+def _text(kind: str, records: list[JobRecord], *, to_screen: bool) -> str:
+    if kind == "jsonl":
+        return json_lines(records)
+    rows = (row(record, explain_any(record.error_code)) for record in records)
+    if to_screen:
+        # What other hands have put into a job must not act on the terminal.
+        return csv_text([shown(cell) for cell in cells] for cells in rows)
+    return csv_text(rows)
+
+
+@contextmanager
+def _opened(output: Path) -> Iterator[Write]:
+    """Yield what writes to `output`; a file gets its name only once it is whole."""
+    if str(output) == "-":
+        yield lambda text: click.echo(text, nl=False)
+        return
+    if output.exists() and not output.is_file():
+        # A pipe or a device.
+        with output.open("w", encoding="utf-8", newline="") as file:
+            yield file.write
+        return
+    part = output.with_name(output.name + ".part")
+    try:
+        # Others of this host are not to read who got which message.
+        private = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise click.BadParameter(
+            f"cannot write {output}: {error.strerror}", param_hint="--output"
+        ) from None
+    try:
+        with os.fdopen(private, "w", encoding="utf-8", newline="") as file:
+            yield file.write
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)

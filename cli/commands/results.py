@@ -1,0 +1,69 @@
+"""`results`: list jobs, the latest first."""
+
+from __future__ import annotations
+
+import click
+
+from ...ledger import JobFilter
+from ...schemas import Settings
+from ..input.connection import open_ledger
+from ..input.options import examples, filters, json_option
+from ..input.times import local
+from ..output.printing import Column, print_json, print_notice, print_table, shown, state_cell
+
+
+@click.command(
+    epilog=examples(
+        "results --since 2h",
+        "results --state failed --error-code 10/2018278",
+        "results --state queued --state retrying --page-id 500725830264749",
+        "results --page-id 500725830264749 --since 2026-01-31 --until 2026-01-31",
+        "results --state failed --limit 1000 --json | jq -r .job_id",
+    )
+)
+@filters(with_state=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Jobs at most.",
+)
+@json_option
+def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
+    """List jobs, the latest first. With --json, one object a line."""
+    with open_ledger(Settings.from_environment()) as ledger:
+        records = ledger.reader.find(wanted, limit)
+    if as_json:
+        for record in records:
+            print_json(record.as_json())
+        return
+    if not records:
+        print_notice("no jobs found")
+        return
+    print_table(
+        [
+            Column("time"),
+            Column("state"),
+            Column("error_code"),
+            Column("page", spare=2),
+            Column("payload", fit="cut", spare=3),
+            Column("job id"),
+            Column("message", fit="cut", spare=1),
+        ],
+        [
+            [
+                local(record.finished_at or record.enqueued_at),
+                state_cell(record.state),
+                shown(record.error_code),
+                shown(record.page_id),
+                shown(record.job["message"]["payload_id"]),
+                record.job_id,
+                shown(record.error_message),
+            ]
+            for record in records
+        ],
+    )
+    if len(records) == limit:
+        print_notice(f"these are the latest {limit}; there may be more (--limit)")

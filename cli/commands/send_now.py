@@ -1,0 +1,84 @@
+"""`send --now`: one message, sent from here and at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from ...schemas import Outcome, OutcomeClass, Settings, SettingsError, parse_send_job
+from ...schemas.explanations import explain
+from ...schemas.redaction import redact
+from ..output.printing import print_json, shown
+
+#: Characters of the reply that are printed.
+_MAX_REPLY_CHARACTERS = 2000
+
+
+def send_now(settings: Settings, body: Mapping[str, Any], *, as_json: bool) -> int:
+    """POST one message, print how that ended, and return the exit status.
+
+    Raises:
+        InvalidJob: naming what is wrong with `body`.
+        SettingsError: no token is set for the page.
+    """
+    # Here, since the command line must also work where no worker is set up.
+    from ...worker.http import Reply, call_once  # noqa: PLC0415
+    from ...worker.outcome.classify import classify_failure, classify_reply  # noqa: PLC0415
+    from ...worker.tokens import Tokens  # noqa: PLC0415
+
+    job = parse_send_job(dict(body))
+    token = Tokens(settings).for_page(job.page_id)
+    if token is None:
+        raise SettingsError(f"HARASOCIAL_TOKENS_FILE names no token for page {job.page_id}")
+    began = time.monotonic()
+    ending = call_once(settings, job.body(), token)
+    duration_ms = round((time.monotonic() - began) * 1000)
+    reply: str | None = None
+    if isinstance(ending, Reply):
+        outcome = classify_reply(
+            ending,
+            now=datetime.now(timezone.utc),
+            at_most_once=True,
+            codes=settings.error_code_classes,
+            secret=token,
+        )
+        if ending.body is not None:
+            text = ending.body.decode("utf-8", "replace")
+            reply = redact(text, token)[:_MAX_REPLY_CHARACTERS]
+    else:
+        outcome = classify_failure(ending.kind, ending.detail)
+    if as_json:
+        print_json(
+            {
+                "outcome_class": outcome.outcome_class.value,
+                "error_code": outcome.error_code,
+                "error_message": outcome.error_message,
+                "http_status": outcome.http_status,
+                "retry_after_seconds": outcome.retry_after_seconds,
+                "duration_ms": duration_ms,
+                "reply": reply,
+            }
+        )
+    else:
+        for label, text in _facts(outcome, reply, duration_ms):
+            if text:
+                click.echo(f"{label + ':':<17}{text}")
+    return 0 if outcome.outcome_class is OutcomeClass.ACCEPTED else 1
+
+
+def _facts(outcome: Outcome, reply: str | None, duration_ms: int) -> list[tuple[str, str]]:
+    explanation = explain(outcome.error_code)
+    return [
+        ("class", outcome.outcome_class.value),
+        ("error code", shown(outcome.error_code)),
+        ("error message", shown(outcome.error_message)),
+        ("meaning", explanation.meaning if explanation else ""),
+        ("to do", explanation.remedy if explanation else ""),
+        ("HTTP status", shown(outcome.http_status)),
+        ("took", f"{duration_ms} ms"),
+        ("reply", shown(reply)),
+    ]

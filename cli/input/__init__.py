@@ -1,0 +1,1 @@
+"""What a command line says: options, times, rows of files, ids of jobs."""

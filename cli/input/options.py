@@ -1,0 +1,98 @@
+"""The options that several commands take, and how their help is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from ...ledger import JobFilter
+from ...schemas import State
+from .times import Moment, local
+
+NAME = "harasocial-dispatch"
+
+
+def examples(*lines: str) -> str:
+    """Return an epilog of commands to try; each line is what follows the program's name."""
+    # \b keeps click from joining the lines.
+    return "\n".join(["\b", "Examples:", *(f"  {NAME} {line}" for line in lines)])
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+R = TypeVar("R")
+
+
+def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add the filter options to a command, which receives them as `wanted`, a `JobFilter`.
+
+    Options that name a value can be repeated, and then mean any of the values.
+    """
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def with_filter(
+            *args: Any,
+            error_code: tuple[str, ...],
+            page_id: tuple[str, ...],
+            since: datetime | None,
+            until: datetime | None,
+            state: tuple[str, ...] = (),
+            **kwargs: Any,
+        ) -> R:
+            if since and until and since > until:
+                raise click.UsageError(
+                    f"--since ({local(since)}) is after --until ({local(until)}): no time is "
+                    "between them."
+                )
+            try:
+                wanted = JobFilter(
+                    states=tuple(map(State, state)),
+                    error_codes=error_code,
+                    page_ids=page_id,
+                    since=since,
+                    until=until,
+                )
+            except ValueError as error:
+                raise click.UsageError(f"{error}.") from None
+            return command(*args, wanted=wanted, **kwargs)
+
+        decorated = with_filter
+        for option in reversed(_FILTERS if with_state else _FILTERS[1:]):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+_FILTERS = (
+    click.option(
+        "--state",
+        type=click.Choice([state.value for state in State]),
+        multiple=True,
+        help="Only jobs in this state. Can be repeated.",
+    ),
+    click.option(
+        "--error-code",
+        metavar="C",
+        multiple=True,
+        help="Only jobs that failed with this code. Can be repeated.",
+    ),
+    click.option(
+        "--page-id", metavar="P", multiple=True, help="Only jobs of this page. Can be repeated."
+    ),
+    click.option(
+        "--since",
+        type=Moment(),
+        help="Only jobs that ended (or were enqueued) after this: 30m, 2h, 1d, or a date and time.",
+    ),
+    click.option(
+        "--until",
+        type=Moment(end_of_day=True),
+        help="Only jobs that ended (or were enqueued) before this; a date counts whole.",
+    ),
+)

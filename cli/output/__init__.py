@@ -1,0 +1,1 @@
+"""What a person reads: messages, tables, and views of jobs."""

@@ -1,0 +1,82 @@
+"""One job for people: what it is, where it stands, and what happened to it in turn."""
+
+from __future__ import annotations
+
+import click
+
+from ...schemas import Attempt, JobRecord, State
+from ...schemas.explanations import UNKNOWN, explain
+from ...schemas.masking import masked
+from ..input.options import NAME
+from ..input.times import local
+from .printing import STATE_STYLES, Cell, Column, is_terminal, print_table, shown
+
+
+def print_job(record: JobRecord) -> None:
+    """Print all that `record` has; of the recipient's id only the end."""
+    for label, text in _facts(record):
+        if text:
+            click.echo(f"{label + ':':<17}{text}")
+    click.echo()
+    print_table(
+        [Column("time"), Column("event"), Column("what happened", fit="wrap")], _timeline(record)
+    )
+    if record.state is State.FAILED and is_terminal():
+        click.echo(f"to send it again: {NAME} replay {shown(record.job_id)}")
+
+
+def meaning(record: JobRecord) -> str:
+    """Return in one line why the job failed: what its error code means, else the API's words."""
+    explanation = explain(record.error_code)
+    return explanation.meaning if explanation else shown(record.error_message)
+
+
+def _facts(record: JobRecord) -> list[tuple[str, str]]:
+    body = record.job
+    style = STATE_STYLES[record.state]
+    explanation = explain(record.error_code) or (UNKNOWN if record.error_code else None)
+    # What is tried again by itself, or goes on, leaves nothing to do.
+    failed = record.state is State.FAILED
+    return [
+        ("job id", shown(record.job_id)),
+        ("state", click.style(record.state.value, fg=style)),
+        ("error code", shown(record.error_code)),
+        ("error message", shown(record.error_message)),
+        ("meaning", explanation.meaning if explanation else ""),
+        ("to do", explanation.remedy if explanation and failed else ""),
+        ("HTTP status", shown(record.http_status)),
+        ("page", shown(record.page_id)),
+        ("recipient", masked(body["recipient"]["id"])),
+        ("payload", shown(body["message"]["payload_id"])),
+        ("metadata", shown(body.get("metadata"))),
+        ("idempotency key", shown(record.idempotency_key)),
+        ("delivery", record.delivery.value),
+        ("attempts", str(record.attempt_count)),
+        ("send at", local(record.send_at)),
+        ("next attempt at", local(record.next_attempt_at)),
+        ("expires at", local(record.expires_at)),
+    ]
+
+
+def _timeline(record: JobRecord) -> list[list[str | Cell]]:
+    events: list[list[str | Cell]] = [[local(record.enqueued_at), "enqueued", ""]]
+    # Only the latest attempts are kept; they are numbered by all there were.
+    first = max(0, record.attempt_count - len(record.attempts)) + 1
+    if first > 1 and record.attempts:
+        events.append(["", f"attempts 1 to {first - 1}", "not kept"])
+    for number, attempt in enumerate(record.attempts, start=first):
+        events.append([local(attempt.at), f"attempt {number}", _what_happened(attempt)])
+    if record.finished_at is not None:
+        ended = Cell(record.state.value, STATE_STYLES[record.state])
+        events.append([local(record.finished_at), ended, shown(record.error_code)])
+    return events
+
+
+def _what_happened(attempt: Attempt) -> str:
+    reply = f"HTTP {attempt.http_status}" if attempt.http_status is not None else "no reply"
+    if attempt.duration_ms is not None:
+        reply += f" after {attempt.duration_ms} ms"
+    error = ": ".join(
+        text for text in (shown(attempt.error_code), shown(attempt.error_message)) if text
+    )
+    return f"{reply}; {error}" if error else reply

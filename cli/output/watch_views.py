@@ -1,0 +1,172 @@
+"""How `watch` shows what it sees: JSON, a line each time, or a view that stays in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ...ledger import Pause
+from ...schemas import JobRecord, State, iso_utc
+from ..input.times import local
+from .job_view import meaning
+from .pause_view import PAUSE_COLUMNS, pause_rows
+from .printing import Cell, Column, is_terminal, print_json, print_notice, rich_table, shown
+
+#: Paused pages in the view that stays in place, at most.
+_PAUSES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What there is at one moment, and what has happened in the seconds since the one before.
+
+    `failures` are the latest; `sent` and `failed` are 0 in the first glance, as `seconds` is.
+    """
+
+    at: datetime
+    seconds: float
+    sent: int
+    failed: int
+    states: dict[State, int]
+    waiting: dict[str, int]
+    pauses: list[Pause]
+    failures: list[JobRecord]
+
+    def rate(self, count: int) -> float:
+        """Return how many a second `count` is."""
+        return count / self.seconds if self.seconds > 0 else 0.0
+
+
+#: Shows a glance; or the latest one again, with the problem that prevents a new one.
+Show = Callable[[Glance, str], None]
+
+
+@contextmanager
+def json_view() -> Iterator[Show]:
+    """Print one object each time."""
+
+    def show(glance: Glance, problem: str) -> None:
+        if problem:
+            print_notice(problem)
+            return
+        print_json(
+            {
+                "at": iso_utc(glance.at),
+                "sent_per_second": round(glance.rate(glance.sent), 3),
+                "failed_per_second": round(glance.rate(glance.failed), 3),
+                "states": {state.value: count for state, count in glance.states.items()},
+                "waiting_by_page": glance.waiting,
+                "paused": {pause.page_id: pause.reason for pause in glance.pauses},
+            }
+        )
+
+    yield show
+
+
+@contextmanager
+def line_view() -> Iterator[Show]:
+    """Print one line each time, and one for each job that has failed."""
+    told: set[tuple[str, datetime | None]] = set()
+    problem_before = ""
+
+    def show(glance: Glance, problem: str) -> None:
+        nonlocal told, problem_before
+        if problem and problem != problem_before:
+            print_notice(problem)
+        problem_before = problem
+        if problem:
+            return
+        click.echo(f"{local(glance.at)}  {'  '.join(_numbers(glance))}")
+        failures = {(record.job_id, record.finished_at): record for record in glance.failures}
+        new = [record for key, record in failures.items() if key not in told]
+        for record in reversed(new):
+            click.echo(f"    failed: {'  '.join(_failure(record))}")
+        if glance.failed > len(new):
+            click.echo(f"    and {glance.failed - len(new)} more")
+        told = set(failures)
+
+    yield show
+
+
+def live_view(title: str) -> AbstractContextManager[Show] | None:
+    """Return a view that stays in place; None where there is no terminal, or no rich."""
+    if not is_terminal():
+        return None
+    try:
+        import rich.live  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    return _rich_view(rich.live.Live(auto_refresh=False), title)
+
+
+@contextmanager
+def _rich_view(live: Any, title: str) -> Iterator[Show]:
+    def show(glance: Glance, problem: str) -> None:
+        live.update(_picture(glance, problem, title, live.console.width), refresh=True)
+
+    with live:
+        yield show
+
+
+def _picture(glance: Glance, problem: str, title: str, width: int) -> Any:
+    from rich.console import Group  # noqa: PLC0415 - optional
+    from rich.text import Text  # noqa: PLC0415 - optional
+
+    parts: list[Any] = [
+        Text(f"{title}; {local(glance.at)}; Ctrl-C ends", style="bright_black"),
+        Text("   ".join(_numbers(glance)), style="bold"),
+    ]
+    if problem:
+        parts.append(Text(shown(problem), style="red"))
+    for columns, rows in _tables(glance):
+        if rows:
+            cells = [[Cell(text) for text in row] for row in rows]
+            parts += ["", rich_table(columns, cells, width)[0]]
+    return Group(*parts)
+
+
+def _tables(glance: Glance) -> Iterator[tuple[list[Column], list[list[str]]]]:
+    yield (
+        [Column("waiting on page"), Column("jobs", right=True)],
+        [[shown(page), str(count)] for page, count in glance.waiting.items()],
+    )
+    yield PAUSE_COLUMNS, pause_rows(glance.pauses[:_PAUSES], glance.at)
+    yield (
+        [
+            Column("failed at", spare=2),
+            Column("error_code"),
+            Column("page", spare=3),
+            Column("job id", spare=1),
+            # Cut, so that each failure has a line and the view stays on the screen.
+            Column("why", fit="cut"),
+        ],
+        [_failure(record) for record in glance.failures],
+    )
+
+
+def _numbers(glance: Glance) -> list[str]:
+    states = glance.states
+    return [
+        f"sent {glance.rate(glance.sent):.1f}/s",
+        f"failed {glance.rate(glance.failed):.1f}/s",
+        f"in flight {states[State.SENDING]}",
+        f"queued {states[State.QUEUED]}",
+        f"retrying {states[State.RETRYING]}",
+        f"scheduled {states[State.SCHEDULED]}",
+        f"paused pages {len(glance.pauses)}",
+    ]
+
+
+def _failure(record: JobRecord) -> list[str]:
+    return [
+        local(record.finished_at),
+        shown(record.error_code),
+        shown(record.page_id),
+        shown(record.job_id),
+        meaning(record),
+    ]

@@ -1,0 +1,91 @@
+"""What the ledger holds, as Prometheus gauges read at the time of the scrape.
+
+Every process of a ledger would say the same, so one scraped target is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ...ledger import Ledger
+from ...schemas import QueueUnavailable, sanitize
+
+#: Error codes and pages with a gauge of their own, each; all others are one more, `other`.
+TOP = 20
+_MAX_LABEL_CHARACTERS = 64
+
+
+class LedgerCollector(Collector):
+    """Reads the ledger at each scrape. Without Redis, `harasocial_ledger_up` alone is left."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: the names are known without asking Redis."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges."""
+        try:
+            gauges = list(self._gauges())
+        except QueueUnavailable:
+            gauges = []
+        yield _gauge("ledger_up", "Whether Redis answered.", float(bool(gauges)))
+        yield from gauges
+
+    def _gauges(self) -> Iterator[Metric]:
+        reader = self._ledger.reader
+        states = GaugeMetricFamily("harasocial_jobs", "Jobs by state.", labels=["state"])
+        for state, count in reader.count_states().items():
+            states.add_metric([state.value], count)
+        yield states
+        yield _top(
+            "failed_jobs",
+            "Failed jobs by error code.",
+            "error_code",
+            reader.count_by_error_code().by_name,
+        )
+        yield _top(
+            "waiting_jobs",
+            "Jobs that wait in a page's lane.",
+            "page_id",
+            reader.waiting_by_page(limit=None),
+        )
+        paused = GaugeMetricFamily("harasocial_paused_pages", "Paused pages.", labels=["reason"])
+        reasons = [pause.reason for pause in reader.pauses()]
+        for reason in ("auth", "failing", "throttled"):
+            paused.add_metric([reason], reasons.count(reason))
+        yield paused
+        backlog = reader.backlog()
+        yield _gauge("due_jobs", "Jobs whose time has come, not yet moved on.", backlog.due)
+        yield _gauge(
+            "oldest_waiting_seconds",
+            "Since the oldest job that may be sent now was enqueued, or was to be sent.",
+            backlog.oldest_seconds,
+        )
+
+
+def registry_of(ledger: Ledger) -> CollectorRegistry:
+    """Return a registry with the gauges of one ledger."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LedgerCollector(ledger))
+    return registry
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"harasocial_{name}", help_text, value=value)
+
+
+def _top(name: str, help_text: str, label: str, counts: dict[str, int]) -> Metric:
+    gauge = GaugeMetricFamily(f"harasocial_{name}", help_text, labels=[label])
+    # Sorted already, the most frequent first.
+    for key, count in islice(counts.items(), TOP):
+        gauge.add_metric([sanitize(key, _MAX_LABEL_CHARACTERS)], count)
+    gauge.add_metric(["other"], sum(list(counts.values())[TOP:]))
+    return gauge

@@ -1,0 +1,1 @@
+"""What an attempt means: the class of a reply, and what follows for job and page."""
