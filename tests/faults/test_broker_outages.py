@@ -9,7 +9,8 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_worker_sends_again_after(
     [
         ("at start-up", held),
         ("at start-up", slow),
-        *(("idle", outage) for outage in OUTAGES),
+        ("idle", paused),
         ("at work", held),
         ("at work", paused),
     ],
@@ -146,6 +147,23 @@ def test_a_stop_is_obeyed_during(
     with outage(server, relay):
         time.sleep(2.0)
         _stop(worker, STOP_AT_WORK_SECONDS if moment == "at work" else STOP_SECONDS)
+
+
+def test_idle_workers_obey_a_stop_during_outages_of_their_own(
+    server: EmbeddedValkey, start_worker: StartWorker
+) -> None:
+    """As above, each behind a relay of its own, side by side: every stop takes a while."""
+    with ExitStack() as stack:
+        relays = [stack.enter_context(Relay(server.port)) for _ in range(3)]
+        workers = [
+            start_worker("--concurrency", "1", REDIS_URL=f"redis://127.0.0.1:{relay.port}/0")
+            for relay in relays
+        ]
+        for outage, relay in zip((held, slow, dripping), relays, strict=True):
+            stack.enter_context(outage(server, relay))
+        time.sleep(2.0)
+        stops = stack.enter_context(ThreadPoolExecutor())
+        assert list(stops.map(lambda worker: _stop(worker, STOP_SECONDS), workers)) == [None] * 3
 
 
 def _stop(worker: WorkerProcess, seconds: float) -> None:
