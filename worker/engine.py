@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 from ..broker import Doorbell
 from ..ledger import Ledger
 from ..schemas import Settings
 from . import shutdown
 from .http import Client, Endpoint
+from .interruptible_executor import InterruptibleExecutor
 from .observe.recorded import Observer, log
 from .open_files import raise_open_file_limit
 from .pump import Pump
@@ -71,7 +71,7 @@ class Engine:
             raise_open_file_limit(settings.in_flight)
             self._one_pump = threading.Lock()
             doorbell = Doorbell(settings)
-            thread = self._ledger_thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+            thread = self._ledger_thread = InterruptibleExecutor(1, "ledger")
             # After the visit under way: a slow broker must not delay what it claimed.
             self._ledger = Ledger(settings, ring=lambda: thread.submit(doorbell.ring))
             endpoint = Endpoint(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from ..ledger import Claimed, Ledger, Result
 
@@ -35,7 +35,7 @@ class Visit:
         # Taken by the thread that makes the visit, or by the one that cancels it.
         self._once = threading.Lock()
 
-    def begin(self, thread: ThreadPoolExecutor, when_over: Callable[[], None]) -> None:
+    def begin(self, thread: Executor, when_over: Callable[[], None]) -> None:
         """Have it made. `when_over` is called on that thread."""
         thread.submit(self._make, when_over)
         self._is_handed_over = True

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -59,7 +59,7 @@ class Pump:
     """
 
     ledger: Ledger
-    ledger_thread: ThreadPoolExecutor
+    ledger_thread: Executor
     sender: Sender
     client: Client
     settings: Settings

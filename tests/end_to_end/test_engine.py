@@ -81,6 +81,8 @@ class Interruption(Exception):
     """What a signal handler raises, as Celery's does at a soft time limit."""
 
 
+# The timer of pytest-timeout is the one that this test uses itself.
+@pytest.mark.timeout(method="thread")
 def test_an_exception_at_any_moment_loses_and_doubles_nothing(
     settings: Settings, producer: Producer, ledger: Ledger, sandbox: Sandbox
 ) -> None:

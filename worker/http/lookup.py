@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
+
+from ..interruptible_executor import InterruptibleExecutor
 
 #: Lookups under way at once. One that hangs occupies a thread until the resolver gives up.
 _MAX_LOOKUPS = 8
@@ -19,7 +20,7 @@ class Lookup:
     """Looks up host names without blocking the event loop."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_MAX_LOOKUPS, thread_name_prefix="lookup")
+        self._threads = InterruptibleExecutor(_MAX_LOOKUPS, "lookup")
 
     async def addresses(self, host: str, port: int) -> list[Found]:
         """Return the addresses of `host`. If canceled before its turn, nothing is looked up.

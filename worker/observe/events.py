@@ -57,8 +57,7 @@ class JobEvents:
         if self._pid != os.getpid():
             return
         self._stopping.set()
-        with suppress(queue.Full):  # then the thread is awake anyway
-            self._waiting.put_nowait(None)
+        self._waiting.put(None)
         self._thread.join(_FINAL_SEND_TIMEOUT_SECONDS)
 
     def _is_shown(self, recorded: Recorded) -> bool:
@@ -76,10 +75,10 @@ class JobEvents:
             return
         context, now = self._context(), time.time()
         for recorded in batch:
-            try:
-                self._waiting.put_nowait((context, now, recorded))
-            except queue.Full:
+            if self._waiting.qsize() >= MAX_WAITING:
                 self.drop(1)
+            else:
+                self._waiting.put((context, now, recorded))
 
     def _context(self) -> Context:
         task = self._app.current_worker_task
@@ -95,7 +94,7 @@ class JobEvents:
         with self._lock:
             if self._pid == os.getpid() and not self._stopping.is_set():
                 return
-            self._waiting: queue.Queue[Item | None] = queue.Queue(MAX_WAITING)
+            self._waiting: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
             self._stopping = threading.Event()
             self._thread = threading.Thread(
                 target=EventSender(self, self._app).run, name="events", daemon=True
