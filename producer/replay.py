@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ..ledger import Cursor, JobFilter, Ledger
 from ..schemas import QueueUnavailable, State, from_ms
-from ..schemas.explanations import explain_any
+from ..schemas.error_codes import explain_any
 
 #: Jobs replayed by one script call, at most; enough that its fixed cost does not show.
 _BATCH_SIZE = 500

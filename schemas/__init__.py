@@ -4,7 +4,7 @@ Nothing here talks to anything; every other part may import it.
 """
 
 # Through the parent: a bare `import schemas` fails here, instead of loading everything twice.
-from ..schemas.enqueue import MessageRow, NewJob, parse_new_job, parse_row
+from ..schemas.new_job import MessageRow, NewJob, parse_new_job, parse_row
 from .errors import (
     AmbiguousJobId,
     DispatchError,
@@ -15,11 +15,11 @@ from .errors import (
     QueueUnavailable,
     SettingsError,
 )
+from .job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
+from .job_record import Attempt, JobRecord, from_ms, iso_utc
 from .outcome import JobVerdict, LaneVerdict, Outcome
-from .record import Attempt, JobRecord, from_ms, iso_utc
 from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, parse_reply, sanitize
-from .send_job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
 from .settings import Settings
 from .states import Delivery, OutcomeClass, State
 

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from .record import JobRecord, iso_utc
+from .job_record import JobRecord, iso_utc
 
 COLUMNS = (
     "job_id",

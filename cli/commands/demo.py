@@ -20,7 +20,7 @@ import click
 
 from ...producer import Producer
 from ...schemas import DispatchError, JobRecord, Settings, State
-from ...schemas.explanations import explain
+from ...schemas.error_codes import explain
 from ..input.options import NAME
 from ..output.printing import Column, is_terminal, print_table, shown, state_cell
 

@@ -11,7 +11,7 @@ import click
 
 from ...ledger import JobFilter
 from ...schemas import JobRecord, Settings
-from ...schemas.explanations import explain_any
+from ...schemas.error_codes import explain_any
 from ...schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
 from ..input.connection import open_ledger
 from ..input.options import examples, filters

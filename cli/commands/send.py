@@ -19,7 +19,7 @@ from ...schemas import (
     Settings,
     State,
 )
-from ...schemas.explanations import explain
+from ...schemas.error_codes import explain
 from ..input.connection import open_producer
 from ..input.options import NAME, examples, json_option
 from ..input.times import Moment

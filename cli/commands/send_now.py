@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ...schemas import Outcome, OutcomeClass, Settings, SettingsError, parse_send_job
-from ...schemas.explanations import explain
+from ...schemas.error_codes import explain
 from ...schemas.redaction import redact
 from ..output.printing import print_json, shown
 

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import click
 
-from ...schemas.enqueue import OPTION_NAMES
 from ...schemas.export import COLUMNS as EXPORTED_COLUMNS
 from ...schemas.export import unprotected
+from ...schemas.new_job import OPTION_NAMES
 from ..output.printing import print_notice
 from .options import NAME
 from .times import parse_time

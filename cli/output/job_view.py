@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ...schemas import Attempt, JobRecord, State
-from ...schemas.explanations import UNKNOWN, explain
+from ...schemas.error_codes import UNKNOWN, explain
 from ...schemas.masking import masked
 from ..input.options import NAME
 from ..input.times import local

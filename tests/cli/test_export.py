@@ -12,7 +12,7 @@ from importlib import import_module
 
 import pytest
 from harasocial_dispatch.schemas import QueueUnavailable, State
-from harasocial_dispatch.schemas.explanations import explain_any
+from harasocial_dispatch.schemas.error_codes import explain_any
 from harasocial_dispatch.schemas.export import csv_text, protected, unprotected
 from hypothesis import given
 from hypothesis import strategies as st

@@ -77,7 +77,7 @@ for name in ours + hosts if {ours_first} else hosts + ours:
     import_module(name)
 assert [sys.modules[name].OWNER for name in hosts] == ["host"] * len(hosts)
 from harasocial_dispatch.schemas import SendJob
-assert SendJob.__module__ == "harasocial_dispatch.schemas.send_job", SendJob.__module__
+assert SendJob.__module__ == "harasocial_dispatch.schemas.job", SendJob.__module__
 """
     run_well(installed.python, "-c", script, cwd=host_app)
 

@@ -10,7 +10,7 @@ from tornado.web import HTTPError, authenticated
 
 from ...ledger import JobPage
 from ...schemas import JobRecord, from_ms
-from ...schemas.explanations import explain_any
+from ...schemas.error_codes import explain_any
 from ...schemas.export import csv_header, csv_text, json_lines, row
 from .page import Page
 

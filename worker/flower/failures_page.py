@@ -12,7 +12,7 @@ from tornado.web import authenticated
 
 from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
 from ...schemas import State, from_ms
-from ...schemas.explanations import explain
+from ...schemas.error_codes import explain
 from .chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
 from .filters import SPANS, FailureFilter, any_of
 from .page import PAGE_SIZE, Page

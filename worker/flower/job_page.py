@@ -8,7 +8,7 @@ from tornado.web import HTTPError, authenticated
 
 from ...producer.replay import replay_jobs
 from ...schemas import JobRecord, State
-from ...schemas.explanations import UNKNOWN, explain
+from ...schemas.error_codes import UNKNOWN, explain
 from ...schemas.masking import masked
 from .page import Page
 from .presentation import body_text

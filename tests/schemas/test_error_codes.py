@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harasocial_dispatch.schemas.error_codes import KNOWN
-from harasocial_dispatch.schemas.explanations import UNKNOWN, explain
+from harasocial_dispatch.schemas.error_codes import KNOWN, UNKNOWN, explain
 
 OWN = [
     *("connection_failed", "connection_lost", "timeout", "internal_error", "invalid_response"),

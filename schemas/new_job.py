@@ -10,7 +10,7 @@ from typing import Any, Literal
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from .errors import InvalidJob
-from .send_job import MessageBody, SendJob, by_field_path, parse_send_job
+from .job import MessageBody, SendJob, by_field_path, parse_send_job
 from .states import Delivery
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
