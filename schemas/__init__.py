@@ -17,7 +17,7 @@ from .errors import (
 )
 from .job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
 from .job_record import Attempt, JobRecord, from_ms, iso_utc
-from .outcome import JobVerdict, LaneVerdict, Outcome
+from .outcome import CallLimit, JobVerdict, LaneVerdict, Outcome
 from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, parse_reply, sanitize
 from .settings import Settings
@@ -28,6 +28,7 @@ __all__ = [
     "AmbiguousJobId",
     "ApiReply",
     "Attempt",
+    "CallLimit",
     "Delivery",
     "DispatchError",
     "EnqueueUnknown",

@@ -1,59 +1,877 @@
-"""The error codes that are known: their class, what they mean, and what to do about them. Pure.
+"""The error codes that are known, one row each: class, meaning, remedy, in each language. Pure.
 
-They are Messenger's and Graph's, which the API may pass on: compound as `code/subcode`, or either
-alone. Sources: the Messenger Platform and Graph API error references. Where those disagree (551),
-the safe side, no retry, holds. `ERROR_CODE_CLASSES` adds to the list and comes before it.
+The numbers are Messenger's and Graph's, which the API may pass on, compound as `code/subcode` or
+either alone. The words are this package's own, for where the API gave no code. Sources: the
+Messenger Platform and Graph API error references, and what other senders document. Where those
+disagree (551), the reading that cannot harm a page or a person holds.
+
+`docs/error-codes.md` is generated from the rows: `make docs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .states import OutcomeClass
 
-_BY_CLASS = {
-    OutcomeClass.TRANSIENT: "1 2 1200 1200/2018024",
-    OutcomeClass.THROTTLED: "4 17 32 341 613 80006",
-    OutcomeClass.AUTH: "102 190",
-    # Sent in spite of the error; see `FINAL`.
-    OutcomeClass.AMBIGUOUS: "1/1357046",
-    OutcomeClass.PERMANENT: (
-        # a permission that the page or app lacks
-        "3 10 1/99 2/2018344 " + " ".join(str(code) for code in range(200, 300)) + " "
-        # the messaging window is closed
-        "10/2018278 10/2018065 2534022 4/2018354 "
-        # the person is unavailable; a bad parameter; a duplicate; blocked for abuse
-        "10/2018108 200/1545041 551 551/1545041 100 100/2018001 100/2018109 506 368"
-    ),
-}
+Language = Literal["en", "vi"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
-#: Ambiguous for good: the message was sent although the reply is an error.
-FINAL = frozenset({"1/1357046", "1357046"})
-
+#: The HTTP statuses that have no row of their own, and so the rows of their families.
+_STATUS_FAMILIES = {"4": "http_4xx", "5": "http_5xx"}
 #: A subcode this long means the same whatever code it comes with, so it may stand alone.
 _UNIQUE_SUBCODE_DIGITS = 6
 
 
-def unique_subcode(error_code: str) -> str:
+class Explanation(NamedTuple):
+    """An error code in words: what it means, and what to do about it."""
+
+    meaning: str
+    remedy: str
+
+
+class ReplayKind(str, Enum):
+    """Whether a replay of a failed job helps."""
+
+    #: After a person has done something.
+    FIXABLE = "fixable"
+    #: The cause passes by itself.
+    PASSING = "passing"
+    #: It would fail again, or reach a person twice.
+    NEVER = "never"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Subject(str, Enum):
+    """What a refusal is about, where that matters to the page's other messages."""
+
+    #: Perhaps the page: its other messages may be refused likewise.
+    PAGE = "page"
+    #: The person that it goes to: it says nothing about the page.
+    PERSON = "person"
+    OTHER = "other"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """A row of the table.
+
+    Attributes:
+        code: the code; a range of numbers, such as `200-299`; or a family of HTTP statuses.
+        outcome_class: of an attempt that ends with it.
+        replay: whether a replay of a job that failed with it helps.
+        texts: in words, by language.
+        about: what it is about.
+        may_be_sent: the message may have gone out nevertheless.
+    """
+
+    code: str
+    outcome_class: OutcomeClass
+    replay: ReplayKind
+    texts: Mapping[Language, Explanation]
+    about: Subject = Subject.OTHER
+    may_be_sent: bool = False
+
+    @property
+    def is_sent_for_sure(self) -> bool:
+        """Whether the message was sent despite the error, so that nothing may send it again."""
+        return self.outcome_class is _AMBIGUOUS and self.replay is ReplayKind.NEVER
+
+
+def _texts(en: tuple[str, str], vi: tuple[str, str]) -> Mapping[Language, Explanation]:
+    return MappingProxyType({"en": Explanation(*en), "vi": Explanation(*vi)})
+
+
+_TRANSIENT, _THROTTLED, _APP_THROTTLED, _RESTRICTED, _AUTH, _AMBIGUOUS, _PERMANENT = (
+    OutcomeClass.TRANSIENT,
+    OutcomeClass.THROTTLED,
+    OutcomeClass.APP_THROTTLED,
+    OutcomeClass.RESTRICTED,
+    OutcomeClass.AUTH,
+    OutcomeClass.AMBIGUOUS,
+    OutcomeClass.PERMANENT,
+)
+_FIXABLE, _PASSING, _NEVER = ReplayKind.FIXABLE, ReplayKind.PASSING, ReplayKind.NEVER
+_PAGE, _PERSON, _OTHER = Subject.PAGE, Subject.PERSON, Subject.OTHER
+
+# What several rows say.
+
+_FAULT = _texts(
+    (
+        "A temporary fault at Messenger, which lasted until all attempts were used up.",
+        "Replay when Messenger works again.",
+    ),
+    (
+        "Messenger gặp lỗi tạm thời, kéo dài cho đến khi hết số lần thử.",
+        "Gửi lại khi Messenger hoạt động bình thường.",
+    ),
+)
+_PERMISSION = _texts(
+    (
+        "The page or app lacks a permission that this message needs.",
+        "Connect the page to Harasocial again and grant every permission, then replay.",
+    ),
+    (
+        "Trang hoặc ứng dụng thiếu quyền cần có để gửi tin nhắn này.",
+        "Kết nối lại trang với Harasocial và cấp đủ các quyền, rồi gửi lại.",
+    ),
+)
+_TOKEN = _texts(
+    (
+        "The token expired, was revoked, or belongs to another page.",
+        "Set a new token in HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE: the page resumes by "
+        "itself. Then replay.",
+    ),
+    (
+        "Token đã hết hạn, bị thu hồi hoặc thuộc về trang khác.",
+        "Đặt token mới trong HARASOCIAL_TOKEN hoặc HARASOCIAL_TOKENS_FILE: trang sẽ tự chạy "
+        "tiếp. Sau đó gửi lại.",
+    ),
+)
+_TOO_FAST = _texts(
+    (
+        "The page's messages came faster than its limit allows.",
+        "Nothing: the page waits and resumes by itself. If it happens often, lower its rate.",
+    ),
+    (
+        "Trang gửi tin nhanh hơn giới hạn cho phép.",
+        "Không cần làm gì: trang sẽ chờ và tự chạy tiếp. Nếu hay lặp lại, hãy giảm tốc độ gửi.",
+    ),
+)
+_APP_TOO_FAST = _texts(
+    (
+        "The app's calls came faster than its limit allows; all pages of the token wait.",
+        "Nothing: the pages resume by themselves. If it happens often, lower their rates.",
+    ),
+    (
+        "Ứng dụng gọi nhanh hơn giới hạn cho phép; mọi trang dùng chung token đều phải chờ.",
+        "Không cần làm gì: các trang sẽ tự chạy tiếp. Nếu hay lặp lại, hãy giảm tốc độ gửi.",
+    ),
+)
+_RESTRICTED_PAGE = _texts(
+    (
+        "Meta has restricted the page for a while, often because people reported its messages.",
+        "Read Meta's notice to the page, and send nothing meanwhile: that makes the restriction "
+        "longer. Replay once it is lifted.",
+    ),
+    (
+        "Meta đang tạm hạn chế trang, thường vì có người báo cáo tin nhắn của trang.",
+        "Đọc thông báo của Meta gửi cho trang và đừng cố gửi thêm, vì sẽ bị hạn chế lâu hơn. "
+        "Gửi lại khi hết hạn chế.",
+    ),
+)
+_WINDOW = _texts(
+    (
+        "The messaging window is closed: the person has not written to the page lately.",
+        "Do not replay until the person has written again; then the window is open for 24 hours.",
+    ),
+    (
+        "Đã hết khung giờ được nhắn tin: gần đây khách chưa nhắn cho trang.",
+        "Không gửi lại cho đến khi khách nhắn cho trang; khi đó trang có 24 giờ để nhắn lại.",
+    ),
+)
+_UNREACHABLE = _texts(
+    (
+        "The person cannot be reached: they blocked the page, left, or turned messages off.",
+        "Do not replay; stop sending to this person.",
+    ),
+    (
+        "Không liên hệ được với khách: họ đã chặn trang, ngừng dùng Messenger hoặc tắt tin nhắn.",
+        "Không gửi lại; ngừng gửi tin cho khách này.",
+    ),
+)
+_TOO_MANY_TO_PERSON = _texts(
+    (
+        "Too many messages went to this person in a short time.",
+        "Replay after some hours, and send to this person less often.",
+    ),
+    (
+        "Khách này đã nhận quá nhiều tin nhắn trong thời gian ngắn.",
+        "Chờ vài giờ rồi gửi lại, và nhắn cho khách này thưa hơn.",
+    ),
+)
+_NO_LINK = _texts(
+    (
+        "Messenger refuses the message for now, for example because of a link in it.",
+        "Replay later; if it fails again, check the links in the content.",
+    ),
+    (
+        "Messenger tạm thời từ chối tin nhắn, chẳng hạn vì một liên kết trong đó.",
+        "Gửi lại sau; nếu vẫn lỗi, kiểm tra các liên kết trong nội dung.",
+    ),
+)
+
+#: The API's own codes.
+API_CODES: tuple[ErrorCode, ...] = (
+    ErrorCode("-1", _TRANSIENT, _PASSING, _FAULT, may_be_sent=True),
+    ErrorCode("1", _TRANSIENT, _PASSING, _FAULT, may_be_sent=True),
+    ErrorCode("1/99", _PERMANENT, _FIXABLE, _PERMISSION, _PAGE),
+    ErrorCode(
+        "1/1357046",
+        _AMBIGUOUS,
+        _NEVER,
+        _texts(
+            (
+                "The API reported an error although the message was sent.",
+                "Do not replay: the message has arrived.",
+            ),
+            (
+                "API báo lỗi dù tin nhắn đã được gửi.",
+                "Không gửi lại: tin nhắn đã đến nơi.",
+            ),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode("2", _TRANSIENT, _PASSING, _FAULT),
+    ErrorCode(
+        "2/2018344",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The page has not accepted Messenger's privacy terms for custom labels.",
+                "Let an admin of the page accept them in its inbox, then replay.",
+            ),
+            (
+                "Trang chưa đồng ý điều khoản quyền riêng tư của Messenger về nhãn tùy chỉnh.",
+                "Nhờ quản trị viên của trang đồng ý trong hộp thư của trang, rồi gửi lại.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode(
+        "3",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The app lacks a capability that this message needs.",
+                "Have the app reviewed for it at Meta, then replay.",
+            ),
+            (
+                "Ứng dụng chưa được Meta duyệt tính năng mà tin nhắn này cần.",
+                "Đề nghị Meta duyệt tính năng đó cho ứng dụng, rồi gửi lại.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode("4", _APP_THROTTLED, _PASSING, _APP_TOO_FAST),
+    ErrorCode(
+        "4/2018354",
+        _PERMANENT,
+        _NEVER,
+        _texts(
+            (
+                "This person got a marketing message too short a while ago.",
+                "Do not replay; leave this person out until the delay between messages is over.",
+            ),
+            (
+                "Khách này vừa nhận một tin tiếp thị cách đây chưa đủ lâu.",
+                "Không gửi lại; bỏ qua khách này cho đến khi đủ khoảng cách giữa hai tin.",
+            ),
+        ),
+        _PERSON,
+    ),
+    ErrorCode("9", _TRANSIENT, _PASSING, _TOO_MANY_TO_PERSON, _PERSON),
+    ErrorCode("9/2018352", _TRANSIENT, _PASSING, _TOO_MANY_TO_PERSON, _PERSON),
+    ErrorCode("10", _PERMANENT, _FIXABLE, _PERMISSION, _PAGE),
+    ErrorCode("10/1893063", _RESTRICTED, _PASSING, _RESTRICTED_PAGE, _PAGE),
+    ErrorCode("10/2018065", _PERMANENT, _NEVER, _WINDOW, _PERSON),
+    ErrorCode("10/2018108", _PERMANENT, _NEVER, _UNREACHABLE, _PERSON),
+    ErrorCode("10/2018278", _PERMANENT, _NEVER, _WINDOW, _PERSON),
+    ErrorCode(
+        "10/2018300",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "Another app, or a person in the page's inbox, controls this conversation.",
+                "Have the conversation handed over to Harasocial, then replay.",
+            ),
+            (
+                "Một ứng dụng khác, hoặc nhân viên trong hộp thư, đang giữ cuộc trò chuyện này.",
+                "Chuyển quyền điều khiển cuộc trò chuyện cho Harasocial, rồi gửi lại.",
+            ),
+        ),
+        _PERSON,
+    ),
+    ErrorCode("17", _THROTTLED, _PASSING, _TOO_FAST),
+    ErrorCode("32", _THROTTLED, _PASSING, _TOO_FAST),
+    ErrorCode(
+        "100",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "Messenger found something in the message wrong: an id, or the payload's content.",
+                "Check page_id, recipient id and payload_id; correct the content in Harasocial, "
+                "then replay.",
+            ),
+            (
+                "Messenger báo tin nhắn có chỗ sai: một mã id hoặc nội dung của payload.",
+                "Kiểm tra page_id, id người nhận và payload_id; sửa nội dung trong Harasocial, "
+                "rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "100/2018001",
+        _PERMANENT,
+        _NEVER,
+        _texts(
+            (
+                "No person with this id on this page.",
+                "Do not replay. Ids differ from page to page: enqueue a new message with the id "
+                "that was issued for this page.",
+            ),
+            (
+                "Trang này không có khách nào mang id đó.",
+                "Không gửi lại. Mỗi trang có id khách riêng: tạo tin mới với id đúng của khách "
+                "trên trang này.",
+            ),
+        ),
+        _PERSON,
+    ),
+    ErrorCode(
+        "100/2018109",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "An attachment of the message is larger than allowed.",
+                "Make the attachment smaller in Harasocial, then replay.",
+            ),
+            (
+                "Tệp đính kèm của tin nhắn vượt quá dung lượng cho phép.",
+                "Giảm dung lượng tệp trong Harasocial, rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "100/2534029",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "Meta has blocked the business account of the page because of its policies.",
+                "Have the block lifted in Meta Business Suite, then replay.",
+            ),
+            (
+                "Meta đã chặn tài khoản doanh nghiệp của trang do vi phạm chính sách.",
+                "Yêu cầu Meta gỡ chặn trong Meta Business Suite, rồi gửi lại.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode("102", _AUTH, _FIXABLE, _TOKEN),
+    ErrorCode("190", _AUTH, _FIXABLE, _TOKEN),
+    ErrorCode("200-299", _PERMANENT, _FIXABLE, _PERMISSION, _PAGE),
+    ErrorCode("200/1545041", _PERMANENT, _NEVER, _UNREACHABLE, _PERSON),
+    ErrorCode(
+        "200/2534041",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The app's access to the page was withdrawn, by its owner or by Meta.",
+                "Connect the page to Harasocial again, then replay.",
+            ),
+            (
+                "Chủ trang hoặc Meta đã thu hồi quyền truy cập trang của ứng dụng.",
+                "Kết nối lại trang với Harasocial, rồi gửi lại.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode("341", _APP_THROTTLED, _PASSING, _APP_TOO_FAST),
+    ErrorCode("368", _RESTRICTED, _PASSING, _RESTRICTED_PAGE, _PAGE),
+    ErrorCode(
+        "506",
+        _PERMANENT,
+        _NEVER,
+        _texts(
+            (
+                "Messenger takes it for a duplicate of a message just sent.",
+                "Do not replay: most likely the message has arrived. Check the conversation.",
+            ),
+            (
+                "Messenger cho rằng tin này trùng với tin vừa gửi.",
+                "Không gửi lại: rất có thể tin đã đến nơi. Hãy xem cuộc trò chuyện.",
+            ),
+        ),
+        _PERSON,
+    ),
+    ErrorCode("508", _TRANSIENT, _PASSING, _NO_LINK),
+    ErrorCode("508/2534122", _TRANSIENT, _PASSING, _NO_LINK),
+    ErrorCode("551", _PERMANENT, _NEVER, _UNREACHABLE, _PERSON),
+    ErrorCode("551/1545041", _PERMANENT, _NEVER, _UNREACHABLE, _PERSON),
+    ErrorCode("613", _THROTTLED, _PASSING, _TOO_FAST),
+    ErrorCode(
+        "613/2018338",
+        _THROTTLED,
+        _FIXABLE,
+        _texts(
+            (
+                "A warning: Messenger finds these messages bothersome or abusive.",
+                "Stop the campaign, and send fewer messages, to people who expect them: Meta "
+                "may restrict the page. Then replay.",
+            ),
+            (
+                "Cảnh báo: Messenger cho rằng các tin nhắn này gây phiền hoặc bị lạm dụng.",
+                "Dừng chiến dịch; gửi ít hơn và chỉ cho khách đang chờ tin, nếu không trang có "
+                "thể bị Meta hạn chế. Sau đó gửi lại.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode("1200", _TRANSIENT, _PASSING, _FAULT),
+    ErrorCode("1200/2018024", _TRANSIENT, _PASSING, _FAULT),
+    ErrorCode("2022", _RESTRICTED, _PASSING, _RESTRICTED_PAGE, _PAGE),
+    ErrorCode("2534022", _PERMANENT, _NEVER, _WINDOW, _PERSON),
+    ErrorCode("80001-80014", _THROTTLED, _PASSING, _TOO_FAST),
+)
+
+_NOT_FOUND_OUT = (
+    "Look into the conversation first: a replay may send the message a second time.",
+    "Xem cuộc trò chuyện trước: gửi lại có thể khiến khách nhận tin hai lần.",
+)
+_FIRST_MAY_BE_SENT = (
+    "Replay when it works again; a first attempt may still have gone out.",
+    "Gửi lại khi API hoạt động bình thường; có thể lần thử trước đã gửi được tin.",
+)
+_API_WORKS_AGAIN = (
+    "Replay when the API works again.",
+    "Gửi lại khi API hoạt động bình thường.",
+)
+_CHECK_URL_AND_VERSION = (
+    "Check HARASOCIAL_API_URL, and whether a newer version of this package is out. Then replay.",
+    "Kiểm tra HARASOCIAL_API_URL và xem phần mềm đã có bản mới hơn chưa, rồi gửi lại.",
+)
+
+#: This package's own codes, for where the API gave none.
+OWN_CODES: tuple[ErrorCode, ...] = (
+    ErrorCode(
+        "connection_failed",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            (
+                "No connection to the API could be made; nothing was sent.",
+                "Check the network, DNS and HARASOCIAL_API_URL of the worker's host, then replay.",
+            ),
+            (
+                "Không kết nối được với API; chưa có gì được gửi.",
+                "Kiểm tra mạng, DNS và HARASOCIAL_API_URL trên máy chạy worker, rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "connection_lost",
+        _AMBIGUOUS,
+        _PASSING,
+        _texts(
+            (
+                "The connection ended before the reply came: the message may have gone out.",
+                _NOT_FOUND_OUT[0],
+            ),
+            (
+                "Mất kết nối trước khi có phản hồi: có thể tin đã được gửi.",
+                _NOT_FOUND_OUT[1],
+            ),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "expired",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "Its deadline passed before it could be sent.",
+                "Replay only if the message is still of use; see why its page waited (paused, or "
+                "slow).",
+            ),
+            (
+                "Đã quá hạn trước khi kịp gửi.",
+                "Chỉ gửi lại nếu tin vẫn còn ích lợi; xem vì sao trang phải chờ (tạm dừng hoặc "
+                "gửi chậm).",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "internal_error",
+        _AMBIGUOUS,
+        _FIXABLE,
+        _texts(
+            (
+                "A fault of this program while sending; the worker's log names it.",
+                "Report it, and look into the conversation before a replay: it may have gone out.",
+            ),
+            (
+                "Phần mềm gặp lỗi khi đang gửi; xem chi tiết trong nhật ký của worker.",
+                "Báo lỗi cho bên phát triển, và xem cuộc trò chuyện trước khi gửi lại: có thể tin "
+                "đã được gửi.",
+            ),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "invalid_job",
+        _PERMANENT,
+        _NEVER,
+        _texts(
+            (
+                "What is stored of the job is no valid message; it was not written by enqueue.",
+                "Do not replay; find out who writes to this Redis, and enqueue the message again.",
+            ),
+            (
+                "Dữ liệu đã lưu không phải tin nhắn hợp lệ; không phải do lệnh enqueue ghi.",
+                "Không gửi lại; tìm xem chương trình nào ghi vào Redis này, rồi tạo lại tin nhắn.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "invalid_response",
+        _AMBIGUOUS,
+        _PASSING,
+        _texts(
+            (
+                "The reply was not what the API documents: the message may have gone out.",
+                _NOT_FOUND_OUT[0],
+            ),
+            (
+                "Phản hồi không đúng tài liệu của API: có thể tin đã được gửi.",
+                _NOT_FOUND_OUT[1],
+            ),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "not_accepted",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The API reported neither an error nor success.",
+                "Ask Harasocial's support what became of it before a replay.",
+            ),
+            (
+                "API không báo lỗi nhưng cũng không báo thành công.",
+                "Hỏi bộ phận hỗ trợ của Harasocial về tin này trước khi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "redirected",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The API answered with a redirect, which is not followed: the token would travel.",
+                "Correct HARASOCIAL_API_URL, then replay.",
+            ),
+            (
+                "API chuyển hướng sang địa chỉ khác; phần mềm không đi theo để không lộ token.",
+                "Sửa HARASOCIAL_API_URL, rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "timeout",
+        _AMBIGUOUS,
+        _PASSING,
+        _texts(
+            (
+                "No reply came in time: the message may have gone out.",
+                _NOT_FOUND_OUT[0],
+            ),
+            (
+                "Không có phản hồi kịp thời: có thể tin đã được gửi.",
+                _NOT_FOUND_OUT[1],
+            ),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "token_missing",
+        _AUTH,
+        _FIXABLE,
+        _texts(
+            (
+                "No token is set for this page.",
+                "Add one to HARASOCIAL_TOKENS_FILE (or set HARASOCIAL_TOKEN), then replay.",
+            ),
+            (
+                "Chưa có token cho trang này.",
+                "Thêm token vào HARASOCIAL_TOKENS_FILE (hoặc đặt HARASOCIAL_TOKEN), rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "unknown_outcome",
+        _AMBIGUOUS,
+        _PASSING,
+        _texts(
+            (
+                "The worker that was sending it went away: the message may have gone out.",
+                _NOT_FOUND_OUT[0],
+            ),
+            (
+                "Worker đang gửi tin thì bị ngắt: có thể tin đã được gửi.",
+                _NOT_FOUND_OUT[1],
+            ),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "unspecified",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The API reported an error without saying which.",
+                "Read its message, if there is one, and ask Harasocial's support.",
+            ),
+            (
+                "API báo lỗi nhưng không nói rõ lỗi gì.",
+                "Đọc nội dung thông báo lỗi, nếu có, và hỏi bộ phận hỗ trợ của Harasocial.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode(
+        "http_400",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            ("The API could not read the request.", _CHECK_URL_AND_VERSION[0]),
+            ("API không đọc được yêu cầu.", _CHECK_URL_AND_VERSION[1]),
+        ),
+    ),
+    ErrorCode(
+        "http_401",
+        _AUTH,
+        _FIXABLE,
+        _texts(
+            ("The API does not know the token.", _TOKEN["en"].remedy),
+            ("API không nhận ra token.", _TOKEN["vi"].remedy),
+        ),
+    ),
+    ErrorCode(
+        "http_403",
+        _AUTH,
+        _FIXABLE,
+        _texts(
+            (
+                "The token may not send: it lacks the scope social.conv, or the page is not its "
+                "own.",
+                "Issue a token with the scope social.conv for this page: the page resumes by "
+                "itself. Then replay.",
+            ),
+            (
+                "Token không có quyền gửi: thiếu phạm vi social.conv, hoặc trang không thuộc token "
+                "này.",
+                "Tạo token có phạm vi social.conv cho trang này: trang sẽ tự chạy tiếp. Sau đó "
+                "gửi lại.",
+            ),
+        ),
+        _PAGE,
+    ),
+    ErrorCode(
+        "http_404",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The API has nothing at this address.",
+                "Correct HARASOCIAL_API_URL, then replay.",
+            ),
+            (
+                "API không có gì ở địa chỉ này.",
+                "Sửa HARASOCIAL_API_URL, rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "http_408",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            (
+                "The API waited too long for the request.",
+                "Check the worker's network, then replay.",
+            ),
+            (
+                "API chờ yêu cầu quá lâu.",
+                "Kiểm tra mạng của máy chạy worker, rồi gửi lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "http_413",
+        _PERMANENT,
+        _NEVER,
+        _texts(
+            (
+                "The message is larger than the API allows.",
+                "Do not replay; enqueue a new message with shorter metadata.",
+            ),
+            (
+                "Tin nhắn lớn hơn mức API cho phép.",
+                "Không gửi lại; tạo tin mới với metadata ngắn hơn.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "http_415",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            ("The API refused the request's content type.", _CHECK_URL_AND_VERSION[0]),
+            ("API từ chối kiểu nội dung của yêu cầu.", _CHECK_URL_AND_VERSION[1]),
+        ),
+    ),
+    ErrorCode("http_429", _THROTTLED, _PASSING, _TOO_FAST),
+    ErrorCode(
+        "http_500",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            ("The API failed while it handled the message.", _FIRST_MAY_BE_SENT[0]),
+            ("API gặp lỗi khi đang xử lý tin nhắn.", _FIRST_MAY_BE_SENT[1]),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "http_502",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            ("The API could not be reached behind its gateway.", _API_WORKS_AGAIN[0]),
+            ("Cổng kết nối của API không liên lạc được với API.", _API_WORKS_AGAIN[1]),
+        ),
+    ),
+    ErrorCode(
+        "http_503",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            ("The API was overloaded or down for maintenance.", _API_WORKS_AGAIN[0]),
+            ("API bị quá tải hoặc đang bảo trì.", _API_WORKS_AGAIN[1]),
+        ),
+    ),
+    ErrorCode(
+        "http_504",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            ("The API's gateway got no answer in time.", _FIRST_MAY_BE_SENT[0]),
+            ("Cổng kết nối của API không nhận được trả lời kịp thời.", _FIRST_MAY_BE_SENT[1]),
+        ),
+        may_be_sent=True,
+    ),
+    ErrorCode(
+        "http_4xx",
+        _PERMANENT,
+        _FIXABLE,
+        _texts(
+            (
+                "The API refused the request with this HTTP status.",
+                "Read its message; check HARASOCIAL_API_URL, page_id and payload_id, then replay.",
+            ),
+            (
+                "API từ chối yêu cầu với mã trạng thái HTTP này.",
+                "Đọc thông báo lỗi; kiểm tra HARASOCIAL_API_URL, page_id và payload_id, rồi gửi "
+                "lại.",
+            ),
+        ),
+    ),
+    ErrorCode(
+        "http_5xx",
+        _TRANSIENT,
+        _PASSING,
+        _texts(
+            ("The API failed with this HTTP status.", _API_WORKS_AGAIN[0]),
+            ("API gặp lỗi với mã trạng thái HTTP này.", _API_WORKS_AGAIN[1]),
+        ),
+    ),
+)
+
+#: What holds of every code that is not in the table.
+UNKNOWN = ErrorCode(
+    "",
+    _PERMANENT,
+    _FIXABLE,
+    _texts(
+        (
+            "This version does not know the code; the message is the API's own.",
+            "Read the message, and replay once its cause is gone. If that goes by itself, have "
+            "the code retried: HARASOCIAL_ERROR_CODE_CLASSES.",
+        ),
+        (
+            "Phiên bản này chưa biết mã lỗi đó; nội dung thông báo là của API.",
+            "Đọc thông báo lỗi và gửi lại khi đã hết nguyên nhân. Nếu lỗi tự hết, hãy đặt "
+            "HARASOCIAL_ERROR_CODE_CLASSES để mã này được thử lại.",
+        ),
+    ),
+    _PAGE,
+)
+
+
+def _unique_subcode(error_code: str) -> str:
     """Return the subcode of a compound `code/subcode` that says enough by itself, or ""."""
     subcode = error_code.partition("/")[2]
     return subcode if len(subcode) >= _UNIQUE_SUBCODE_DIGITS else ""
 
 
-def _with_lone_subcodes(table: Mapping[str, OutcomeClass]) -> Mapping[str, OutcomeClass]:
-    lone = {
-        subcode: outcome_class
-        for code, outcome_class in table.items()
-        if (subcode := unique_subcode(code))
-    }
-    return MappingProxyType(lone | dict(table))
+def _by_name(rows: tuple[ErrorCode, ...]) -> Mapping[str, ErrorCode]:
+    """Return the rows by every name of a code: itself, each number of a range, a lone subcode."""
+    named: dict[str, ErrorCode] = {}
+    for row in rows:
+        if subcode := _unique_subcode(row.code):
+            named.setdefault(subcode, row)
+        first, _, last = row.code.lstrip("-").partition("-")
+        if last:
+            named |= dict.fromkeys(map(str, range(int(first), int(last) + 1)), row)
+    return MappingProxyType(named | {row.code: row for row in rows})
 
 
-KNOWN: Mapping[str, OutcomeClass] = _with_lone_subcodes(
-    {code: outcome_class for outcome_class, codes in _BY_CLASS.items() for code in codes.split()}
-)
+_API_ROWS = _by_name(API_CODES)
+_OWN_ROWS = _by_name(OWN_CODES)
+
+
+def _names(error_code: str) -> tuple[str, ...]:
+    """Return the names of a code under which it may be listed, the most exact first."""
+    names = (error_code, _unique_subcode(error_code), error_code.partition("/")[0])
+    return tuple(filter(None, names))
+
+
+def find_api_code(error_code: str | None) -> ErrorCode | None:
+    """Return the row of a code that the API gave, or None if it is not known.
+
+    A compound `code/subcode` that is not listed falls back to its subcode, if that means the same
+    with any code, and then to its code.
+    """
+    return next((_API_ROWS[n] for n in _names(error_code or "") if n in _API_ROWS), None)
+
+
+def find_own_code(error_code: str) -> ErrorCode | None:
+    """Return the row of one of this package's own codes, or None if it is none of them."""
+    prefix, _, status = error_code.partition("_")
+    if prefix == "http" and len(status) == 3 and status.isascii() and status.isdecimal():
+        error_code = (
+            error_code if error_code in _OWN_ROWS else _STATUS_FAMILIES.get(status[0], error_code)
+        )
+    return _OWN_ROWS.get(error_code)
 
 
 def class_of(
@@ -61,253 +879,29 @@ def class_of(
 ) -> OutcomeClass | None:
     """Return the class of an API error code, or None if it is not known.
 
-    A compound `code/subcode` that is not listed falls back to its subcode, if that means the same
-    with any code, and then to its code. `extra` comes first.
+    `extra`, an operator's list, comes before the table. A part of a compound code stands for it as
+    in `find_api_code`.
     """
-    if error_code is None:
-        return None
-    names = (error_code, unique_subcode(error_code), error_code.partition("/")[0])
-    for table in (_with_lone_subcodes(extra), KNOWN):
-        for name in names:
-            if name and name in table:
-                return table[name]
-    return None
+    lone = {subcode: extra[code] for code in extra if (subcode := _unique_subcode(code))}
+    listed = lone | dict(extra)
+    for name in _names(error_code or ""):
+        if name in listed:
+            return listed[name]
+    row = find_api_code(error_code)
+    return row.outcome_class if row else None
 
 
-def is_final(error_code: str | None) -> bool:
-    """Return whether the code says that the message was sent in spite of the error."""
-    return error_code is not None and (error_code in FINAL or unique_subcode(error_code) in FINAL)
+def row_of(error_code: str) -> ErrorCode:
+    """Return the row of a failed job's error code; `UNKNOWN` if it has none."""
+    return find_own_code(error_code) or find_api_code(error_code) or UNKNOWN
 
 
-class Explanation(NamedTuple):
-    """One error code in words: what it means, and what to do about it."""
-
-    meaning: str
-    remedy: str
-
-
-_WAITS_BY_ITSELF = "Nothing: the page waits and goes on by itself; set HARASOCIAL_PAGE_RATE lower."
-_WINDOW = Explanation(
-    "The messaging window is closed: the person has not written to the page lately.",
-    "Do not replay until the person has written again; then the window is open for 24 hours.",
-)
-_UNAVAILABLE = Explanation(
-    "The person cannot be reached: they blocked the page, left, or turned messages off.",
-    "Do not replay; stop sending to this person.",
-)
-_PERMISSION = Explanation(
-    "The page or app lacks a permission that this message needs.",
-    "Grant the permission (connect the page to Harasocial again), then replay.",
-)
-_TOKEN = Explanation(
-    "The token expired, was revoked, or belongs to another page.",
-    "Put a new token into HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE; the page goes on, then "
-    "replay.",
-)
-_PASSING = Explanation(
-    "A passing fault on Messenger's side; the attempts were used up while it lasted.",
-    "Replay when Messenger works again.",
-)
-_PARAMETER = Explanation(
-    "Messenger found something in the message wrong: an id, or the payload's content.",
-    "Check page_id, recipient id and payload_id; correct the content in Harasocial, then replay.",
-)
-_API_WORKS_AGAIN = "Replay when the API works again."
-_FIRST_MAY_HAVE_GONE_OUT = "Replay when it works again; a first attempt may still have gone out."
-_MAY_HAVE_GONE_OUT = (
-    "Look into the conversation first: a replay may send the message a second time."
-)
-
-#: By the API's code; one that is compound there, `code/subcode`, may come as the subcode alone.
-_OF_API = {
-    "1": _PASSING,
-    "1/99": _PERMISSION,
-    "1/1357046": Explanation(
-        "The API reported an error although the message was sent.",
-        "Do not replay: the message has arrived.",
-    ),
-    "2": _PASSING,
-    "2/2018344": Explanation(
-        "The page has not accepted Messenger's privacy terms for custom labels.",
-        "Let an admin of the page accept them in its inbox, then replay.",
-    ),
-    "3": Explanation(
-        "The app lacks a capability that this message needs.",
-        "Have the app reviewed for it at Meta, then replay.",
-    ),
-    "4": Explanation("The app sends more than its limit allows.", _WAITS_BY_ITSELF),
-    "4/2018354": Explanation(
-        "This person got a marketing message too short a while ago.",
-        "Do not replay now; leave this person out until the delay between messages is over.",
-    ),
-    "10": _PERMISSION,
-    "10/2018065": _WINDOW,
-    "10/2018108": _UNAVAILABLE,
-    "10/2018278": _WINDOW,
-    "17": Explanation("Too many calls for one account.", _WAITS_BY_ITSELF),
-    "32": Explanation("Too many calls for this page.", _WAITS_BY_ITSELF),
-    "100": _PARAMETER,
-    "100/2018001": Explanation(
-        "No person with this id on this page.",
-        "Check that the recipient's id was issued for this page_id; ids differ from page to page.",
-    ),
-    "100/2018109": Explanation(
-        "An attachment of the message is larger than allowed.",
-        "Make the attachment smaller in Harasocial, then replay.",
-    ),
-    "102": _TOKEN,
-    "190": _TOKEN,
-    "200": _PERMISSION,
-    "200/1545041": _UNAVAILABLE,
-    "341": Explanation("The app sends more than its limit allows.", _WAITS_BY_ITSELF),
-    "368": Explanation(
-        "The page is blocked for a while: its messages broke Messenger's policies.",
-        "Look for Meta's notice to the page; replay once the block is lifted.",
-    ),
-    "506": Explanation(
-        "Messenger takes it for a duplicate of a message just sent.",
-        "Look into the conversation: most likely the message has arrived already.",
-    ),
-    "551": _UNAVAILABLE,
-    "551/1545041": _UNAVAILABLE,
-    "613": Explanation("Calls came faster than the API's limit allows.", _WAITS_BY_ITSELF),
-    "1200": _PASSING,
-    "1200/2018024": _PASSING,
-    "2534022": _WINDOW,
-    "80006": Explanation("The page sends more than its limit allows.", _WAITS_BY_ITSELF),
-}
-
-#: This package's own codes, for where the API gave none.
-_OWN = {
-    "connection_failed": Explanation(
-        "No connection to the API came about; nothing was sent.",
-        "Check the network, DNS and HARASOCIAL_API_URL of the worker's host, then replay.",
-    ),
-    "connection_lost": Explanation(
-        "The connection ended before the reply came: the message may have gone out.",
-        _MAY_HAVE_GONE_OUT,
-    ),
-    "expired": Explanation(
-        "Its deadline passed before it could be sent.",
-        "Replay only if the message is still of use; see why its page waited (paused, or slow).",
-    ),
-    "internal_error": Explanation(
-        "A fault of this program while sending; the worker's log names it.",
-        "Report it, and look into the conversation before a replay: it may have gone out.",
-    ),
-    "invalid_job": Explanation(
-        "What is stored of the job is no valid message; it was not written by enqueue.",
-        "Do not replay; find out who writes to this Redis, and enqueue the message anew.",
-    ),
-    "invalid_response": Explanation(
-        "The reply was not what the API documents: the message may have gone out.",
-        _MAY_HAVE_GONE_OUT,
-    ),
-    "not_accepted": Explanation(
-        "The API reported neither an error nor success.",
-        "Ask Harasocial's support what became of it before a replay.",
-    ),
-    "redirected": Explanation(
-        "The API answered with a redirect, which is not followed: the token would travel.",
-        "Correct HARASOCIAL_API_URL, then replay.",
-    ),
-    "timeout": Explanation(
-        "No reply came in time: the message may have gone out.", _MAY_HAVE_GONE_OUT
-    ),
-    "token_missing": Explanation(
-        "No token is set for this page.",
-        "Add one to HARASOCIAL_TOKENS_FILE (or set HARASOCIAL_TOKEN), then replay.",
-    ),
-    "unknown_outcome": Explanation(
-        "The worker that was sending it went away: the message may have gone out.",
-        _MAY_HAVE_GONE_OUT,
-    ),
-    "unspecified": Explanation(
-        "The API reported an error without saying which.",
-        "Read its message, if there is one, and ask Harasocial's support.",
-    ),
-}
-
-_HTTP = {
-    400: Explanation(
-        "The API could not read the request.",
-        "Check HARASOCIAL_API_URL, and whether a newer version of this package is out.",
-    ),
-    401: Explanation("The API does not know the token.", _TOKEN.remedy),
-    403: Explanation(
-        "The token may not send: its scope social.conv is missing, or the page is not its own.",
-        "Issue a token with the scope social.conv for this page; the page goes on, then replay.",
-    ),
-    404: Explanation(
-        "The API has nothing at this address.", "Correct HARASOCIAL_API_URL, then replay."
-    ),
-    408: Explanation(
-        "The API waited too long for the request.", "Check the worker's network, then replay."
-    ),
-    413: Explanation("The message is larger than the API allows.", "Shorten its metadata."),
-    415: Explanation(
-        "The API refused the request's content type.",
-        "Check HARASOCIAL_API_URL, and whether a newer version of this package is out.",
-    ),
-    429: Explanation("Too many calls.", _WAITS_BY_ITSELF),
-    500: Explanation("The API failed while it handled the message.", _FIRST_MAY_HAVE_GONE_OUT),
-    502: Explanation("The API could not be reached behind its gateway.", _API_WORKS_AGAIN),
-    503: Explanation("The API was overloaded or down for maintenance.", _API_WORKS_AGAIN),
-    504: Explanation("The API's gateway got no answer in time.", _FIRST_MAY_HAVE_GONE_OUT),
-}
-
-#: For a code that `explain` does not know.
-UNKNOWN = Explanation(
-    "This version does not know the code; the message is the API's own.",
-    "Read the message, and replay once its cause is gone. If that goes by itself, have the code "
-    "retried: HARASOCIAL_ERROR_CODE_CLASSES.",
-)
-
-_BY_SUBCODE = {
-    subcode: explanation
-    for code, explanation in _OF_API.items()
-    if (subcode := unique_subcode(code))
-}
+def explain(error_code: str | None, language: Language = "en") -> Explanation | None:
+    """Return what `error_code` means and what to do, or None if it is not known."""
+    row = row_of(error_code or "")
+    return None if row is UNKNOWN else row.texts[language]
 
 
-def explain_any(error_code: str | None) -> Explanation:
-    """Return what `explain` does, or `UNKNOWN`."""
-    return explain(error_code) or UNKNOWN
-
-
-def explain(error_code: str | None) -> Explanation | None:
-    """Return what `error_code` means and what to do, or None if it is not known.
-
-    A compound `code/subcode` that is not listed is explained by its subcode, else by its code.
-    """
-    if not error_code:
-        return None
-    code, _, subcode = error_code.partition("/")
-    found = (
-        _OWN.get(error_code)
-        or _OF_API.get(error_code)
-        or _BY_SUBCODE.get(subcode or code)
-        or _OF_API.get(code)
-    )
-    if found is not None:
-        return found
-    if len(code) == 3 and code.isascii() and code.isdecimal() and code.startswith("2"):
-        return _PERMISSION
-    return _of_http(error_code)
-
-
-def _of_http(error_code: str) -> Explanation | None:
-    prefix, _, digits = error_code.partition("_")
-    if prefix != "http" or len(digits) != 3 or not (digits.isascii() and digits.isdecimal()):
-        return None
-    status = int(digits)
-    if status in _HTTP:
-        return _HTTP[status]
-    if 400 <= status < 500:
-        return Explanation(
-            f"The API refused the request with HTTP status {status}.",
-            "Read its message; check HARASOCIAL_API_URL, page_id and payload_id, then replay.",
-        )
-    if 500 <= status < 600:
-        return Explanation(f"The API failed with HTTP status {status}.", _API_WORKS_AGAIN)
-    return None
+def explain_any(error_code: str | None, language: Language = "en") -> Explanation:
+    """Return what `explain` does; for a code that is not known, what holds of those."""
+    return explain(error_code, language) or UNKNOWN.texts[language]

@@ -7,18 +7,33 @@ from dataclasses import dataclass
 from .states import OutcomeClass, State
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimit:
+    """How full the API's bucket of calls is: a reply's `X-Haravan-Api-Call-Limit: 32/80`.
+
+    `limit` is at least 1, and `used` is from 0 to `limit`.
+    """
+
+    used: int
+    limit: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one attempt (or the decision not to make one) ended.
 
     Attributes:
-        outcome_class: which of the six classes it is.
+        outcome_class: which of the classes it is.
         error_code: the API's own, else ours in words; None only when accepted.
-        error_message: one harmless line for people, or None.
+        error_message: one line for people without control characters, or None.
         http_status: of the reply, or None when there was none.
         retry_after_seconds: what the reply asked to wait, or None.
         posted: whether a POST may have gone out; then it counts as an attempt of the job.
         final: an ambiguous outcome that must not be tried again, whatever the delivery.
+        about_page: a permanent refusal that may be about the page rather than the person: several
+            in a row with the same code pause the page as `refused`.
+        about_person: a failure that is about the person alone: it never pauses the page.
+        call_limit: how full the API's bucket of calls is, where the reply said.
     """
 
     outcome_class: OutcomeClass
@@ -28,6 +43,9 @@ class Outcome:
     retry_after_seconds: float | None = None
     posted: bool = True
     final: bool = False
+    about_page: bool = False
+    about_person: bool = False
+    call_limit: CallLimit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +70,7 @@ class LaneVerdict:
     Attributes:
         effect: "none"; "clear" (the page works: forget pauses); "pause"; or "count" (a failure
             for the breaker, which pauses the lane when there are many in a row).
-        reason: for a pause, "throttled", "auth" or "failing".
+        reason: for a pause, "throttled", "restricted", "auth" or "failing".
         pause_seconds: how long the lane waits if it comes to a pause.
         token_fingerprint: of the refused token, so that another one ends the pause at once.
     """

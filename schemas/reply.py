@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ MAX_ERROR_MESSAGE_CHARACTERS = 500
 #: How much of a text is searched for the token, as a multiple of what is kept of it. Escapes make a
 #: text longer, and the token must be found before the text is cut.
 _SEARCHED_TIMES = 8
+#: A message that begins with its code, as Graph writes them: `(#10)`, `(#10/2018278) …`.
+_CODE_IN_MESSAGE = re.compile(r"\(#(-?[0-9]{1,10}(?:/[0-9]{1,10})?)\)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,8 @@ class ApiReply:
     """A reply body that has the documented shape.
 
     `success` is None when the reply has no `data.success`. `error_code` is a string also where
-    the API sent a number, and None where it sent null, nothing, or a blank.
+    the API sent a number. Where it sent null, nothing or a blank, `error_code` is the one that
+    `error_message` begins with, as in `(#10/2018278) …`; else None.
     """
 
     has_error: bool
@@ -55,11 +59,15 @@ def _parse(reply: Any, secret: str | None) -> ApiReply | None:
     success = data.get("success") if data else None
     if not isinstance(success, (bool, type(None))):
         return None
+    error_code = _as_text(reply.get("error_code"), MAX_ERROR_CODE_CHARACTERS, secret)
+    error_message = _as_text(reply.get("error_message"), MAX_ERROR_MESSAGE_CHARACTERS, secret)
+    if error_code is None and (match := _CODE_IN_MESSAGE.match(error_message or "")):
+        error_code = match[1]
     return ApiReply(
         has_error=reply["has_error"],
         success=success,
-        error_code=_as_text(reply.get("error_code"), MAX_ERROR_CODE_CHARACTERS, secret),
-        error_message=_as_text(reply.get("error_message"), MAX_ERROR_MESSAGE_CHARACTERS, secret),
+        error_code=error_code,
+        error_message=error_message,
     )
 
 

@@ -53,6 +53,10 @@ class OutcomeClass(str, Enum):
     TRANSIENT = "transient"
     #: Too fast. Back to QUEUED, no attempt spent, and the page's lane waits.
     THROTTLED = "throttled"
+    #: As THROTTLED, and every page of the token waits.
+    APP_THROTTLED = "app_throttled"
+    #: Meta restricts the page. Back to QUEUED, no attempt spent, and the lane pauses for long.
+    RESTRICTED = "restricted"
     #: The token is missing or refused. FAILED, and the page's lane pauses.
     AUTH = "auth"
     #: The message may or may not have been processed. As TRANSIENT, or FAILED at_most_once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ...schemas import Attempt, JobRecord, State
-from ...schemas.error_codes import UNKNOWN, explain
+from ...schemas.error_codes import explain, explain_any
 from ...schemas.masking import masked
 from ..input.options import NAME
 from ..input.times import local
@@ -34,7 +34,7 @@ def meaning(record: JobRecord) -> str:
 def _facts(record: JobRecord) -> list[tuple[str, str]]:
     body = record.job
     style = STATE_STYLES[record.state]
-    explanation = explain(record.error_code) or (UNKNOWN if record.error_code else None)
+    explanation = explain_any(record.error_code) if record.error_code else None
     # What is tried again by itself, or goes on, leaves nothing to do.
     failed = record.state is State.FAILED
     return [

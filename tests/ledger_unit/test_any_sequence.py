@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 START = from_ms(1_769_851_800_000)
 PAGES = ["1", "2", "3"]
+WAITING = (OutcomeClass.THROTTLED, OutcomeClass.APP_THROTTLED, OutcomeClass.RESTRICTED)
 ENDED = {State.SENT, State.FAILED, State.CANCELLED}
 
 pages = st.sampled_from(PAGES)
@@ -169,7 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert after is not None
         if outcome.outcome_class is OutcomeClass.ACCEPTED:
             self.sent[claim.job_id] += 1
-        if outcome.outcome_class is OutcomeClass.THROTTLED:
+        if outcome.outcome_class in WAITING:
             assert after.attempt_count == before.attempt_count, "promise 7"
 
     @rule(claims=st.lists(consumes(claims), max_size=4), outcome=outcomes)

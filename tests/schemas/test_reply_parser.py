@@ -54,6 +54,25 @@ def refusal(**fields: object) -> bytes:
         (refusal(error_code=["a", "ơ"]), ApiReply(has_error=True, error_code='["a", "ơ"]')),
         (refusal(error_code="  190 \n"), ApiReply(has_error=True, error_code="190")),
         (refusal(error_code="", error_message=" "), ApiReply(has_error=True)),
+        *(
+            (
+                refusal(error_code=code, error_message=message),
+                ApiReply(has_error=True, error_code=found, error_message=message),
+            )
+            for code, message, found in [
+                (None, "(#10) Not allowed", "10"),
+                ("", "(#10/2018278) Too late", "10/2018278"),
+                (" ", "(#-1)", "-1"),
+                ("551", "(#10) Not allowed", "551"),
+                (None, "Not allowed (#10)", None),
+                (None, "(10) Not allowed", None),
+                (None, "(#10", None),
+                (None, "(#10/) Not allowed", None),
+                (None, "(#ten) Not allowed", None),
+                (None, "(#12345678901) Not allowed", None),
+                (None, "(#١٠) Not allowed", None),
+            ]
+        ),
         (refusal(error_code="\x00\x1b"), ApiReply(has_error=True)),
         (
             refusal(error_message="red \x1b[31m\u202e\ud83d line\r\nnext"),

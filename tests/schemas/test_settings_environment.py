@@ -85,8 +85,13 @@ GOOD = {
     "FLOWER_BASIC_AUTH": ("admin:pass:word", "admin:pass:word"),
     "FLOWER_SUCCESSES": ("true", True),
     "ERROR_CODE_CLASSES": (
-        "551=transient, 10/999 = permanent",
-        {"551": OutcomeClass.TRANSIENT, "10/999": OutcomeClass.PERMANENT},
+        "551=transient, 10/999 = permanent,7=restricted,8=app_throttled",
+        {
+            "551": OutcomeClass.TRANSIENT,
+            "10/999": OutcomeClass.PERMANENT,
+            "7": OutcomeClass.RESTRICTED,
+            "8": OutcomeClass.APP_THROTTLED,
+        },
     ),
     "PROXY_URL": ("http://user:pw@proxy:3128", "http://user:pw@proxy:3128"),
     "METRICS_HOST": ("::", "::"),

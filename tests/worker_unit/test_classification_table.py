@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from harasocial_dispatch.schemas import Outcome, OutcomeClass, parse_reply
+from harasocial_dispatch.schemas import CallLimit, Outcome, OutcomeClass, parse_reply
 from harasocial_dispatch.worker.outcome.classify import (
     Reply,
     classify_failure,
@@ -25,11 +25,13 @@ ACCEPTED = b'{"data":{"success":true},"has_error":false,"error_code":null,"error
 HTML = b"<html><body>Bad Gateway</body></html>"
 SECRET = "EAAB-secret-token"
 
-accepted, permanent, transient, throttled, auth, ambiguous = (
+accepted, permanent, transient, throttled, app_throttled, restricted, auth, ambiguous = (
     OutcomeClass.ACCEPTED,
     OutcomeClass.PERMANENT,
     OutcomeClass.TRANSIENT,
     OutcomeClass.THROTTLED,
+    OutcomeClass.APP_THROTTLED,
+    OutcomeClass.RESTRICTED,
     OutcomeClass.AUTH,
     OutcomeClass.AMBIGUOUS,
 )
@@ -219,15 +221,30 @@ def test_a_stored_job_that_does_not_validate_is_permanent_without_a_post():
 
 #: The table of codes, one entry for each code it names.
 CODES = {
-    **dict.fromkeys(["1", "2", "1200", "1200/2018024"], transient),
-    **dict.fromkeys(["4", "17", "32", "341", "613", "80006"], throttled),
+    **dict.fromkeys(["-1", "1", "2", "508", "508/2534122", "1200", "1200/2018024"], transient),
+    **dict.fromkeys(["9", "9/2018352"], transient),
+    **dict.fromkeys(["17", "32", "613", "613/2018338"], throttled),
+    **dict.fromkeys([str(code) for code in range(80001, 80015)], throttled),
+    **dict.fromkeys(["4", "341"], app_throttled),
+    **dict.fromkeys(["368", "2022", "10/1893063"], restricted),
     **dict.fromkeys(["102", "190"], auth),
     **dict.fromkeys(["3", "10", "10/1", "10/2999999", "1/99", "2/2018344"], permanent),
     **dict.fromkeys([str(code) for code in range(200, 300)], permanent),
+    **dict.fromkeys(["200/2534041", "100/2534029"], permanent),
     "1/1357046": ambiguous,
     **dict.fromkeys(["10/2018278", "10/2018065", "2534022", "4/2018354"], permanent),
     **dict.fromkeys(["10/2018108", "200/1545041", "551", "551/1545041"], permanent),
-    **dict.fromkeys(["100", "100/2018001", "100/2018109", "506", "368"], permanent),
+    **dict.fromkeys(["100", "100/2018001", "100/2018109", "506", "10/2018300"], permanent),
+}
+#: The refusals that may be about the page: several in a row with the same code pause it.
+ABOUT_PAGE = {
+    *("3", "10", "10/1", "10/2999999", "1/99", "2/2018344", "200/2534041", "100/2534029"),
+    *(str(code) for code in range(200, 300)),
+}
+#: The failures that are about one person, whatever becomes of the job.
+ABOUT_PERSON = {
+    *("9", "9/2018352", "10/2018278", "10/2018065", "2534022", "4/2018354", "10/2018108"),
+    *("200/1545041", "551", "551/1545041", "100/2018001", "506", "10/2018300"),
 }
 
 
@@ -238,6 +255,62 @@ def test_each_code_has_the_class_of_its_row(code: str, status: int):
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.error_code) == (CODES[code], code)
     assert found.final == (code == "1/1357046")
+    assert found.about_page == (code in ABOUT_PAGE)
+    assert found.about_person == (code in ABOUT_PERSON)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_code_at_the_beginning_of_the_message_counts_where_there_is_no_code(code: str):
+    """As Graph writes them."""
+    message = f"(#{code}) This message is sent outside of the allowed window."
+    found = classify(400, refusal(None, message))
+    assert found == classify(400, refusal(code, message))
+    assert classify(400, refusal("E7", message)).error_code == "E7", "the API's own field is first"
+
+
+@pytest.mark.parametrize("code", ["80000", "80015", "199", "300", "-2", "0", "E7", "999999"])
+def test_a_code_beside_the_ranges_is_unknown_and_may_be_about_the_page(code: str):
+    """Nobody knows what it is about, so a page that is refused with it again and again pauses."""
+    found = classify(400, refusal(code))
+    assert (found.outcome_class, found.error_code) == (permanent, code)
+    assert (found.about_page, found.about_person) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "about_page"),
+    [
+        (200, refusal(), True),
+        (400, refusal(), True),
+        (403, refusal("230"), True),
+        (403, refusal("551"), False),
+        (400, HTML, False),
+        (404, HTML, False),
+        (302, b"", False),
+        (200, b'{"has_error":false,"data":{"success":false}}', False),
+        (403, HTML, False),
+        (500, refusal("10"), False),
+    ],
+)
+def test_a_status_alone_is_not_about_the_page(status: int, body: bytes, about_page: bool):
+    """A permanent refusal counts; what pauses the page by itself (403) need not."""
+    assert classify(status, body).about_page == about_page
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("code", ["-1", "1", "1/33"])
+def test_at_most_once_a_fault_at_messenger_may_have_been_processed(code: str, status: int):
+    """Graph's unknown error says nothing of how far the message came."""
+    assert classify(status, refusal(code)).outcome_class is transient
+    assert classify(status, refusal(code), at_most_once=True).outcome_class is ambiguous
+    codes = {"1": transient, "-1": transient}
+    listed = classify(status, refusal(code), codes, at_most_once=True)
+    assert listed.outcome_class is ambiguous, "nor does an operator's list make it safe"
+
+
+@pytest.mark.parametrize("code", ["2", "508", "1200", "9"])
+def test_at_most_once_a_definite_refusal_is_sent_again(code: str):
+    """Messenger did not take the message."""
+    assert classify(400, refusal(code), at_most_once=True).outcome_class is transient
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code.isdigit()])
@@ -255,6 +328,7 @@ def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str):
     for form in (subcode, f"1/{subcode}", f"999/{subcode}"):
         found = classify(400, refusal(form))
         assert (found.outcome_class, found.final) == (CODES[code], code == "1/1357046")
+        assert (found.about_page, found.about_person) == (code in ABOUT_PAGE, code in ABOUT_PERSON)
 
 
 def test_a_short_subcode_means_nothing_by_itself():
@@ -314,12 +388,16 @@ def test_at_most_once_other_server_errors_were_not_processed(status: int):
 
 def test_operators_extend_the_list_of_codes():
     """Their list comes before the built-in one, whole codes and families alike."""
-    codes = {"551": transient, "10/7654321": throttled, "E7": auth}
+    codes = {"551": transient, "10/7654321": throttled, "E7": auth, "E8": permanent}
+    codes |= {"E9": restricted, "7": app_throttled}
     assert classify(400, refusal("551"), codes).outcome_class is transient
     assert classify(400, refusal("551/1545041"), codes).outcome_class is transient
     assert classify(400, refusal("10/7654321"), codes).outcome_class is throttled
     assert classify(400, refusal("7654321"), codes).outcome_class is throttled
     assert classify(400, refusal("E7"), codes).outcome_class is auth
+    assert classify(400, refusal("E9"), codes).outcome_class is restricted
+    assert classify(400, refusal("7/12"), codes).outcome_class is app_throttled
+    assert not classify(400, refusal("E8"), codes).about_page, "no longer an unknown code"
     assert classify(400, refusal("10"), codes).outcome_class is permanent
 
 
@@ -330,6 +408,8 @@ def test_operators_extend_the_list_of_codes():
         (503, HTML, 7.5),
         (200, HTML, 7.5),
         (400, refusal("4"), 7.5),
+        (400, refusal("17"), 7.5),
+        (400, refusal("368"), 7.5),
         (400, refusal("551"), None),
         (401, HTML, None),
         (302, b"", None),
@@ -352,6 +432,14 @@ def test_retry_after_as_a_date_is_relative_to_the_reply():
         date="Sat, 31 Jan 2026 12:00:00 GMT",
     )
     assert found.retry_after_seconds == 30.0
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, ACCEPTED), (400, refusal("551")), (503, HTML)])
+def test_every_reply_may_say_how_full_the_bucket_of_calls_is(status: int, body: bytes):
+    """Also one that accepts: the bucket must not overflow."""
+    found = classify(status, body, call_limit="32/80")
+    assert found.call_limit == CallLimit(used=32, limit=80)
+    assert classify(status, body).call_limit is None
 
 
 def test_an_echoed_token_is_in_no_outcome():
@@ -398,7 +486,8 @@ def test_every_reply_falls_into_exactly_one_class(
         assert found.error_code and found.error_code.isprintable() and len(found.error_code) <= 64
         assert found.error_message and found.error_message.isprintable()
         assert len(found.error_message) <= 500
+    assert not (found.about_page and found.about_person)
     asked = found.retry_after_seconds
     assert asked is None or (
-        asked >= 0 and found.outcome_class in (transient, throttled, ambiguous)
+        asked >= 0 and found.outcome_class not in (accepted, permanent, auth)
     )

@@ -24,11 +24,13 @@ from harasocial_dispatch.worker.outcome.policy import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-accepted, permanent, transient, throttled, auth, ambiguous = (
+accepted, permanent, transient, throttled, app_throttled, restricted, auth, ambiguous = (
     OutcomeClass.ACCEPTED,
     OutcomeClass.PERMANENT,
     OutcomeClass.TRANSIENT,
     OutcomeClass.THROTTLED,
+    OutcomeClass.APP_THROTTLED,
+    OutcomeClass.RESTRICTED,
     OutcomeClass.AUTH,
     OutcomeClass.AMBIGUOUS,
 )
@@ -104,6 +106,8 @@ def test_each_class_does_to_the_job_what_its_row_says(
         (ambiguous, 30.0, HOUR, retrying(30.0)),
         (ambiguous, 30.0, 20.0, FAILED),
         (throttled, 30.0, HOUR, QUEUED),
+        (app_throttled, 30.0, HOUR, QUEUED),
+        (restricted, None, HOUR, QUEUED),
         (throttled, HOUR, HOUR, FAILED_UNSPENT),
         (throttled, 1e300, 1e9, FAILED_UNSPENT),
         (throttled, None, 0.5, QUEUED),
@@ -144,6 +148,10 @@ def throttled_for(seconds: float) -> LaneVerdict:
     return LaneVerdict(effect="pause", reason="throttled", pause_seconds=seconds)
 
 
+def restricted_for(seconds: float) -> LaneVerdict:
+    return LaneVerdict(effect="pause", reason="restricted", pause_seconds=seconds)
+
+
 def failing_for(seconds: float) -> LaneVerdict:
     return LaneVerdict(effect="count", reason="failing", pause_seconds=seconds)
 
@@ -159,7 +167,15 @@ def failing_for(seconds: float) -> LaneVerdict:
         (Outcome(outcome_class=transient), 1, failing_for(2.0)),
         (Outcome(outcome_class=transient), 99, failing_for(30.0)),
         (Outcome(outcome_class=ambiguous), 2, failing_for(4.0)),
+        (Outcome(outcome_class=transient, about_person=True), 2, NOTHING),
+        (Outcome(outcome_class=permanent, about_person=True), 0, CLEAR),
+        (Outcome(outcome_class=restricted), 0, restricted_for(1800.0)),
+        (Outcome(outcome_class=restricted), 2, restricted_for(7200.0)),
+        (Outcome(outcome_class=restricted), 99, restricted_for(14_400.0)),
+        (Outcome(outcome_class=restricted, retry_after_seconds=5.0), 0, restricted_for(1800.0)),
+        (Outcome(outcome_class=restricted, retry_after_seconds=1e9), 0, restricted_for(14_400.0)),
         (Outcome(outcome_class=throttled), 0, throttled_for(1.0)),
+        (Outcome(outcome_class=app_throttled), 0, throttled_for(1.0)),
         (Outcome(outcome_class=throttled), 1, throttled_for(2.0)),
         (Outcome(outcome_class=throttled), 99, throttled_for(60.0)),
         (Outcome(outcome_class=throttled, retry_after_seconds=7.5), 3, throttled_for(7.5)),
@@ -208,13 +224,13 @@ def test_the_backoff_doubles_up_to_its_cap(spent: int, jitter: float, expected: 
     assert backoff_seconds(spent, base=2.0, cap=60.0, jitter=jitter) == expected
 
 
-@pytest.mark.parametrize("reason", ["throttled", "auth", "failing"])
+@pytest.mark.parametrize("reason", ["throttled", "auth", "failing", "restricted"])
 def test_the_pauses_of_a_lane_grow_to_an_end(reason: str):
     """Each is at least as long as the one before, and there is a longest."""
     pauses = [pause_seconds(reason, level) for level in range(1, 2000)]
     assert pauses == sorted(pauses)
     assert pauses[1] == 2 * pauses[0]
-    assert pauses[-1] == pauses[-2] <= 900.0
+    assert pauses[-1] == pauses[-2] <= 4 * HOUR
 
 
 waits = st.none() | st.floats(0, allow_infinity=False, allow_nan=False)
@@ -268,8 +284,8 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
     outcome_class = outcome.outcome_class
     again = found.state in (State.RETRYING, State.QUEUED)
     assert (found.state is State.SENT) == (outcome_class is accepted)
-    assert not again or outcome_class in (transient, throttled, ambiguous)
-    if outcome_class is throttled:
+    assert not again or outcome_class not in (accepted, permanent, auth)
+    if outcome_class in (throttled, app_throttled, restricted):
         assert not found.attempt_spent
     elif again:
         assert found.attempt_spent, "else a job could be tried for ever"
@@ -285,9 +301,9 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
 
 @given(outcomes, st.integers(0, 10**6))
 def test_a_lane_is_paused_for_a_time_that_ends(outcome: Outcome, level: int):
-    """An hour at most, more than nothing, and only for what concerns the whole page."""
+    """Four hours at most, more than nothing, and only for what concerns the whole page."""
     found = judge_lane(outcome, consecutive_pauses=level, token_fingerprint="abc")
-    assert 0 <= found.pause_seconds <= MAX_LANE_PAUSE_SECONDS
+    assert 0 <= found.pause_seconds <= 4 * HOUR
     if found.effect in ("pause", "count"):
         assert found.pause_seconds > 0
         assert found.reason

@@ -8,7 +8,7 @@ from tornado.web import HTTPError, authenticated
 
 from ...producer.replay import replay_jobs
 from ...schemas import JobRecord, State
-from ...schemas.error_codes import UNKNOWN, explain
+from ...schemas.error_codes import explain_any
 from ...schemas.masking import masked
 from .page import Page
 from .presentation import body_text
@@ -29,7 +29,7 @@ class JobPage(Page):
         self.render(
             "failures_job.html",
             body=body_text(record, with_recipient=with_recipient),
-            explanation=explain(record.error_code) or UNKNOWN,
+            explanation=explain_any(record.error_code),
             # Only the latest attempts are kept; they are numbered by all there were.
             first_number=max(0, record.attempt_count - len(record.attempts)) + 1,
             is_cancellable=record.state in CANCELLABLE,

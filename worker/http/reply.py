@@ -11,13 +11,15 @@ class Reply:
 
     Attributes:
         body: None when it was larger than the cap, cut short, or could not be decompressed.
-        retry_after, date: those headers' texts, or None.
+        retry_after, date, call_limit: the texts of `Retry-After`, `Date` and
+            `X-Haravan-Api-Call-Limit`, or None.
     """
 
     status: int
     body: bytes | None
     retry_after: str | None = None
     date: str | None = None
+    call_limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ MAX_HEAD_BYTES = 32 * 1024
 _PIECE_BYTES = 4096
 
 _SWITCHING_PROTOCOLS = 101
-_WANTED = frozenset((b"retry-after", b"date", b"content-encoding"))
+_CALL_LIMIT = b"x-haravan-api-call-limit"
+_WANTED = frozenset((b"retry-after", b"date", b"content-encoding", _CALL_LIMIT))
 
 Ending = Reply | CallFailed
 
@@ -103,12 +104,7 @@ class ReplyReader:
             return self._reply()
         if self._head_is_whole and not 200 <= self._status < 300:
             # The status alone says what such a reply means.
-            return Reply(
-                status=self._status,
-                body=None,
-                retry_after=self._field(b"retry-after"),
-                date=self._field(b"date"),
-            )
+            return self._reply_with(None)
         return CallFailed(kind, detail)
 
     def _reply(self) -> Reply:
@@ -117,11 +113,15 @@ class ReplyReader:
             body = _decompressed(b"".join(self._body), self._field(b"content-encoding"))
         if body is None:
             self.may_be_kept = False
+        return self._reply_with(body)
+
+    def _reply_with(self, body: bytes | None) -> Reply:
         return Reply(
             status=self._status,
             body=body,
             retry_after=self._field(b"retry-after"),
             date=self._field(b"date"),
+            call_limit=self._field(_CALL_LIMIT),
         )
 
     def _field(self, name: bytes) -> str | None:

@@ -1,4 +1,8 @@
-"""What a reply, or the lack of one, means: exactly one of six classes. Pure functions."""
+"""What a reply, or the lack of one, means: exactly one outcome class. Pure functions.
+
+What follows from an error code is in its row of `schemas/error_codes.py`; this module determines
+which code it is.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,31 @@ from types import MappingProxyType
 
 from ...ledger import Claim
 from ...schemas import ApiReply, Outcome, OutcomeClass, parse_reply
-from ...schemas.error_codes import class_of, is_final
+from ...schemas.error_codes import (
+    UNKNOWN,
+    ErrorCode,
+    Subject,
+    class_of,
+    find_api_code,
+    find_own_code,
+)
 from ..http import Reply
+from .call_limit import parse_call_limit
 from .retry_after import parse_retry_after
 
 _NO_CODES: Mapping[str, OutcomeClass] = MappingProxyType({})
+#: The row of a code that only the operator's list has.
+_LISTED = replace(UNKNOWN, about=Subject.OTHER)
+#: The classes of which a job, or its page, waits as long as the reply asks.
+_MAY_WAIT = frozenset(
+    (
+        OutcomeClass.TRANSIENT,
+        OutcomeClass.THROTTLED,
+        OutcomeClass.APP_THROTTLED,
+        OutcomeClass.RESTRICTED,
+        OutcomeClass.AMBIGUOUS,
+    )
+)
 
 
 def classify_reply(
@@ -27,71 +51,68 @@ def classify_reply(
     """Return how the attempt ended that got `reply`.
 
     Args:
-        now: the time that an HTTP date in `Retry-After` is reckoned from (aware).
-        at_most_once: a status that leaves open whether the message went out is then ambiguous.
-        codes: error codes to know beside the built-in ones.
+        now: the time that an HTTP date in `Retry-After` is relative to (aware).
+        at_most_once: a reply that leaves open whether the message went out is then ambiguous.
+        codes: classes of error codes, which come before the built-in ones.
         secret: the token, which the API might echo; it is cut out of what is kept.
     """
     api = parse_reply(reply.body, secret=secret) if reply.body is not None else None
-    outcome_class, own_code = _class(reply, api, codes, at_most_once=at_most_once)
+    call_limit = parse_call_limit(reply.call_limit)
+    if api is not None and api.success and not api.has_error and 200 <= reply.status < 300:
+        return Outcome(
+            outcome_class=OutcomeClass.ACCEPTED, http_status=reply.status, call_limit=call_limit
+        )
     api_code = api.error_code if api else None
-    # Of the classes that may be tried again; an ambiguous reply's wish counts like any other's.
-    may_wait = outcome_class in (
-        OutcomeClass.TRANSIENT,
-        OutcomeClass.THROTTLED,
-        OutcomeClass.AMBIGUOUS,
-    )
+    api_row = find_api_code(api_code)
+    own_code = _own_code(reply.status, api)
+    row = _own_row(own_code)
+    outcome_class = row.outcome_class
+    if _is_refusal(reply.status, api, api_row):
+        known = class_of(api_code, codes)
+        if known is not None:
+            row, outcome_class = api_row or _LISTED, known
+    if at_most_once and row.may_be_sent and outcome_class is OutcomeClass.TRANSIENT:
+        outcome_class = OutcomeClass.AMBIGUOUS
     return Outcome(
         outcome_class=outcome_class,
-        error_code=None if outcome_class is OutcomeClass.ACCEPTED else api_code or own_code,
-        error_message=_message(reply, api, outcome_class, own_code),
+        error_code=api_code or own_code,
+        error_message=_message(reply, api, own_code),
         http_status=reply.status,
         retry_after_seconds=(
-            parse_retry_after(reply.retry_after, date=reply.date, now=now) if may_wait else None
+            parse_retry_after(reply.retry_after, date=reply.date, now=now)
+            if outcome_class in _MAY_WAIT
+            else None
         ),
-        final=is_final(api_code),
+        final=api_row is not None and api_row.is_sent_for_sure,
+        about_page=outcome_class is OutcomeClass.PERMANENT and row.about is Subject.PAGE,
+        about_person=row.about is Subject.PERSON,
+        call_limit=call_limit,
     )
 
 
-def _class(
-    reply: Reply, api: ApiReply | None, codes: Mapping[str, OutcomeClass], *, at_most_once: bool
-) -> tuple[OutcomeClass, str]:
-    """Return the class, and our own code for where the API gave none."""
-    status = reply.status
-    own_code = f"http_{status}"
-    success = 200 <= status < 300
-    refusal = 400 <= status < 500
+def _is_refusal(status: int, api: ApiReply | None, row: ErrorCode | None) -> bool:
+    """Return whether the reply's error code counts, rather than its status alone."""
+    if api is None or not api.has_error:
+        return False
+    # "Sent despite the error" holds whatever the status.
+    return 200 <= status < 300 or 400 <= status < 500 or (row is not None and row.is_sent_for_sure)
 
-    # "Sent in spite of the error" holds whatever the status.
-    if api is not None and api.has_error and (success or refusal or is_final(api.error_code)):
-        known = class_of(api.error_code, codes)
-        if known is not None:
-            return known, own_code
-        if success:
-            return OutcomeClass.PERMANENT, "unspecified"
-    if success:
-        if api is None:
-            # The message may well have been processed: this reply just does not say.
-            return OutcomeClass.AMBIGUOUS, "invalid_response"
-        if api.success:
-            return OutcomeClass.ACCEPTED, ""
-        return OutcomeClass.PERMANENT, "not_accepted"
+
+def _own_code(status: int, api: ApiReply | None) -> str:
+    """Return our code of a reply that is no success, for where the API gave none."""
+    has_error = api is not None and api.has_error
+    if 200 <= status < 300 and api is not None:
+        return "unspecified" if has_error else "not_accepted"
     if 300 <= status < 400:
         # Never followed: the token would travel to wherever it points.
-        return OutcomeClass.PERMANENT, "redirected"
-    if status in (401, 403):
-        return OutcomeClass.AUTH, own_code
-    if status == 429:
-        return OutcomeClass.THROTTLED, own_code
-    if status in (500, 504) and at_most_once:
-        # Raised while processing, or behind a gateway that gave up waiting: it may have gone out.
-        return OutcomeClass.AMBIGUOUS, own_code
-    if status == 408 or 500 <= status < 600:
-        return OutcomeClass.TRANSIENT, own_code
-    if refusal:
-        return OutcomeClass.PERMANENT, "unspecified" if api and api.has_error else own_code
-    # A final status below 200 or from 600 up is no HTTP: nobody can know.
-    return OutcomeClass.AMBIGUOUS, "invalid_response"
+        return "redirected"
+    if 400 <= status < 600:
+        code = f"http_{status}"
+        is_permanent = _own_row(code).outcome_class is OutcomeClass.PERMANENT
+        return "unspecified" if has_error and is_permanent else code
+    # The message may well have been processed: this reply just does not say. Nor does a final
+    # status below 200 or from 600 up, which is no HTTP.
+    return "invalid_response"
 
 
 #: Our own codes in words, for where the API says nothing.
@@ -103,28 +124,18 @@ _MESSAGES = {
 }
 
 
-def _message(
-    reply: Reply, api: ApiReply | None, outcome_class: OutcomeClass, own_code: str
-) -> str | None:
-    if outcome_class is OutcomeClass.ACCEPTED:
-        return None
+def _message(reply: Reply, api: ApiReply | None, own_code: str) -> str:
     if api is not None and api.error_message:
         return api.error_message
     return _MESSAGES.get(own_code, f"the API answered with HTTP status {reply.status}")
 
 
-#: How a call that got no reply is classified: kind → (class, message).
+#: Why a call got no reply, in words.
 _FAILURES = {
-    "connection_failed": (OutcomeClass.TRANSIENT, "no connection; the request did not go out"),
-    "connection_lost": (
-        OutcomeClass.AMBIGUOUS,
-        "the connection ended without a reply; the message may have gone out",
-    ),
-    "timeout": (OutcomeClass.AMBIGUOUS, "no reply in time; the message may have gone out"),
-    "internal_error": (
-        OutcomeClass.AMBIGUOUS,
-        "a fault of this program, see its log; the message may have gone out",
-    ),
+    "connection_failed": "no connection; the request did not go out",
+    "connection_lost": "the connection ended without a reply; the message may have gone out",
+    "timeout": "no reply in time; the message may have gone out",
+    "internal_error": "a fault of this program, see its log; the message may have gone out",
 }
 
 
@@ -133,22 +144,31 @@ def classify_failure(kind: str, detail: str = "") -> Outcome:
 
     `kind` is connection_failed, connection_lost, timeout or internal_error; it is the error code.
     """
-    outcome_class, message = _FAILURES[kind]
+    message = _FAILURES[kind]
+    return _own_outcome(kind, f"{message} ({detail})" if detail else message)
+
+
+def _own_outcome(code: str, message: str, *, posted: bool = True) -> Outcome:
+    """Return the outcome of one of our own codes."""
     return Outcome(
-        outcome_class=outcome_class,
-        error_code=kind,
-        error_message=f"{message} ({detail})" if detail else message,
+        outcome_class=_own_row(code).outcome_class,
+        error_code=code,
+        error_message=message,
+        posted=posted,
     )
+
+
+def _own_row(code: str) -> ErrorCode:
+    row = find_own_code(code)
+    if row is None:
+        raise ValueError(f"{code} has no row in the table of error codes")
+    return row
 
 
 def token_missing(page_id: str) -> Outcome:
     """Return the outcome of a job whose page has no token; no POST is made."""
-    return Outcome(
-        outcome_class=OutcomeClass.AUTH,
-        error_code="token_missing",
-        error_message=f"no token is set for page {page_id}: see HARASOCIAL_TOKENS_FILE",
-        posted=False,
-    )
+    message = f"no token is set for page {page_id}: see HARASOCIAL_TOKENS_FILE"
+    return _own_outcome("token_missing", message, posted=False)
 
 
 def page_waits(reason: Outcome) -> Outcome:
@@ -162,26 +182,16 @@ def outcome_without_call(claim: Claim) -> Outcome | None:
         return invalid_job(claim.defect)
     if claim.lease_ended:
         # Its holder died or is cut off: it may have sent the message.
-        return Outcome(
-            outcome_class=OutcomeClass.AMBIGUOUS,
-            error_code="unknown_outcome",
-            error_message="the worker that was sending it went away; the message may have gone out",
+        return _own_outcome(
+            "unknown_outcome",
+            "the worker that was sending it went away; the message may have gone out",
         )
     if claim.remaining_seconds <= 0:
-        return Outcome(
-            outcome_class=OutcomeClass.PERMANENT,
-            error_code="expired",
-            error_message="its deadline passed before it could be sent",
-            posted=False,
-        )
+        message = "its deadline passed before it could be sent"
+        return _own_outcome("expired", message, posted=False)
     return None
 
 
 def invalid_job(reason: str) -> Outcome:
     """Return the outcome of a stored job that does not validate; no POST is made."""
-    return Outcome(
-        outcome_class=OutcomeClass.PERMANENT,
-        error_code="invalid_job",
-        error_message=reason,
-        posted=False,
-    )
+    return _own_outcome("invalid_job", reason, posted=False)

@@ -13,7 +13,15 @@ from ...schemas import Delivery, JobVerdict, LaneVerdict, Outcome, OutcomeClass,
 MAX_LANE_PAUSE_SECONDS = 3600.0
 
 #: First pause and longest pause (seconds) of a lane, by reason, where the reply names none.
-_PAUSES = {"throttled": (1.0, 60.0), "auth": (60.0, 900.0), "failing": (1.0, 30.0)}
+_PAUSES = {
+    "throttled": (1.0, 60.0),
+    "restricted": (1800.0, 14_400.0),
+    "auth": (60.0, 900.0),
+    "failing": (1.0, 30.0),
+}
+
+#: The classes that say that nobody should send now, not that this job failed.
+_NOT_NOW = (OutcomeClass.THROTTLED, OutcomeClass.APP_THROTTLED, OutcomeClass.RESTRICTED)
 
 
 def backoff_seconds(attempts_spent: int, *, base: float, cap: float, jitter: float) -> float:
@@ -59,7 +67,7 @@ def judge_job(
         return failed
     asked = outcome.retry_after_seconds or 0.0
 
-    if outcome_class is OutcomeClass.THROTTLED:
+    if outcome_class in _NOT_NOW:
         if asked >= remaining_seconds:
             return JobVerdict(state=State.FAILED, attempt_spent=False)
         if asked > MAX_LANE_PAUSE_SECONDS:
@@ -102,7 +110,15 @@ def judge_lane(
         )
     if not outcome.posted:
         return LaneVerdict(effect="none")
-    if outcome.outcome_class is OutcomeClass.THROTTLED:
+    if outcome.outcome_class is OutcomeClass.RESTRICTED:
+        # Sending into a restriction makes it longer.
+        pause = max(outcome.retry_after_seconds or 0.0, pause_seconds("restricted", level))
+        return LaneVerdict(
+            effect="pause",
+            reason="restricted",
+            pause_seconds=min(pause, _PAUSES["restricted"][1]),
+        )
+    if outcome.outcome_class in _NOT_NOW:
         # Asked to wait no time at all (0, or a date that has passed), the lane still backs off:
         # throttled POSTs spend no attempts, so nothing else would ever slow them down.
         pause = outcome.retry_after_seconds or pause_seconds("throttled", level)
@@ -112,6 +128,8 @@ def judge_lane(
             pause_seconds=min(pause, MAX_LANE_PAUSE_SECONDS),
         )
     if outcome.outcome_class in (OutcomeClass.TRANSIENT, OutcomeClass.AMBIGUOUS):
+        if outcome.about_person:
+            return LaneVerdict(effect="none")
         return LaneVerdict(
             effect="count",
             reason="failing",
