@@ -20,7 +20,7 @@ INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench soak screenshots constraints clean
+.PHONY: help demo test check lint bench soak screenshots docs constraints clean
 
 help: ## List what there is to do.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,9 @@ soak: $(VENV)/.for-test ## Ten minutes of mixed traffic with faults; does anythi
 
 screenshots: $(VENV)/.for-test ## Make the README's pictures anew.
 	$(BIN)/python tests/flower/screenshots.py docs/images
+
+docs: $(VENV)/.for-test ## Write docs/error-codes.md from the table of error codes.
+	$(BIN)/python docs/error_codes.py
 
 constraints: $(VENV)/.made ## Pin the newest versions that fit setup.cfg in constraints.txt.
 	$(BIN)/python -m pip install -qq uv

@@ -6,14 +6,15 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..ledger import Cursor, JobFilter, Ledger
+from ..ledger import MAX_VALUES, Cursor, JobFilter, Ledger
 from ..schemas import QueueUnavailable, State, from_ms
-from ..schemas.error_codes import explain_any
+from ..schemas.error_codes import KIND_NAMES, ErrorCode, Explanation, ReplayKind, row_of
+from ..schemas.language import Language
 
 #: Jobs replayed by one script call, at most; enough that its fixed cost does not show.
 _BATCH_SIZE = 500
@@ -25,12 +26,47 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """An error code, its number of jobs, what it means and what to do; named as in the JSON."""
+    """An error code of jobs to be replayed, and how many of them have it."""
 
     error_code: str
     count: int
-    meaning: str
-    what_to_do: str
+
+    @property
+    def row(self) -> ErrorCode:
+        """What is known of the code."""
+        return row_of(self.error_code)
+
+    def explain(self, language: Language) -> Explanation:
+        """Return what the code means and what to do."""
+        return self.row.texts[language]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `replay --json` prints."""
+        meaning, what_to_do = self.explain("en")
+        return {
+            "error_code": self.error_code,
+            "count": self.count,
+            "replay": self.row.replay.value,
+            "meaning": meaning,
+            "what_to_do": what_to_do,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindOfCauses:
+    """The causes of which a replay helps alike."""
+
+    kind: ReplayKind
+    causes: Sequence[Cause]
+
+    @property
+    def count(self) -> int:
+        """How many jobs they are."""
+        return sum(cause.count for cause in self.causes)
+
+    def name(self, language: Language) -> str:
+        """Return what to do with them, in a few words."""
+        return KIND_NAMES[self.kind][language]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +82,76 @@ class ReplayPlan:
     total: int = 0
     causes: Sequence[Cause] = ()
     refused: Mapping[str, State | None] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> list[KindOfCauses]:
+        """The causes by whether a replay helps: those that are worth another try first."""
+        return group_causes(self.causes)
+
+    def warnings(self, language: Language) -> list[str]:
+        """Return what to consider before the replay, a sentence each."""
+        counts = {group.kind: group.count for group in self.kinds}
+        maybe_sent = sum(
+            cause.count
+            for cause in self.causes
+            if cause.row.may_be_sent and cause.row.replay is not ReplayKind.NEVER
+        )
+        numbers = {
+            "never": counts.get(ReplayKind.NEVER, 0),
+            "maybe_sent": maybe_sent,
+            "fixable": counts.get(ReplayKind.FIXABLE, 0),
+        }
+        return [
+            one[language] if numbers[name] == 1 else many[language].format(numbers[name])
+            for name, (one, many) in _WARNINGS.items()
+            if numbers[name]
+        ]
+
+
+#: By what they are about: for one job, and for several.
+_WARNINGS: Mapping[str, tuple[Mapping[Language, str], Mapping[Language, str]]] = {
+    "never": (
+        {
+            "en": "1 job should not be replayed: it would fail again, or reach a person twice.",
+            "vi": "Không nên gửi lại 1 tin: tin sẽ lại lỗi, hoặc khách nhận hai lần.",
+        },
+        {
+            "en": "{:,} jobs should not be replayed: they would fail again, or reach a person "
+            "twice.",
+            "vi": "Không nên gửi lại {:,} tin: tin sẽ lại lỗi, hoặc khách nhận hai lần.",
+        },
+    ),
+    "maybe_sent": (
+        {
+            "en": "1 job may have been sent although it failed: a replay may send it twice.",
+            "vi": "1 tin có thể đã đến nơi dù báo lỗi: gửi lại có thể khiến khách nhận hai lần.",
+        },
+        {
+            "en": "{:,} jobs may have been sent although they failed: a replay may send them "
+            "twice.",
+            "vi": "{:,} tin có thể đã đến nơi dù báo lỗi: gửi lại có thể khiến khách nhận hai lần.",
+        },
+    ),
+    "fixable": (
+        {
+            "en": "1 job fails again unless its cause is fixed first.",
+            "vi": "1 tin sẽ lại lỗi nếu chưa xử lý nguyên nhân.",
+        },
+        {
+            "en": "{:,} jobs fail again unless their causes are fixed first.",
+            "vi": "{:,} tin sẽ lại lỗi nếu chưa xử lý nguyên nhân.",
+        },
+    ),
+}
+
+
+def group_causes(causes: Sequence[Cause]) -> list[KindOfCauses]:
+    """Return the causes by whether a replay helps: those that are worth another try first."""
+    groups = (
+        KindOfCauses(kind=kind, causes=[each for each in causes if each.row.replay is kind])
+        for kind in KIND_NAMES
+    )
+    return [group for group in groups if group.causes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +184,7 @@ class Replay:
         job_ids: the jobs; or None, and then `wanted` and `text` select them.
         wanted: a filter of failed jobs.
         text: a text that the jobs contain; see `Reader`.
+        kinds: only jobs whose error codes are of these kinds; none is no condition.
     """
 
     def __init__(
@@ -87,11 +194,13 @@ class Replay:
         job_ids: Sequence[str] | None = None,
         wanted: JobFilter | None = None,
         text: str = "",
+        kinds: Collection[ReplayKind] = (),
     ) -> None:
         self._ledger = ledger
+        self._kinds = frozenset(kinds)
         self._job_ids = None if job_ids is None else list(dict.fromkeys(job_ids))
         self._wanted = wanted or JobFilter()
-        self._is_bounded = False
+        self._bounded: list[JobFilter] | None = None
         self._text = text
 
     def plan(
@@ -111,22 +220,35 @@ class Replay:
         """
         if self._job_ids is not None:
             return self._plan_ids(self._job_ids)
-        wanted = self._bound()
-        if not self._text and not wanted.page_ids:
-            codes = self._ledger.reader.count_by_error_code(wanted).by_name
-            return _plan(codes, total=self._ledger.reader.count_failed(wanted))
-        # No index has the answer.
-        read: Counter[str] = Counter()
+        codes: Counter[str] = Counter()
+        total = 0
+        for wanted in self._bound():
+            if self._text or wanted.page_ids:
+                # No index has the answer.
+                self._read_codes(wanted, codes, stop, progress)
+                total = codes.total()
+            else:
+                codes.update(self._ledger.reader.count_by_error_code(wanted).by_name)
+                total += self._ledger.reader.count_failed(wanted) or 0
+        return _plan(codes, total=total)
+
+    def _read_codes(
+        self,
+        wanted: JobFilter,
+        codes: Counter[str],
+        stop: threading.Event | None,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        """Add the error codes of the jobs to `codes`, reading one field of each."""
         after: Cursor | None = None
         while not (stop and stop.is_set()):
             page = self._ledger.reader.failed_ids(wanted, text=self._text, after=after)
-            read.update(page.values)
+            codes.update(page.values)
             after = page.after
             if progress is not None:
-                progress(read.total())
+                progress(codes.total())
             if after is None:
                 break
-        return _plan(read)
 
     def run(
         self,
@@ -169,35 +291,48 @@ class Replay:
                 # Only now: after an error, these are tried again.
                 self._job_ids = self._job_ids[size:]
             return
-        wanted = attempt(self._bound)
-        after: Cursor | None = None
-        while True:
-            page = attempt(
-                partial(
-                    self._ledger.reader.failed_ids,
-                    wanted,
-                    text=self._text,
-                    after=after,
-                    limit=size,
+        for wanted in attempt(self._bound):
+            after: Cursor | None = None
+            while True:
+                page = attempt(
+                    partial(
+                        self._ledger.reader.failed_ids,
+                        wanted,
+                        text=self._text,
+                        after=after,
+                        limit=size,
+                    )
                 )
-            )
-            if page.ids:
-                yield page.ids
-            after = page.after
-            if after is None:
-                return
+                if page.ids:
+                    yield page.ids
+                after = page.after
+                if after is None:
+                    break
 
-    def _bound(self) -> JobFilter:
-        """Return the filter, without jobs that fail after this was first called."""
-        if not self._is_bounded:
+    def _bound(self) -> list[JobFilter]:
+        """Return the filters of the jobs, without those that fail after this was first called."""
+        if self._bounded is None:
             now = from_ms(self._ledger.reader.now_ms())
             until = min(self._wanted.until or now, now)
             if self._wanted.since is not None:
                 # A filter that starts in the future matches nothing; its range must stay valid.
                 until = max(until, self._wanted.since)
-            self._wanted = replace(self._wanted, until=until)
-            self._is_bounded = True
-        return self._wanted
+            self._bounded = self._of_kinds(replace(self._wanted, until=until))
+        return self._bounded
+
+    def _of_kinds(self, wanted: JobFilter) -> list[JobFilter]:
+        """Return filters that together have the jobs of `wanted` whose codes are of the kinds."""
+        if not self._kinds:
+            return [wanted]
+        codes = [
+            code
+            for code in self._ledger.reader.count_by_error_code(wanted).by_name
+            if row_of(code).replay in self._kinds
+        ]
+        return [
+            replace(wanted, error_codes=tuple(codes[start : start + MAX_VALUES]))
+            for start in range(0, len(codes), MAX_VALUES)
+        ]
 
     def _plan_ids(self, job_ids: list[str]) -> ReplayPlan:
         statuses = self._ledger.reader.statuses(job_ids)
@@ -222,7 +357,7 @@ def _plan(
     ordered = sorted(codes.items(), key=lambda item: (-item[1], item[0]))
     return ReplayPlan(
         total=sum(codes.values()) if total is None else total,
-        causes=[Cause(code, count, *explain_any(code)) for code, count in ordered],
+        causes=[Cause(code, count) for code, count in ordered],
         refused=refused or {},
     )
 

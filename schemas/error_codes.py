@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
+from .language import Language
 from .states import OutcomeClass
-
-Language = Literal["en", "vi"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 #: The HTTP statuses that have no row of their own, and so the rows of their families.
 _STATUS_FAMILIES = {"4": "http_4xx", "5": "http_5xx"}
@@ -118,7 +116,7 @@ _FAULT = _texts(
 _PERMISSION = _texts(
     (
         "The page or app lacks a permission that this message needs.",
-        "Connect the page to Harasocial again and grant every permission, then replay.",
+        "Connect the page to Harasocial again and grant all permissions, then replay.",
     ),
     (
         "Trang hoặc ứng dụng thiếu quyền cần có để gửi tin nhắn này.",
@@ -255,7 +253,7 @@ API_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The app lacks a capability that this message needs.",
-                "Have the app reviewed for it at Meta, then replay.",
+                "Have Meta review the app for that capability, then replay.",
             ),
             (
                 "Ứng dụng chưa được Meta duyệt tính năng mà tin nhắn này cần.",
@@ -271,7 +269,7 @@ API_CODES: tuple[ErrorCode, ...] = (
         _NEVER,
         _texts(
             (
-                "This person got a marketing message too short a while ago.",
+                "The person received another marketing message too recently.",
                 "Do not replay; leave this person out until the delay between messages is over.",
             ),
             (
@@ -312,7 +310,7 @@ API_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "Messenger found something in the message wrong: an id, or the payload's content.",
+                "Messenger rejected something in the message: an id, or the payload's content.",
                 "Check page_id, recipient id and payload_id; correct the content in Harasocial, "
                 "then replay.",
             ),
@@ -400,7 +398,7 @@ API_CODES: tuple[ErrorCode, ...] = (
         _NEVER,
         _texts(
             (
-                "Messenger takes it for a duplicate of a message just sent.",
+                "Messenger treats it as a duplicate of a message that was just sent.",
                 "Do not replay: most likely the message has arrived. Check the conversation.",
             ),
             (
@@ -421,7 +419,7 @@ API_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "A warning: Messenger finds these messages bothersome or abusive.",
+                "A warning: Messenger considers these messages bothersome or abusive.",
                 "Stop the campaign, and send fewer messages, to people who expect them: Meta "
                 "may restrict the page. Then replay.",
             ),
@@ -441,11 +439,11 @@ API_CODES: tuple[ErrorCode, ...] = (
 )
 
 _NOT_FOUND_OUT = (
-    "Look into the conversation first: a replay may send the message a second time.",
+    "Check the conversation first: a replay may send the message a second time.",
     "Xem cuộc trò chuyện trước: gửi lại có thể khiến khách nhận tin hai lần.",
 )
 _FIRST_MAY_BE_SENT = (
-    "Replay when it works again; a first attempt may still have gone out.",
+    "Replay when the API works again; an earlier attempt may have gone out.",
     "Gửi lại khi API hoạt động bình thường; có thể lần thử trước đã gửi được tin.",
 )
 _API_WORKS_AGAIN = (
@@ -496,13 +494,13 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "Its deadline passed before it could be sent.",
-                "Replay only if the message is still of use; see why its page waited (paused, or "
-                "slow).",
+                "The deadline passed before the message could be sent.",
+                "Replay only if the message is still useful; find out why its page waited (paused, "
+                "or slow).",
             ),
             (
                 "Đã quá hạn trước khi kịp gửi.",
-                "Chỉ gửi lại nếu tin vẫn còn ích lợi; xem vì sao trang phải chờ (tạm dừng hoặc "
+                "Chỉ gửi lại nếu tin vẫn còn giá trị; xem vì sao trang phải chờ (tạm dừng hoặc "
                 "gửi chậm).",
             ),
         ),
@@ -513,8 +511,9 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "A fault of this program while sending; the worker's log names it.",
-                "Report it, and look into the conversation before a replay: it may have gone out.",
+                "An internal error occurred while sending; the worker's log has the details.",
+                "Report it, and check the conversation before a replay: the message may have gone "
+                "out.",
             ),
             (
                 "Phần mềm gặp lỗi khi đang gửi; xem chi tiết trong nhật ký của worker.",
@@ -530,7 +529,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _NEVER,
         _texts(
             (
-                "What is stored of the job is no valid message; it was not written by enqueue.",
+                "The stored job is not a valid message; it was not written by enqueue.",
                 "Do not replay; find out who writes to this Redis, and enqueue the message again.",
             ),
             (
@@ -562,7 +561,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The API reported neither an error nor success.",
-                "Ask Harasocial's support what became of it before a replay.",
+                "Ask Harasocial's support whether the message was sent before you replay it.",
             ),
             (
                 "API không báo lỗi nhưng cũng không báo thành công.",
@@ -576,7 +575,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "The API answered with a redirect, which is not followed: the token would travel.",
+                "The API answered with a redirect. It is not followed, to keep the token safe.",
                 "Correct HARASOCIAL_API_URL, then replay.",
             ),
             (
@@ -622,7 +621,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _PASSING,
         _texts(
             (
-                "The worker that was sending it went away: the message may have gone out.",
+                "The worker stopped while sending: the message may have gone out.",
                 _NOT_FOUND_OUT[0],
             ),
             (
@@ -639,7 +638,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The API reported an error without saying which.",
-                "Read its message, if there is one, and ask Harasocial's support.",
+                "Read the error message, if there is one, and ask Harasocial's support.",
             ),
             (
                 "API báo lỗi nhưng không nói rõ lỗi gì.",
@@ -662,8 +661,8 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _AUTH,
         _FIXABLE,
         _texts(
-            ("The API does not know the token.", _TOKEN["en"].remedy),
-            ("API không nhận ra token.", _TOKEN["vi"].remedy),
+            ("The API rejected the token.", _TOKEN["en"].remedy),
+            ("API từ chối token.", _TOKEN["vi"].remedy),
         ),
     ),
     ErrorCode(
@@ -692,11 +691,11 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "The API has nothing at this address.",
+                "There is no API at this address.",
                 "Correct HARASOCIAL_API_URL, then replay.",
             ),
             (
-                "API không có gì ở địa chỉ này.",
+                "Địa chỉ này không phải của API.",
                 "Sửa HARASOCIAL_API_URL, rồi gửi lại.",
             ),
         ),
@@ -786,7 +785,8 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The API refused the request with this HTTP status.",
-                "Read its message; check HARASOCIAL_API_URL, page_id and payload_id, then replay.",
+                "Read the error message; check HARASOCIAL_API_URL, page_id and payload_id, "
+                "then replay.",
             ),
             (
                 "API từ chối yêu cầu với mã trạng thái HTTP này.",
@@ -806,6 +806,15 @@ OWN_CODES: tuple[ErrorCode, ...] = (
     ),
 )
 
+#: What to do with jobs of each kind, in a few words.
+KIND_NAMES: Mapping[ReplayKind, Mapping[Language, str]] = MappingProxyType(
+    {
+        ReplayKind.PASSING: {"en": "Worth another try", "vi": "Nên thử gửi lại"},
+        ReplayKind.FIXABLE: {"en": "Fix the cause, then replay", "vi": "Xử lý xong rồi gửi lại"},
+        ReplayKind.NEVER: {"en": "Do not replay", "vi": "Không gửi lại"},
+    }
+)
+
 #: What holds of every code that is not in the table.
 UNKNOWN = ErrorCode(
     "",
@@ -813,12 +822,12 @@ UNKNOWN = ErrorCode(
     _FIXABLE,
     _texts(
         (
-            "This version does not know the code; the message is the API's own.",
-            "Read the message, and replay once its cause is gone. If that goes by itself, have "
-            "the code retried: HARASOCIAL_ERROR_CODE_CLASSES.",
+            "This code is not in the table; the error message is the API's own.",
+            "Read the message, and replay once its cause is gone. If the cause passes by itself, "
+            "have the code retried: HARASOCIAL_ERROR_CODE_CLASSES.",
         ),
         (
-            "Phiên bản này chưa biết mã lỗi đó; nội dung thông báo là của API.",
+            "Mã lỗi này chưa có trong danh sách; nội dung thông báo là của API.",
             "Đọc thông báo lỗi và gửi lại khi đã hết nguyên nhân. Nếu lỗi tự hết, hãy đặt "
             "HARASOCIAL_ERROR_CODE_CLASSES để mã này được thử lại.",
         ),

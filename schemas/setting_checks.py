@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from marshmallow import ValidationError
 
+from .language import LANGUAGES
 from .redis_url import parse_redis_url
 
 API_URL = "https://apis.harasocial.com/social/messages.json"
@@ -85,6 +86,12 @@ def check_log_format(name: str) -> None:
     """Accept `text` or `json`."""
     if name not in ("text", "json"):
         raise ValidationError("must be text or json")
+
+
+def check_language(name: str) -> None:
+    """Accept the short name of a language."""
+    if name not in LANGUAGES:
+        raise ValidationError("must be en (English) or vi (Vietnamese)")
 
 
 def check_user_and_password(text: str) -> None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from environs import Env, EnvError, FileAwareEnv, validate
 from marshmallow import ValidationError
 
 from .errors import SettingsError
+from .language import Language
 from .setting_checks import (
     API_URL,
     check_host,
+    check_language,
     check_log_format,
     check_namespace,
     check_proxy_url,
@@ -77,6 +79,8 @@ class Settings:
     metrics_port: int = 0
     #: Of the worker: "text", or "json" for one object a line.
     log_format: str = "text"
+    #: Of what error codes mean and what to do, on the command line: "en" or "vi".
+    language: Language = "en"
 
     @property
     def safe_call_deadline_seconds(self) -> float:
@@ -171,6 +175,7 @@ def _read(env: Env) -> Settings:
         metrics_host=env.str("METRICS_HOST", default.metrics_host, validate=check_host),
         metrics_port=number("METRICS_PORT", 0, 65535),
         log_format=env.str("LOG_FORMAT", default.log_format, validate=check_log_format),
+        language=cast("Language", env.str("LANGUAGE", default.language, validate=check_language)),
     )
 
 

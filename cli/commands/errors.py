@@ -22,7 +22,8 @@ from ..output.printing import Column, print_json, print_notice, print_table, sho
 @json_option
 def errors(*, wanted: JobFilter, as_json: bool) -> None:
     """Count failed jobs by error code, the most frequent first."""
-    with open_ledger(Settings.from_environment()) as ledger:
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger:
         counts = ledger.reader.count_by_error_code(wanted).by_name
         if as_json:
             print_json(counts)
@@ -39,7 +40,7 @@ def errors(*, wanted: JobFilter, as_json: bool) -> None:
                     code,
                     str(count),
                     local(example.finished_at) if example else "",
-                    meaning(example) if example else "",
+                    meaning(example, settings.language) if example else "",
                     shown(example.error_message) if example else "",
                 ]
             )

@@ -13,6 +13,7 @@ from ...ledger import JobFilter
 from ...schemas import JobRecord, Settings
 from ...schemas.error_codes import explain_any
 from ...schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
+from ...schemas.language import Language
 from ..input.connection import open_ledger
 from ..input.options import examples, filters
 from ..output.printing import is_terminal, print_notice, progress_bar, shown
@@ -57,7 +58,8 @@ def export(
     if kind is None:
         kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
     to_screen = str(output) == "-" and is_terminal()
-    with open_ledger(Settings.from_environment()) as ledger, _opened(output) as write:
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger, _opened(output) as write:
         total = ledger.reader.count_failed(wanted)
         done = 0
         if kind == "csv":
@@ -65,7 +67,7 @@ def export(
         # On the screen, the jobs themselves show that it goes on.
         with nullcontext(_nothing) if to_screen else progress_bar(total, "jobs") as advance:
             for page in ledger.reader.failed_pages(wanted):
-                write(_text(kind, page.records, to_screen=to_screen))
+                write(_text(kind, page.records, settings.language, to_screen=to_screen))
                 done += len(page.records)
                 advance(done, done)
     if not to_screen:
@@ -76,10 +78,10 @@ def _nothing(_done: int, _units: int) -> None:
     pass
 
 
-def _text(kind: str, records: list[JobRecord], *, to_screen: bool) -> str:
+def _text(kind: str, records: list[JobRecord], language: Language, *, to_screen: bool) -> str:
     if kind == "jsonl":
         return json_lines(records)
-    rows = (row(record, explain_any(record.error_code)) for record in records)
+    rows = (row(record, explain_any(record.error_code, language)) for record in records)
     if to_screen:
         # What other hands have put into a job must not act on the terminal.
         return csv_text([shown(cell) for cell in cells] for cells in rows)

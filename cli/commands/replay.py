@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from ...ledger import JobFilter
-from ...producer.replay import Cause, Replay, ReplayPlan
+from ...producer.replay import Replay, ReplayPlan
 from ...schemas import QueueUnavailable, Settings, State
+from ...schemas.error_codes import ReplayKind
+from ...schemas.language import Language
 from ..input.connection import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
 from ..input.options import examples, filters, json_option
@@ -24,12 +26,19 @@ _MAX_CAUSES = 20
     epilog=examples(
         "replay 1f0c…",
         "replay --error-code http_502 --error-code http_503 --since 1d --dry-run",
-        "replay --error-code 10/2018278 --since 1d --rate 20 --yes",
+        "replay --passing --since 1d --rate 20",
+        "replay --fixable --page-id 500725830264749",
         "replay --all",
     )
 )
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @filters()
+@click.option(
+    "--passing", is_flag=True, help="Only jobs worth another try: their cause passes by itself."
+)
+@click.option(
+    "--fixable", is_flag=True, help="Only jobs whose cause a person fixes, such as a token."
+)
 @click.option("--all", "every", is_flag=True, help="Every failed job.")
 @click.option(
     "--dry-run",
@@ -50,6 +59,8 @@ def replay(
     *,
     job_ids: tuple[str, ...],
     wanted: JobFilter,
+    passing: bool,
+    fixable: bool,
     every: bool,
     dry_run: bool,
     rate: float | None,
@@ -59,31 +70,37 @@ def replay(
     """Queue failed jobs again, to be sent.
 
     They get all their attempts again, and a new deadline. Name them by ID (or its beginning, of 8
-    characters or more), by filters, or take --all. Shows why they failed and what to do about it.
-    A sent job is never sent again.
+    characters or more), by filters (--passing and --fixable are filters too), or take --all. Shows
+    why they failed, what to do about it, and which of them should not be replayed. A sent job is
+    never sent again.
     """
-    if bool(job_ids) + (not wanted.is_empty) + every != 1:
+    kinds = [
+        kind
+        for kind, is_wanted in ((ReplayKind.PASSING, passing), (ReplayKind.FIXABLE, fixable))
+        if is_wanted
+    ]
+    if bool(job_ids) + bool(kinds or not wanted.is_empty) + every != 1:
         raise click.UsageError(
-            "Name jobs by ID, or by --error-code, --page-id, --since and --until, or take --all: "
-            "one of the three."
+            "Name jobs by ID, or by --passing, --fixable, --error-code, --page-id, --since and "
+            "--until, or take --all: one of the three."
         )
     if not (job_ids or yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         named = whole_ids(ledger.reader.find_id, job_ids) if job_ids else None
-        replay = Replay(ledger, job_ids=named, wanted=wanted)
+        replay = Replay(ledger, job_ids=named, wanted=wanted, kinds=kinds)
         plan = replay.plan()
         if not (job_ids or plan.total):
             print_notice("no failed jobs found")
         if dry_run:
-            _print_dry_run(plan, as_json)
+            _print_dry_run(plan, settings.language, as_json)
             return
         if not as_json:
-            for line in _cause_lines(plan.causes):
+            for line in _plan_lines(plan, settings.language):
                 print_notice(line)
         refused = dict(plan.refused)
-        if job_ids or not plan.total or yes or _confirmed(plan.total):
+        if not plan.total or yes or _needs_no_answer(plan, job_ids) or _confirmed(plan.total):
             _run(replay, plan, refused, rate, as_json)
         else:
             print_notice("nothing was replayed")
@@ -93,18 +110,31 @@ def replay(
         ctx.exit(1)
 
 
-def _print_dry_run(plan: ReplayPlan, as_json: bool) -> None:
+def _needs_no_answer(plan: ReplayPlan, job_ids: tuple[str, ...]) -> bool:
+    """Return whether nothing is asked: the jobs are named, and nothing speaks against it."""
+    return bool(job_ids) and not (plan.warnings("en") and sys.stdin.isatty())
+
+
+def _plan_as_json(plan: ReplayPlan) -> dict[str, Any]:
+    return {
+        "by_replay_kind": {group.kind.value: group.count for group in plan.kinds},
+        "by_error_code": [cause.as_json() for cause in plan.causes],
+        "warnings": plan.warnings("en"),
+    }
+
+
+def _print_dry_run(plan: ReplayPlan, language: Language, as_json: bool) -> None:
     if as_json:
         print_json(
             {
                 "would_replay": plan.total,
-                "by_error_code": [asdict(cause) for cause in plan.causes],
+                **_plan_as_json(plan),
                 "not_replayed": states_as_json(plan.refused),
             }
         )
         return
     print_refused(plan.refused, "cannot be replayed")
-    for line in _cause_lines(plan.causes):
+    for line in _plan_lines(plan, language):
         click.echo(line)
     click.echo(f"{_jobs(plan.total)} would be replayed")
 
@@ -143,7 +173,7 @@ def _run(
             print_json(
                 {
                     "replayed": replayed,
-                    "by_error_code": [asdict(cause) for cause in plan.causes],
+                    **_plan_as_json(plan),
                     "not_replayed": states_as_json(refused),
                 }
             )
@@ -153,13 +183,20 @@ def _run(
         print_refused(refused, "cannot be replayed")
 
 
-def _cause_lines(causes: Sequence[Cause]) -> Iterator[str]:
-    """Yield the causes as text for people."""
-    for cause in causes[:_MAX_CAUSES]:
-        yield f"{_jobs(cause.count)} failed with {shown(cause.error_code)}: {cause.meaning}"
-        yield f"  what to do: {cause.what_to_do}"
-    if len(causes) > _MAX_CAUSES:
-        yield f"and {len(causes) - _MAX_CAUSES} more error codes (--json has all)"
+def _plan_lines(plan: ReplayPlan, language: Language) -> Iterator[str]:
+    """Yield the causes, by whether a replay helps, and the warnings, as text for people."""
+    left = _MAX_CAUSES
+    for group in plan.kinds:
+        yield f"{group.name(language)}: {_jobs(group.count)}"
+        for cause in group.causes[:left]:
+            meaning, what_to_do = cause.explain(language)
+            yield f"  {_jobs(cause.count)} failed with {shown(cause.error_code)}: {meaning}"
+            yield f"    what to do: {what_to_do}"
+        left -= min(left, len(group.causes))
+    if len(plan.causes) > _MAX_CAUSES:
+        yield f"and {len(plan.causes) - _MAX_CAUSES} more error codes (--json has all)"
+    for warning in plan.warnings(language):
+        yield f"warning: {warning}"
 
 
 def _jobs(count: int) -> str:

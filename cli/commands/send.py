@@ -132,6 +132,7 @@ def send(
         except InvalidJob as error:
             raise _by_option(error) from None
     with open_producer() as producer:
+        language = producer.settings.language
         job_id, already_enqueued = _enqueue(producer, row)
         # Before the wait: whatever happens meanwhile, the id is known.
         if not as_json:
@@ -152,7 +153,7 @@ def send(
             click.echo("sent")
         return
     print_notice(_reason(record, wait_seconds))
-    if record.state is State.FAILED and (explanation := explain(record.error_code)):
+    if record.state is State.FAILED and (explanation := explain(record.error_code, language)):
         print_notice(f"means: {explanation.meaning}")
         print_notice(f"to do: {explanation.remedy}")
     ctx.exit(1)

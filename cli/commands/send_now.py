@@ -11,6 +11,7 @@ import click
 
 from ...schemas import Outcome, OutcomeClass, Settings, SettingsError, parse_send_job
 from ...schemas.error_codes import explain
+from ...schemas.language import Language
 from ...schemas.redaction import redact
 from ..output.printing import print_json, shown
 
@@ -64,14 +65,16 @@ def send_now(settings: Settings, body: Mapping[str, Any], *, as_json: bool) -> i
             }
         )
     else:
-        for label, text in _facts(outcome, reply, duration_ms):
+        for label, text in _facts(outcome, reply, duration_ms, settings.language):
             if text:
                 click.echo(f"{label + ':':<17}{text}")
     return 0 if outcome.outcome_class is OutcomeClass.ACCEPTED else 1
 
 
-def _facts(outcome: Outcome, reply: str | None, duration_ms: int) -> list[tuple[str, str]]:
-    explanation = explain(outcome.error_code)
+def _facts(
+    outcome: Outcome, reply: str | None, duration_ms: int, language: Language
+) -> list[tuple[str, str]]:
+    explanation = explain(outcome.error_code, language)
     return [
         ("class", outcome.outcome_class.value),
         ("error code", shown(outcome.error_code)),

@@ -21,8 +21,9 @@ def show(job_id: str, as_json: bool) -> None:
     The recipient's id is shown by its last 4 digits; --json has the body as it was sent.
     """
     with open_producer() as producer:
+        language = producer.settings.language
         record = producer.get_job(producer.find_job_id(job_id))
     if as_json:
         print_json(record.as_json())
     else:
-        print_job(record)
+        print_job(record, language)

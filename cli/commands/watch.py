@@ -76,7 +76,11 @@ def watch(every_seconds: float, as_json: bool) -> None:
         # Without Redis from the start, there is nothing to watch.
         glance = watcher.look()
         title = f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}"
-        view = json_view() if as_json else live_view(title) or line_view()
+        view = (
+            json_view()
+            if as_json
+            else (live_view(title, settings.language) or line_view(settings.language))
+        )
         with view as show:
             show(glance, "")
             _go_on(watcher, glance, show, every_seconds)

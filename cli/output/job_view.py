@@ -6,15 +6,16 @@ import click
 
 from ...schemas import Attempt, JobRecord, State
 from ...schemas.error_codes import explain, explain_any
+from ...schemas.language import Language
 from ...schemas.masking import masked
 from ..input.options import NAME
 from ..input.times import local
 from .printing import STATE_STYLES, Cell, Column, is_terminal, print_table, shown
 
 
-def print_job(record: JobRecord) -> None:
+def print_job(record: JobRecord, language: Language) -> None:
     """Print all that `record` has; of the recipient's id only the end."""
-    for label, text in _facts(record):
+    for label, text in _facts(record, language):
         if text:
             click.echo(f"{label + ':':<17}{text}")
     click.echo()
@@ -25,16 +26,16 @@ def print_job(record: JobRecord) -> None:
         click.echo(f"to send it again: {NAME} replay {shown(record.job_id)}")
 
 
-def meaning(record: JobRecord) -> str:
+def meaning(record: JobRecord, language: Language) -> str:
     """Return in one line why the job failed: what its error code means, else the API's words."""
-    explanation = explain(record.error_code)
+    explanation = explain(record.error_code, language)
     return explanation.meaning if explanation else shown(record.error_message)
 
 
-def _facts(record: JobRecord) -> list[tuple[str, str]]:
+def _facts(record: JobRecord, language: Language) -> list[tuple[str, str]]:
     body = record.job
     style = STATE_STYLES[record.state]
-    explanation = explain_any(record.error_code) if record.error_code else None
+    explanation = explain_any(record.error_code, language) if record.error_code else None
     # What is tried again by itself, or goes on, leaves nothing to do.
     failed = record.state is State.FAILED
     return [

@@ -12,6 +12,7 @@ import click
 
 from ...ledger import Pause
 from ...schemas import JobRecord, State, iso_utc
+from ...schemas.language import Language
 from ..input.times import local
 from .job_view import meaning
 from .pause_view import PAUSE_COLUMNS, pause_rows
@@ -69,7 +70,7 @@ def json_view() -> Iterator[Show]:
 
 
 @contextmanager
-def line_view() -> Iterator[Show]:
+def line_view(language: Language) -> Iterator[Show]:
     """Print one line each time, and one for each job that has failed."""
     told: set[tuple[str, datetime | None]] = set()
     problem_before = ""
@@ -85,7 +86,7 @@ def line_view() -> Iterator[Show]:
         failures = {(record.job_id, record.finished_at): record for record in glance.failures}
         new = [record for key, record in failures.items() if key not in told]
         for record in reversed(new):
-            click.echo(f"    failed: {'  '.join(_failure(record))}")
+            click.echo(f"    failed: {'  '.join(_failure(record, language))}")
         if glance.failed > len(new):
             click.echo(f"    and {glance.failed - len(new)} more")
         told = set(failures)
@@ -93,7 +94,7 @@ def line_view() -> Iterator[Show]:
     yield show
 
 
-def live_view(title: str) -> AbstractContextManager[Show] | None:
+def live_view(title: str, language: Language) -> AbstractContextManager[Show] | None:
     """Return a view that stays in place; None where there is no terminal, or no rich."""
     if not is_terminal():
         return None
@@ -101,19 +102,20 @@ def live_view(title: str) -> AbstractContextManager[Show] | None:
         import rich.live  # noqa: PLC0415 - optional
     except ImportError:
         return None
-    return _rich_view(rich.live.Live(auto_refresh=False), title)
+    return _rich_view(rich.live.Live(auto_refresh=False), title, language)
 
 
 @contextmanager
-def _rich_view(live: Any, title: str) -> Iterator[Show]:
+def _rich_view(live: Any, title: str, language: Language) -> Iterator[Show]:
     def show(glance: Glance, problem: str) -> None:
-        live.update(_picture(glance, problem, title, live.console.width), refresh=True)
+        picture = _picture(glance, problem, title, language, live.console.width)
+        live.update(picture, refresh=True)
 
     with live:
         yield show
 
 
-def _picture(glance: Glance, problem: str, title: str, width: int) -> Any:
+def _picture(glance: Glance, problem: str, title: str, language: Language, width: int) -> Any:
     from rich.console import Group  # noqa: PLC0415 - optional
     from rich.text import Text  # noqa: PLC0415 - optional
 
@@ -123,14 +125,14 @@ def _picture(glance: Glance, problem: str, title: str, width: int) -> Any:
     ]
     if problem:
         parts.append(Text(shown(problem), style="red"))
-    for columns, rows in _tables(glance):
+    for columns, rows in _tables(glance, language):
         if rows:
             cells = [[Cell(text) for text in row] for row in rows]
             parts += ["", rich_table(columns, cells, width)[0]]
     return Group(*parts)
 
 
-def _tables(glance: Glance) -> Iterator[tuple[list[Column], list[list[str]]]]:
+def _tables(glance: Glance, language: Language) -> Iterator[tuple[list[Column], list[list[str]]]]:
     yield (
         [Column("waiting on page"), Column("jobs", right=True)],
         [[shown(page), str(count)] for page, count in glance.waiting.items()],
@@ -145,7 +147,7 @@ def _tables(glance: Glance) -> Iterator[tuple[list[Column], list[list[str]]]]:
             # Cut, so that each failure has a line and the view stays on the screen.
             Column("why", fit="cut"),
         ],
-        [_failure(record) for record in glance.failures],
+        [_failure(record, language) for record in glance.failures],
     )
 
 
@@ -162,11 +164,11 @@ def _numbers(glance: Glance) -> list[str]:
     ]
 
 
-def _failure(record: JobRecord) -> list[str]:
+def _failure(record: JobRecord, language: Language) -> list[str]:
     return [
         local(record.finished_at),
         shown(record.error_code),
         shown(record.page_id),
         shown(record.job_id),
-        meaning(record),
+        meaning(record, language),
     ]

@@ -14,10 +14,12 @@ from harasocial_dispatch.schemas import QueueUnavailable, State
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 WINDOW_CLOSED = """\
-1 job failed with 10/2018278: The messaging window is closed: the person has not written to the \
+Do not replay: 1 job
+  1 job failed with 10/2018278: The messaging window is closed: the person has not written to the \
 page lately.
-  what to do: Do not replay until the person has written again; then the window is open for 24 \
+    what to do: Do not replay until the person has written again; then the window is open for 24 \
 hours.
+warning: 1 job should not be replayed: it would fail again, or reach a person twice.
 """
 
 
@@ -56,6 +58,10 @@ def test_what_is_not_failed_is_named_with_its_state(run, jobs):
         (["--since", "1h"], {"a", "b", "c"}),
         (["--until", "1h"], set()),
         (["--all"], {"a", "b", "c"}),
+        (["--fixable"], {"b", "c"}),
+        (["--fixable", "--page-id", PAGE], {"b"}),
+        (["--passing"], set()),
+        (["--passing", "--fixable", "--since", "1h"], {"b", "c"}),
     ],
 )
 def test_failed_jobs_are_replayed_by_what_they_have_in_common(run, jobs, options, expected):
@@ -79,31 +85,44 @@ def test_failed_jobs_are_replayed_by_what_they_have_in_common(run, jobs, options
 def test_why_the_jobs_failed_and_what_to_do_is_shown_before_anything_is_asked(run, jobs, by_ids):
     """By error code, the most frequent first: as text, and as data with --json."""
     ids = [jobs.failed("190"), jobs.failed(), jobs.failed("190"), jobs.failed("weird\x1b[31m")]
+    ids.append(jobs.failed("http_503"))
     which = ids if by_ids else ["--all"]
     dry = run("replay", *which, "--dry-run")
     lines = dry.stdout.splitlines()
-    assert lines[0].startswith("2 jobs failed with 190: The token expired, was revoked")
-    assert lines[1].startswith("  what to do: Put a new token into HARASOCIAL_TOKEN")
-    assert lines[2].startswith("1 job failed with 10/2018278: ")
-    assert lines[4].isprintable()
-    assert lines[-1] == "4 jobs would be replayed"
+    assert lines[0] == "Worth another try: 1 job"
+    assert lines[1].startswith("  1 job failed with http_503: ")
+    assert lines[3] == "Fix the cause, then replay: 3 jobs"
+    assert lines[4].startswith("  2 jobs failed with 190: The token expired, was revoked")
+    assert lines[5].startswith("    what to do: Set a new token in HARASOCIAL_TOKEN")
+    assert lines[6].startswith("  1 job failed with weird")
+    assert lines[6].isprintable()
+    assert lines[8] == "Do not replay: 1 job"
+    assert lines[9].startswith("  1 job failed with 10/2018278: ")
+    assert [line for line in lines if line.startswith("warning: ")] == lines[11:13]
+    assert lines[-1] == "5 jobs would be replayed"
     printed = json.loads(run("replay", *which, "--dry-run", "--json").stdout)
-    assert [(c["error_code"], c["count"]) for c in printed["by_error_code"]] == [
-        ("190", 2), ("10/2018278", 1), ("weird\x1b[31m", 1),
-    ]  # fmt: skip
-    assert lines[0].endswith(printed["by_error_code"][0]["meaning"])
-    assert lines[1].endswith(printed["by_error_code"][0]["what_to_do"])
+    assert [(c["error_code"], c["count"], c["replay"]) for c in printed["by_error_code"]] == [
+        ("190", 2, "fixable"),
+        ("10/2018278", 1, "never"),
+        ("http_503", 1, "passing"),
+        ("weird\x1b[31m", 1, "fixable"),
+    ]
+    assert printed["by_replay_kind"] == {"passing": 1, "fixable": 3, "never": 1}
+    assert [f"warning: {text}" for text in printed["warnings"]] == lines[11:13]
+    assert lines[4].endswith(printed["by_error_code"][0]["meaning"])
+    assert lines[5].endswith(printed["by_error_code"][0]["what_to_do"])
     result = run("replay", *which, "--yes")
     assert result.stderr.splitlines() == lines[:-1]
     assert sorted(result.stdout.split()) == sorted(ids)
 
 
-def test_a_person_is_asked_after_the_causes_were_shown(program, jobs):
-    """On a terminal; whoever says no has changed nothing."""
+@pytest.mark.parametrize("by_ids", [True, False])
+def test_a_person_is_asked_after_the_causes_were_shown(program, jobs, by_ids):
+    """On a terminal, and also of a job named by id if there is a warning; no changes nothing."""
     job_id = jobs.failed()
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(program[0], [*program, "replay", "--all"])
+        os.execv(program[0], [*program, "replay", job_id if by_ids else "--all"])
     seen = b""
     while b"[y/N]" not in seen:
         assert select.select([terminal], [], [], 20)[0], seen
@@ -113,6 +132,7 @@ def test_a_person_is_asked_after_the_causes_were_shown(program, jobs):
     os.close(terminal)
     text = seen.decode()
     assert text.index("what to do: Do not replay") < text.index("Send 1 job again?")
+    assert text.index("warning: 1 job should not be replayed") < text.index("Send 1 job again?")
     assert os.waitstatus_to_exitcode(status) == 1
     assert jobs.state(job_id) is State.FAILED
 
@@ -183,7 +203,14 @@ def test_a_filter_without_a_terminal_requires_yes(run, jobs):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["1f0c", "--all"], ["1f0c", "--error-code", "190"], ["--all", "--page-id", "1"]],
+    [
+        [],
+        ["1f0c", "--all"],
+        ["1f0c", "--error-code", "190"],
+        ["1f0c", "--passing"],
+        ["--all", "--page-id", "1"],
+        ["--all", "--fixable"],
+    ],
 )
 def test_ids_a_filter_or_all_must_be_named_and_one_of_them_only(run, arguments):
     """Anything else is wrong usage, also with --yes."""

@@ -211,6 +211,6 @@ def test_on_a_terminal_the_view_stays_in_place(program, jobs):
 def test_without_rich_a_terminal_gets_lines(monkeypatch):
     """It is an extra."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert live_view("") is not None
+    assert live_view("", "en") is not None
     monkeypatch.setitem(sys.modules, "rich.live", None)
-    assert live_view("") is None
+    assert live_view("", "en") is None

@@ -176,7 +176,7 @@ def test_a_job_is_told_whole(desk: Desk) -> None:
     page = desk.flower.get(f"/failures/{job_id}")
     text = text_of(page)
     for part in (
-        *("failed", "190 token has expired", "Put a new token into HARASOCIAL_TOKEN"),
+        *("failed", "190 token has expired", "Set a new token in HARASOCIAL_TOKEN"),
         *("attempt 1 HTTP 200 after 250 ms", "enqueued", '"metadata": "order 1001"'),
         *("Deadline", "at_least_once", "************8749"),
     ):
@@ -191,7 +191,7 @@ def test_an_unknown_code_has_the_apis_own_message(desk: Desk) -> None:
     job_id = desk.fail(page_id=new_page_id(), error_code="424242", error_message="Lỗi lạ")
     text = text_of(desk.flower.get(f"/failures/{job_id}"))
     assert "424242 Lỗi lạ" in text
-    assert "the message is the API's own" in text
+    assert "the error message is the API's own" in text
     assert "replay once its cause is gone" in text
 
 

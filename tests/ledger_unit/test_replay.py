@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harasocial_dispatch.ledger import JobFilter
+from harasocial_dispatch.ledger import MAX_VALUES, JobFilter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.producer.replay import Replay
 from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, State
+from harasocial_dispatch.schemas.error_codes import ReplayKind
 
 if TYPE_CHECKING:
     from .conftest import Story
@@ -60,10 +61,80 @@ def test_a_plan_counts_what_a_run_replays(story: Story, make: Callable[..., Repl
 
     assert plan.total == 3
     assert [(cause.error_code, cause.count) for cause in plan.causes] == [("551", 2), ("190", 1)]
-    assert all(cause.meaning and cause.what_to_do for cause in plan.causes)
     assert {story.state(job_id) for job_id in ids} == {State.FAILED}
     assert sorted(replayed(replay)) == sorted(ids)
     assert {story.state(job_id) for job_id in ids} == {State.QUEUED}
+
+
+KINDS = {
+    "passing": ReplayKind.PASSING,
+    "fixable": ReplayKind.FIXABLE,
+    "never": ReplayKind.NEVER,
+}
+
+
+@pytest.mark.parametrize("text", ["", "__hrf"])
+@pytest.mark.parametrize("wanted", [None, JobFilter(page_ids=("1",))])
+@pytest.mark.parametrize("names", [["passing"], ["fixable"], ["passing", "fixable"], ["never"]])
+def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
+    story: Story, make: Callable[..., Replay], names: list[str], wanted: Any, text: str
+):
+    """Also codes that nobody knows: a person looks at those first."""
+    codes = {"http_503": "passing", "timeout": "passing", "190": "fixable", "E7": "fixable"}
+    codes |= {"551": "never", "10/2018278": "never"}
+    ids = {(code, page): story.fail(page, code) for code in codes for page in ("1", "2")}
+    replay = make(kinds=[KINDS[name] for name in names], wanted=wanted, text=text)
+
+    plan = replay.plan()
+    done = replayed(replay)
+
+    expected = {
+        job_id
+        for (code, page), job_id in ids.items()
+        if codes[code] in names and (wanted is None or page == "1")
+    }
+    assert set(done) == expected
+    assert len(done) == plan.total == len(expected)
+    assert [group.kind.value for group in plan.kinds] == names
+
+
+def test_a_replay_of_a_kind_that_no_job_has_takes_none(story: Story, make: Callable[..., Replay]):
+    """No code of that kind is not the same as no condition."""
+    story.fail("1", "551")
+    replay = make(kinds=[ReplayKind.PASSING])
+    assert replay.plan().total == 0
+    assert replayed(replay) == []
+    assert story.ledger.reader.count_failed() == 1
+
+
+def test_a_kind_may_have_more_codes_than_a_filter(story: Story, make: Callable[..., Replay]):
+    """An API that puts an id into each code makes as many codes as jobs."""
+    ids = {story.fail("1", f"E{number}") for number in range(MAX_VALUES + 5)}
+    replay = make(kinds=[ReplayKind.FIXABLE])
+    assert replay.plan().total == len(ids)
+    assert set(replayed(replay)) == ids
+
+
+def test_a_plan_warns_of_what_a_replay_would_do(story: Story, make: Callable[..., Replay]):
+    """In each language, and only where there is something to warn of."""
+    ids = [story.fail("1", code) for code in ("551", "551", "timeout", "190", "http_503")]
+    by_ids, by_filter = make(job_ids=ids).plan(), make().plan()
+    assert (
+        by_ids.warnings("en")
+        == by_filter.warnings("en")
+        == [
+            "2 jobs should not be replayed: they would fail again, or reach a person twice.",
+            "1 job may have been sent although it failed: a replay may send it twice.",
+            "1 job fails again unless its cause is fixed first.",
+        ]
+    )
+    assert [text.startswith(("Không", "1 tin")) for text in by_ids.warnings("vi")] == [True] * 3
+    assert [group.name("vi") for group in by_ids.kinds] == [
+        "Nên thử gửi lại",
+        "Xử lý xong rồi gửi lại",
+        "Không gửi lại",
+    ]
+    assert make(job_ids=ids[-1:]).plan().warnings("en") == []
 
 
 def test_jobs_named_by_id_that_are_not_failed_are_refused(

@@ -9,17 +9,16 @@ import pytest
 from harasocial_dispatch.schemas import OutcomeClass
 from harasocial_dispatch.schemas.error_codes import (
     API_CODES,
-    LANGUAGES,
     OWN_CODES,
     UNKNOWN,
     ErrorCode,
-    Language,
     ReplayKind,
     class_of,
     explain,
     explain_any,
     row_of,
 )
+from harasocial_dispatch.schemas.language import LANGUAGES, Language
 
 ROWS = [*API_CODES, *OWN_CODES]
 #: Texts that both languages spell alike: names of settings, fields and the like.

@@ -97,6 +97,7 @@ GOOD = {
     "METRICS_HOST": ("::", "::"),
     "METRICS_PORT": ("9108", 9108),
     "LOG_FORMAT": ("json", "json"),
+    "LANGUAGE": ("vi", "vi"),
 }
 
 
@@ -161,13 +162,15 @@ REDIS_ERROR = (
 NAMESPACE_ERROR = "HARASOCIAL_NAMESPACE must be letters, digits, - and _ only"
 CLASSES_ERROR = (
     "HARASOCIAL_ERROR_CODE_CLASSES must be code=class pairs such as 551=transient,"
-    "10/999=permanent; classes are ambiguous, auth, permanent, throttled, transient"
+    "10/999=permanent; classes are ambiguous, app_throttled, auth, permanent, restricted, "
+    "throttled, transient"
 )
 PROXY_ERROR = "HARASOCIAL_PROXY_URL must be a URL such as http://proxy:3128"
 HOST_ERROR = (
     "HARASOCIAL_METRICS_HOST must be an address or name of this host, such as 127.0.0.1 or ::"
 )
 FORMAT_ERROR = "HARASOCIAL_LOG_FORMAT must be text or json"
+LANGUAGE_ERROR = "HARASOCIAL_LANGUAGE must be en (English) or vi (Vietnamese)"
 FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
 
 
@@ -241,6 +244,8 @@ FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
         ("METRICS_HOST", "[::]", HOST_ERROR),
         ("METRICS_HOST", "a\nb", HOST_ERROR),
         ("LOG_FORMAT", "JSON", FORMAT_ERROR),
+        ("LANGUAGE", "VI", LANGUAGE_ERROR),
+        ("LANGUAGE", SECRET, LANGUAGE_ERROR),
         ("FLOWER_BASIC_AUTH", SECRET, FLOWER_ERROR),
         ("FLOWER_BASIC_AUTH", f":{SECRET}", FLOWER_ERROR),
         ("FLOWER_BASIC_AUTH", f"{SECRET}:", FLOWER_ERROR),

@@ -488,6 +488,4 @@ def test_every_reply_falls_into_exactly_one_class(
         assert len(found.error_message) <= 500
     assert not (found.about_page and found.about_person)
     asked = found.retry_after_seconds
-    assert asked is None or (
-        asked >= 0 and found.outcome_class not in (accepted, permanent, auth)
-    )
+    assert asked is None or (asked >= 0 and found.outcome_class not in (accepted, permanent, auth))

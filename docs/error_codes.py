@@ -1,0 +1,95 @@
+"""Writes docs/error-codes.md from the table in schemas/error_codes.py: `make docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from harasocial_dispatch.schemas.error_codes import (
+    API_CODES,
+    KIND_NAMES,
+    OWN_CODES,
+    UNKNOWN,
+    ErrorCode,
+    ReplayKind,
+    Subject,
+)
+from harasocial_dispatch.schemas.language import Language
+
+PAGE = Path(__file__).with_name("error-codes.md")
+
+_HEADS: dict[Language, str] = {
+    "en": "| code | class | about | replay | it means | what to do |",
+    "vi": "| mã lỗi | loại | liên quan đến | gửi lại | ý nghĩa | cần làm gì |",
+}
+_INTRODUCTION = """\
+# Error codes
+
+[English](#codes-of-the-api) · [Tiếng Việt](#mã-lỗi-của-api)
+
+This page is generated from the table in `schemas/error_codes.py`; edit that, then run `make docs`.
+
+A job's `error_code` is the API's own where it gave one. If the reply has no `error_code` and its
+`error_message` begins with `(#10)` or `(#10/2018278)`, that is the code. A compound code
+`code/subcode` that is not listed has the row of its subcode, if that has six digits or more, or of
+its code. Other codes are the program's own, in words.
+
+| class | the job | the page |
+|---|---|---|
+| `permanent` | fails without retry | continues; five refusals in a row about the page pause it |
+| `transient` | is retried, and spends an attempt | continues; many failures in a row pause it |
+| `ambiguous` | as `transient`; with `delivery="at_most_once"`, fails | as `transient` |
+| `throttled` | waits, and spends no attempt | waits as the reply asks, or for a growing pause |
+| `app_throttled` | as `throttled` | every page of the token waits |
+| `restricted` | waits, and spends no attempt | pauses for 30 minutes, then longer, up to 4 hours |
+| `auth` | fails | pauses until its token changes or works again |
+
+*About* says what a refusal concerns: `page` if the page's other messages may be refused likewise,
+`person` if only the recipient. *Replay* says whether `replay` helps: `passing` (worth another try),
+`fixable` (after a person has fixed the cause) or `never`. A code marked † leaves open whether the
+message was sent: with `delivery="at_most_once"` its class is `ambiguous`.
+
+`HARASOCIAL_ERROR_CODE_CLASSES=999=transient,10/7=restricted` gives codes of the API a class of your
+own. With `HARASOCIAL_LANGUAGE=vi` commands explain codes in Vietnamese.
+"""
+_TITLES: dict[Language, tuple[str, str, str]] = {
+    "en": ("Codes of the API", "Codes of this program", "any other code"),
+    "vi": ("Mã lỗi của API", "Mã lỗi của chương trình", "mã khác"),
+}
+_KINDS_IN_VIETNAMESE = "Cột *gửi lại*: {}. Mã có dấu † nghĩa là có thể tin đã được gửi."
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    return "\n".join([_INTRODUCTION, *_tables("en"), *_tables("vi")])
+
+
+def _tables(language: Language) -> Iterator[str]:
+    of_api, own, other = _TITLES[language]
+    yield from _table(of_api, [*API_CODES, UNKNOWN], language, other)
+    if language == "vi":
+        kinds = (f"`{kind}` – {KIND_NAMES[kind]['vi'].lower()}" for kind in ReplayKind)
+        yield _KINDS_IN_VIETNAMESE.format("; ".join(kinds))
+        yield ""
+    yield from _table(own, OWN_CODES, language, other)
+
+
+def _table(title: str, rows: Iterable[ErrorCode], language: Language, other: str) -> Iterator[str]:
+    yield from (f"## {title}", "", _HEADS[language], "|---" * 6 + "|")
+    for row in rows:
+        meaning, remedy = row.texts[language]
+        code = f"`{row.code}`" if row.code else other
+        cells = (
+            f"{code} †" if row.may_be_sent else code,
+            f"`{row.outcome_class}`",
+            "" if row.about is Subject.OTHER else row.about.value,
+            row.replay.value,
+            meaning,
+            remedy,
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
