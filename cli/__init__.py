@@ -27,6 +27,7 @@ from ..schemas import (
     QueueUnavailable,
     SettingsError,
 )
+from .commands.audit import audit
 from .commands.cancel import cancel
 from .commands.check import check
 from .commands.demo import demo
@@ -238,6 +239,7 @@ for _command in (
     watch,
     replay,
     cancel,
+    audit,
     export,
     check,
     sandbox,

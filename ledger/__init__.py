@@ -3,6 +3,8 @@
 Redis is touched in this folder alone.
 """
 
+from .audit import AUDIT_DAYS, AUDIT_ENTRIES, AuditEntry, Via, local_user
+from .bulk_cancel import CANCELABLE, CanceledJobs
 from .claim import Claim
 from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept
 from .ledger import Ledger
@@ -18,7 +20,12 @@ from .reading import (
 )
 
 __all__ = [
+    "AUDIT_DAYS",
+    "AUDIT_ENTRIES",
+    "CANCELABLE",
     "MAX_VALUES",
+    "AuditEntry",
+    "CanceledJobs",
     "Claim",
     "Claimed",
     "Counts",
@@ -33,4 +40,6 @@ __all__ = [
     "Reader",
     "Result",
     "Swept",
+    "Via",
+    "local_user",
 ]

@@ -10,6 +10,7 @@
 | error_code, error_message, http_status | of the latest attempt, where there is one |
 | claim | token of the process that is sending it |
 | defect | why it cannot be sent; while that is being recorded |
+| replayed:1, replayed:2, … | JSON [at_ms, by, via] of each replay; the latest 20 |
 | attempts_before_replay | attempts that do not count any more |
 
 Redis keeps a hash as a compact listpack (276 bytes a job in place of 716) while no value is longer
@@ -29,6 +30,7 @@ from ..schemas import (
     Delivery,
     JobRecord,
     NewJob,
+    ReplayRecord,
     State,
     from_ms,
     sanitize,
@@ -118,6 +120,7 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
         http_status=to_int(job.get("http_status")),
         attempt_count=to_int(job.get("attempts")) or 0,
         attempts=to_attempts(job),
+        replays=_replays(job),
         idempotency_key=job.get("idempotency_key"),
         delivery=to_delivery(job),
         enqueued_at=_time(job.get("enqueued_at")),
@@ -130,13 +133,10 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
 
 def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
     """Return the attempts that a job's hash tells of, oldest first."""
-    numbered = [
-        (to_int(name.removeprefix("attempt:")), name) for name in job if name.startswith("attempt:")
-    ]
     found = []
-    for _, name in sorted((number, name) for number, name in numbered if number is not None):
+    for text in _numbered(job, "attempt:"):
         try:
-            at, duration, status, code, message = json.loads(job[name])
+            at, duration, status, code, message = json.loads(text)
             found.append(
                 Attempt(
                     at=from_ms(int(at)),
@@ -149,6 +149,25 @@ def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
         except (ValueError, TypeError, OverflowError, OSError, RecursionError):
             continue  # not written by us
     return tuple(found)
+
+
+def _replays(job: Mapping[str, str]) -> tuple[ReplayRecord, ...]:
+    found = []
+    for text in _numbered(job, "replayed:"):
+        try:
+            at, by, via = json.loads(text)
+            found.append(
+                ReplayRecord(at=from_ms(int(at)), by=_text(by) or "", via=_text(via) or "")
+            )
+        except (ValueError, TypeError, OverflowError, OSError, RecursionError):
+            continue  # not written by us
+    return tuple(found)
+
+
+def _numbered(job: Mapping[str, str], prefix: str) -> list[str]:
+    """Return the values of the fields `prefix` + number, in the order of their numbers."""
+    numbers = ((to_int(name.removeprefix(prefix)), name) for name in job if name.startswith(prefix))
+    return [job[name] for _, name in sorted((n, name) for n, name in numbers if n is not None)]
 
 
 def attempt_text(

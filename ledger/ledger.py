@@ -9,7 +9,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -21,6 +21,8 @@ from ..schemas import (
     State,
     sanitize,
 )
+from .audit import AuditEntry
+from .bulk_cancel import CanceledJobs, cancel_matching
 from .claim import Claim, to_claim
 from .connection import connect, translated_errors
 from .exchange import (
@@ -30,7 +32,8 @@ from .exchange import (
     Swept,
     result_row,
 )
-from .reading import Reader
+from .reading import JobFilter, Reader
+from .reading.namespace import Namespace
 from .scripts import Scripts, explain_version
 from .storing import store
 
@@ -81,8 +84,9 @@ class Ledger:
         self._claim_number = 0
         # The token of the latest claim if its reply was lost, until its jobs are released.
         self._lost_claim: str | None = None
+        self._namespace = Namespace(self._client, prefix, settings.redis_url, self._scripts)
         #: Everything that changes no job.
-        self.reader = Reader(self._client, prefix, settings.redis_url, self._scripts)
+        self.reader = Reader(self._namespace)
 
     def check_version(self) -> None:
         """Raise `SettingsError` if the namespace's keys are of another version of this program.
@@ -234,19 +238,68 @@ class Ledger:
         with translated_errors(self._settings.redis_url):
             self._scripts.and_ring("resume", *pairs)
 
-    def cancel(self, job_ids: Sequence[str]) -> list[State | None]:
-        """Cancel jobs not yet sent; returns each one's state afterwards, None if unknown."""
-        with translated_errors(self._settings.redis_url):
-            _, *states = self._scripts("cancel", round(self._settings.failed_ttl_seconds), *job_ids)
-        return [_state(text) for text in states]
+    def cancel(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
+        """Cancel jobs not yet sent; returns each one's state afterwards, None if unknown.
 
-    def replay(self, job_ids: Sequence[str]) -> list[State | None]:
-        """Queue failed jobs again; returns each one's state before, None if unknown."""
+        The script that cancels them adds their number to the entry `audit`.
+        """
+        audit = audit or AuditEntry(action="cancel")
         with translated_errors(self._settings.redis_url):
-            states = self._scripts.and_ring(
-                "replay", round(self._settings.expires_seconds * 1000), *job_ids
+            _, *states = self._scripts(
+                "cancel",
+                round(self._settings.failed_ttl_seconds),
+                audit.operation_id,
+                audit.stored_text(),
+                *job_ids,
             )
         return [_state(text) for text in states]
+
+    def cancel_matching(
+        self,
+        wanted: JobFilter,
+        *,
+        payload_ids: Sequence[str] = (),
+        audit: AuditEntry | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[list[CanceledJobs]]:
+        """Cancel the waiting jobs that fit a filter, and yield what each step canceled.
+
+        A step takes a few milliseconds of Redis' time. To stop, end the iteration; a later call
+        cancels the others. Calls in flight end normally: such jobs are yielded with the state
+        SENDING. A job that such a call returns to the queue may be missed; a second call finds it.
+        The script that cancels jobs adds their number to the entry `audit`.
+
+        Args:
+            wanted: `since` and `until` bound when a job was enqueued.
+            payload_ids: only jobs with one of these payloads; none is no condition.
+            dry_run: cancel nothing; yield what would be canceled.
+        """
+        audit = None if dry_run else audit or AuditEntry(action="cancel")
+        return cancel_matching(
+            self._namespace, wanted, payload_ids, audit, self._settings.failed_ttl_seconds
+        )
+
+    def replay(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
+        """Queue failed jobs again; returns each one's state before, None if unknown.
+
+        The script that queues them adds their number to the entry `audit`, and keeps in each job by
+        whom it was replayed.
+        """
+        audit = audit or AuditEntry(action="replay")
+        with translated_errors(self._settings.redis_url):
+            states = self._scripts.and_ring(
+                "replay",
+                round(self._settings.expires_seconds * 1000),
+                audit.operation_id,
+                audit.stored_text(),
+                *job_ids,
+            )
+        return [_state(text) for text in states]
+
+    def write_audit(self, audit: AuditEntry, count: int = 1) -> None:
+        """Record an operation that changed `count` jobs or pages without a script of its own."""
+        with translated_errors(self._settings.redis_url):
+            self._scripts("write_audit", audit.operation_id, audit.stored_text(), count)
 
     def close(self) -> None:
         """Close the connections."""

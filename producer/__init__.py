@@ -33,10 +33,12 @@ from ..schemas import (
     State,
 )
 from .batch import EnqueueReport, Rejected
+from .cancellation import CancelReport
 from .producer import Producer
 
 __all__ = [
     "AmbiguousJobId",
+    "CancelReport",
     "DispatchError",
     "EnqueueReport",
     "EnqueueUnknown",
@@ -53,6 +55,7 @@ __all__ = [
     "SettingsError",
     "State",
     "cancel",
+    "cancel_many",
     "count_errors",
     "enqueue",
     "enqueue_many",
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
     count_errors = _typed.count_errors
     replay = _typed.replay
     cancel = _typed.cancel
+    cancel_many = _typed.cancel_many
 else:
 
     def __getattr__(name: str) -> Any:

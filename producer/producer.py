@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from ..broker import Doorbell
-from ..ledger import JobFilter, Ledger
+from ..ledger import AuditEntry, JobFilter, Ledger, Via, local_user
 from ..schemas import (
     IdempotencyConflict,
     JobNotFound,
@@ -21,6 +21,7 @@ from ..schemas import (
     parse_new_job,
 )
 from .batch import EnqueueReport, valid_rows
+from .cancellation import Cancellation, CancelReport
 from .replay import Replay
 
 #: Jobs stored in one script call; enough that its fixed cost does not show.
@@ -256,33 +257,97 @@ class Producer:
         """Return how many jobs are in each state."""
         return self._ledger.reader.count_states()
 
-    def replay(self, job_id: str) -> bool:
+    def replay(self, job_id: str, *, by: str | None = None, via: Via = "python") -> bool:
         """Queue a failed job again, with all its attempts and a new deadline.
+
+        `by` (who does it, `user@host` by default) and `via` (by what means) are kept in the audit.
 
         Returns whether it was: False if it is not failed (a sent job is never sent again).
 
         Raises:
             JobNotFound: there is no such job (any more).
         """
-        return self.replay_many([job_id]) == [job_id] or self._exists(job_id)
+        return self.replay_many([job_id], by=by, via=via) == [job_id] or self._exists(job_id)
 
-    def replay_many(self, job_ids: Sequence[str]) -> list[str]:
-        """Queue failed jobs again; returns the ids of those that were failed."""
-        replay = Replay(self._ledger, job_ids=job_ids)
+    def replay_many(
+        self, job_ids: Sequence[str], *, by: str | None = None, via: Via = "python"
+    ) -> list[str]:
+        """Queue failed jobs again; returns the ids of those that were failed.
+
+        `by` and `via` as for `replay`.
+        """
+        replay = Replay(self._ledger, job_ids=job_ids, by=by, via=via)
         return [job_id for batch in replay.run() for job_id in batch.job_ids]
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, *, by: str | None = None, via: Via = "python") -> bool:
         """Cancel a job that is scheduled, queued or retrying.
+
+        `by` and `via` as for `replay`.
 
         Returns whether it is canceled: False if it is being sent, or has ended otherwise.
 
         Raises:
             JobNotFound: there is no such job (any more).
         """
-        (state,) = self._ledger.cancel([job_id])
+        audit = AuditEntry(
+            action="cancel", by=by or local_user(), via=via, filter={"job_id": [job_id]}
+        )
+        (state,) = self._ledger.cancel([job_id], audit)
         if state is None:
             raise JobNotFound(job_id)
         return state is State.CANCELLED
+
+    def cancel_many(
+        self,
+        *,
+        state: State | str | Iterable[State | str] | None = None,
+        error_code: str | Iterable[str] | None = None,
+        page_id: str | Iterable[str] | None = None,
+        payload_id: str | Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int], object] | None = None,
+        by: str | None = None,
+        via: Via = "python",
+    ) -> CancelReport:
+        """Cancel every scheduled, queued or retrying job that fits; at least one filter is needed.
+
+        Works in steps of a few milliseconds of Redis' time. If it is interrupted, the same call
+        cancels the others. Jobs enqueued after it began are left alone, and calls in flight end
+        normally: the report has how many. Takes several seconds for 100,000 jobs.
+
+        Args:
+            state, error_code, page_id, payload_id: only jobs with this value, or with any of
+                several.
+            since, until: bounds (aware) of when a job was enqueued.
+            dry_run: only count the jobs that would be canceled.
+            progress: called with the number of jobs canceled so far, after each step.
+            by, via: as for `replay`.
+
+        Raises:
+            ValueError: there is no filter, or a wrong one: see `find_jobs`.
+            QueueUnavailable: some of the jobs may have been canceled.
+        """
+        wanted = JobFilter(
+            states=tuple(map(State, _values("state", state))),
+            error_codes=_values("error_code", error_code),
+            page_ids=_values("page_id", page_id),
+            since=since,
+            until=until,
+        )
+        cancellation = Cancellation(
+            self._ledger,
+            wanted,
+            payload_ids=_values("payload_id", payload_id),
+            by=by,
+            via=via,
+        )
+        report = CancelReport()
+        for report in cancellation.plan() if dry_run else cancellation.run():
+            if progress is not None:
+                progress(report.count)
+        return report
 
     def close(self) -> None:
         """Close the connections to Redis."""

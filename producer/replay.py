@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from ..ledger import MAX_VALUES, Cursor, JobFilter, Ledger
+from ..ledger import MAX_VALUES, AuditEntry, Cursor, JobFilter, Ledger, Via, local_user
 from ..schemas import QueueUnavailable, State, from_ms
 from ..schemas.error_codes import KIND_NAMES, ErrorCode, Explanation, ReplayKind, row_of
 from ..schemas.language import Language
@@ -20,6 +20,8 @@ from ..schemas.language import Language
 _BATCH_SIZE = 500
 #: Script calls a second at most where there is a rate: enough for an even pace.
 _BATCHES_PER_SECOND = 10
+#: Jobs named by id that the audit keeps, of one replay.
+_AUDITED_IDS = 20
 
 T = TypeVar("T")
 
@@ -162,13 +164,15 @@ class Replayed:
     refused: dict[str, State | None]
 
 
-def replay_jobs(ledger: Ledger, job_ids: Sequence[str]) -> Replayed:
+def replay_jobs(ledger: Ledger, job_ids: Sequence[str], audit: AuditEntry) -> Replayed:
     """Queue failed jobs again, at once; jobs in other states stay as they are.
+
+    Their number is added to the entry `audit`.
 
     Raises:
         QueueUnavailable: Redis did not do it, or the reply was lost.
     """
-    before = dict(zip(job_ids, ledger.replay(job_ids), strict=True))
+    before = dict(zip(job_ids, ledger.replay(job_ids, audit), strict=True))
     return Replayed(
         job_ids=[job_id for job_id, state in before.items() if state is State.FAILED],
         refused={job_id: state for job_id, state in before.items() if state is not State.FAILED},
@@ -185,6 +189,8 @@ class Replay:
         wanted: a filter of failed jobs.
         text: a text that the jobs contain; see `Reader`.
         kinds: only jobs whose error codes are of these kinds; none is no condition.
+        by: who replays them, for the audit; by default `user@host`.
+        via: what that is done with.
     """
 
     def __init__(
@@ -195,6 +201,8 @@ class Replay:
         wanted: JobFilter | None = None,
         text: str = "",
         kinds: Collection[ReplayKind] = (),
+        by: str | None = None,
+        via: Via = "python",
     ) -> None:
         self._ledger = ledger
         self._kinds = frozenset(kinds)
@@ -202,6 +210,12 @@ class Replay:
         self._wanted = wanted or JobFilter()
         self._bounded: list[JobFilter] | None = None
         self._text = text
+        self._audit = AuditEntry(
+            action="replay",
+            by=by or local_user(),
+            via=via,
+            filter=_audited_filter(job_ids, self._wanted, text, self._kinds),
+        )
 
     def plan(
         self,
@@ -281,7 +295,7 @@ class Replay:
                 stop.wait(max(0.0, began + done / rate - time.monotonic()))
             if stop.is_set():
                 return
-            yield attempt(partial(replay_jobs, self._ledger, job_ids))
+            yield attempt(partial(replay_jobs, self._ledger, job_ids, self._audit))
             done += len(job_ids)
 
     def _batches(self, size: int, attempt: _Attempts) -> Iterator[Sequence[str]]:
@@ -346,6 +360,18 @@ class Replay:
                 refused[job_id] = status and status.state
         self._job_ids = [job_id for job_id in job_ids if job_id not in refused]
         return _plan(codes, refused=refused)
+
+
+def _audited_filter(job_ids: Sequence[str] | None, wanted: JobFilter, text: str) -> dict[str, Any]:
+    if job_ids is not None:
+        return {"job_id": list(job_ids[:_AUDITED_IDS])}
+    facts = wanted.as_json()
+    if kinds:
+        facts["kind"] = sorted(kind.value for kind in kinds)
+    if text:
+        # It may be a person's id.
+        facts["text"] = "not kept"
+    return facts
 
 
 def _plan(

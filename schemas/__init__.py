@@ -16,7 +16,7 @@ from .errors import (
     SettingsError,
 )
 from .job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
-from .job_record import Attempt, JobRecord, from_ms, iso_utc
+from .job_record import Attempt, JobRecord, ReplayRecord, from_ms, iso_utc
 from .outcome import CallLimit, JobVerdict, LaneVerdict, Outcome
 from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, parse_reply, sanitize
@@ -45,6 +45,7 @@ __all__ = [
     "OutcomeClass",
     "QueueUnavailable",
     "RedisUrl",
+    "ReplayRecord",
     "SendJob",
     "SendJobSchema",
     "Settings",

@@ -36,6 +36,25 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRecord:
+    """One replay of a job.
+
+    Attributes:
+        at: when it was queued again, in UTC.
+        by: who replayed it: `user@host`, or the login at Flower.
+        via: "cli", "flower" or "python".
+    """
+
+    at: datetime
+    by: str
+    via: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `show --json` prints."""
+        return {"at": iso_utc(self.at), "by": self.by, "via": self.via}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """One job: what is to be sent, where it stands, and all its attempts. Times are in UTC.
 
@@ -43,6 +62,7 @@ class JobRecord:
         job: the body as sent. Of a job that does not validate, whatever could be read.
         attempt_count: attempts spent. Throttled POSTs spend none.
         attempts: the latest ones, at most 50, oldest first.
+        replays: the latest ones, at most 20, oldest first.
         next_attempt_at: when a scheduled or retrying job is due; None otherwise.
     """
 
@@ -55,6 +75,7 @@ class JobRecord:
     http_status: int | None = None
     attempt_count: int = 0
     attempts: tuple[Attempt, ...] = field(default=())
+    replays: tuple[ReplayRecord, ...] = field(default=())
     idempotency_key: str | None = None
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     enqueued_at: datetime | None = None
@@ -73,6 +94,7 @@ class JobRecord:
             "http_status": self.http_status,
             "attempt_count": self.attempt_count,
             "attempts": [attempt.as_json() for attempt in self.attempts],
+            "replays": [replayed.as_json() for replayed in self.replays],
             "page_id": self.page_id,
             "job": self.job,
             "idempotency_key": self.idempotency_key,

@@ -23,7 +23,7 @@ from .engine import Engine
 from .observe.events import JobEvents
 from .observe.logs import format_logs
 from .observe.metrics import Metrics
-from .observe.recorded import chain, log
+from .observe.recorded import chain, flush_log, log
 from .sweeper import Sweeper
 from .tokens import Tokens
 
@@ -181,12 +181,14 @@ def _stop_claiming(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _stop_sweeping(**_: Any) -> None:
     sweeper.stop()
+    flush_log()
     events.stop()
     metrics.stop()
 
 
 @signals.worker_process_shutdown.connect
 def _stop_telling(**_: Any) -> None:
+    flush_log()
     events.stop()
 
 

@@ -1,42 +1,205 @@
-"""`cancel`: cancel waiting jobs."""
+"""`cancel`: cancel waiting jobs, named by id or by a filter."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
-from ...schemas import JobNotFound, State
-from ..input.connection import open_producer
+from ...ledger import CANCELABLE, AuditEntry, JobFilter, Ledger
+from ...producer.cancellation import Cancellation, CancelReport
+from ...schemas import QueueUnavailable, Settings, State
+from ..input.connection import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
-from ..input.options import examples, json_option
-from ..output.printing import is_terminal, print_json
+from ..input.options import examples, filters, json_option
+from ..output.printing import is_terminal, print_json, print_notice, progress_bar, shown
+
+#: Values of each kind in the breakdown that people see; --json has them all.
+_MAX_SHOWN = 10
 
 
-@click.command(epilog=examples("cancel 1f0c…", "cancel 1f0c… 2a9b… --json"))
-@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.command(
+    epilog=examples(
+        "cancel 1f0c…",
+        "cancel --page-id 500725830264749 --dry-run",
+        "cancel --payload-id __hrf_f_6307… --since 2h --yes",
+        "cancel --state scheduled --page-id 500725830264749",
+    )
+)
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@filters(with_state=True)
+@click.option(
+    "--payload-id",
+    "payload_ids",
+    metavar="P",
+    multiple=True,
+    help="Only jobs that send this payload. Can be repeated.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be canceled, without canceling anything."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_context
-def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+def cancel(
+    ctx: click.Context,
+    *,
+    job_ids: tuple[str, ...],
+    wanted: JobFilter,
+    payload_ids: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Cancel jobs that are scheduled, queued or retrying.
 
-    ID may be the beginning of a job's id, of 8 characters or more, if no other job's id has it.
-    What is being sent, or has ended, stays as it is; the exit status is 1 then.
+    Name them by ID (or its beginning, of 8 characters or more) or by filters; --since and --until
+    are then about when a job was enqueued. Calls in flight end normally. If some of the jobs named
+    by ID are being sent, or have ended, the exit status is 1. A cancellation by filters can be
+    interrupted; the same command cancels the others.
     """
-    cancelled: list[str] = []
-    refused: dict[str, State | None] = {}
-    with open_producer() as producer:
-        for job_id in whole_ids(producer.find_job_id, job_ids):
+    by_filter = bool(payload_ids) or not wanted.is_empty
+    if bool(job_ids) == by_filter:
+        raise click.UsageError(
+            "Name jobs by ID, or by --page-id, --payload-id, --state, --error-code, --since and "
+            "--until: one of the two."
+        )
+    if by_filter and not (yes or dry_run or sys.stdin.isatty()):
+        raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
+    with open_ledger(Settings.from_environment()) as ledger:
+        if job_ids:
+            is_complete = _cancel_named(ledger, job_ids, dry_run=dry_run, as_json=as_json)
+        else:
             try:
-                if producer.cancel(job_id):
-                    cancelled.append(job_id)
-                    if not as_json:
-                        click.echo(f"cancelled {job_id}" if is_terminal() else job_id)
-                else:
-                    refused[job_id] = producer.get_job(job_id).state
-            except JobNotFound:
-                refused[job_id] = None
-    if as_json:
-        print_json({"cancelled": cancelled, "not_cancelled": states_as_json(refused)})
-    else:
-        print_refused(refused, "cannot be cancelled")
-    if refused:
+                cancellation = Cancellation(ledger, wanted, payload_ids=payload_ids, via="cli")
+            except ValueError as error:
+                raise click.UsageError(f"{error}.") from None
+            is_complete = _cancel_matching(cancellation, dry_run=dry_run, yes=yes, as_json=as_json)
+    if not is_complete:
         ctx.exit(1)
+
+
+def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_json: bool) -> bool:
+    """Cancel jobs named by id; return whether all of them were (or could be) canceled."""
+    job_ids = whole_ids(ledger.reader.find_id, texts)
+    before = ledger.reader.statuses(job_ids)
+    states = {job_id: before[job_id].state if job_id in before else None for job_id in job_ids}
+    if dry_run:
+        canceled = [job_id for job_id, state in states.items() if state in CANCELABLE]
+    else:
+        audit = AuditEntry(action="cancel", via="cli", filter={"job_id": job_ids[:_MAX_SHOWN]})
+        states = dict(zip(job_ids, ledger.cancel(job_ids, audit), strict=True))
+        canceled = [job_id for job_id, state in states.items() if state is State.CANCELLED]
+    refused = {job_id: state for job_id, state in states.items() if job_id not in canceled}
+    if as_json:
+        done: dict[str, Any] = {"cancelled": canceled}
+        if dry_run:
+            done = {"would_cancel": len(canceled)}
+        print_json({**done, "not_cancelled": states_as_json(refused)})
+        return not refused
+    for job_id in canceled:
+        if dry_run:
+            click.echo(f"{job_id} would be cancelled")
+        else:
+            click.echo(f"cancelled {job_id}" if is_terminal() else job_id)
+    print_refused(refused, "cannot be cancelled")
+    return not refused
+
+
+def _cancel_matching(
+    cancellation: Cancellation, *, dry_run: bool, yes: bool, as_json: bool
+) -> bool:
+    """Cancel jobs that fit a filter; return False if the person who was asked said no."""
+    plan = _plan(cancellation)
+    if not plan.count:
+        print_notice("no waiting jobs found that fit; nothing to cancel")
+    if dry_run:
+        _print_plan(plan, as_json)
+        return True
+    if not as_json:
+        for line in _breakdown(plan):
+            print_notice(line)
+    if plan.count and not yes and not click.confirm(f"Cancel {_jobs(plan.count)}?", err=True):
+        print_notice("nothing was canceled")
+        return False
+    _run(cancellation, plan, as_json)
+    return True
+
+
+def _plan(cancellation: Cancellation) -> CancelReport:
+    plan = CancelReport()
+    with progress_bar(None, "jobs found") as advance:
+        for plan in cancellation.plan():
+            advance(plan.count, plan.count)
+    return plan
+
+
+def _print_plan(plan: CancelReport, as_json: bool) -> None:
+    if as_json:
+        print_json({"would_cancel": plan.count, **_facts(plan)})
+        return
+    for line in _breakdown(plan):
+        click.echo(line)
+    click.echo(f"{_jobs(plan.count)} would be canceled")
+
+
+def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
+    report = CancelReport()
+    try:
+        if plan.count:
+            with progress_bar(plan.count, "jobs") as advance:
+                for report in cancellation.run():
+                    advance(report.count, report.count)
+    except (QueueUnavailable, KeyboardInterrupt):
+        print_notice(
+            f"stopped: at least {report.count} of {plan.count} were canceled; the same command "
+            "cancels the others"
+        )
+        raise
+    finally:
+        if as_json:
+            print_json({"cancelled_count": report.count, **_facts(report)})
+        else:
+            click.echo(f"canceled {_jobs(report.count)}")
+    if report.in_flight:
+        print_notice(
+            f"{_jobs(report.in_flight)} that fit were being sent and end normally; if one is to be "
+            "retried, the same command cancels it"
+        )
+
+
+def _facts(report: CancelReport) -> dict[str, Any]:
+    return {
+        "by_state": dict(report.by_state.most_common()),
+        "by_page": dict(report.by_page.most_common()),
+        "by_campaign": dict(report.by_campaign.most_common()),
+        "by_payload": dict(report.by_payload.most_common()),
+        "in_flight": report.in_flight,
+    }
+
+
+def _breakdown(report: CancelReport) -> Iterator[str]:
+    """Yield what would be canceled, as text for people."""
+    for title, counter in (
+        ("state", report.by_state),
+        ("page", report.by_page),
+        ("campaign", report.by_campaign),
+        ("payload", report.by_payload),
+    ):
+        yield from _lines(title, counter)
+    if report.in_flight:
+        yield f"{_jobs(report.in_flight)} more that fit are being sent; these calls end normally"
+
+
+def _lines(title: str, counter: Counter[str]) -> Iterator[str]:
+    for name, count in counter.most_common(_MAX_SHOWN):
+        yield f"{title} {shown(name)}: {_jobs(count)}"
+    if len(counter) > _MAX_SHOWN:
+        yield f"and {len(counter) - _MAX_SHOWN} more {title}s (--json has all)"
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"

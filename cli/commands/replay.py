@@ -89,7 +89,7 @@ def replay(
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         named = whole_ids(ledger.reader.find_id, job_ids) if job_ids else None
-        replay = Replay(ledger, job_ids=named, wanted=wanted, kinds=kinds)
+        replay = Replay(ledger, job_ids=named, wanted=wanted, kinds=kinds, via="cli")
         plan = replay.plan()
         if not (job_ids or plan.total):
             print_notice("no failed jobs found")

@@ -11,7 +11,7 @@ import click
 
 from ...ledger import JobFilter
 from ...schemas import State
-from .times import Moment, local
+from .times import Moment, check_bounds
 
 NAME = "harasocial-dispatch"
 
@@ -44,11 +44,7 @@ def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callabl
             state: tuple[str, ...] = (),
             **kwargs: Any,
         ) -> R:
-            if since and until and since > until:
-                raise click.UsageError(
-                    f"--since ({local(since)}) is after --until ({local(until)}): no time is "
-                    "between them."
-                )
+            check_bounds(since, until)
             try:
                 wanted = JobFilter(
                     states=tuple(map(State, state)),

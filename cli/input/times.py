@@ -81,6 +81,18 @@ class Moment(click.ParamType[datetime]):
             self.fail(str(error), param, ctx)
 
 
+def check_bounds(since: datetime | None, until: datetime | None) -> None:
+    """Refuse a range of time that is empty.
+
+    Raises:
+        click.UsageError: `since` is after `until`.
+    """
+    if since and until and since > until:
+        raise click.UsageError(
+            f"--since ({local(since)}) is after --until ({local(until)}): no time is between them."
+        )
+
+
 def from_stored(milliseconds: int) -> datetime | None:
     """Return the time that Redis holds, or None if other hands stored one that no calendar has."""
     try:

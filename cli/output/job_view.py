@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from ...schemas import Attempt, JobRecord, State
@@ -65,8 +67,16 @@ def _timeline(record: JobRecord) -> list[list[str | Cell]]:
     first = max(0, record.attempt_count - len(record.attempts)) + 1
     if first > 1 and record.attempts:
         events.append(["", f"attempts 1 to {first - 1}", "not kept"])
+    timed: list[tuple[datetime, list[str | Cell]]] = []
     for number, attempt in enumerate(record.attempts, start=first):
-        events.append([local(attempt.at), f"attempt {number}", _what_happened(attempt)])
+        timed.append(
+            (attempt.at, [local(attempt.at), f"attempt {number}", _what_happened(attempt)])
+        )
+    timed += [
+        (replay.at, [local(replay.at), "replayed", f"by {shown(replay.by)} ({shown(replay.via)})"])
+        for replay in record.replays
+    ]
+    events += [event for _, event in sorted(timed, key=lambda item: item[0])]
     if record.finished_at is not None:
         ended = Cell(record.state.value, STATE_STYLES[record.state])
         events.append([local(record.finished_at), ended, shown(record.error_code)])

@@ -1,14 +1,31 @@
 -- Queue failed jobs again, with all their attempts to spend anew and a new deadline.
 --
 -- ARGV[1]    how long each job lives from now (ms)
--- ARGV[2..]  ids
+-- ARGV[2]    operation id of the audit entry
+-- ARGV[3]    that entry as JSON, without `at_ms` and `count`
+-- ARGV[4..]  ids
 -- returns    {ring (0 or 1), for each job its state before this call}: those that were "failed" are
 --            queued now. It is "" where there is no job, or one of other hands that has no page.
 
 local life_ms = tonumber(ARGV[1])
-local answer = { 0 }
+local answer, replayed = { 0 }, 0
+local audit = cjson.decode(ARGV[3])
+local replay_text = cjson.encode({ NOW, audit.by, audit.via })
 
-for i = 2, #ARGV do
+-- Replays kept in a job's record.
+local REPLAYS_KEPT = 20
+
+-- Keep in the job's own record when it was replayed, and by whom.
+local function add_replay(id, job)
+  local last = 0
+  for field in pairs(job) do
+    last = math.max(last, number(string.match(field, '^replayed:(%d+)$')))
+  end
+  redis.call('HSET', key('job:' .. id), 'replayed:' .. int(last + 1), replay_text)
+  redis.call('HDEL', key('job:' .. id), 'replayed:' .. int(last + 1 - REPLAYS_KEPT))
+end
+
+for i = 4, #ARGV do
   local id = ARGV[i]
   local job = read_job(id)
   local state = job and job.page_id and job.state or ''
@@ -20,9 +37,12 @@ for i = 2, #ARGV do
       job.attempts or '0', 'expires_at', int(NOW + life_ms))
     to_lane({ id }, job.page_id, job.urgent == '1')
     moved(nil, 'queued')
+    add_replay(id, job)
+    replayed = replayed + 1
   end
 end
 write_counts()
+if replayed > 0 then write_audit(ARGV[2], ARGV[3], replayed) end
 if #answer > 1 and redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then
   answer[1] = 1
 end

@@ -25,6 +25,8 @@
 --   idem:<key>           string  idempotency key -> job id
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
 --   revoked_claims:<holder>  string  claims of this process up to this number are revoked
+--   audit                zset    operation id -> when (ms) it began: what operators did, see ledger/audit.py
+--   audit_entries        hash    operation id -> JSON {at_ms, action, by, via, count, …}
 --   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
 --   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
 --                                a pump is looking ("attentive")
@@ -225,6 +227,15 @@ local function end_job(id, job, state, ttl_s, fields)
   redis.call('LPUSH', key(state), id)
 end
 
+-- The states in which a job can be canceled.
+local CANCELABLE = { scheduled = true, queued = true, retrying = true }
+
+-- Cancel a job in one of these states. Of a queued one, the caller takes the id out of its lane, or notes
+-- it in `canceled_in_lane`.
+local function cancel_job(id, job, ttl_s)
+  end_job(id, job, 'cancelled', ttl_s, {})
+end
+
 local function unindex_failed(id, job)
   redis.call('ZREM', key('failed'), id)
   if job.page_id then
@@ -280,6 +291,32 @@ local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, p
     flat[#flat + 1] = value
   end
   claimed[#claimed + 1] = { id, consecutive_pauses, lease_ended and 1 or 0, defect or '', flat }
+end
+
+-- The audit keeps so many entries, for so long (ms); a call takes out so many old ones at most.
+local AUDIT_KEPT, AUDIT_KEPT_MS, AUDIT_TRIMMED = 10000, 90 * 86400000, 100
+
+-- Record that somebody changed `count` jobs or pages, in the same call that changes them. All calls of
+-- one operation add up in one entry. `text` is the entry as JSON, without `at_ms` and `count`.
+local function write_audit(operation_id, text, count)
+  local entry = decode(redis.call('HGET', key('audit_entries'), operation_id))
+  if not entry then
+    entry = cjson.decode(text)
+    entry.at_ms, entry.count = NOW, 0
+    redis.call('ZADD', key('audit'), int(NOW), operation_id)
+    local old = redis.call('ZRANGEBYSCORE', key('audit'), '-inf', int(NOW - AUDIT_KEPT_MS),
+      'LIMIT', 0, AUDIT_TRIMMED)
+    if #old == 0 then
+      local excess = math.min(AUDIT_TRIMMED, redis.call('ZCARD', key('audit')) - AUDIT_KEPT)
+      if excess > 0 then old = redis.call('ZRANGE', key('audit'), 0, excess - 1) end
+    end
+    if #old > 0 then
+      redis.call('ZREM', key('audit'), unpack(old))
+      redis.call('HDEL', key('audit_entries'), unpack(old))
+    end
+  end
+  entry.count = number(entry.count) + count
+  redis.call('HSET', key('audit_entries'), operation_id, cjson.encode(entry))
 end
 
 -- When the latest doorbell was rung (ms), and how many are unanswered.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
-from ...schemas import JobRecord, State
+from ...schemas import JobRecord, State, iso_utc
 
 #: Values of one field of a filter: each is an index that a script merges.
 MAX_VALUES = 100
@@ -51,6 +52,17 @@ class JobFilter:
     def is_empty(self) -> bool:
         """Whether every job is wanted."""
         return self == JobFilter()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the conditions as in JSON, without those that are not set."""
+        facts: dict[str, Any] = {
+            "state": [state.value for state in self.states],
+            "error_code": list(self.error_codes),
+            "page_id": list(self.page_ids),
+            "since": iso_utc(self.since),
+            "until": iso_utc(self.until),
+        }
+        return {name: value for name, value in facts.items() if value}
 
     @property
     def since_ms(self) -> int | None:

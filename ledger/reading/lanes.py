@@ -41,6 +41,19 @@ def pages_with_lane(namespace: Namespace) -> list[str]:
     return list({page_id: None for page_id, _ in lanes})
 
 
+def filled_lists(namespace: Namespace, pages: Sequence[str] = ()) -> list[str]:
+    """Return the names of the lists with ids in the lanes of `pages`; of all pages if none."""
+    found: list[str] = []
+    for some in chunks(pages or pages_with_lane(namespace), _LANES):
+        names = [f"{kind}:{page_id}" for page_id in some for kind in ("urgent", "ready")]
+        pipeline = namespace.pipeline()
+        for name in names:
+            pipeline.llen(namespace.key(name))
+        lengths = pipeline.execute()
+        found += [name for name, length in zip(names, lengths, strict=True) if length]
+    return found
+
+
 def waiting_by_page(namespace: Namespace) -> dict[str, int]:
     """Return how many jobs wait in each page's lane."""
     sums: dict[str, int] = {}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
-import redis
-
 from ...schemas import JobRecord, State
+from ..audit import AuditEntry
 from ..job_hash import to_int, to_state
-from ..scripts import Scripts
-from . import counts, failed_jobs, lanes, search, waiting
+from . import audit, counts, failed_jobs, lanes, search, waiting
 from .counts import Counts
 from .cursor import Cursor, iterate
 from .failed_jobs import JobPage
@@ -41,8 +40,8 @@ class Reader:
     Every method raises `QueueUnavailable`.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
-        self._namespace = Namespace(client, prefix, redis_url, scripts)
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
 
     # One job, or named ones.
 
@@ -203,6 +202,22 @@ class Reader:
     def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:
         """Return about a thousand of the paused lanes, and where to continue; 0: the beginning."""
         return lanes.some_pauses(self._namespace, cursor)
+
+    # What operators did.
+
+    def audit(
+        self,
+        limit: int = 100,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[AuditEntry]:
+        """Return at most `limit` operations of the last 90 days, the latest first.
+
+        `since` and `until` (aware) bound when an operation began.
+        """
+        bounds = JobFilter(since=since, until=until)
+        return audit.audit(self._namespace, limit, bounds.since_ms, bounds.until_ms)
 
     def seconds_since_sweep(self) -> float | None:
         """Return how long ago a worker swept, as each does every second; None if none ever did."""

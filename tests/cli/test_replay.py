@@ -181,8 +181,8 @@ def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch)
     job_ids = {jobs.failed() for _ in range(3)}
     replay = Ledger.replay
 
-    def replay_and_fail(self, ids):
-        done = replay(self, ids)
+    def replay_and_fail(self, ids, audit):
+        done = replay(self, ids, audit)
         jobs.end(State.FAILED, "10/2018278")
         return done
 
@@ -241,11 +241,11 @@ def test_when_redis_goes_away_it_says_how_many_were_replayed(run, jobs, monkeypa
         jobs.failed()
     replay, calls = Ledger.replay, []
 
-    def fail_at_second(self, job_ids):
+    def fail_at_second(self, job_ids, audit):
         calls.append(job_ids)
         if len(calls) == 2:
             raise QueueUnavailable("Redis at test is away")
-        return replay(self, job_ids)
+        return replay(self, job_ids, audit)
 
     monkeypatch.setattr(Ledger, "replay", fail_at_second)
     result = run("replay", "--all", "--yes", "--rate", "10", "--json")

@@ -46,6 +46,8 @@ KEYS = {
     "idem:sent-key": "string",
     "last_claim:<holder>": "string",
     "revoked_claims:<holder>": "string",
+    "audit": "zset",
+    "audit_entries": "hash",
     "clock": "string",
     "bell": "string",
     "version": "string",

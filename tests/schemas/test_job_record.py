@@ -6,7 +6,15 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harasocial_dispatch.schemas import Attempt, Delivery, JobRecord, State, from_ms, iso_utc
+from harasocial_dispatch.schemas import (
+    Attempt,
+    Delivery,
+    JobRecord,
+    ReplayRecord,
+    State,
+    from_ms,
+    iso_utc,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +39,11 @@ def test_a_job_with_everything_prints_as_documented():
                 http_status=400,
                 error_code="10/2018278",
                 error_message="outside of the window",
+            ),
+        ),
+        replays=(
+            ReplayRecord(
+                at=datetime(2026, 1, 31, 9, 30, 1, tzinfo=HANOI), by="thao@ops", via="cli"
             ),
         ),
         idempotency_key="order-1001",
@@ -60,6 +73,7 @@ def test_a_job_with_everything_prints_as_documented():
                 }
             ],
         ),
+        ("replays", [{"at": "2026-01-31T02:30:01.000Z", "by": "thao@ops", "via": "cli"}]),
         ("page_id", "500"),
         ("job", {"page_id": "500"}),
         ("idempotency_key", "order-1001"),
@@ -85,6 +99,7 @@ def test_a_job_with_nothing_prints_every_field_too():
         "http_status": None,
         "attempt_count": 0,
         "attempts": [],
+        "replays": [],
         "page_id": None,
         "job": {},
         "idempotency_key": None,

@@ -172,6 +172,12 @@ def _is_for_this_host(request: HTTPServerRequest) -> bool:
         return False
 
 
+def login_of(request: HTTPServerRequest) -> str:
+    """Return the user name of the login that a request has, or "" if it has none."""
+    credentials = _basic_credentials(request.headers.get("Authorization", ""))
+    return credentials.partition(b":")[0].decode(errors="replace")
+
+
 def _basic_credentials(header: str) -> bytes:
     """Return what a header `Authorization` says, or b"" if it is not for Basic, or is malformed."""
     scheme, _, encoded = header.partition(" ")

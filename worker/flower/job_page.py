@@ -6,6 +6,7 @@ from typing import Any
 
 from tornado.web import HTTPError, authenticated
 
+from ...ledger import AuditEntry
 from ...producer.replay import replay_jobs
 from ...schemas import JobRecord, State
 from ...schemas.error_codes import explain_any
@@ -26,12 +27,20 @@ class JobPage(Page):
     async def get(self, job_id: str) -> None:
         record = await self._record(job_id)
         with_recipient = self.text_argument("recipient") == "shown"
+        # Only the latest attempts are kept; they are numbered by all there were.
+        first_number = max(0, record.attempt_count - len(record.attempts)) + 1
         self.render(
             "failures_job.html",
             body=body_text(record, with_recipient=with_recipient),
             explanation=explain_any(record.error_code),
-            # Only the latest attempts are kept; they are numbered by all there were.
-            first_number=max(0, record.attempt_count - len(record.attempts)) + 1,
+            first_number=first_number,
+            happened=sorted(
+                [
+                    *enumerate(record.attempts, start=first_number),
+                    *((None, replay) for replay in record.replays),
+                ],
+                key=lambda numbered: numbered[1].at,
+            ),
             is_cancellable=record.state in CANCELLABLE,
             is_moving=record.state in MOVING,
             job=record,
@@ -47,16 +56,25 @@ class JobPage(Page):
         self.forbid_if_read_only()
         action = self.text_argument("action")
         if action == "replay":
-            replayed = await self.ask(replay_jobs, self.site.ledger, [job_id])
+            replayed = await self.ask(
+                replay_jobs, self.site.ledger, [job_id], self._audit("replay", job_id)
+            )
             done, what = job_id in replayed.job_ids, "replayed: it is not failed"
         elif action == "cancel":
-            (state,) = await self.ask(self.site.ledger.cancel, [job_id])
+            (state,) = await self.ask(
+                self.site.ledger.cancel, [job_id], self._audit("cancel", job_id)
+            )
             done, what = state is State.CANCELLED, "cancelled: it is being sent, or has ended"
         else:
             raise HTTPError(400, f"action={action} is neither replay nor cancel.")
         if not done:
             raise HTTPError(409, f"The job could not be {what}.")
         self.redirect(self.reverse_url("failure", job_id))
+
+    def _audit(self, action: str, job_id: str) -> AuditEntry:
+        return AuditEntry(
+            action=action, by=self.operator, via="flower", filter={"job_id": [job_id]}
+        )
 
     async def _record(self, job_id: str) -> JobRecord:
         record = await self.ask(self.site.ledger.reader.get, job_id)

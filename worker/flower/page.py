@@ -12,6 +12,7 @@ from ...schemas import QueueUnavailable
 from . import presentation
 from .assets import address_of
 from .filters import FailureFilter, InvalidFilter
+from .gate import login_of
 from .site import Site
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ class Page(FlowerHandler):
             return await loop.run_in_executor(self.site.threads, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
         except QueueUnavailable as error:
             raise HTTPError(503, f"{error}.") from None
+
+    @property
+    def operator(self) -> str:
+        """Who is logged in, for the audit."""
+        # With OAuth, Flower returns the account; with other logins, True.
+        if isinstance(self.current_user, str):
+            return self.current_user
+        return login_of(self.request) or "nobody logged in"
 
     def text_argument(self, name: str) -> str:
         """Return a parameter as it was sent (not yet escaped); "" if it was not."""

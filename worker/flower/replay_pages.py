@@ -45,13 +45,19 @@ class ReplaysPage(Page):
             raise HTTPError(400, "No job was selected.")
         if len(job_ids) > _MAX_SELECTED:
             raise HTTPError(400, f"At most {_MAX_SELECTED} jobs can be selected at once.")
-        replay = Replay(self.site.ledger, job_ids=job_ids)
+        replay = Replay(self.site.ledger, job_ids=job_ids, by=self.operator, via="flower")
         return TrackedReplay(about="selected failures", replay=replay)
 
     async def _of_filter(self) -> TrackedReplay:
         wanted = self.read_filter()
         now = from_ms(await self.ask(self.site.ledger.reader.now_ms))
-        replay = Replay(self.site.ledger, wanted=wanted.as_of(now), text=wanted.text)
+        replay = Replay(
+            self.site.ledger,
+            wanted=wanted.as_of(now),
+            text=wanted.text,
+            by=self.operator,
+            via="flower",
+        )
         return TrackedReplay(about=wanted.in_words(), replay=replay)
 
 

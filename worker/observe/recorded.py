@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...ledger import Result
+from .limited_log import LimitedLog, Line
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +44,71 @@ def chain(*observers: Observer) -> Observer:
 
 
 def log(batch: list[Recorded]) -> None:
-    """Log what did not go well: one line a job, without personal ids."""
+    """Log what did not go well, without personal ids: one line a job, or a summary of many."""
     for recorded in batch:
-        result, held = recorded.result, recorded.held
-        if held and result.outcome.error_code is None:
+        if recorded.held and recorded.result.outcome.error_code is None:
             continue
-        state = str(result.job_verdict.state) if held else "taken over by another worker"
-        logger.warning(
-            "job %s of page %s: %s (%s)",
-            result.claim.job_id,
-            result.claim.page_id,
-            state,
-            result.outcome.error_code,
-            extra={
-                "action": f"job_{result.job_verdict.state}" if held else "claim_lost",
-                "job_id": result.claim.job_id,
-                "page_id": result.claim.page_id,
-                "error_code": result.outcome.error_code,
-            },
-        )
+        _failures.log(_kind_of(recorded), _line_of(recorded))
+
+
+def flush_log() -> None:
+    """Log the summary of what was left out until now: for a process that is about to end."""
+    _failures.flush()
+
+
+class _Kind(NamedTuple):
+    page_id: str
+    action: str
+    state: str
+    error_code: str | None
+
+
+def _kind_of(recorded: Recorded) -> _Kind:
+    result = recorded.result
+    state = str(result.job_verdict.state)
+    return _Kind(
+        page_id=result.claim.page_id,
+        action=f"job_{state}" if recorded.held else "claim_lost",
+        state=state if recorded.held else "taken over by another worker",
+        error_code=result.outcome.error_code,
+    )
+
+
+def _line_of(recorded: Recorded) -> Line:
+    kind, job_id = _kind_of(recorded), recorded.result.claim.job_id
+    return Line(
+        "job %s of page %s: %s (%s)",
+        (job_id, kind.page_id, kind.state, kind.error_code),
+        {
+            "action": kind.action,
+            "job_id": job_id,
+            "page_id": kind.page_id,
+            "error_code": kind.error_code,
+        },
+    )
+
+
+def _summary_line(kind: _Kind, count: int) -> Line:
+    return Line(
+        "%d more jobs of page %s: %s (%s)",
+        (count, kind.page_id, kind.state, kind.error_code),
+        {
+            "action": kind.action,
+            "count": count,
+            "page_id": kind.page_id,
+            "error_code": kind.error_code,
+        },
+    )
+
+
+def _others_line(kinds: int, count: int) -> Line:
+    return Line(
+        "%d more jobs of other pages or with other error codes (%d kinds)",
+        (count, kinds),
+        {"action": "jobs_not_logged", "count": count},
+    )
+
+
+_failures = LimitedLog[_Kind](
+    logger, logging.WARNING, summary_line=_summary_line, others_line=_others_line
+)

@@ -1,0 +1,122 @@
+"""Canceling by a filter: all waiting jobs that fit, in steps that never hold Redis up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..schemas import State
+from .audit import AuditEntry
+from .reading.cursor import Cursor, iterate
+from .reading.index_page import IdPage, Selection, read_ids
+from .reading.job_filter import JobFilter
+from .reading.lanes import filled_lists
+from .reading.namespace import Namespace
+
+#: The states in which a job can be canceled.
+CANCELABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
+#: Jobs that one script call scans: about 3 ms of the server's time.
+_SCAN_LIMIT = 200
+#: Lists that one script call begins.
+_LISTS = 100
+#: Entries of `due` that one call may scan to find jobs of the wanted pages.
+_DUE_SCAN_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanceledJobs:
+    """Jobs that were canceled, or would be, and have these facts in common.
+
+    A `state` of SENDING means that they fit the filter and were not canceled: calls in flight end.
+    """
+
+    state: State
+    page_id: str
+    campaign: str
+    payload_id: str
+    count: int
+
+
+#: Runs cancel_matching.lua: `("ids" or "lists", ids at the end of the first list to skip, *names)`.
+_Call = Callable[..., list[Any]]
+
+
+def cancel_matching(
+    namespace: Namespace,
+    wanted: JobFilter,
+    payload_ids: Sequence[str],
+    audit: AuditEntry | None,
+    kept_seconds: float,
+) -> Iterator[list[CanceledJobs]]:
+    """Cancel the jobs that fit, some in each step; see `Ledger.cancel_matching`."""
+    script = partial(
+        namespace.script,
+        "cancel_matching",
+        round(kept_seconds),
+        audit.operation_id if audit else "",
+        audit.stored_text() if audit else "",
+        _conditions(wanted, payload_ids),
+        _SCAN_LIMIT,
+    )
+    # The due ones first: those that become due meanwhile are found in the lanes.
+    states = wanted.states or CANCELABLE
+    if State.SCHEDULED in states or State.RETRYING in states:
+        for page in iterate(partial(_due, namespace, wanted)):
+            if page.ids:
+                yield _groups(script("ids", 0, *page.ids))
+    if State.QUEUED in states:
+        yield from _in_lanes(namespace, wanted, script)
+
+
+def _due(namespace: Namespace, wanted: JobFilter, after: Cursor | None) -> IdPage:
+    selection = Selection(indexes=["due"])
+    if wanted.page_ids:
+        selection = Selection(indexes=["due"], filtered_field="page_id", values=wanted.page_ids)
+    return read_ids(
+        namespace,
+        selection,
+        after=after,
+        desc=False,
+        limit=_SCAN_LIMIT,
+        scan_limit=_DUE_SCAN_LIMIT,
+    )
+
+
+def _in_lanes(
+    namespace: Namespace, wanted: JobFilter, script: _Call
+) -> Iterator[list[CanceledJobs]]:
+    names = filled_lists(namespace, wanted.page_ids)
+    skip = 0
+    while names:
+        answer = script("lists", skip, *names[:_LISTS])
+        complete, skip = answer[:2]
+        names = names[complete:]
+        yield _groups(answer)
+
+
+def _groups(answer: list[Any]) -> list[CanceledJobs]:
+    return [
+        CanceledJobs(
+            state=State(state), page_id=page, campaign=campaign, payload_id=payload, count=count
+        )
+        for state, page, campaign, payload, count in answer[2:]
+    ]
+
+
+def _conditions(wanted: JobFilter, payload_ids: Sequence[str]) -> str:
+    # "sending" too: such jobs are counted.
+    states = [state.value for state in wanted.states]
+    fields = {
+        "state": [*states, State.SENDING.value] if states else [],
+        "error_code": list(wanted.error_codes),
+        "page_id": list(wanted.page_ids),
+        "payload_id": list(payload_ids),
+    }
+    times = {"since_ms": wanted.since_ms, "until_ms": wanted.until_ms}
+    return json.dumps(
+        {name: values for name, values in fields.items() if values}
+        | {name: ms for name, ms in times.items() if ms is not None}
+    )

@@ -1,0 +1,104 @@
+-- Cancel, or only count, the jobs that fit a filter, out of some ids or out of the ends of some lists.
+--
+-- ARGV[1]   how long a canceled job is kept (s)
+-- ARGV[2]   operation id of the audit entry
+-- ARGV[3]   that entry as JSON, without `at_ms` and `count`; "" to cancel nothing, only count
+-- ARGV[4]   the filter as JSON: {since_ms, until_ms (of the enqueueing), <field of the job>: [value, …]};
+--           a part that is left out is no condition
+-- ARGV[5]   maximum number of ids to scan
+-- ARGV[6]   "ids", or "lists"
+-- ARGV[7]   lists: number of ids at the end of the first list that were scanned before, and stay
+-- ARGV[8…]  ids, or names of lists of lanes
+-- returns   {lists scanned to their beginning, the number to skip in the next list,
+--            {state, page_id, campaign, payload_id, number of jobs}, …}: jobs that were canceled, or would
+--            be, by what they have in common; and with the state "sending", jobs that fit but are being sent
+--
+-- Lists are scanned from their ends, where ids are added: claims take ids from their beginnings meanwhile.
+-- Ids of canceled jobs are taken out of them, so a lane has as many ids as jobs. The cost of a call grows
+-- with the number of ids to skip (1 ms for about 100,000), since Redis looks for what to take out from the end.
+
+local ttl_s, filter = ARGV[1], cjson.decode(ARGV[4])
+local cancels, scan_limit = ARGV[3] ~= '', tonumber(ARGV[5])
+local since_ms, until_ms = filter.since_ms, filter.until_ms
+filter.since_ms, filter.until_ms = nil, nil
+-- In place of the ids that are to be taken out of a list: no id looks like this.
+local CANCELED = 'canceled:' .. int(NOW)
+
+local wanted = {}
+for field, values in pairs(filter) do
+  wanted[field] = {}
+  for _, value in ipairs(values) do wanted[field][value] = true end
+end
+
+local function fits(job)
+  for field, values in pairs(wanted) do
+    if not (job[field] and values[job[field]]) then return false end
+  end
+  local enqueued_ms = number(job.enqueued_at)
+  return (not since_ms or enqueued_ms >= since_ms) and (not until_ms or enqueued_ms <= until_ms)
+end
+
+local groups, found, canceled = {}, {}, 0
+
+local function add_to_group(job)
+  local facts = { job.state, job.page_id or '', job.campaign or '', job.payload_id or '' }
+  local name = table.concat(facts, '\0')
+  if not groups[name] then
+    groups[name] = facts
+    found[#found + 1] = facts
+    facts[5] = 0
+  end
+  groups[name][5] = groups[name][5] + 1
+end
+
+-- Returns whether the job was canceled.
+local function look_at(id)
+  local job = read_job(id)
+  if not job then return false end
+  -- A long text continues in further fields; see ledger/job_hash.py.
+  local part = 1
+  while job.payload_id and job['payload_id+' .. part] do
+    job.payload_id = job.payload_id .. job['payload_id+' .. part]
+    part = part + 1
+  end
+  if job.state ~= 'sending' and not CANCELABLE[job.state] then return false end
+  if not fits(job) then return false end
+  add_to_group(job)
+  if job.state == 'sending' or not cancels then return false end
+  cancel_job(id, job, ttl_s)
+  canceled = canceled + 1
+  return true
+end
+
+-- Returns the number of ids that were scanned, and of those that stay in the list.
+local function look_through(list, skip, limit)
+  local ids = redis.call('LRANGE', list, -skip - limit, -skip - 1)
+  local taken_out = 0
+  for rank = #ids, 1, -1 do
+    if look_at(ids[rank]) then
+      redis.call('LSET', list, rank - #ids - 1 - skip, CANCELED)
+      taken_out = taken_out + 1
+    end
+  end
+  if taken_out > 0 then redis.call('LREM', list, -taken_out, CANCELED) end
+  return #ids, #ids - taken_out
+end
+
+local complete, skip = 0, 0
+if ARGV[6] == 'ids' then
+  for i = 8, #ARGV do look_at(ARGV[i]) end
+else
+  skip = tonumber(ARGV[7])
+  for i = 8, #ARGV do
+    local limit = scan_limit
+    if limit <= 0 then break end
+    local scanned, kept = look_through(key(ARGV[i]), skip, limit)
+    scan_limit = scan_limit - scanned
+    skip = skip + kept
+    if scanned == limit then break end
+    complete, skip = complete + 1, 0
+  end
+end
+write_counts()
+if canceled > 0 then write_audit(ARGV[2], ARGV[3], canceled) end
+return { complete, skip, unpack(found) }

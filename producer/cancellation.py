@@ -1,0 +1,137 @@
+"""Canceling many jobs: which ones fit a filter, then some at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..ledger import CANCELABLE, AuditEntry, CanceledJobs, JobFilter, Ledger, Via, local_user
+from ..schemas import State, from_ms
+
+#: Passes over all waiting jobs, at most: the first may miss jobs whose calls end meanwhile.
+_MAX_PASSES = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class CancelReport:
+    """What a cancellation did or, as a dry run, would do.
+
+    Attributes:
+        count: jobs that were canceled, or would be.
+        by_state, by_page, by_campaign, by_payload: the same by what the jobs have in common, the
+            most frequent first; jobs without a campaign are not in `by_campaign`.
+        in_flight: jobs that fit too, but were being sent: these calls end normally. If one fails
+            for now, the job is retried; canceling again cancels it.
+        dry_run: whether nothing was canceled.
+    """
+
+    count: int = 0
+    by_state: Counter[str] = field(default_factory=Counter)
+    by_page: Counter[str] = field(default_factory=Counter)
+    by_campaign: Counter[str] = field(default_factory=Counter)
+    by_payload: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    dry_run: bool = False
+
+    def add(self, groups: Iterable[CanceledJobs]) -> None:
+        """Add what one step canceled."""
+        for group in groups:
+            if group.state is State.SENDING:
+                self.in_flight += group.count
+                continue
+            self.count += group.count
+            for counter, name in (
+                (self.by_state, group.state.value),
+                (self.by_page, group.page_id),
+                (self.by_campaign, group.campaign),
+                (self.by_payload, group.payload_id),
+            ):
+                if name:
+                    counter[name] += group.count
+
+
+class Cancellation:
+    """One cancellation of all waiting jobs that fit a filter.
+
+    Jobs enqueued after `plan` or `run` was first called are left alone.
+
+    Args:
+        wanted: the filter. `since` and `until` bound when a job was enqueued.
+        payload_ids: only jobs with one of these payloads; none is no condition.
+        by: who cancels them, for the audit; by default `user@host`.
+        via: what that is done with.
+
+    Raises:
+        ValueError: the filter has no condition, or has a state in which no job can be canceled.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        wanted: JobFilter,
+        *,
+        payload_ids: Sequence[str] = (),
+        by: str | None = None,
+        via: Via = "python",
+    ) -> None:
+        if wanted.is_empty and not payload_ids:
+            raise ValueError("the filter has no condition, so it would cancel every waiting job")
+        for state in wanted.states:
+            if state not in CANCELABLE:
+                names = ", ".join(each.value for each in CANCELABLE)
+                raise ValueError(
+                    f"jobs in the state {state} cannot be canceled; only those in {names} can"
+                )
+        self._ledger = ledger
+        self._wanted = wanted
+        self._payload_ids = tuple(payload_ids)
+        self._is_bounded = False
+        payloads = {"payload_id": list(payload_ids)} if payload_ids else {}
+        self._audit = AuditEntry(
+            action="cancel", by=by or local_user(), via=via, filter=wanted.as_json() | payloads
+        )
+
+    def plan(self) -> Iterator[CancelReport]:
+        """Count the jobs without canceling any; yields as `run` does.
+
+        Raises:
+            QueueUnavailable: Redis did not answer.
+        """
+        return self._steps(dry_run=True)
+
+    def run(self) -> Iterator[CancelReport]:
+        """Cancel the jobs, some in each step; yields the same report, with more in it, each time.
+
+        To stop, end the iteration; running again cancels the others.
+
+        Raises:
+            QueueUnavailable: Redis did not answer. Whether the step under way was taken is unknown.
+        """
+        return self._steps(dry_run=False)
+
+    def _steps(self, *, dry_run: bool) -> Iterator[CancelReport]:
+        report = CancelReport(dry_run=dry_run)
+        for _ in range(1 if dry_run else _MAX_PASSES):
+            before, report.in_flight = report.count, 0
+            for groups in self._ledger.cancel_matching(
+                self._bound(), payload_ids=self._payload_ids, audit=self._audit, dry_run=dry_run
+            ):
+                report.add(groups)
+                yield report
+            if report.count == before:
+                break
+        # Also where nothing waits at all.
+        yield report
+
+    def _bound(self) -> JobFilter:
+        """Return the filter, without jobs that are enqueued after this was first called."""
+        if not self._is_bounded:
+            now = from_ms(self._ledger.reader.now_ms())
+            until = min(self._wanted.until or now, now)
+            if self._wanted.since is not None:
+                # A filter that starts in the future matches nothing; its range must stay valid.
+                until = max(until, self._wanted.since)
+            self._wanted = replace(self._wanted, until=until)
+            self._is_bounded = True
+        return self._wanted

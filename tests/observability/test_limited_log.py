@@ -1,0 +1,146 @@
+"""Floods of log lines: a few single lines, and a summary with the number of the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from harasocial_dispatch.ledger import Claim, Result
+from harasocial_dispatch.schemas import (
+    Delivery,
+    JobVerdict,
+    LaneVerdict,
+    Outcome,
+    OutcomeClass,
+    State,
+)
+from harasocial_dispatch.worker.observe import recorded
+from harasocial_dispatch.worker.observe.limited_log import (
+    REPEATED_LINES_PER_SECOND,
+    SINGLE_LINES_PER_SECOND,
+    SUMMARIES_PER_SECOND,
+    RepeatLimit,
+    summarize,
+)
+from harasocial_dispatch.worker.observe.recorded import Recorded
+from hypothesis import given
+from hypothesis import strategies as st
+
+TIMES = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 20)), max_size=200)
+
+
+def test_at_most_ten_lines_a_second_come_out() -> None:
+    """Single ones and summaries together."""
+    assert SINGLE_LINES_PER_SECOND + SUMMARIES_PER_SECOND <= 10
+
+
+@given(events=TIMES)
+def test_no_second_has_more_lines_than_allowed(events: list[tuple[float, int]]) -> None:
+    """Wherever that second begins, and whatever the events are."""
+    limit = RepeatLimit[int]()
+    lines = [(now, kind) for now, kind in sorted(events) if limit.admits(kind, now)]
+    for start, _ in lines:
+        second = [kind for now, kind in lines if start <= now < start + 1.0]
+        assert len(second) <= SINGLE_LINES_PER_SECOND
+
+
+@given(events=st.lists(st.floats(0, 100), max_size=REPEATED_LINES_PER_SECOND))
+def test_a_few_failures_have_a_line_each(events: list[float]) -> None:
+    """Nothing is summarized below the limit, identical or not."""
+    limit = RepeatLimit[str]()
+    assert all(limit.admits("same", now) for now in sorted(events))
+
+
+def test_a_flood_of_one_kind_does_not_hide_another() -> None:
+    """A kind that had no line in this second gets one of those kept for it."""
+    limit = RepeatLimit[str]()
+    admitted = [limit.admits("flood", number / 1000) for number in range(500)]
+    assert sum(admitted) == REPEATED_LINES_PER_SECOND
+    assert limit.admits("other", 0.5)
+    assert not limit.admits("other", 0.5)
+    # When the first lines are a second old, others may follow.
+    assert limit.admits("flood", 1.01)
+
+
+@given(kinds=st.lists(st.integers(0, 20)), max_lines=st.integers(1, 5))
+def test_a_summary_counts_every_event_in_few_lines(kinds: list[int], max_lines: int) -> None:
+    """The most frequent kinds by name, the others together."""
+    summary = summarize(kinds, max_lines)
+    counts = Counter(kinds)
+    assert all(counts[kind] == count for kind, count in summary.by_kind)
+    assert sum(count for _, count in summary.by_kind) + summary.other_count == len(kinds)
+    assert len(summary.by_kind) + summary.other_kinds == len(counts)
+    assert len(summary.by_kind) + bool(summary.other_count) <= max_lines
+
+
+def failed(number: int, page_id: str = "500", error_code: str = "551") -> Recorded:
+    claim = Claim(
+        job_id=f"job-{number}",
+        token="x:1",
+        page_id=page_id,
+        body={},
+        delivery=Delivery.AT_LEAST_ONCE,
+        attempts_spent=0,
+        consecutive_pauses=0,
+        claimed_at_ms=0,
+        claimed_at=0.0,
+        remaining_seconds=60.0,
+    )
+    result = Result(
+        claim=claim,
+        outcome=Outcome(outcome_class=OutcomeClass.PERMANENT, error_code=error_code),
+        job_verdict=JobVerdict(state=State.FAILED),
+        lane_verdict=LaneVerdict(effect="none"),
+        attempt_at_ms=0,
+        attempt_duration_ms=1,
+    )
+    return Recorded(result=result, held=True)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[logging.LogRecord]]:
+    """Yield the records of the log, with no line of an earlier test in the current second."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", records.append)
+    recorded.flush_log()
+    monkeypatch.setattr(recorded._failures, "_limit", RepeatLimit())
+    recorded.logger.addHandler(handler)
+    yield records
+    recorded.logger.removeHandler(handler)
+
+
+def test_after_a_flood_a_summary_says_how_many_jobs_had_no_line(
+    lines: list[logging.LogRecord],
+) -> None:
+    """Without a further batch: a second after the flood began."""
+    recorded.log([failed(number) for number in range(1000)])
+    recorded.log([failed(1000, page_id="600")])
+    singles = [line.getMessage() for line in lines]
+    assert singles == [
+        *(f"job job-{n} of page 500: failed (551)" for n in range(REPEATED_LINES_PER_SECOND)),
+        "job job-1000 of page 600: failed (551)",
+    ]
+    deadline = time.monotonic() + 10
+    while len(lines) == len(singles) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    summary = lines[-1]
+    left_out = 1000 - REPEATED_LINES_PER_SECOND
+    assert summary.getMessage() == f"{left_out} more jobs of page 500: failed (551)"
+    facts = {name: getattr(summary, name) for name in ("action", "count", "page_id", "error_code")}
+    assert facts == {
+        "action": "job_failed", "count": left_out, "page_id": "500", "error_code": "551",
+    }  # fmt: skip
+
+
+def test_a_process_that_ends_says_it_before(lines: list[logging.LogRecord]) -> None:
+    """Of very many kinds, the rarer ones share a line."""
+    recorded.log([failed(number, page_id=str(number % 50)) for number in range(500)])
+    recorded.flush_log()
+    assert len(lines) == SINGLE_LINES_PER_SECOND + SUMMARIES_PER_SECOND
+    assert sum(getattr(line, "count", 1) for line in lines) == 500
+    recorded.flush_log()
+    assert len(lines) == SINGLE_LINES_PER_SECOND + SUMMARIES_PER_SECOND
