@@ -362,7 +362,12 @@ class Replay:
         return _plan(codes, refused=refused)
 
 
-def _audited_filter(job_ids: Sequence[str] | None, wanted: JobFilter, text: str) -> dict[str, Any]:
+def _audited_filter(
+    job_ids: Sequence[str] | None,
+    wanted: JobFilter,
+    text: str,
+    kinds: Collection[ReplayKind],
+) -> dict[str, Any]:
     if job_ids is not None:
         return {"job_id": list(job_ids[:_AUDITED_IDS])}
     facts = wanted.as_json()

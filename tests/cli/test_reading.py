@@ -120,7 +120,7 @@ def test_show_json_is_the_whole_record(run, jobs):
 def test_show_tells_people_what_happened_in_turn(run, jobs):
     """Each attempt with its reply; the recipient's id but for its end is hidden."""
     job_id = jobs.failed(metadata="order 1001")
-    jobs.producer.replay(job_id)
+    jobs.producer.replay(job_id, by="thao")
     jobs.end(State.SENT)
     text = run("show", job_id).stdout
     assert RECIPIENT not in text
@@ -130,6 +130,7 @@ def test_show_tells_people_what_happened_in_turn(run, jobs):
     assert timeline == [
         "enqueued",
         "attempt 1  HTTP 400 after 5 ms; 10/2018278: refused",
+        "replayed   by thao (python)",
         "attempt 2  HTTP 200 after 5 ms",
         "sent",
     ]
