@@ -36,6 +36,9 @@ COLUMNS = (
     "enqueued_at",
 )
 
+#: What a CSV file begins with: without it, Excel does not take the file for UTF-8.
+BYTE_ORDER_MARK = "\ufeff"
+
 _FORMULA = r"[=+\-@＝＋－＠]"
 #: Excel rounds from 16 digits on, and from 12 on saves 2.56082E+15 for what it shows so.
 _NUMBER_OR_DATE = r"""
@@ -85,14 +88,14 @@ def row(record: JobRecord, explanation: Sequence[str]) -> list[object]:
 
 
 def csv_header() -> str:
-    """Return the beginning of a file: Excel takes it for UTF-8 only if it begins with this mark."""
-    return "\ufeff" + csv_text([COLUMNS])
+    """Return the beginning of a file."""
+    return BYTE_ORDER_MARK + csv_text([COLUMNS])
 
 
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
+def csv_text(rows: Iterable[Sequence[object]], delimiter: str = ",") -> str:
     """Return rows as CSV whose texts no spreadsheet changes or takes for formulas."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\r\n")
     for each in rows:
         writer.writerow([protected(cell) if isinstance(cell, str) else cell for cell in each])
     return text.getvalue()
@@ -107,6 +110,8 @@ def protected(cell: str) -> str:
 
 def unprotected(cell: str) -> str:
     """Return the text of which `protected` made `cell`; other texts are returned unchanged."""
+    if "'" not in cell:
+        return cell
     cell = _PROTECTED_INNER.sub(r"\1\2", cell)
     return cell[1:] if cell.startswith("'") and _CHANGED.match(cell, 1) else cell
 

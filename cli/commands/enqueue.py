@@ -1,32 +1,30 @@
-"""`enqueue`: enqueue the rows of a file."""
+"""`enqueue`: enqueue the rows of a file, however many there are."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from ...producer import Producer
 from ...producer.producer import BATCH_SIZE
-from ...schemas import EnqueueUnknown, QueueUnavailable
-from ..input.connection import open_producer
+from ...schemas import EnqueueUnknown, QueueUnavailable, Settings
+from ..input.connection import open_ledger
 from ..input.options import examples, json_option
-from ..input.rows import Row, read_rows
-from ..output.printing import json_text, print_notice, progress_bar
-
-#: Rejected rows that are shown to people; --json has them all.
-MAX_REJECTED_SHOWN = 20
+from ..input.rows import Row, Rows
+from ..output.printing import print_notice, progress_bar
+from ..output.rejections import Rejections, collected
+from ..output.rejects import check_rejects_file
 
 
 @click.command(
     epilog=examples(
         "enqueue messages.jsonl",
-        "enqueue campaign.csv",
-        "enqueue --format csv --json - < campaign.txt",
+        "enqueue campaign.csv --rejects rejected.csv",
+        "enqueue --format csv --json - < messages.txt",
     )
     + """
 
@@ -41,8 +39,9 @@ CSV has a header row with some of these columns; an empty cell is left out:
   idempotency_key, send_at, expires_at, delivery, urgent
 
 \b
-send_at and expires_at take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time),
-or 2026-01-31T09:00:00+07:00.
+A file is UTF-8 or UTF-16; CSV is separated by commas, semicolons or tabs. send_at and expires_at
+take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
+2026-01-31T09:00:00+07:00. A file from export, or from --rejects, is read as it is.
 """
 )
 @click.argument("file", type=click.File("rb"))
@@ -50,64 +49,107 @@ or 2026-01-31T09:00:00+07:00.
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "csv"]),
-    help="Of the file.  [default: by its ending, else by its first character]",
+    help="Format of the file.  [default: by its ending, else by its first character]",
+)
+@click.option(
+    "--rejects",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write rejected rows to this file, with the reason, to correct and enqueue again.",
 )
 @json_option
 @click.pass_context
-def enqueue(ctx: click.Context, file: BinaryIO, file_format: str | None, as_json: bool) -> None:
+def enqueue(
+    ctx: click.Context,
+    *,
+    file: BinaryIO,
+    file_format: str | None,
+    rejects: Path | None,
+    as_json: bool,
+) -> None:
     """Enqueue the rows of FILE, or of standard input (-).
 
     Rejected rows are named on standard error, and the exit status is 3: rows that break the
     contract, and rows whose idempotency key belongs to a job with another body.
 
-    With an idempotency_key on every row, the same file can be enqueued again: rows whose jobs are
-    still kept (see HARASOCIAL_SENT_TTL_SECONDS) are counted as already enqueued, and not sent
-    again. Rows without a key are sent again.
+    With an idempotency key on every row, the same file can be enqueued again, also after Ctrl-C:
+    rows whose jobs are still kept (see HARASOCIAL_SENT_TTL_SECONDS) are counted as already there,
+    and not sent again. Rows without a key are sent again.
     """
-    name = str(getattr(file, "name", "-"))
-    tally = _Tally(as_json)
+    with open_ledger(settings := Settings.from_environment()) as ledger:
+        rows = Rows(file, str(getattr(file, "name", "-")), file_format)
+        if rejects is not None:
+            check_rejects_file(rejects, rows)
+        for notice in rows.notices:
+            print_notice(notice)
+        with collected(rejects, rows, as_json=as_json) as rejections:
+            _enqueue(Producer(settings, ledger=ledger), rows, rejections)
+    if rejections.count:
+        ctx.exit(3)
+
+
+def _enqueue(producer: Producer, rows: Rows, rejections: Rejections) -> None:
+    """Enqueue the rows, batch by batch, and print what became of them."""
+    tally = _Tally(rejections)
     try:
-        with open_producer() as producer, progress_bar(_size(file), "rows") as advance:
-            _enqueue(producer, read_rows(file, name, file_format), tally, file, advance)
+        with progress_bar(rows.size_bytes, "rows", "enqueuing") as advance:
+            iterator = iter(rows)
+            while batch := list(islice(iterator, BATCH_SIZE)):
+                _enqueue_batch(producer, batch, tally)
+                advance(rows.bytes_read, tally.accepted + rejections.count)
     except (QueueUnavailable, OSError, KeyboardInterrupt):
         print_notice(tally.where_it_stopped())
         tally.finish()
         raise
     tally.finish()
-    if tally.rejected:
-        ctx.exit(3)
+
+
+def _enqueue_batch(producer: Producer, batch: Sequence[Row], tally: _Tally) -> None:
+    readable = [row for row in batch if row.errors is None]
+    # Before they are stored: whoever reads it can still stop the rest.
+    tally.warn_of_missing_key(readable)
+    tally.unknown_to_line = batch[-1].line
+    try:
+        report = producer.enqueue_many((row.body for row in readable), on_invalid="skip")
+    except QueueUnavailable as error:
+        if not isinstance(error, EnqueueUnknown):
+            tally.unknown_to_line = None
+        raise
+    tally.new += report.new_count
+    tally.already_there += report.already_enqueued_count
+    tally.last_line, tally.unknown_to_line = batch[-1].line, None
+    rejected = [(row, row.errors) for row in batch if row.errors is not None]
+    rejected += [(readable[found.index], found.errors) for found in report.rejected]
+    for row, errors in sorted(rejected, key=lambda pair: pair[0].line):
+        tally.rejections.add(row, errors)
 
 
 class _Tally:
-    """What became of the rows so far. Holds a few of the rejected ones, however many there are.
+    """What became of the rows so far."""
 
-    With `as_json`, rejected rows are printed as they come.
-    """
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._shown: list[tuple[int, dict[str, list[str]]]] = []
-        self._has_warned = False
+    def __init__(self, rejections: Rejections) -> None:
+        self.rejections = rejections
         self.new = 0
-        self.already_enqueued = 0
-        self.rejected = 0
+        self.already_there = 0
         #: The last line that is done with.
         self.last_line = 0
         #: The last line of the batch that was perhaps stored, if that cannot be known.
         self.unknown_to_line: int | None = None
+        self._lacks_keys = False
 
     @property
     def accepted(self) -> int:
         """Rows that are enqueued, by this run or an earlier one."""
-        return self.new + self.already_enqueued
+        return self.new + self.already_there
 
     def warn_of_missing_key(self, rows: Iterable[Row]) -> None:
         """Warn once, if a row has no idempotency key."""
-        if self._has_warned:
+        if self._lacks_keys:
             return
         for row in rows:
-            if isinstance(row.body, dict) and row.body.get("idempotency_key") is None:
-                self._has_warned = True
+            body = row.body
+            if isinstance(body, dict) and body.get("idempotency_key") is None:
+                self._lacks_keys = True
                 print_notice(
                     f"warning: line {row.line} has no idempotency_key. If this file is enqueued "
                     "again, such rows are sent again. To prevent that, give every row an "
@@ -115,84 +157,32 @@ class _Tally:
                 )
                 return
 
-    def reject(self, line: int, errors: dict[str, list[str]]) -> None:
-        """Note a rejected row."""
-        self.rejected += 1
-        if self._as_json:
-            opening = '{"rejected": [' if self.rejected == 1 else ", "
-            click.echo(opening + json_text({"line": line, "errors": errors}), nl=False)
-        elif self.rejected <= MAX_REJECTED_SHOWN:
-            self._shown.append((line, errors))
-
     def finish(self) -> None:
-        """Print what is left to say."""
-        if self._as_json:
-            opening = "" if self.rejected else '{"rejected": ['
-            counts = {
+        """Print the rejected rows and the counts."""
+        self.rejections.finish(
+            {
                 "accepted": self.accepted,
                 "new": self.new,
-                "already_enqueued": self.already_enqueued,
+                "already_enqueued": self.already_there,
             }
-            click.echo(f"{opening}], {json_text(counts)[1:]}")
-            return
-        for line, errors in self._shown:
-            for path, texts in errors.items():
-                print_notice(f"line {line}: {path}: {' '.join(texts)}")
-        if self.rejected > len(self._shown):
-            print_notice(
-                f"and {self.rejected - len(self._shown)} more rejected rows (--json has all)"
-            )
-        click.echo(
-            f"enqueued {self.new}, already enqueued {self.already_enqueued}, "
-            f"rejected {self.rejected}"
         )
+        if not self.rejections.as_json:
+            click.echo(
+                f"{self.new:,} new, {self.already_there:,} already there, "
+                f"{self.rejections.count:,} rejected"
+            )
 
     def where_it_stopped(self) -> str:
-        """Say up to which line the file is done, for who goes on from there."""
+        """Return up to which line the file is enqueued, and how to continue."""
         if not self.last_line and self.unknown_to_line is None:
             return "stopped before the first row; none was enqueued"
         text = f"stopped: {self.accepted} were enqueued, from the lines up to {self.last_line}"
-        if self.unknown_to_line is None:
-            return f"{text}; none after that"
-        return (
-            f"{text}; those of lines {self.last_line + 1} to {self.unknown_to_line} may or may not "
-            "have been; none after that"
-        )
-
-
-def _enqueue(
-    producer: Producer,
-    rows: Iterator[Row],
-    tally: _Tally,
-    file: BinaryIO,
-    advance: Callable[[int, int], None],
-) -> None:
-    """Enqueue the rows, batch by batch, and keep the tally."""
-    while batch := list(islice(rows, BATCH_SIZE)):
-        readable = [row for row in batch if row.errors is None]
-        # Before they are stored: whoever reads it can still stop the rest.
-        tally.warn_of_missing_key(readable)
-        tally.unknown_to_line = batch[-1].line
-        try:
-            report = producer.enqueue_many((row.body for row in readable), on_invalid="skip")
-        except QueueUnavailable as error:
-            if not isinstance(error, EnqueueUnknown):
-                tally.unknown_to_line = None
-            raise
-        tally.new += report.new_count
-        tally.already_enqueued += report.already_enqueued_count
-        tally.last_line, tally.unknown_to_line = batch[-1].line, None
-        wrong = [(row.line, row.errors) for row in batch if row.errors is not None]
-        wrong += [(readable[found.index].line, found.errors) for found in report.rejected]
-        for line, errors in sorted(wrong, key=lambda pair: pair[0]):
-            tally.reject(line, errors)
-        advance(file.tell() if file.seekable() else 0, tally.accepted + tally.rejected)
-
-
-def _size(file: BinaryIO) -> int | None:
-    """Return the bytes of a regular file, or None of anything else."""
-    try:
-        status = os.fstat(file.fileno())
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+        if self.unknown_to_line is not None:
+            text += (
+                f"; those of lines {self.last_line + 1} to {self.unknown_to_line} may or may not "
+                "have been"
+            )
+        text += "; none after that"
+        if not self._lacks_keys:
+            text += ". The same command continues, and enqueues no row twice"
+        return text

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -16,9 +14,8 @@ from ...schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
 from ...schemas.language import Language
 from ..input.connection import open_ledger
 from ..input.options import examples, filters
+from ..output.files import open_output
 from ..output.printing import is_terminal, print_notice, progress_bar, shown
-
-Write = Callable[[str], object]
 
 
 @click.command(
@@ -59,13 +56,14 @@ def export(
         kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
     to_screen = str(output) == "-" and is_terminal()
     settings = Settings.from_environment()
-    with open_ledger(settings) as ledger, _opened(output) as write:
+    with open_ledger(settings) as ledger, open_output(output, "--output") as write:
         total = ledger.reader.count_failed(wanted)
         done = 0
         if kind == "csv":
             write(csv_text([COLUMNS]) if to_screen else csv_header())
         # On the screen, the jobs themselves show that it goes on.
-        with nullcontext(_nothing) if to_screen else progress_bar(total, "jobs") as advance:
+        bar = nullcontext(_nothing) if to_screen else progress_bar(total, "jobs", "exporting")
+        with bar as advance:
             for page in ledger.reader.failed_pages(wanted):
                 write(_text(kind, page.records, settings.language, to_screen=to_screen))
                 done += len(page.records)
@@ -86,30 +84,3 @@ def _text(kind: str, records: list[JobRecord], language: Language, *, to_screen:
         # What other hands have put into a job must not act on the terminal.
         return csv_text([shown(cell) for cell in cells] for cells in rows)
     return csv_text(rows)
-
-
-@contextmanager
-def _opened(output: Path) -> Iterator[Write]:
-    """Yield what writes to `output`; a file gets its name only once it is whole."""
-    if str(output) == "-":
-        yield lambda text: click.echo(text, nl=False)
-        return
-    if output.exists() and not output.is_file():
-        # A pipe or a device.
-        with output.open("w", encoding="utf-8", newline="") as file:
-            yield file.write
-        return
-    part = output.with_name(output.name + ".part")
-    try:
-        # Others of this host are not to read who got which message.
-        private = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    except OSError as error:
-        raise click.BadParameter(
-            f"cannot write {output}: {error.strerror}", param_hint="--output"
-        ) from None
-    try:
-        with os.fdopen(private, "w", encoding="utf-8", newline="") as file:
-            yield file.write
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)

@@ -24,6 +24,27 @@ def examples(*lines: str) -> str:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
+
+class Percentage(click.ParamType[float]):
+    """An option's share: `20%` or `20` is 0.2. More than 0, at most 100%."""
+
+    name = "percentage"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share; a wrong one is wrong usage."""
+        if isinstance(value, float):
+            return value
+        try:
+            percent = float(str(value).strip().removesuffix("%"))
+        except ValueError:
+            percent = 0.0
+        if not 0 < percent <= 100:
+            self.fail(f"{value!r} is not a percentage above 0%, up to 100%, such as 5%", param, ctx)
+        return percent / 100
+
+
 R = TypeVar("R")
 
 

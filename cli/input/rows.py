@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
+import io
 import json
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from itertools import chain
+from itertools import chain, islice
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import click
 
+from ...schemas import State
 from ...schemas.export import COLUMNS as EXPORTED_COLUMNS
 from ...schemas.export import unprotected
 from ...schemas.new_job import OPTION_NAMES
-from ..output.printing import print_notice
+from .decoding import open_text, undecodable_at
 from .options import NAME
+from .rounding import ends_in_zeros, is_rounded_id, is_rounded_key, judge_column
 from .times import parse_time
 
-#: Bytes of one line that are read; the largest valid job has a hundredth of this.
-MAX_LINE_BYTES = 1 << 20
+#: Characters of one line that are read; the largest valid job has a hundredth of this.
+MAX_LINE_CHARACTERS = 1 << 20
+#: The column, or field of a JSON line, of a file of rejected rows that says why. It is not read.
+REASON = "reason"
 
-_FORMAT_BY_ENDING = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+FORMAT_BY_ENDING: Mapping[str, Literal["csv", "jsonl"]] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
 _REQUIRED_COLUMNS = ("recipient_id", "payload_id", "page_id")
 _COLUMNS = (*_REQUIRED_COLUMNS, "metadata", *sorted(OPTION_NAMES))
 #: Columns of an exported file that describe the failed job.
@@ -33,88 +43,214 @@ _DESCRIBING = tuple(title for title in EXPORTED_COLUMNS if title not in _COLUMNS
 #: Spreadsheets write a semicolon where the comma is the decimal sign.
 _DELIMITERS = ",;\t"
 
-#: A long number as a spreadsheet shows and saves it, its last digits lost: 2.56082E+15.
-_ROUNDED = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+#: Rows by which it is judged whether a spreadsheet has rounded a column's ids.
+_SAMPLE_ROWS = 500
+_ID_COLUMNS = ("recipient_id", "page_id")
+_ROUNDED = "Was rounded by a spreadsheet; format the column as text, and enter it again."
+_ROUNDED_LIKE_ALL = (
+    "Ends in zeros after its 15th digit, as does every long id in this column: a spreadsheet has "
+    "rounded it. Format the column as text, and enter it again."
+)
 
 _TIMES = ("send_at", "expires_at")
 _NOT_A_TIME = (
     "Must be a time, such as 2h or 1d (from now), 2026-01-31 09:00 (local time) or "
     "2026-01-31T09:00:00+07:00."
 )
+#: States in which an exported job has ended without its message being sent.
+_ENDED_UNSENT = (State.FAILED.value, State.CANCELLED.value)
 
-_NumberedLines = Iterator[tuple[int, bytes]]
+_NumberedLines = Iterator[tuple[int, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row: the line it begins on, counted from 1, and what `enqueue_many` takes.
+class Row(NamedTuple):
+    """A row of a file.
 
-    If it cannot be read, `errors` say why, by field as in `InvalidJob`, and there is no body.
+    Attributes:
+        line: the line it begins on, counted from 1.
+        source: what stands in the file, for a file of rejected rows: the cells of CSV, the value of
+            a JSON line or, if it is no JSON, its text. None if it cannot be repeated.
+        body: what `enqueue_many` takes; None if the row cannot be read.
+        errors: why it cannot be read, by field as in `InvalidJob`.
     """
 
     line: int
+    source: Any = None
     body: Any = None
     errors: dict[str, list[str]] | None = None
 
 
-def read_rows(stream: BinaryIO, name: str, file_format: str | None) -> Iterator[Row]:
-    """Yield the rows of `stream`; blank lines are none.
+class Rows:
+    """The rows of a file; blank lines are none. Iterate once.
 
     Args:
-        stream: UTF-8, with or without a byte order mark.
+        stream: UTF-8 or UTF-16. It is read from where it stands, and not closed.
         name: of the file; its ending tells the format, unless `file_format` does. Where neither
             does, the first character tells.
         file_format: "jsonl", "csv" or None.
 
+    Attributes:
+        name: as given.
+        size_bytes: of a regular file; None of anything else.
+        file_format: "jsonl" or "csv".
+        columns: of CSV, as its header row names them.
+        delimiter: of CSV.
+        notices: what the user should know about the file; more may come during the iteration.
+
     Raises:
-        click.UsageError: the file as a whole is not what can be read, such as CSV with a column
-            that is not known.
+        click.UsageError: the file as a whole is not what can be read, such as a workbook, or CSV
+            with a column that is not known.
     """
-    lines = enumerate(_bounded_lines(stream), start=1)
-    first = next(((number, line) for number, line in lines if line.strip()), None)
-    if first is None:
-        return
-    number, line = first
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise click.UsageError(f"{name} is UTF-16; save it as UTF-8.")
-    line = line.removeprefix(codecs.BOM_UTF8)
-    file_format = file_format or _FORMAT_BY_ENDING.get(PurePath(name).suffix.lower())
-    if file_format != "csv" and line.strip() == b"[":
-        raise click.UsageError(
-            f"{name} is one JSON list; expected one object a line, as by: jq -c '.[]'"
-        )
-    if file_format is None:
-        file_format = "jsonl" if line.lstrip()[:1] in (b"{", b"[") else "csv"
-    all_lines = chain([(number, line)], lines)
-    rows = _json_rows(all_lines) if file_format == "jsonl" else _csv_rows(all_lines, name)
-    yield from map(_with_times, rows)
 
-
-def _bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines; of one that is too long, its beginning, one byte longer than allowed."""
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        yield line
-        while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            line = stream.readline(MAX_LINE_BYTES + 1)
-
-
-def _json_rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[Row]:
-    for number, line in lines:
-        if not line.strip():
-            continue
-        if len(line) > MAX_LINE_BYTES:
-            yield _unreadable(number, f"Is longer than {MAX_LINE_BYTES} bytes.")
-            continue
-        try:
-            yield Row(
-                line=number, body=json.loads(line.decode().rstrip(), object_pairs_hook=_unique_keys)
+    def __init__(self, stream: BinaryIO, name: str, file_format: str | None) -> None:
+        text = open_text(stream, name)
+        self.name = name
+        self.size_bytes = _size(stream)
+        self._stream = stream
+        self._encoding = text.encoding.upper()[:6].rstrip("-")
+        self.columns: Sequence[str] = ()
+        self.delimiter = ","
+        self.notices: list[str] = []
+        lines = enumerate(_bounded_lines(text), start=1)
+        first = next(((number, line) for number, line in lines if line.strip()), None)
+        known_format = file_format or FORMAT_BY_ENDING.get(PurePath(name).suffix.lower())
+        if first is None:
+            self.file_format = known_format or "csv"
+            self._rows: Iterator[Row] = iter(())
+            return
+        beginning = first[1].strip()
+        if known_format != "csv" and beginning == "[":
+            raise click.UsageError(
+                f"{name} is one JSON list; expected one object a line, as by: jq -c '.[]'"
             )
-        except UnicodeDecodeError as error:
-            yield _unreadable(number, f"Is not UTF-8 (byte {error.start + 1}).")
-        except json.JSONDecodeError as error:
-            yield _unreadable(number, f"Is not JSON: {error.msg} (character {error.pos + 1}).")
-        except (ValueError, RecursionError) as error:
-            yield _unreadable(number, f"Is not JSON that can be read: {error}.")
+        self.file_format = known_format or ("jsonl" if beginning[0] in "{[" else "csv")
+        all_lines = chain([first], lines)
+        rows = (
+            self._json_rows(all_lines) if self.file_format == "jsonl" else self._csv_rows(all_lines)
+        )
+        self._rows = map(_with_times, rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._rows
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the file is read; 0 for a pipe."""
+        return self._stream.tell() if self._stream.seekable() else 0
+
+    def _json_rows(self, lines: _NumberedLines) -> Iterator[Row]:
+        for number, line in lines:
+            text = line.strip()
+            if not text:
+                continue
+            if len(line) > MAX_LINE_CHARACTERS:
+                yield _unreadable(number, f"Is longer than {MAX_LINE_CHARACTERS} characters.")
+                continue
+            if (index := undecodable_at(line)) >= 0:
+                yield _unreadable(number, f"Is not {self._encoding} (character {index + 1}).")
+                continue
+            try:
+                value = json.loads(line.rstrip(), object_pairs_hook=_unique_keys)
+            except json.JSONDecodeError as error:
+                message = f"Is not JSON: {error.msg} (character {error.pos + 1})."
+                yield _unreadable(number, message, text)
+            except (ValueError, RecursionError) as error:
+                yield _unreadable(number, f"Is not JSON that can be read: {error}.", text)
+            else:
+                yield _json_row(number, value)
+
+    def _csv_rows(self, lines: _NumberedLines) -> Iterator[Row]:
+        first_number, header = next(lines)
+        self.delimiter = max(_DELIMITERS, key=header.count)
+        texts = (line for _, line in chain([(0, header)], lines))
+        reader = csv.reader(texts, delimiter=self.delimiter, strict=True)
+        try:
+            self.columns = self._known_columns(next(reader))
+        except csv.Error as error:
+            raise click.UsageError(f"The header row of {self.name} is not CSV: {error}.") from None
+        numbered = _numbered_cells(reader, first_number)
+        sample = list(islice(numbered, _SAMPLE_ROWS))
+        rounded = self._rounded_columns([cells for _, cells in sample if isinstance(cells, list)])
+        return self._body_rows(chain(sample, numbered), rounded)
+
+    def _body_rows(
+        self, numbered: Iterator[tuple[int, list[str] | str]], rounded: Sequence[str]
+    ) -> Iterator[Row]:
+        """Yield the rows below the header."""
+        for number, cells in numbered:
+            if isinstance(cells, str):
+                yield _unreadable(number, cells)
+            elif len(cells) != len(self.columns):
+                message = f"Has {len(cells)} cells, where the header row has {len(self.columns)}."
+                yield _unreadable(number, message, cells)
+            elif undecodable_at("".join(cells)) >= 0:
+                advice = 'Save the file as "CSV UTF-8".'
+                yield _unreadable(number, f"Is not {self._encoding}. {advice}")
+            else:
+                yield _csv_row(number, self.columns, cells, rounded)
+
+    def _rounded_columns(self, sample: Sequence[Sequence[str]]) -> list[str]:
+        """Return the columns whose long ids a spreadsheet has rounded; note the doubtful ones."""
+        found = []
+        for index, column in enumerate(self.columns):
+            if column not in _ID_COLUMNS:
+                continue
+            # An apostrophe in front of a number makes it a text, which is not rounded.
+            judgment = judge_column(cells[index] for cells in sample if len(cells) > index)
+            if judgment == "rounded":
+                found.append(column)
+            elif judgment == "doubtful":
+                self.notices.append(
+                    f"warning: many ids in the column {column} of {self.name} end in zeros after "
+                    "their 15th digit. If the file was saved by a spreadsheet, some may have been "
+                    "rounded: compare them with where they came from"
+                )
+        return found
+
+    def _known_columns(self, header: list[str]) -> list[str]:
+        name = self.name
+        columns = [title.strip() for title in header]
+        unknown = [title for title in columns if title not in (*_COLUMNS, *_DESCRIBING, REASON)]
+        if unknown:
+            raise click.UsageError(
+                f"{name} has the unknown column {unknown[0]!r}; known are {', '.join(_COLUMNS)}."
+            )
+        twice = [title for title in columns if columns.count(title) > 1]
+        if twice:
+            raise click.UsageError(f"{name} has the column {twice[0]!r} twice.")
+        missing = [title for title in _REQUIRED_COLUMNS if title not in columns]
+        if missing:
+            raise click.UsageError(
+                f"{name} has no column {missing[0]!r}; its header row must name it."
+            )
+        ignored = [title for title in columns if title in _DESCRIBING and title != "job_id"]
+        if ignored:
+            self.notices.append(
+                f"{name} has the columns {', '.join(ignored)} of an export; they are ignored"
+            )
+        if "job_id" in columns:
+            self.notices.append(
+                f"each row of {name} with a job_id becomes a new job, however often it is "
+                "enqueued: its idempotency key is made from the job_id. The failed job itself "
+                f"stays failed; to send that again instead: {NAME} replay"
+            )
+        return columns
+
+
+def _size(stream: BinaryIO) -> int | None:
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Yield the lines; of one that is too long, its beginning, one character more than allowed."""
+    while line := text.readline(MAX_LINE_CHARACTERS + 1):
+        yield line
+        while len(line) > MAX_LINE_CHARACTERS and line[-1] not in "\r\n":
+            line = text.readline(MAX_LINE_CHARACTERS + 1)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,76 +261,18 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _with_times(row: Row) -> Row:
-    """Return the row with its times read as those of the command line's options."""
-    if not isinstance(row.body, dict):
-        return row
-    times: dict[str, datetime] = {}
-    errors: dict[str, list[str]] = {}
-    for name in _TIMES:
-        # What is not a text is left for the contract to refuse.
-        if isinstance(text := row.body.get(name), str):
-            try:
-                times[name] = parse_time(text, now=datetime.now(timezone.utc), ahead=True)
-            except ValueError:
-                errors[name] = [_NOT_A_TIME]
-    if errors:
-        return Row(line=row.line, errors=errors)
-    return replace(row, body=row.body | times) if times else row
-
-
-def _unreadable(number: int, message: str) -> Row:
-    return Row(line=number, errors={"job": [message]})
-
-
-def _csv_rows(lines: _NumberedLines, name: str) -> Iterator[Row]:
-    first_number, header = next(lines)
-    delimiter = max(_DELIMITERS, key=header.decode(errors="replace").count)
-    texts = (line.decode(errors="surrogateescape") for _, line in chain([(0, header)], lines))
-    reader = csv.reader(texts, delimiter=delimiter, strict=True)
-    try:
-        columns = _known_columns(next(reader), name)
-    except csv.Error as error:
-        raise click.UsageError(f"The header row of {name} is not CSV: {error}.") from None
-    while True:
-        number = first_number + reader.line_num
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            last = first_number + reader.line_num - 1
-            yield _unreadable(
-                number, f"Is not CSV: {error}." + (f" Read up to line {last}." * (last > number))
-            )
-            continue
-        if cells:
-            yield _csv_row(number, columns, cells)
-
-
-def _known_columns(header: list[str], name: str) -> list[str]:
-    columns = [title.strip() for title in header]
-    unknown = [title for title in columns if title not in (*_COLUMNS, *_DESCRIBING)]
-    if unknown:
-        raise click.UsageError(
-            f"{name} has the unknown column {unknown[0]!r}; known are {', '.join(_COLUMNS)}."
-        )
-    twice = [title for title in columns if columns.count(title) > 1]
-    if twice:
-        raise click.UsageError(f"{name} has the column {twice[0]!r} twice.")
-    missing = [title for title in _REQUIRED_COLUMNS if title not in columns]
-    if missing:
-        raise click.UsageError(f"{name} has no column {missing[0]!r}; its header row must name it.")
-    ignored = [title for title in columns if title in _DESCRIBING and title != "job_id"]
-    if ignored:
-        print_notice(f"{name} has the columns {', '.join(ignored)} of an export; they are ignored")
-    if "job_id" in columns:
-        print_notice(
-            f"each row of {name} with a job_id becomes a new job, however often it is enqueued: "
-            "its idempotency key is made from the job_id. The failed job itself stays failed; to "
-            f"send that again instead: {NAME} replay"
-        )
-    return columns
+def _json_row(number: int, value: Any) -> Row:
+    if not isinstance(value, dict):
+        return Row(number, value, value)
+    body = {name: field for name, field in value.items() if name != REASON}
+    if not ("job_id" in body and isinstance(body.get("job"), dict)):
+        return Row(number, value, body)
+    # An exported job. Its times belong to that job, as in an exported CSV file.
+    if body.get("state") not in _ENDED_UNSENT:
+        message = "Is not a job that failed or was canceled: enqueuing it might send it twice."
+        return Row(number, value, errors={"state": [message]})
+    options = {name: body[name] for name in ("delivery", "campaign") if body.get(name) is not None}
+    return Row(number, value, body["job"] | options | _new_key(str(body["job_id"])))
 
 
 def _new_key(exported_job_id: str | None) -> dict[str, str]:
@@ -205,27 +283,69 @@ def _new_key(exported_job_id: str | None) -> dict[str, str]:
     return {} if exported_job_id is None else {"idempotency_key": f"again:{exported_job_id}"}
 
 
-def _csv_row(number: int, columns: list[str], cells: list[str]) -> Row:
-    if len(cells) != len(columns):
-        return _unreadable(
-            number, f"Has {len(cells)} cells, where the header row has {len(columns)}."
-        )
-    if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
-        return _unreadable(number, "Is not UTF-8.")
+def _with_times(row: Row) -> Row:
+    """Return the row with its times read as those of the command line's options."""
+    body = row.body
+    if not isinstance(body, dict) or not ("send_at" in body or "expires_at" in body):
+        return row
+    times: dict[str, datetime] = {}
+    errors: dict[str, list[str]] = {}
+    for name in _TIMES:
+        # What is not a text is left for the contract to refuse.
+        if isinstance(text := body.get(name), str):
+            try:
+                times[name] = parse_time(text, now=datetime.now(timezone.utc), ahead=True)
+            except ValueError:
+                errors[name] = [_NOT_A_TIME]
+    return row._replace(body=None, errors=errors) if errors else row._replace(body=body | times)
+
+
+def _unreadable(number: int, message: str, source: Any = None) -> Row:
+    return Row(number, source, errors={"job": [message]})
+
+
+def _numbered_cells(reader: Any, first_number: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield the line and the cells of each row; in place of cells, why they cannot be read."""
+    while True:
+        number = first_number + reader.line_num
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            last = first_number + reader.line_num - 1
+            yield number, f"Is not CSV: {error}." + f" Read up to line {last}." * (last > number)
+            continue
+        # Spreadsheets write empty cells for a row that was emptied.
+        if any(cells):
+            yield number, cells
+
+
+def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Iterable[str]) -> Row:
+    """Return the row of `cells`; `rounded` are the columns whose long ids were rounded."""
     values = {
         column: unprotected(cell) for column, cell in zip(columns, cells, strict=True) if cell
     }
-    values = {column: value for column, value in values.items() if column in _COLUMNS} | _new_key(
-        values.get("job_id")
-    )
-    ids = ("recipient_id", "page_id")
-    rounded = [column for column in ids if _ROUNDED.fullmatch(values.get(column, ""))]
-    if rounded:
-        message = "Was rounded by a spreadsheet; format the column as text, and enter it again."
-        return Row(line=number, errors={column: [message] for column in rounded})
-    body: dict[str, Any] = {"recipient": {}, "message": {}}
-    if "recipient_id" in values:
-        body["recipient"]["id"] = values.pop("recipient_id")
-    if "payload_id" in values:
-        body["message"]["payload_id"] = values.pop("payload_id")
-    return Row(line=number, body=body | values)
+    errors = {column: [_ROUNDED] for column in _ID_COLUMNS if is_rounded_id(values.get(column, ""))}
+    if is_rounded_key(values.get("idempotency_key", "")):
+        errors["idempotency_key"] = [_ROUNDED]
+    for column in rounded:
+        # Not of the value: an id with an apostrophe in front is a text, which is not rounded.
+        if ends_in_zeros(cells[columns.index(column)]):
+            errors[column] = [_ROUNDED_LIKE_ALL]
+    if errors:
+        # What is left in the row must not be taken for right when it is enqueued again.
+        kept = [
+            "" if column in errors else cell for column, cell in zip(columns, cells, strict=True)
+        ]
+        return Row(number, kept, errors=errors)
+    job_id = values.get("job_id")
+    body: dict[str, Any] = {
+        column: value for column, value in values.items() if column in _COLUMNS
+    } | _new_key(job_id)
+    body["recipient"], body["message"] = {}, {}
+    if "recipient_id" in body:
+        body["recipient"]["id"] = body.pop("recipient_id")
+    if "payload_id" in body:
+        body["message"]["payload_id"] = body.pop("payload_id")
+    return Row(number, cells, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
@@ -109,3 +110,18 @@ def local(moment: datetime | None) -> str:
         return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return "?"  # other hands stored a time that no calendar has
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its two largest units: `45 s`, `26 min`, `1 h 7 min`, `2 d 3 h`."""
+    whole = math.ceil(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    large, small, names = (minutes // 60, minutes % 60, ("h", "min"))
+    if large >= 48:
+        hours = round(minutes / 60)
+        large, small, names = (hours // 24, hours % 24, ("d", "h"))
+    return f"{large} {names[0]}" + (f" {small} {names[1]}" if small else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -227,9 +228,12 @@ def fitted_widths(
 
 
 @contextmanager
-def progress_bar(total: int | None, unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(
+    total: int | None, unit: str, label: str = ""
+) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on standard error while the block lasts, if a person reads that.
 
+    It has the label, the number of units done, their rate since the beginning, and the time left.
     Yields a function to call with how much of `total` is done, and how many units that is.
     """
     try:
@@ -242,17 +246,21 @@ def progress_bar(total: int | None, unit: str) -> Iterator[Callable[[int, int], 
         yield _show_nothing
         return
     with progress.Progress(
+        progress.TextColumn(label),
         progress.BarColumn(),
-        progress.TextColumn("{task.fields[units]} " + unit),
-        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.fields[units]:,} " + unit),
+        progress.TextColumn("{task.fields[rate]:,.0f}/s"),
         progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=total, units=0)
+        task = bar.add_task("", total=total, units=0, rate=0.0)
+        begun_at = time.monotonic()
 
         def advance(done: int, units: int) -> None:
-            bar.update(task, completed=done, units=units)
+            rate = units / max(time.monotonic() - begun_at, 0.001)
+            bar.update(task, completed=done, units=units, rate=rate)
 
         yield advance
 

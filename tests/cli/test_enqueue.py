@@ -34,7 +34,7 @@ def test_json_lines_from_a_file(run, jobs, tmp_path):
     file.write_text(row(urgent=True, metadata="first") + row() * 600)
     result = run("enqueue", file)
     assert result.exit_code == 0
-    assert result.stdout == "enqueued 601, already enqueued 0, rejected 0\n"
+    assert result.stdout == "601 new, 0 already there, 0 rejected\n"
     assert result.stderr.splitlines() == [warning(1)]
     assert jobs.producer.count_states()[State.QUEUED] == 601
     assert jobs.ledger.claim(1).claims[0].body["metadata"] == "first"
@@ -49,7 +49,7 @@ def test_csv_from_standard_input(run, jobs):
     )
     result = run("enqueue", "-", stdin=text)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "enqueued 1, already enqueued 1, rejected 0\n"
+    assert result.stdout == "1 new, 1 already there, 0 rejected\n"
     (job,) = jobs.producer.find_jobs()
     assert job.job["metadata"] == "xin\r\nchào"
     assert job.idempotency_key == "k-1"
@@ -60,7 +60,7 @@ def test_rejected_rows_are_named_by_line_and_field(run, jobs):
     lines = [row(), "nope\n", row(page_id=5), row(urgnt=True), row()]
     result = run("enqueue", "-", stdin="".join(lines))
     assert result.exit_code == 3
-    assert result.stdout == "enqueued 2, already enqueued 0, rejected 3\n"
+    assert result.stdout == "2 new, 0 already there, 3 rejected\n"
     assert result.stderr.splitlines() == [
         warning(1),
         "line 2: job: Is not JSON: Expecting value (character 1).",
@@ -76,8 +76,8 @@ def test_of_many_rejected_rows_twenty_are_shown(run):
     lines = result.stderr.splitlines()
     assert len(lines) == 21
     assert lines[19].startswith("line 20: ")
-    assert lines[20].startswith("and 1214 more rejected rows")
-    assert result.stdout == "enqueued 0, already enqueued 0, rejected 1234\n"
+    assert lines[20].startswith("and 1,214 more rejected rows")
+    assert result.stdout == "0 new, 0 already there, 1,234 rejected\n"
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_a_file_with_keys_may_be_enqueued_again(run, jobs, tmp_path):
     """It counts what was there already; what was added since is new. No warning."""
     file = tmp_path / "messages.jsonl"
     file.write_text("".join(row(idempotency_key=f"k-{i}") for i in range(600)))
-    assert run("enqueue", file).stdout == "enqueued 600, already enqueued 0, rejected 0\n"
+    assert run("enqueue", file).stdout == "600 new, 0 already there, 0 rejected\n"
     with file.open("a") as more:
         more.write(row(idempotency_key="k-600"))
     result = run("enqueue", file)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "enqueued 1, already enqueued 600, rejected 0\n"
+    assert result.stdout == "1 new, 600 already there, 0 rejected\n"
     report = json.loads(run("enqueue", file, "--json").stdout)
     assert report == {"rejected": [], "accepted": 601, "new": 0, "already_enqueued": 601}
     assert jobs.producer.count_states()[State.QUEUED] == 601
@@ -127,7 +127,7 @@ def test_a_key_with_another_body_is_a_rejected_row(run, jobs):
     ]
     result = run("enqueue", "-", stdin="".join(lines))
     assert result.exit_code == 3
-    assert result.stdout == "enqueued 2, already enqueued 0, rejected 2\n"
+    assert result.stdout == "2 new, 0 already there, 2 rejected\n"
     assert result.stderr.splitlines() == [
         f"line 2: idempotency_key: The key belongs to job {held}, which has another "
         "message.payload_id and metadata.",
@@ -181,7 +181,7 @@ def test_times_in_files_are_those_of_the_options(run, jobs, monkeypatch):
         lines = "".join(row(metadata="jsonl", send_at=text, expires_at="5d") for text in times)
         for data in (table, lines):
             result = run("enqueue", "-", stdin=data)
-            assert (result.exit_code, result.stdout[:10]) == (0, "enqueued 6"), result.stderr
+            assert (result.exit_code, result.stdout[:6]) == (0, "6 new,"), result.stderr
         for kind in ("csv", "jsonl"):
             found = [job for job in jobs.producer.find_jobs() if job.job["metadata"] == kind]
             send_at = sorted(job.send_at for job in found)
@@ -259,7 +259,7 @@ def test_when_it_stops_midway_it_says_where(run, monkeypatch, error, message, as
     if as_json:
         assert json.loads(result.stdout)["accepted"] == 999
     else:
-        assert result.stdout == "enqueued 999, already enqueued 0, rejected 1\n"
+        assert result.stdout == "999 new, 0 already there, 1 rejected\n"
 
 
 def test_when_it_stops_at_the_start_it_says_so(run, monkeypatch):

@@ -151,7 +151,7 @@ def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
     # then it says what it does, and there is a new job for each
     assert (result.exit_code, result.stdout) == (
         0,
-        "enqueued 2, already enqueued 0, rejected 0\n",
+        "2 new, 0 already there, 0 rejected\n",
     )
     assert "the columns failed_at, error_code, error_message, meaning, what_to_do" in result.stderr
     assert "The failed job itself stays failed" in result.stderr
@@ -161,12 +161,25 @@ def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
     assert new[OTHER_PAGE].job == jobs.producer.get_job(other).job
     assert jobs.state(keyed) is jobs.state(other) is State.FAILED
     again = run("enqueue", file).stdout
-    assert again == "enqueued 0, already enqueued 2, rejected 0\n"
+    assert again == "0 new, 2 already there, 0 rejected\n"
 
     # and one that fails again is exported as another job
     jobs.end(State.FAILED, "190")
     run("export", "--error-code", "190", "-o", file)
-    assert run("enqueue", file).stdout == "enqueued 2, already enqueued 0, rejected 0\n"
+    assert run("enqueue", file).stdout == "2 new, 0 already there, 0 rejected\n"
+
+
+def test_exported_json_lines_can_be_enqueued_again(run, jobs, tmp_path):
+    """As CSV can: each failed job becomes one new job, however often."""
+    keyed = jobs.failed(idempotency_key="order-1001", metadata="m", delivery="at_most_once")
+    file = tmp_path / "failed.jsonl"
+    assert run("export", "-o", file).exit_code == 0
+    for expected in ("1 new, 0 already there", "0 new, 1 already there"):
+        assert run("enqueue", file).stdout == f"{expected}, 0 rejected\n"
+    (new,) = jobs.producer.find_jobs(state="queued")
+    assert new.job == jobs.producer.get_job(keyed).job
+    assert new.delivery.value == "at_most_once"
+    assert jobs.state(keyed) is State.FAILED
 
 
 def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch):

@@ -264,7 +264,7 @@ def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp
     file.write_text("recipient_id,payload_id,page_id\n" + "1,p,2\n" * 700)
     text, status = on_terminal([*program, "enqueue", str(file)])
     assert status == 0
-    assert text.splitlines()[-1].endswith("enqueued 700, already enqueued 0, rejected 0")
+    assert text.splitlines()[-1].endswith("700 new, 0 already there, 0 rejected")
     assert jobs.producer.count_states()[State.QUEUED] == 700
 
 

@@ -9,7 +9,7 @@ import tracemalloc
 
 import click
 import pytest
-from harasocial_dispatch.cli.input.rows import MAX_LINE_BYTES, read_rows
+from harasocial_dispatch.cli.input.rows import MAX_LINE_CHARACTERS, Rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ def read(data, name="-", file_format=None):
     data = data.encode() if isinstance(data, str) else data
     return [
         (row.line, row.body if row.errors is None else row.errors)
-        for row in read_rows(io.BytesIO(data), name, file_format)
+        for row in Rows(io.BytesIO(data), name, file_format)
     ]
 
 
@@ -37,9 +37,9 @@ def test_json_lines_are_numbered_from_1_and_blank_ones_skipped():
     [
         (b"nope", "Is not JSON: Expecting value (character 1)."),
         (b'{"page_id": "1"', "Is not JSON: Expecting ',' delimiter (character 16)."),
-        (b'{"page_id": "\xff"}', "Is not UTF-8 (byte 14)."),
+        (b'{"page_id": "\xff"}', "Is not UTF-8 (character 14)."),
         (b'{"a": 1, "a": 2}', "Is not JSON that can be read: a key stands twice in one object."),
-        (b" " * MAX_LINE_BYTES + b"{}", f"Is longer than {MAX_LINE_BYTES} bytes."),
+        (b" " * MAX_LINE_CHARACTERS + b"{}", f"Is longer than {MAX_LINE_CHARACTERS} characters."),
     ],
 )
 def test_an_unreadable_json_line_is_a_row_with_errors(line, message):
@@ -72,12 +72,43 @@ def test_blank_lines_before_the_header_count_as_lines():
     assert read(f"\n\n{HEADER}\n1,p,2\n") == [(4, BODY)]
 
 
-@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-16-be-sig"]
+
+
+def encoded(text, encoding):
+    if encoding == "utf-16-be-sig":
+        return codecs.BOM_UTF16_BE + text.encode("utf-16-be")
+    return text.encode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_what_spreadsheets_write_is_read(mark, delimiter):
-    """A byte order mark, and the delimiter of the spreadsheet's language, do not matter."""
-    text = f"{HEADER},metadata\n1,p,2,xin chào\n".replace(",", delimiter)
-    assert read(mark + text.encode()) == [(2, BODY | {"metadata": "xin chào"})]
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+def test_what_spreadsheets_write_is_read(encoding, delimiter, end):
+    """The encoding, the separator of the spreadsheet's language, and the ends of lines."""
+    lines = [f"{HEADER},metadata", f'1,p,2,"xin{end}chào 👋"', ",,,", "1,p,2,", "1,p"]
+    text = "".join(line.replace(",", delimiter) + end for line in lines)
+    assert read(encoded(text, encoding)) == [
+        (2, BODY | {"metadata": f"xin{end}chào 👋"}),
+        (5, BODY),
+        (6, {"job": ["Has 2 cells, where the header row has 4."]}),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_json_lines_are_read_in_any_encoding(encoding):
+    """As PowerShell writes them."""
+    body = BODY | {"metadata": "chào 👋"}
+    text = json.dumps(body, ensure_ascii=False) + "\r\n"
+    assert read(encoded(text * 2, encoding)) == [(1, body), (2, body)]
+
+
+@pytest.mark.parametrize("broken", ["\udc80".encode("utf-16-le", "surrogatepass") + b"\n\0", b"x"])
+def test_a_row_that_is_not_utf_16_is_a_row_with_errors(broken):
+    """Half of a surrogate pair, or an odd byte at the end."""
+    data = f"{HEADER}\n1,p,".encode("utf-16") + broken
+    ((line, errors),) = read(data)
+    assert (line, errors["job"][0][:14]) == (2, "Is not UTF-16.")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +116,7 @@ def test_what_spreadsheets_write_is_read(mark, delimiter):
     [
         (b"1,p", "Has 2 cells, where the header row has 3."),
         (b"1,p,2,3", "Has 4 cells, where the header row has 3."),
-        (b"1,\xff,2", "Is not UTF-8."),
+        (b"1,\xff,2", 'Is not UTF-8. Save the file as "CSV UTF-8".'),
         (b'1,"p"q,2', "Is not CSV: ',' expected after '\"'."),
     ],
 )
@@ -107,6 +138,66 @@ def test_an_id_that_a_spreadsheet_rounded_says_so(rounded):
     ]
 
 
+def test_ids_that_all_end_in_zeros_were_rounded():
+    """Where a column is wide enough, a spreadsheet puts zeros in place of the digits it lost."""
+    rounded = [f"{25608164606487 + i}0{'0' * (i % 2 + 1)}" for i in range(600)]
+    text = "\n".join(
+        [
+            HEADER,
+            *(f"{recipient},p,50072583026474{i % 9}" for i, recipient in enumerate(rounded)),
+            "2560816460648749,p,1",
+            "'123456789012345000,p,1",
+        ]
+    )
+    found = read(text)
+    message = (
+        "Ends in zeros after its 15th digit, as does every long id in this column: a spreadsheet "
+        "has rounded it. Format the column as text, and enter it again."
+    )
+    assert found[:600] == [(line, {"recipient_id": [message]}) for line in range(2, 602)]
+    # A row after those by which it was judged, and one that says that it is text.
+    assert found[600:] == [
+        (602, BODY | {"recipient": {"id": "2560816460648749"}, "page_id": "1"}),
+        (603, BODY | {"recipient": {"id": "123456789012345000"}, "page_id": "1"}),
+    ]
+
+
+def test_ids_that_may_have_been_rounded_are_read_and_warned_of():
+    """Nothing is certain, so nothing is refused."""
+    ids = [f"{25608164606487 + i}00" for i in range(5)] + ["2560816460648749"]
+    rows = Rows(io.BytesIO("\n".join([HEADER, *(f"{i},p,2" for i in ids)]).encode()), "-", None)
+    assert all(row.errors is None for row in rows)
+    assert "many ids in the column recipient_id of - end in zeros" in rows.notices[0]
+
+
+def test_a_key_that_a_spreadsheet_rounded_is_refused():
+    """It would be the key of many rows, and all but one of them would not be sent."""
+    text = f"{HEADER},idempotency_key\n1,p,2,2.56082E+15\n1,p,2,12e34\n"
+    (_, errors), (_, body) = read(text)
+    assert errors.keys() == {"idempotency_key"}
+    assert body["idempotency_key"] == "12e34"
+
+
+EXPORTED = {
+    "job_id": "ab12", "state": "failed", "error_code": "551", "page_id": "2", "job": BODY,
+    "idempotency_key": "k", "delivery": "at_most_once", "send_at": None, "attempts": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_an_exported_job_is_a_row(state):
+    """With a key made from its id, since its own belongs to the job that failed."""
+    options = {"idempotency_key": "again:ab12", "delivery": "at_most_once"}
+    assert read(json.dumps(EXPORTED | {"state": state})) == [(1, BODY | options)]
+
+
+@pytest.mark.parametrize("state", ["sent", "queued", "sending", None, ["failed"]])
+def test_an_exported_job_that_may_be_sent_already_is_refused(state):
+    """Such as those that `results --json` lists."""
+    ((_, errors),) = read(json.dumps(EXPORTED | {"state": state}))
+    assert errors.keys() == {"state"}
+
+
 def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached():
     """The lines it swallowed are not lost without a word."""
     ((line, errors),) = read(f'{HEADER}\n1,"p,2\n1,p,2\n1,p,2\n')
@@ -120,7 +211,10 @@ def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached():
         (f"{HEADER},page_id\n", "-", "column 'page_id' twice"),
         ("recipient_id,payload_id\n", "a.csv", "no column 'page_id'"),
         ('recipient_id,"\n', "a.csv", "header row of a.csv is not CSV"),
-        (HEADER.encode("utf-16"), "-", "UTF-16; save it as UTF-8"),
+        (b"PK\x03\x04\x14\x00", "a.xlsx", 'a.xlsx is a workbook .* Save it as "CSV UTF-8"'),
+        (b"PK\x03\x04\x14\x00", "a.csv", 'a.csv is a workbook .* Save it as "CSV UTF-8"'),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "-", 'Excel workbook .* Save it as "CSV UTF-8"'),
+        (b"\x1f\x8b\x08", "-", "compressed. Unpack it first"),
         ("[\n{},\n{}\n]", "a.json", "expected one object a line"),
     ],
 )
@@ -153,28 +247,29 @@ def test_the_format_is_the_options_the_endings_or_the_first_characters(
 
 @given(
     st.binary(max_size=300)
-    | st.binary(max_size=200).map(lambda data: f"{HEADER}\n".encode() + data),
+    | st.binary(max_size=200).map(lambda data: f"{HEADER}\n".encode() + data)
+    | st.binary(max_size=200).map(lambda data: f"{HEADER}\n".encode("utf-16") + data),
     st.sampled_from(["a.csv", "a.jsonl", "-"]),
 )
 def test_no_bytes_make_it_fail(data, name):
     """Whatever a file has: rows with a body, rows with errors, or wrong usage."""
     try:
-        rows = list(read_rows(io.BytesIO(data), name, None))
+        rows = list(Rows(io.BytesIO(data), name, None))
     except click.UsageError:
         return
     numbers = [row.line for row in rows]
     assert numbers == sorted(set(numbers))
-    assert all(number <= data.count(b"\n") + 1 for number in numbers)
+    assert all(number <= len(data.splitlines()) + 1 for number in numbers)
 
 
-class EndlessLines(io.RawIOBase):
+class EndlessLines(io.BufferedIOBase):
     """As many bytes of lines as are asked for, made when they are read."""
 
     def __init__(self, line, size):
         self._line = line
         self._left = size
 
-    def readline(self, limit=-1):
+    def read1(self, limit=-1):
         """Return one line, or its first `limit` bytes."""
         line = self._line[: min(limit, self._left)]
         self._left -= len(line)
@@ -185,7 +280,7 @@ class EndlessLines(io.RawIOBase):
     ("line", "size", "most"),
     [
         (json.dumps(BODY).encode() + b"\n", 1_000_000, 100_000),
-        (b"x" * (MAX_LINE_BYTES + 1), 30_000_000, 6_000_000),
+        (b"x" * (MAX_LINE_CHARACTERS + 1), 30_000_000, 6_000_000),
     ],
 )
 def test_a_large_file_is_not_held_in_memory(line, size, most):
@@ -193,7 +288,7 @@ def test_a_large_file_is_not_held_in_memory(line, size, most):
     peaks = []
     for _ in range(3):
         tracemalloc.start()
-        count = sum(1 for _ in read_rows(EndlessLines(line, size), "-", "jsonl"))
+        count = sum(1 for _ in Rows(EndlessLines(line, size), "-", "jsonl"))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count >= 1

@@ -1,0 +1,61 @@
+"""Numbers that a spreadsheet has rounded."""
+
+from __future__ import annotations
+
+import pytest
+from harasocial_dispatch.cli.input.rounding import (
+    is_rounded_id,
+    is_rounded_key,
+    judge_column,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("text", "as_id", "as_key"),
+    [
+        ("2.56082E+15", True, True),
+        ("2,56E+15", True, True),
+        ("3E+15", True, True),
+        ("3e15", True, False),
+        ("12e34", True, False),
+        ("2560816460648749", False, False),
+        ("order-1E+15", False, False),
+        ("", False, False),
+    ],
+)
+def test_scientific_notation_is_rounded(text, as_id, as_key):
+    """No id is written so; a key may be, unless it is just what spreadsheets write."""
+    assert (is_rounded_id(text), is_rounded_key(text)) == (as_id, as_key)
+
+
+@pytest.mark.parametrize(
+    ("ids", "judgment"),
+    [
+        ([], "fine"),
+        (["500725830264749"], "fine"),  # 15 digits are kept
+        (["123456789012300"] * 9, "fine"),
+        (["2560816460648740"], "fine"),  # as one id in ten
+        (["2560816460648740"] * 9, "fine"),  # one id, however often
+        ([f"25608164606487{i}00" for i in range(2)], "doubtful"),
+        ([f"25608164606487{i}00" for i in range(3)], "rounded"),
+        (["123456789012345000"], "fine"),
+        (["123456789012345000000"], "rounded"),
+        ([f"2560816460648{i}0" for i in range(10, 16)], "rounded"),
+        ([f"2560816460648{i}0" for i in range(10, 16)] + ["2560816460648749"], "doubtful"),
+        ([f"25608164606487{i}" for i in range(10, 99)], "fine"),
+        (["2.56082E+15", "x", "'2560816460648740"], "fine"),
+    ],
+)
+def test_a_column_is_judged_by_its_zeros(ids, judgment):
+    """Certain only if all long ids end so, and too many for chance."""
+    assert judge_column(ids) == judgment
+
+
+@given(st.lists(st.integers(10**15, 10**18), min_size=6, max_size=30))
+def test_what_a_spreadsheet_makes_of_ids_is_found(numbers):
+    """Whatever they were, if they are 6 different ones afterwards."""
+    rounded = {f"{n // 10 ** (len(str(n)) - 15)}".ljust(len(str(n)), "0") for n in numbers}
+    if len(rounded) >= 6:
+        assert judge_column(rounded) == "rounded"
