@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests that start no process.
 UNIT_TESTS := tests/schemas tests/ledger_unit tests/worker_unit
-PARTS := schemas ledger broker producer worker cli sandbox
+PARTS := schemas ledger broker producer worker flower cli sandbox
 # Libraries that the bench compares with.
 PEERS := $(patsubst tests/bench/requirements/%.txt,%,$(wildcard tests/bench/requirements/*.txt))
 
@@ -34,10 +34,11 @@ test: $(VENV)/.for-test ## Run every test.
 check: lint ## Check style, format and types, and run the unit tests: less than a minute.
 	$(BIN)/pytest $(UNIT_TESTS)
 
-lint: $(VENV)/.for-test .typing ## Check style, format and types.
+lint: $(VENV)/.for-test .typing ## Check style, format, types and imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHONPATH=.typing $(BIN)/lint-imports --no-logo --no-cache
 
 bench: $(VENV)/.for-test $(PEERS:%=$(VENV)/peers/%/.made) ## Measure it on this machine, beside other libraries. (BENCH=--quick)
 	$(BIN)/python tests/bench $(BENCH)
@@ -98,8 +99,8 @@ $(VENV)/peers/%/.made: tests/bench/requirements/%.txt $(VENV)/.made
 	@$(BIN)/python -m venv $(@D)
 	@-$(@D)/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
-# Links that give the folders their dotted names, for mypy: it cannot see through the finder of an
-# editable installation.
+# Links that give the folders their dotted names, for mypy and import-linter: they cannot see through
+# the finder of an editable installation.
 .typing: Makefile
 	@mkdir -p $@/harasocial_dispatch
 	@for part in $(PARTS); do ln -sfn ../../$$part $@/harasocial_dispatch/$$part; done

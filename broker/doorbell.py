@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
 from ..schemas import Settings
-from .message import DISPATCH_TASK
-from .separate_celery import SeparateCelery, impatient_transport, queue_name
+from .message import DISPATCH_TASK, queue_name
+
+if TYPE_CHECKING:
+    from .separate_celery import SeparateCelery
 
 #: Waiting longer than this for the broker would hold up a web request.
 _TIMEOUT_SECONDS = 0.5
@@ -51,6 +54,10 @@ class Doorbell:
 
 
 def _publisher(settings: Settings) -> SeparateCelery:
+    # Celery takes longer to import than the rest of a producer together, and most processes that
+    # import a producer (management commands, tests, reloads) never ring.
+    from .separate_celery import SeparateCelery, impatient_transport  # noqa: PLC0415
+
     app = SeparateCelery("harasocial-doorbell", settings, **impatient_transport(_TIMEOUT_SECONDS))
     app.conf.update(broker_connection_timeout=_TIMEOUT_SECONDS)
     return app

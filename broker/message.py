@@ -13,6 +13,8 @@ import math
 import uuid
 from typing import Any
 
+from ..schemas import Settings
+
 #: The task that a doorbell runs.
 DISPATCH_TASK = "harasocial.dispatch"
 
@@ -50,6 +52,11 @@ _COMMAND_FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 Message = dict[str, Any]
+
+
+def queue_name(settings: Settings) -> str:
+    """Return the queue that doorbells of this namespace go to."""
+    return f"{settings.namespace}.dispatch"
 
 
 class UnreadableMessage(ValueError):

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..ledger.connection import translated_errors
 from ..schemas import Settings
-from .separate_celery import SeparateCelery, impatient_transport, queue_name
+from .message import queue_name
+from .separate_celery import SeparateCelery, impatient_transport
 
 
 def inspect_broker(settings: Settings, *, timeout_seconds: float = 2.0) -> None:

@@ -10,6 +10,7 @@ from kombu import Connection
 
 from ..ledger.connection import redis_server
 from ..schemas import Settings
+from .message import queue_name
 from .transport import amqp_for
 
 
@@ -87,11 +88,6 @@ class SeparateCelery(Celery):
             return command.main(args=argv, standalone_mode=False) or 0
         finally:
             command.params[0].default = None
-
-
-def queue_name(settings: Settings) -> str:
-    """Return the queue that doorbells of this namespace go to."""
-    return f"{settings.namespace}.dispatch"
 
 
 def impatient_transport(timeout_seconds: float) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Transport(kombu_redis.Transport):
     connection_errors = (*kombu_redis.Transport.connection_errors, ResponseError)
 
 
-class _Connection(_KombuConnection):  # type: ignore[misc]  # see above
+class _BrokerConnection(_KombuConnection):  # type: ignore[misc]  # see above
     """A connection to the server `redis_server`, which subclasses set."""
 
     redis_server: ClassVar[RedisUrl]
@@ -182,7 +182,7 @@ class _Pool(_KombuPool):  # type: ignore[misc]  # see above
 def amqp_for(server: RedisUrl) -> type[AMQP]:
     """Return the class by which a Celery application makes its connections to `server`."""
 
-    class ServerConnection(_Connection):
+    class ServerConnection(_BrokerConnection):
         redis_server = server
 
     class PooledServerConnection(ServerConnection, PooledConnection):

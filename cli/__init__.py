@@ -43,8 +43,7 @@ from .commands.show import show
 from .commands.stats import stats
 from .commands.watch import watch
 from .commands.worker import worker
-from .input.options import NAME
-from .output.printing import JSON_ERRORS, Problem, print_error
+from .output.printing import JSON_ERRORS, NAME, Problem, print_error
 
 #: What a shell reports of a program that Ctrl-C, or a closed pipe, ended: 128 + the signal.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141

@@ -267,7 +267,10 @@ class Producer:
         Raises:
             JobNotFound: there is no such job (any more).
         """
-        return self.replay_many([job_id], by=by, via=via) == [job_id] or self._exists(job_id)
+        if self.replay_many([job_id], by=by, via=via):
+            return True
+        self.get_job(job_id)
+        return False
 
     def replay_many(
         self, job_ids: Sequence[str], *, by: str | None = None, via: Via = "python"
@@ -352,10 +355,6 @@ class Producer:
     def close(self) -> None:
         """Close the connections to Redis."""
         self._ledger.close()
-
-    def _exists(self, job_id: str) -> Literal[False]:
-        self.get_job(job_id)
-        return False
 
 
 def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -102,11 +102,11 @@ from __future__ import annotations
 # Through the parent: a bare `import sandbox` fails here, instead of loading everything twice.
 from ..sandbox.behaviors import BEHAVIORS
 from .control import DEFAULT_TOKEN
-from .endpoint import Sandbox
+from .embedded_valkey import EmbeddedValkey, ValkeyStartError
 from .journal import ReceivedJob, Totals
 from .request import RawRequest
+from .sandbox import Sandbox
 from .standalone import exports, print_exports, serve_forever
-from .valkey import EmbeddedValkey, ValkeyStartError
 
 __all__ = [
     "BEHAVIORS",

@@ -48,7 +48,7 @@ class UnknownBehaviorError(ValueError):
     """A payload_id starts with `sandbox:` but does not name a valid behavior."""
 
 
-class Reply(NamedTuple):
+class ScriptedReply(NamedTuple):
     """The steps of a reply."""
 
     steps: Iterable[Step]
@@ -104,7 +104,7 @@ def form(name: str) -> str:
     return f"{PREFIX}{name}{arguments}"
 
 
-def reply_to(behavior: Behavior, *, post_number: int, authorization: str) -> Reply:
+def reply_to(behavior: Behavior, *, post_number: int, authorization: str) -> ScriptedReply:
     """Return the reply of `behavior`.
 
     Args:
@@ -186,26 +186,26 @@ _ACCEPTED_BYTES = _ACCEPTED_HEAD + ACCEPTED_BODY
 _GZIP = (("Content-Encoding", "gzip"),)
 
 
-def _reply(*steps: Step) -> Reply:
-    return Reply(steps)
+def _reply(*steps: Step) -> ScriptedReply:
+    return ScriptedReply(steps)
 
 
-def _accepted(*steps: Step) -> Reply:
-    return Reply(steps, accepted=True)
+def _accepted(*steps: Step) -> ScriptedReply:
+    return ScriptedReply(steps, accepted=True)
 
 
 _ACCEPTED = _accepted(_ACCEPTED_BYTES)
 
 
-def _code(code: str, status: int) -> Reply:
+def _code(code: str, status: int) -> ScriptedReply:
     return _reply(error_reply(status, code, f"sandbox error {code}"))
 
 
-def _numeric_code(code: str, status: int) -> Reply:
+def _numeric_code(code: str, status: int) -> ScriptedReply:
     return _reply(make_reply(status, error_body(code, f"sandbox error {code}")))
 
 
-def _echo_token(status: int, authorization: str, *, malformed: bool = False) -> Reply:
+def _echo_token(status: int, authorization: str, *, malformed: bool = False) -> ScriptedReply:
     token = authorization.partition(" ")[2]
     message = f"the request's header was {authorization}"
     reply = make_reply(
@@ -219,23 +219,23 @@ def _echo_token(status: int, authorization: str, *, malformed: bool = False) -> 
     return _reply(reply)
 
 
-def _hostile(status: int) -> Reply:
+def _hostile(status: int) -> ScriptedReply:
     message = HOSTILE_TEXT * (HOSTILE_CHARACTERS // len(HOSTILE_TEXT) + 1)
     return _reply(error_reply(status, HOSTILE_TEXT, message[:HOSTILE_CHARACTERS]))
 
 
-def _status(status: int) -> Reply:
+def _status(status: int) -> ScriptedReply:
     if status < 200:
         return _accepted(make_head(status, None, content_type=None) + _ACCEPTED_BYTES)
     return _reply(make_plain_reply(status))
 
 
-def _throttle(retry_after: str) -> Reply:
+def _throttle(retry_after: str) -> ScriptedReply:
     headers = (("Retry-After", retry_after),) if retry_after else ()
     return _reply(make_plain_reply(429, headers))
 
 
-def _redirect(status: int) -> Reply:
+def _redirect(status: int) -> ScriptedReply:
     return _reply(make_plain_reply(status, (("Location", REDIRECT_PATH),)))
 
 
@@ -246,32 +246,32 @@ def _drip(data: bytes, seconds: float) -> Iterator[Step]:
         yield seconds
 
 
-def _slow(seconds: float) -> Reply:
+def _slow(seconds: float) -> ScriptedReply:
     return _accepted(seconds, _ACCEPTED_BYTES)
 
 
-def _slow_headers(seconds: float) -> Reply:
+def _slow_headers(seconds: float) -> ScriptedReply:
     return _accepted(*_drip(_ACCEPTED_HEAD, seconds), ACCEPTED_BODY)
 
 
-def _slow_body(seconds: float) -> Reply:
+def _slow_body(seconds: float) -> ScriptedReply:
     return _accepted(_ACCEPTED_HEAD, *_drip(ACCEPTED_BODY, seconds))
 
 
-def _endless() -> Reply:
+def _endless() -> ScriptedReply:
     head = make_head(200, None, headers=(("Transfer-Encoding", "chunked"),))
     chunk = f"{_CHUNK_BYTES:x}\r\n{' ' * _CHUNK_BYTES}\r\n".encode()
-    return Reply(chain([head], cycle([chunk, 0.0])))
+    return ScriptedReply(chain([head], cycle([chunk, 0.0])))
 
 
-def _huge() -> Reply:
+def _huge() -> ScriptedReply:
     start = make_head(200, HUGE_BYTES) + ACCEPTED_BODY[:-1].ljust(_CHUNK_BYTES)
     middle = repeat(b" " * _CHUNK_BYTES, HUGE_BYTES // _CHUNK_BYTES - 2)
-    return Reply(chain([start], middle, [b"}".rjust(_CHUNK_BYTES)]))
+    return ScriptedReply(chain([start], middle, [b"}".rjust(_CHUNK_BYTES)]))
 
 
 @cache
-def _gzip_bomb() -> Reply:
+def _gzip_bomb() -> ScriptedReply:
     """Return a well-formed reply of zeros, compressed about a thousand to one.
 
     After a full flush, deflate does not refer to earlier data. So the stream can repeat one
@@ -290,7 +290,7 @@ def _gzip_bomb() -> Reply:
 class _Definition(NamedTuple):
     """A behavior: its reply, or the function that builds it from the parameters' values."""
 
-    reply: Reply | Callable[..., Reply]
+    reply: ScriptedReply | Callable[..., ScriptedReply]
     parameters: tuple[_Parameter, ...] = ()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .contract import ANY_PAGE
-from .endpoint import Sandbox
+from .sandbox import Sandbox
 
 
 def exports(sandbox: Sandbox) -> str:

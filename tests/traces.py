@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
-from harasocial_dispatch.broker import SeparateCelery
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.schemas import Settings
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 import billiard.pool
 import click
 from celery import signals
 
-from ..broker import DISPATCH_TASK, SeparateCelery
+from ..broker import DISPATCH_TASK
+from ..broker.separate_celery import SeparateCelery
 from ..ledger import Ledger
 from ..schemas import QueueUnavailable, Settings, SettingsError
 from . import shutdown
@@ -40,15 +42,8 @@ LAST_MESSAGE_TIMEOUT_SECONDS = 3.0
 #: default (700) lets each batch of jobs cause several.
 GARBAGE_THRESHOLD = 20_000
 
-
-def _runs_flower() -> bool:
-    """Return whether this is imported by `celery -A harasocial_dispatch.worker flower`."""
-    context = click.get_current_context(silent=True)
-    return (
-        context is not None
-        and context.command.name == "celery"
-        and context.invoked_subcommand == "flower"
-    )
+#: Entry points, by the name of the command they extend: see setup.cfg.
+_COMMAND_EXTENSIONS = "harasocial_dispatch.celery_commands"
 
 
 def _settings_or_exit() -> Settings:
@@ -192,8 +187,17 @@ def _stop_telling(**_: Any) -> None:
     events.stop()
 
 
-if _runs_flower():
-    # Flower has no way to name extensions, and builds its application right after this import.
-    from .flower import extend
+def _extend_celery_command() -> None:
+    """Call the functions that extend the command of Celery that imports this module.
 
-    extend(app, settings)
+    `celery -A harasocial_dispatch.worker flower` is extended by the Flower pages of this package.
+    Flower has no setting for extensions, and builds its application right after this import.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or context.command.name != "celery" or context.invoked_subcommand is None:
+        return
+    for extension in entry_points(group=_COMMAND_EXTENSIONS, name=context.invoked_subcommand):
+        extension.load()(app, settings)
+
+
+_extend_celery_command()

@@ -124,7 +124,7 @@ class Pump:
         return (
             not self.should_stop()
             and now >= self._redis_retry_at
-            and elapsed % (SLICE_SECONDS + DRAIN_SECONDS) < SLICE_SECONDS
+            and _is_in_slice(elapsed)
             and len(self._flights) < self.settings.in_flight
             and (self._more_is_ready or now - self._looked_at >= LOOK_EVERY_SECONDS)
             and self._has_reason_to_look(now)
@@ -311,3 +311,9 @@ class Pump:
         # With Redis away, the sweep rings when it is back.
         with contextlib.suppress(QueueUnavailable):
             self.ledger_thread.submit(self.ledger.leave).result()
+
+
+def _is_in_slice(elapsed_seconds: float) -> bool:
+    """Return whether a run that began so long ago claims: slices alternate with drains."""
+    seconds_into_period = elapsed_seconds % (SLICE_SECONDS + DRAIN_SECONDS)
+    return seconds_into_period < SLICE_SECONDS

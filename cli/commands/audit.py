@@ -8,10 +8,11 @@ import click
 
 from ...ledger import AUDIT_DAYS, AuditEntry
 from ...schemas import Settings
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.options import examples, json_option
-from ..input.times import Moment, check_bounds, local
+from ..input.times import Moment, check_bounds
 from ..output.printing import Column, json_text, print_json, print_notice, print_table, shown
+from ..output.times import local
 
 
 @click.command(epilog=examples("audit", "audit --since 7d --limit 1000", "audit --json"))

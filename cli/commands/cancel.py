@@ -12,7 +12,7 @@ import click
 from ...ledger import CANCELABLE, AuditEntry, JobFilter, Ledger
 from ...producer.cancellation import Cancellation, CancelReport
 from ...schemas import QueueUnavailable, Settings, State
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
 from ..input.options import examples, filters, json_option
 from ..output.printing import is_terminal, print_json, print_notice, progress_bar, shown

@@ -21,8 +21,7 @@ import click
 from ...producer import Producer
 from ...schemas import DispatchError, JobRecord, Settings, State
 from ...schemas.error_codes import explain
-from ..input.options import NAME
-from ..output.printing import Column, is_terminal, print_table, shown, state_cell
+from ..output.printing import NAME, Column, is_terminal, print_table, shown, state_cell
 
 if TYPE_CHECKING:
     from ...sandbox import Sandbox

@@ -12,12 +12,12 @@ import click
 from ...producer import Producer
 from ...producer.producer import BATCH_SIZE
 from ...schemas import EnqueueUnknown, QueueUnavailable, Settings
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.options import examples, json_option
+from ..input.rejections import Rejections, collected
+from ..input.rejects import check_rejects_file
 from ..input.rows import Row, Rows
 from ..output.printing import print_notice, progress_bar
-from ..output.rejections import Rejections, collected
-from ..output.rejects import check_rejects_file
 
 
 @click.command(

@@ -12,7 +12,7 @@ from ...schemas import JobRecord, Settings
 from ...schemas.error_codes import explain_any
 from ...schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
 from ...schemas.language import Language
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.options import examples, filters
 from ..output.files import open_output
 from ..output.printing import is_terminal, print_notice, progress_bar, shown

@@ -53,15 +53,15 @@ def flower(options: tuple[str, ...]) -> None:
     try:
         from flower.options import options as known  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name != "flower":
+        # At the top of the repository, `flower` without Flower is a folder of ours.
+        if error.name not in ("flower", "flower.options"):
             raise
         raise click.UsageError(
             "Flower is not installed; do: pip install 'harasocial-dispatch[flower]'"
         ) from None
     arguments = list(_joined(options, known))
-    from ...worker import app  # noqa: PLC0415
-    from ...worker.celery_app import settings  # noqa: PLC0415
-    from ...worker.flower import extend  # noqa: PLC0415
+    from ...flower.extension import extend  # noqa: PLC0415
+    from ...worker.celery_app import app, settings  # noqa: PLC0415
 
     extend(app, settings)
     try:

@@ -13,7 +13,7 @@ from ...producer.replay import Replay, ReplayPlan
 from ...schemas import QueueUnavailable, Settings, State
 from ...schemas.error_codes import ReplayKind
 from ...schemas.language import Language
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
 from ..input.options import examples, filters, json_option
 from ..output.printing import is_terminal, print_json, print_notice, progress_bar, shown

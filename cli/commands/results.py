@@ -6,10 +6,10 @@ import click
 
 from ...ledger import JobFilter
 from ...schemas import Settings
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.options import examples, filters, json_option
-from ..input.times import local
 from ..output.printing import Column, print_json, print_notice, print_table, shown, state_cell
+from ..output.times import local
 
 
 @click.command(

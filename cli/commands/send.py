@@ -20,10 +20,10 @@ from ...schemas import (
     State,
 )
 from ...schemas.error_codes import explain
-from ..input.connection import open_producer
-from ..input.options import NAME, examples, json_option
+from ..input.environment import open_producer
+from ..input.options import examples, json_option
 from ..input.times import Moment
-from ..output.printing import is_terminal, print_json, print_notice, shown
+from ..output.printing import NAME, is_terminal, print_json, print_notice, shown
 from .send_now import send_now
 
 #: The options by the fields that errors name.

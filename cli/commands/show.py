@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..input.connection import open_producer
+from ..input.environment import open_producer
 from ..input.options import examples, json_option
 from ..output.job_view import print_job
 from ..output.printing import print_json

@@ -8,11 +8,11 @@ import click
 
 from ...ledger.connection import address
 from ...schemas import Settings, iso_utc
-from ..input.connection import open_ledger
-from ..input.options import NAME, examples, json_option
-from ..input.times import from_stored, local
+from ..input.environment import open_ledger
+from ..input.options import examples, json_option
 from ..output.pause_view import PAUSE_COLUMNS, pause_rows
-from ..output.printing import Column, print_json, print_table, state_cell
+from ..output.printing import NAME, Column, print_json, print_table, state_cell
+from ..output.times import from_stored, local
 
 #: Every worker sweeps each second; one that is busy, or waits for Redis, may be late.
 _WORKERS_GONE_SECONDS = 10.0

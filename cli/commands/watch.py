@@ -12,7 +12,7 @@ import click
 from ...ledger import JobFilter, Ledger
 from ...ledger.connection import address
 from ...schemas import QueueUnavailable, Settings, from_ms
-from ..input.connection import open_ledger
+from ..input.environment import open_ledger
 from ..input.options import examples, json_option
 from ..output.watch_views import Glance, Show, json_view, line_view, live_view
 

@@ -11,9 +11,8 @@ import click
 
 from ...ledger import JobFilter
 from ...schemas import State
+from ..output.printing import NAME
 from .times import Moment, check_bounds
-
-NAME = "harasocial-dispatch"
 
 
 def examples(*lines: str) -> str:

@@ -19,8 +19,8 @@ from ...schemas import State
 from ...schemas.export import COLUMNS as EXPORTED_COLUMNS
 from ...schemas.export import unprotected
 from ...schemas.new_job import OPTION_NAMES
+from ..output.printing import NAME
 from .decoding import open_text, undecodable_at
-from .options import NAME
 from .rounding import ends_in_zeros, is_rounded_id, is_rounded_key, judge_column
 from .times import parse_time
 

@@ -1,15 +1,14 @@
-"""Times on the command line: `2h`, `1d12h`, ISO dates. The local zone for people, UTC in JSON."""
+"""Times on the command line: `2h`, `1d12h`, ISO dates; in the local zone unless they name one."""
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
 import click
 
-from ...schemas import from_ms
+from ..output.times import local
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhdw])+")
@@ -92,36 +91,3 @@ def check_bounds(since: datetime | None, until: datetime | None) -> None:
         raise click.UsageError(
             f"--since ({local(since)}) is after --until ({local(until)}): no time is between them."
         )
-
-
-def from_stored(milliseconds: int) -> datetime | None:
-    """Return the time that Redis holds, or None if other hands stored one that no calendar has."""
-    try:
-        return from_ms(milliseconds)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def local(moment: datetime | None) -> str:
-    """Return `moment` in the local zone, to the second; an empty text for None."""
-    if moment is None:
-        return ""
-    try:
-        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):
-        return "?"  # other hands stored a time that no calendar has
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration in its two largest units: `45 s`, `26 min`, `1 h 7 min`, `2 d 3 h`."""
-    whole = math.ceil(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    large, small, names = (minutes // 60, minutes % 60, ("h", "min"))
-    if large >= 48:
-        hours = round(minutes / 60)
-        large, small, names = (hours // 24, hours % 24, ("d", "h"))
-    return f"{large} {names[0]}" + (f" {small} {names[1]}" if small else "")

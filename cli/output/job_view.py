@@ -10,9 +10,8 @@ from ...schemas import Attempt, JobRecord, State
 from ...schemas.error_codes import explain, explain_any
 from ...schemas.language import Language
 from ...schemas.masking import masked
-from ..input.options import NAME
-from ..input.times import local
-from .printing import STATE_STYLES, Cell, Column, is_terminal, print_table, shown
+from .printing import NAME, STATE_STYLES, Cell, Column, is_terminal, print_table, shown
+from .times import local
 
 
 def print_job(record: JobRecord, language: Language) -> None:

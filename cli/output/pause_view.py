@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ...ledger import Pause
-from ..input.times import from_stored, local
 from .printing import Column, shown
+from .times import from_stored, local
 
 PAUSE_COLUMNS = [
     Column("paused page"),

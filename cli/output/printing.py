@@ -1,4 +1,4 @@
-"""What reaches the terminal: tables for people, JSON for programs, and nothing that acts there."""
+"""Output: tables for people, JSON for programs, and no control characters in either."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any, Literal, NamedTuple
 import click
 
 from ...schemas import State, sanitize
+
+#: The command that people type.
+NAME = "harasocial-dispatch"
 
 #: Characters of one value that are shown to people: metadata and error messages fit.
 MAX_SHOWN_CHARACTERS = 500

@@ -13,10 +13,10 @@ import click
 from ...ledger import Pause
 from ...schemas import JobRecord, State, iso_utc
 from ...schemas.language import Language
-from ..input.times import local
 from .job_view import meaning
 from .pause_view import PAUSE_COLUMNS, pause_rows
 from .printing import Cell, Column, is_terminal, print_json, print_notice, rich_table, shown
+from .times import local
 
 #: Paused pages in the view that stays in place, at most.
 _PAUSES = 10

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harasocial_dispatch.sandbox import Sandbox
-from harasocial_dispatch.sandbox.valkey import free_port
+from harasocial_dispatch.sandbox.embedded_valkey import free_port
 
 #: A certificate for 127.0.0.1 and its key. It signed itself, so it is also what to trust.
 CERTIFICATE = Path(__file__).parents[1] / "sandbox" / "localhost.pem"

@@ -6,8 +6,8 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harasocial_dispatch.cli.input.times import local
 from harasocial_dispatch.cli.output.pause_view import pause_rows
+from harasocial_dispatch.cli.output.times import local
 from harasocial_dispatch.ledger import Ledger, Pause
 from harasocial_dispatch.ledger import Result as JobResult
 from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, Outcome, OutcomeClass, State

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from harasocial_dispatch.cli.input.rejects import open_rejects
 from harasocial_dispatch.cli.input.rows import Rows
-from harasocial_dispatch.cli.output.rejects import open_rejects
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import QueueUnavailable
 from hypothesis import given

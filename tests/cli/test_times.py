@@ -7,7 +7,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harasocial_dispatch.cli.input.times import local, parse_time
+from harasocial_dispatch.cli.input.times import parse_time
+from harasocial_dispatch.cli.output.times import local
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -13,7 +13,7 @@ import pytest
 import redis
 from celery import Celery
 from flower_desk import LOGIN, Flower
-from harasocial_dispatch.broker import SeparateCelery
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings

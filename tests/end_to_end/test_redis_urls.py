@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 from flower_desk import LOGIN, Flower
-from harasocial_dispatch.broker import Doorbell, SeparateCelery, queue_name
+from harasocial_dispatch.broker import Doorbell, queue_name
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, SettingsError, State

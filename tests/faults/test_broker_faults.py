@@ -15,7 +15,8 @@ import pytest
 import redis
 from account import settle
 from flower_desk import LOGIN, Flower
-from harasocial_dispatch.broker import DISPATCH_TASK, Doorbell, SeparateCelery, queue_name
+from harasocial_dispatch.broker import DISPATCH_TASK, Doorbell, queue_name
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State

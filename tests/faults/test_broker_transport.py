@@ -5,7 +5,7 @@ from __future__ import annotations
 import kombu
 import pytest
 import redis
-from harasocial_dispatch.broker import SeparateCelery
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
 from redis.exceptions import ResponseError

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 from click.testing import CliRunner
-from harasocial_dispatch.broker import Doorbell, SeparateCelery
+from harasocial_dispatch.broker import Doorbell
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox

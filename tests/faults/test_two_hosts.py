@@ -18,7 +18,7 @@ import pytest
 from account import settle
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
-from harasocial_dispatch.sandbox.valkey import valkey_program
+from harasocial_dispatch.sandbox.embedded_valkey import valkey_program
 from harasocial_dispatch.schemas import Settings, State
 from stage import WorkerProcess, body, environment, eventually
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
-from harasocial_dispatch.worker.flower.chart import Series, bars_of, draw, edges_ms
+from harasocial_dispatch.flower.chart import Series, bars_of, draw, edges_ms
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs
 
 import pytest
-from harasocial_dispatch.worker.flower.filters import SPANS, FailureFilter, InvalidFilter
+from harasocial_dispatch.flower.filters import SPANS, FailureFilter, InvalidFilter
 from hypothesis import given
 from hypothesis import strategies as st
 

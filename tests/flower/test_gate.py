@@ -16,9 +16,9 @@ import pytest
 import requests
 from flower.urls import handlers
 from flower_desk import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
+from harasocial_dispatch.flower.gate import WRONG_LOGINS
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
-from harasocial_dispatch.worker.flower.gate import WRONG_LOGINS
 from stage import environment, eventually
 from tornado.web import URLSpec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harasocial_dispatch.worker.flower.login_limit import LoginLimit, client_of
+from harasocial_dispatch.flower.login_limit import LoginLimit, client_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from harasocial_dispatch.flower.safety import refusal
 from harasocial_dispatch.schemas.setting_checks import is_loopback
-from harasocial_dispatch.worker.flower.safety import refusal
 
 GOOD = "operator:vM3kq-Tz81-pLx-9dWe"
 

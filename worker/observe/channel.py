@@ -56,13 +56,13 @@ class Channel:
         self._reading.close()
         self._writing.close()
 
-    def sender(self) -> Sender:
+    def sender(self) -> ObservationSender:
         """Return the writing end, in a child process, and close the other one there."""
         self._reading.close()
-        return Sender(self._writing)
+        return ObservationSender(self._writing)
 
 
-class Sender:
+class ObservationSender:
     """A child's end. Safe to share between threads; never blocks for long, never raises."""
 
     def __init__(self, writing: socket.socket) -> None:

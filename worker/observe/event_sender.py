@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from celery import Celery
 
-from ...broker import impatient_transport
+from ...broker.separate_celery import impatient_transport
 from ...schemas import Attempt, State, from_ms
 from .job_event import JobEvent, events_of
 from .recorded import Recorded

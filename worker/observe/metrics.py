@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from prometheus_client import start_http_server
 
 from ...ledger import Ledger
+from ...ledger.reading.gauges import registry_of
 from ...schemas import Settings, SettingsError
-from .channel import Channel, Sender
-from .ledger_metrics import registry_of
-from .observations import Observation, Totals, observations_of
+from .channel import Channel, ObservationSender
+from .observations import MetricTotals, Observation, observations_of
 from .recorded import Recorded
 
 #: For Redis to answer a scrape, whose own limit is 10 seconds if nobody set it.
@@ -28,9 +28,9 @@ class Metrics:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._on = settings.metrics_port > 0
-        self._totals = Totals()
+        self._totals = MetricTotals()
         self._add: Callable[[Iterable[Observation]], None] = self._totals.add
-        self._sender: Sender | None = None
+        self._sender: ObservationSender | None = None
         #: The process that serves. A child made by fork inherits the number, but has another.
         self._main_pid = 0
 
@@ -44,7 +44,7 @@ class Metrics:
             return
         host, port = self._settings.metrics_host, self._settings.metrics_port
         self._ledger = Ledger(self._settings, timeout_seconds=_LEDGER_TIMEOUT_SECONDS)
-        registry = registry_of(self._ledger)
+        registry = registry_of(self._ledger.reader)
         registry.register(self._totals)
         try:
             self._server, _ = start_http_server(port, host, registry)

@@ -59,7 +59,7 @@ def observations_of(batch: Iterable[Recorded]) -> Iterator[Observation]:
             yield "waits", max(0, claim.claimed_at_ms - since)
 
 
-class Totals(Collector):
+class MetricTotals(Collector):
     """The metrics of one worker. Safe to share between threads."""
 
     def __init__(self) -> None:

@@ -9,9 +9,9 @@ from tornado.web import HTTPError, authenticated
 
 from ...producer.replay import Replay
 from ...schemas import State, from_ms
-from .job_page import MOVING
-from .page import Page
-from .replays import Stage, TrackedReplay
+from ..replays import Stage, TrackedReplay
+from .handler import PageHandler
+from .job import MOVING
 
 #: Jobs a second, where the form is not changed: a pace at which one can still step in.
 DEFAULT_RATE = 20
@@ -22,7 +22,7 @@ _MAX_SELECTED = 500
 _MAX_EXPLAINED = 5
 
 
-class ReplaysPage(Page):
+class ReplaysHandler(PageHandler):
     """The replays of this process; a POST asks for another."""
 
     @authenticated
@@ -61,7 +61,7 @@ class ReplaysPage(Page):
         return TrackedReplay(about=wanted.in_words(), replay=replay)
 
 
-class ReplayPage(Page):
+class ReplayHandler(PageHandler):
     """One replay; a POST starts it or calls it off."""
 
     @authenticated

@@ -9,11 +9,11 @@ from tornado.web import HTTPError, RequestHandler
 
 from ...ledger import Cursor
 from ...schemas import QueueUnavailable
-from . import presentation
-from .assets import address_of
-from .filters import FailureFilter, InvalidFilter
-from .gate import login_of
-from .site import Site
+from .. import presentation
+from ..assets import address_of
+from ..filters import FailureFilter, InvalidFilter
+from ..gate import login_of
+from ..site import Site
 
 if TYPE_CHECKING:
     from tornado.web import RequestHandler as FlowerHandler  # Flower ships no types
@@ -33,7 +33,7 @@ _CONTENT_POLICY = (
 )
 
 
-class Page(FlowerHandler):
+class PageHandler(FlowerHandler):
     """A handler of ours. `site` is what all of them share."""
 
     site: Site

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from ...schemas.export import BYTE_ORDER_MARK, csv_text, unprotected
-from ..input.rows import FORMAT_BY_ENDING, REASON, Row, Rows
-from .files import open_output
+from ..output.files import open_output
+from .rows import FORMAT_BY_ENDING, REASON, Row, Rows
 
 Reject = Callable[[Row, Mapping[str, Sequence[str]]], object]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...schemas.setting_checks import is_loopback
+from ..schemas.setting_checks import is_loopback
 
 #: What NIST SP 800-63B asks of a password that is the only factor. No list of common passwords is
 #: kept here; `gate` limits how fast they can be tried.

@@ -12,12 +12,12 @@ from ...ledger import JobPage
 from ...schemas import JobRecord, from_ms
 from ...schemas.error_codes import explain_any
 from ...schemas.export import csv_header, csv_text, json_lines, row
-from .page import Page
+from .handler import PageHandler
 
 logger = logging.getLogger(__name__)
 
 
-class Export(Page):
+class ExportHandler(PageHandler):
     """The failed jobs of a filter, the latest first, as a file."""
 
     @authenticated

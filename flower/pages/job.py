@@ -11,8 +11,8 @@ from ...producer.replay import replay_jobs
 from ...schemas import JobRecord, State
 from ...schemas.error_codes import explain_any
 from ...schemas.masking import masked
-from .page import Page
-from .presentation import body_text
+from ..presentation import body_text
+from .handler import PageHandler
 
 #: States in which a job can be cancelled.
 CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
@@ -20,7 +20,7 @@ CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
 
 
-class JobPage(Page):
+class JobHandler(PageHandler):
     """One job; a POST sends it again or calls it off."""
 
     @authenticated

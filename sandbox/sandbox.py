@@ -6,7 +6,14 @@ import ssl
 from collections.abc import Generator, Mapping
 from itertools import chain
 
-from .behaviors import OK, REDIRECT_PATH, Reply, UnknownBehaviorError, parse_behavior, reply_to
+from .behaviors import (
+    OK,
+    REDIRECT_PATH,
+    ScriptedReply,
+    UnknownBehaviorError,
+    parse_behavior,
+    reply_to,
+)
 from .contract import (
     ACCEPTED_BODY,
     ANY_PAGE,
@@ -126,7 +133,7 @@ class Sandbox(Server):
         finally:
             self._journal.note_answered()
 
-    def _api_reply(self, request: RawRequest) -> tuple[Job | None, Reply]:
+    def _api_reply(self, request: RawRequest) -> tuple[Job | None, ScriptedReply]:
         if request.path == PATH and request.method == METHOD:
             return self._message_reply(request)
         if request.path == PATH:
@@ -137,9 +144,9 @@ class Sandbox(Server):
             reply = make_reply(200, ACCEPTED_BODY)
         else:
             reply = make_reply(404, f"the only path is {PATH}\n".encode())
-        return None, Reply((_for_method(request.method, reply),))
+        return None, ScriptedReply((_for_method(request.method, reply),))
 
-    def _message_reply(self, request: RawRequest) -> tuple[Job | None, Reply]:
+    def _message_reply(self, request: RawRequest) -> tuple[Job | None, ScriptedReply]:
         job, refusal = examine(request, self._switches.tokens)
         behavior = OK
         if job is not None and refusal is None:
@@ -150,9 +157,9 @@ class Sandbox(Server):
         # `drop_before` behaves as if the body was not read, so it does not count as a POST.
         post_number = 1 if behavior.name == "drop_before" else self._journal.note_post(job)
         if self._switches.fail_with is not None:
-            reply = Reply((make_plain_reply(self._switches.fail_with),))
+            reply = ScriptedReply((make_plain_reply(self._switches.fail_with),))
         elif refusal is not None:
-            reply = Reply((refusal,))
+            reply = ScriptedReply((refusal,))
         else:
             authorization = request.head.fields["authorization"]
             reply = reply_to(behavior, post_number=post_number, authorization=authorization)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ...broker import Doorbell
-from ...ledger import Ledger
-from ...schemas import Settings
+from ..broker import Doorbell
+from ..ledger import Ledger
+from ..schemas import Settings
 from .replays import Replays
 
 #: For Redis to answer a page, in seconds.

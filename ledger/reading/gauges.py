@@ -1,6 +1,6 @@
-"""What the ledger holds, as Prometheus gauges read at the time of the scrape.
+"""The ledger's contents as Prometheus gauges, read at the time of the scrape.
 
-Every process of a ledger would say the same, so one scraped target is enough.
+Every process that serves them returns the same values, so one scraped target is enough.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ...ledger import Ledger
 from ...schemas import QueueUnavailable, sanitize
+from .reader import Reader
 
 #: Error codes and pages with a gauge of their own, each; all others are one more, `other`.
 TOP = 20
@@ -21,13 +21,13 @@ _MAX_LABEL_CHARACTERS = 64
 
 
 class LedgerCollector(Collector):
-    """Reads the ledger at each scrape. Without Redis, `harasocial_ledger_up` alone is left."""
+    """Reads the ledger at each scrape. If Redis is down, there is only `harasocial_ledger_up`."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: the names are known without asking Redis."""
+        """Return nothing, so that registering does not read the ledger."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -40,7 +40,7 @@ class LedgerCollector(Collector):
         yield from gauges
 
     def _gauges(self) -> Iterator[Metric]:
-        reader = self._ledger.reader
+        reader = self._reader
         states = GaugeMetricFamily("harasocial_jobs", "Jobs by state.", labels=["state"])
         for state, count in reader.count_states().items():
             states.add_metric([state.value], count)
@@ -63,7 +63,7 @@ class LedgerCollector(Collector):
             paused.add_metric([reason], reasons.count(reason))
         yield paused
         backlog = reader.backlog()
-        yield _gauge("due_jobs", "Jobs whose time has come, not yet moved on.", backlog.due)
+        yield _gauge("due_jobs", "Jobs that are due and not yet queued.", backlog.due)
         yield _gauge(
             "oldest_waiting_seconds",
             "Since the oldest job that may be sent now was enqueued, or was to be sent.",
@@ -71,10 +71,10 @@ class LedgerCollector(Collector):
         )
 
 
-def registry_of(ledger: Ledger) -> CollectorRegistry:
+def registry_of(reader: Reader) -> CollectorRegistry:
     """Return a registry with the gauges of one ledger."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(LedgerCollector(ledger))
+    registry.register(LedgerCollector(reader))
     return registry
 
 

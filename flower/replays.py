@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from ...producer.replay import Cause, Replay
-from ...schemas import QueueUnavailable, from_ms
+from ..producer.replay import Cause, Replay
+from ..schemas import QueueUnavailable, from_ms
 
 #: Replays that are remembered; of those that are over, the oldest is forgotten first.
 _REMEMBERED = 50

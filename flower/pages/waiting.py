@@ -5,10 +5,10 @@ from __future__ import annotations
 from tornado.web import HTTPError, authenticated
 
 from ...schemas import State
-from .page import PAGE_SIZE, Page
+from .handler import PAGE_SIZE, PageHandler
 
 
-class WaitingPage(Page):
+class WaitingHandler(PageHandler):
     """The list, those due first coming first; a POST calls off the selected ones."""
 
     @authenticated

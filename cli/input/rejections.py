@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from ..input.rows import Row, Rows
-from .printing import json_text, print_notice
+from ..output.printing import json_text, print_notice
 from .rejects import Reject, open_rejects
+from .rows import Row, Rows
 
 #: Rejected rows that are shown to people; --json has them all.
 MAX_SHOWN = 20

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from html import escape
 from itertools import pairwise
 
-from ...schemas import from_ms, iso_utc
+from ..schemas import from_ms, iso_utc
 from .presentation import number
 
 #: Names that are told apart; all others are one more.

@@ -1,4 +1,7 @@
-"""What is added to Flower: handlers, templates, a server, defaults, and the check at the start.
+"""Extends Flower with the Failures pages, metrics, safe defaults and a check before it listens.
+
+Flower keeps what it shows in memory, and only so much of it. The Failures pages read the ledger:
+they are the same after every restart, for as long as failed jobs are kept.
 
 Flower 2.2 has no hook for this. Its command builds an application from two lists of the module
 `urls`, the class `command.Flower` and global options, all made before the command runs. Celery
@@ -18,18 +21,18 @@ from flower import command, urls
 from flower.options import options
 from tornado.web import StaticFileHandler, url
 
-from ...schemas import Settings
+from ..schemas import Settings
 from . import assets, safety
 from .ending import end_in_time
-from .export import Export
-from .failures_page import FailuresPage
-from .job_page import JobPage
-from .metrics import Metrics
-from .replay_pages import ReplayPage, ReplaysPage
-from .server import Server
+from .pages.export import ExportHandler
+from .pages.failures import FailuresHandler
+from .pages.job import JobHandler
+from .pages.metrics import MetricsHandler
+from .pages.replays import ReplayHandler, ReplaysHandler
+from .pages.waiting import WaitingHandler
+from .server import GuardedFlower
 from .site import Site
 from .template_loader import Templates
-from .waiting_page import WaitingPage
 
 #: In Flower's task list: what a job's failure is searched and recognised by.
 _COLUMNS = "name,uuid,state,result,args,received,runtime,worker"
@@ -50,7 +53,7 @@ def extend(app: Celery, settings: Settings) -> None:
         xsrf_cookie_kwargs={"samesite": "Lax"},
     )
     urls.handlers[:] = _handlers(urls.handlers, site)
-    command.Flower = Server
+    command.Flower = GuardedFlower
     end_in_time()
 
     def check(sender: Any = None, **_: Any) -> None:
@@ -89,20 +92,20 @@ def _handlers(flowers: list[Any], site: Site) -> list[Any]:
     """Return Flower's handlers with ours among them."""
     shared = {"site": site}
     ours = [
-        url(r"/failures", FailuresPage, shared, name="failures"),
-        url(r"/failures/", FailuresPage, shared),
-        url(r"/failures/export\.(csv|jsonl)", Export, shared, name="failures-export"),
-        url(r"/failures/waiting", WaitingPage, shared, name="waiting"),
-        url(r"/failures/replays", ReplaysPage, shared, name="replays"),
-        url(r"/failures/replays/([0-9a-f]+)", ReplayPage, shared, name="replay"),
+        url(r"/failures", FailuresHandler, shared, name="failures"),
+        url(r"/failures/", FailuresHandler, shared),
+        url(r"/failures/export\.(csv|jsonl)", ExportHandler, shared, name="failures-export"),
+        url(r"/failures/waiting", WaitingHandler, shared, name="waiting"),
+        url(r"/failures/replays", ReplaysHandler, shared, name="replays"),
+        url(r"/failures/replays/([0-9a-f]+)", ReplayHandler, shared, name="replay"),
         url(
             r"/failures/static/(.+)",
             StaticFileHandler,
             {"path": str(assets.FOLDER)},
             name="failures-asset",
         ),
-        url(r"/failures/(.+)", JobPage, shared, name="failure"),
-        url(r"/metrics", Metrics, shared, name="metrics"),
+        url(r"/failures/(.+)", JobHandler, shared, name="failure"),
+        url(r"/metrics", MetricsHandler, shared, name="metrics"),
     ]
     # Tornado takes the first that fits; Flower's last one fits everything.
     return [*ours, *flowers]

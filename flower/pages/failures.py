@@ -13,10 +13,10 @@ from tornado.web import authenticated
 from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
 from ...schemas import State, from_ms
 from ...schemas.error_codes import explain
-from .chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
-from .filters import SPANS, FailureFilter, any_of
-from .page import PAGE_SIZE, Page
-from .replays import Stage
+from ..chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
+from ..filters import SPANS, FailureFilter, any_of
+from ..replays import Stage
+from .handler import PAGE_SIZE, PageHandler
 
 #: Lines of the lists beside the chart.
 _TOP = 8
@@ -41,7 +41,7 @@ class Overview:
     pauses: list[Pause]
 
 
-class FailuresPage(Page):
+class FailuresHandler(PageHandler):
     """The list with its chart and form."""
 
     @authenticated

@@ -6,8 +6,8 @@ import json
 from datetime import datetime, timedelta, timezone
 from html import escape
 
-from ...schemas import JobRecord, State, iso_utc, sanitize
-from ...schemas.masking import masked
+from ..schemas import JobRecord, State, iso_utc, sanitize
+from ..schemas.masking import masked
 
 #: Bootstrap's colour of each state's badge.
 STATE_COLOURS = {

@@ -1,4 +1,4 @@
-"""How a command gets at the jobs: with settings read when it runs, not before."""
+"""Producers and ledgers made from the settings in the environment, for one command."""
 
 from __future__ import annotations
 

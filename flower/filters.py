@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlencode
 
-from ...ledger import MAX_VALUES, JobFilter
-from ...schemas import iso_utc
+from ..ledger import MAX_VALUES, JobFilter
+from ..schemas import iso_utc
 
 #: Spans to choose from, as they stand in the address, with their names.
 SPANS = {

@@ -14,7 +14,7 @@ from tornado.netutil import bind_sockets, bind_unix_socket
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler, stream_request_body
 
 from .gate import Gate, Login, Refusal
-from .metrics import Metrics
+from .pages.metrics import MetricsHandler
 
 if TYPE_CHECKING:
     from tornado.web import Application as FlowerApplication  # Flower ships no types
@@ -28,7 +28,7 @@ _IDLE_SECONDS = 120.0
 _BODY_SECONDS = 30.0
 
 
-class Server(FlowerApplication):
+class GuardedFlower(FlowerApplication):
     """Flower's application, behind the gate."""
 
     options: Any
@@ -123,7 +123,7 @@ class SafeHeaders(OutputTransform):
 def _login_of(handler: type[RequestHandler]) -> Login:
     if issubclass(handler, (StaticFileHandler, Healthcheck)):
         return Login.IGNORED
-    return Login.OPTIONAL if issubclass(handler, Metrics) else Login.REQUIRED
+    return Login.OPTIONAL if issubclass(handler, MetricsHandler) else Login.REQUIRED
 
 
 def _bind(path: str, *, mode: int) -> socket.socket:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from tornado.httputil import HTTPServerRequest
 from tornado.web import create_signed_value, decode_signed_value
 
-from ...schemas.setting_checks import is_loopback
+from ..schemas.setting_checks import is_loopback
 from .login_limit import LoginLimit, client_of
 
 logger = logging.getLogger(__name__)

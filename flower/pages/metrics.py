@@ -8,8 +8,8 @@ import prometheus_client
 from prometheus_client import CollectorRegistry
 from tornado.web import HTTPError
 
-from ..observe.ledger_metrics import registry_of
-from .site import Site
+from ...ledger.reading.gauges import registry_of
+from ..site import Site
 
 if TYPE_CHECKING:
     from tornado.web import RequestHandler as FlowerMetrics  # Flower ships no types
@@ -22,12 +22,12 @@ _WHY_NOT = (
 )
 
 
-class Metrics(FlowerMetrics):
+class MetricsHandler(FlowerMetrics):
     """Flower shows its metrics without a login; ours name pages, and are shown with it."""
 
     def initialize(self, site: Site) -> None:
         self._threads = site.threads
-        self._registry: CollectorRegistry = registry_of(site.ledger)
+        self._registry: CollectorRegistry = registry_of(site.ledger.reader)
 
     async def get(self) -> None:
         await super().get()  # type: ignore[misc]  # Flower's is a coroutine

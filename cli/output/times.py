@@ -1,0 +1,41 @@
+"""How times are printed: in the local zone for people; JSON has them in UTC."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from ...schemas import from_ms
+
+
+def from_stored(milliseconds: int) -> datetime | None:
+    """Return a time read from Redis, or None if another client wrote one outside the calendar."""
+    try:
+        return from_ms(milliseconds)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def local(moment: datetime | None) -> str:
+    """Return `moment` in the local zone, to the second; an empty text for None."""
+    if moment is None:
+        return ""
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "?"  # another client wrote a time outside the calendar
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its two largest units: `45 s`, `26 min`, `1 h 7 min`, `2 d 3 h`."""
+    whole = math.ceil(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    large, small, names = (minutes // 60, minutes % 60, ("h", "min"))
+    if large >= 48:
+        hours = round(minutes / 60)
+        large, small, names = (hours // 24, hours % 24, ("d", "h"))
+    return f"{large} {names[0]}" + (f" {small} {names[1]}" if small else "")
