@@ -6,6 +6,7 @@ Each method is one script call, so each happens whole or not at all, whoever die
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 import uuid
@@ -46,6 +47,8 @@ _REPAIR_CHARACTERS = 300
 #: Keys of the database that one sweep looks at while lost indexes are rebuilt: about 3 ms of the
 #: server's time.
 _REBUILD_KEYS = 500
+
+logger = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -178,6 +181,23 @@ class Ledger:
         with translated_errors(self._settings.redis_url):
             self._scripts("release", self._lost_claim, round(self._settings.lease_seconds * 1000))
         self._lost_claim = None
+
+    def wait_for_jobs(self, seconds: float) -> None:
+        """Wait until jobs are ready for a pump that promised to look, at most for so long.
+
+        Another pump may take them first.
+        """
+        timeout_seconds = self._client.connection_pool.connection_kwargs.get("socket_timeout")
+        if timeout_seconds is not None:
+            # With more, a server that does not answer could not be told from one with no jobs.
+            seconds = min(seconds, timeout_seconds / 2)
+        with translated_errors(self._settings.redis_url):
+            try:
+                self._client.blpop([f"{self._prefix}wake"], timeout=seconds)
+            except redis.ResponseError as error:
+                # Of another type, which the next script repairs; or a server without fractions of
+                # seconds. The caller looks by itself.
+                logger.debug("cannot wait for jobs: %s", error)
 
     def leave(self) -> None:
         """Note that this pump stops looking, and ring for what is ready."""

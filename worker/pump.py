@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ..ledger import Claim, Claimed, Ledger, Result
 from ..schemas import QueueUnavailable, Settings
@@ -30,9 +31,16 @@ SLICE_SECONDS = 5.0
 #: hangs for longer, the run resumes claiming, so that one page's slow calls do not idle the other
 #: slots.
 DRAIN_SECONDS = 1.0
-#: How long (seconds) a pump with nothing to do looks for more before it ends.
-LINGER_SECONDS = 0.1
-#: How often (seconds) a pump with free slots looks for more.
+#: How long (seconds) a pump with nothing to do stays attentive before it ends. A job that comes
+#: meanwhile is sent without the detour by Celery, in less than half the time.
+LINGER_SECONDS = 2.0
+#: How long (seconds) an attentive pump waits to be woken by the ledger, before it looks by itself.
+ATTEND_SECONDS = 0.25
+#: How long after a claim (seconds) a pump promises to look again, so that nobody rings meanwhile.
+#: If it is killed, jobs that come within this time wait for the sweep.
+#: A server may end the wait 0.1 seconds late.
+PROMISE_SECONDS = 2 * ATTEND_SECONDS
+#: How often (seconds) a pump with calls in flight and free slots looks for more.
 LOOK_EVERY_SECONDS = 0.01
 #: How long (seconds) ended calls wait for others, to be recorded with them; unless half of the
 #: slots, or so many, have ended before. Each visit to the ledger costs about as much as three jobs.
@@ -169,17 +177,36 @@ class Pump:
         if may_claim:
             self._looked_at = now
             claim = partial(
-                self.ledger.claim,
+                self._wait_and_claim,
+                self._attend_seconds(),
                 self.settings.in_flight - len(self._flights),
                 in_flight_by_page=dict(self._flights.by_page),
                 answers_bell=self._answers_bell,
-                looks_again_in_seconds=4 * LOOK_EVERY_SECONDS,
+                looks_again_in_seconds=PROMISE_SECONDS,
                 has_possible_poison=self._flights.possible_poisons > 0,
             )
         self._visited_at = now
         visit = self._visit = Visit(self.ledger, self._unrecorded, claim)
         self._unrecorded = []
         visit.begin(self.ledger_thread, self._wake)
+
+    def _attend_seconds(self) -> float:
+        """Return how long the ledger may wait for jobs before it claims."""
+        is_busy = (
+            self._answers_bell
+            or self._more_is_ready
+            or len(self._flights)
+            or self._unrecorded
+            or self.ledger.claim_was_lost
+        )
+        lane_wait_seconds = self._lane_wait_seconds
+        lane_opens_soon = lane_wait_seconds is not None and lane_wait_seconds <= PROMISE_SECONDS
+        return 0.0 if is_busy or lane_opens_soon else ATTEND_SECONDS
+
+    def _wait_and_claim(self, seconds: float, max_jobs: int, **options: Any) -> Claimed:
+        if seconds > 0:
+            self.ledger.wait_for_jobs(seconds)
+        return self.ledger.claim(max_jobs, **options)
 
     def _are_enough(self, ended: int) -> bool:
         """Return whether so many calls that ended are worth a visit."""

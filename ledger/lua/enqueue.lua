@@ -95,6 +95,8 @@ for page_id, ids in pairs(urgent_ready) do to_lane(ids, page_id, true) end
 write_counts()
 -- One doorbell is enough, however old: if it was lost, the sweep of the first worker rings again.
 -- Ringing again would heap them up while no worker runs.
-local any_ready = next(ready) or next(urgent_ready)
-if any_ready and redis.call('EXISTS', key('bell')) == 0 and should_ring() then answers[1] = 1 end
+if next(ready) or next(urgent_ready) then
+  local bell = redis.call('GET', key('bell'))
+  if (not bell or bell == 'attentive') and should_ring() then answers[1] = 1 end
+end
 return answers

@@ -30,6 +30,7 @@
 --   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
 --   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
 --                                a pump is looking ("attentive")
+--   wake                 list    one entry if an attentive pump should look at once
 --   version              string  version of this layout of keys: VERSION, from scripts.py
 --   repairs              list    what was repaired, as text for the log; the sweep takes it out
 --   rebuild              hash    the rebuild in progress: cursor, started_ms, found, and
@@ -326,11 +327,16 @@ local function bells_out(bell)
 end
 
 -- Whether a doorbell should be rung for work that is ready now: true at most once, until that
--- doorbell is answered or must be taken for lost.
+-- doorbell is answered or must be taken for lost. An attentive pump needs none and is woken here.
 local function should_ring()
   local bell = redis.call('GET', key('bell'))
   -- Ours has a lifetime: one without was written by another client, and nobody would ever ring.
-  if bell == 'attentive' and redis.call('PTTL', key('bell')) >= 0 then return false end
+  if bell == 'attentive' and redis.call('PTTL', key('bell')) >= 0 then
+    -- Whichever attentive pump waits first looks at once. One entry is enough: that pump wakes
+    -- another if it cannot take everything.
+    if redis.call('LLEN', key('wake')) == 0 then redis.call('LPUSH', key('wake'), '1') end
+    return false
+  end
   local rung_ms, unanswered = bells_out(bell)
   -- A time to come was written before the clock was set back: nobody would ring until then.
   local age = NOW - rung_ms

@@ -164,7 +164,9 @@ class Nginx:
         return requests - self._not_counted
 
     def forget(self) -> None:
-        self._not_counted += self.count()
+        # In two steps: count() adds to the same number.
+        counted = self.count()
+        self._not_counted += counted
 
     def stop(self) -> None:
         self._process.terminate()

@@ -10,7 +10,7 @@ import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
-from harasocial_dispatch.schemas import State
+from harasocial_dispatch.schemas import Settings, State, parse_new_job
 from stage import StartWorker, body, eventually, wait_until_ended
 
 
@@ -64,6 +64,28 @@ def test_vietnamese_metadata_arrives_as_it_was_given(
     wait_until_ended(producer, [job_id])
     (request,) = sandbox.requests()
     assert json.loads(request.body)["metadata"] == metadata
+
+
+def test_an_attentive_worker_is_woken_without_celery(
+    producer: Producer, settings: Settings, start_worker: StartWorker
+) -> None:
+    """For some seconds after its last job, the ledger itself wakes the pump."""
+    start_worker()
+
+    def is_sent_unrung() -> bool:
+        # given a worker that has just sent a job
+        wait_until_ended(producer, [producer.enqueue(body())])
+        # when a job comes for which no doorbell reaches anybody
+        rung: list[None] = []
+        ledger = Ledger(settings, ring=lambda: rung.append(None))
+        (job_id,) = ledger.enqueue([parse_new_job(body(), {})]).job_ids
+        ledger.close()
+        # then it is sent, and a doorbell was not even needed
+        wait_until_ended(producer, [job_id])
+        return not rung
+
+    # On a slow machine the pump may have ended before the second job came.
+    assert any(is_sent_unrung() for _ in range(10))
 
 
 #: payload id → (state, error_code, POSTs, attempts spent), with at most 3 attempts.

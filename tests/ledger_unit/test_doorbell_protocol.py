@@ -99,6 +99,39 @@ def test_while_a_pump_looks_nobody_rings(story: Story):
     assert not story.rings(story.sweep)
 
 
+def test_an_attentive_pump_is_woken_by_the_ledger(story: Story):
+    """Once, however many jobs come before it looks; and only for jobs that may be sent now."""
+    story.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    rings(story, send_at=from_ms(START_MS + 60_000))
+    assert story.client.llen(story.key("wake")) == 0
+    for _ in range(3):
+        assert not rings(story)
+    assert story.client.llen(story.key("wake")) == 1
+    # Without an entry, this would last an hour.
+    story.ledger.wait_for_jobs(3600)
+    assert story.client.llen(story.key("wake")) == 0
+
+
+def test_an_attentive_pump_that_cannot_take_everything_wakes_another(story: Story):
+    """The other waits as well."""
+    story.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    for _ in range(3):
+        rings(story)
+    story.ledger.wait_for_jobs(3600)
+    assert len(story.claim(1, looks_again_in_seconds=60.0)) == 1
+    assert story.client.llen(story.key("wake")) == 1
+
+
+@pytest.mark.parametrize("value", ["1", b"\xff"])
+def test_a_wake_list_of_another_type_is_repaired(story: Story, value: str | bytes):
+    """The pump looks by itself until the next script replaces it."""
+    story.client.set(story.key("wake"), value)
+    story.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    story.ledger.wait_for_jobs(3600)
+    rings(story)
+    assert story.client.llen(story.key("wake")) == 1
+
+
 def test_a_pump_that_breaks_its_promise_is_not_waited_for(story: Story):
     """It may have been killed."""
     rings(story)
