@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
@@ -247,10 +248,15 @@ for _command in (
     commands.add_command(_command)
 
 
-def main() -> None:
-    """Run the command line and exit with its status."""
+def main(arguments: Sequence[str] | None = None, *, program: str = NAME) -> None:
+    """Run the command line and exit with its status.
+
+    Args:
+        arguments: those of this process if left out.
+        program: the command's name in its help and its errors.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal that cannot show a character gets its number instead of no output.
         sys.stdout.reconfigure(errors="backslashreplace")
     # click asks the terminal alone; None leaves it at that. https://no-color.org
-    commands.main(prog_name=NAME, color=False if os.environ.get("NO_COLOR") else None)
+    commands.main(arguments, program, color=False if os.environ.get("NO_COLOR") else None)

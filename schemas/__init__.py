@@ -20,7 +20,7 @@ from .job_record import Attempt, JobRecord, ReplayRecord, from_ms, iso_utc
 from .outcome import CallLimit, JobVerdict, LaneVerdict, Outcome
 from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, parse_reply, sanitize
-from .settings import Settings
+from .settings import Settings, use_host_settings
 from .states import Delivery, OutcomeClass, State
 
 __all__ = [
@@ -59,4 +59,5 @@ __all__ = [
     "parse_row",
     "parse_send_job",
     "sanitize",
+    "use_host_settings",
 ]

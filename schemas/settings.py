@@ -2,13 +2,16 @@
 
 Each may also come from a file: `HARASOCIAL_TOKEN_FILE=/run/secrets/token` is `HARASOCIAL_TOKEN`.
 
+A framework's own settings, such as Django's, may take precedence: see `use_host_settings`.
+
 The defaults are the documentation: `_read` names every variable, its default and its bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,12 +94,12 @@ class Settings:
     def from_environment(cls, env_file: Path | None = Path(".env")) -> Settings:
         """Read the environment, and `env_file` for what the environment does not set.
 
+        The settings given to `use_host_settings` take precedence over both.
+
         Raises:
-            SettingsError: naming the variable and what was expected.
+            SettingsError: naming the variable or setting, and what was expected.
         """
-        # A variable may also be the name of a file that holds the value: HARASOCIAL_TOKEN_FILE,
-        # the habit of container secrets.
-        env = FileAwareEnv(prefix=PREFIX, strip_whitespace=True)
+        env = _Environment()
         try:
             if env_file is not None and env_file.is_file():
                 env.read_env(env_file, recurse=False)
@@ -105,13 +108,82 @@ class Settings:
         try:
             return _read(env)
         except EnvError as error:
-            raise SettingsError(_without_value(error)) from None
+            raise SettingsError(_with_host_name(_without_value(error))) from None
         except (OSError, ValueError):
             # Their texts may quote what is in the file or, where somebody put the secret itself in
             # place of a file's name, that.
             raise SettingsError(
                 f"{_unreadable_file(env)} must be the name of a readable file of text (UTF-8)"
             ) from None
+
+
+#: The settings of the host application's framework, as in the environment, without the prefix.
+_host_settings: dict[str, str] = {}
+
+
+def use_host_settings(values: Mapping[str, Any]) -> None:
+    """Let settings of the host application's framework take precedence over the environment.
+
+    Args:
+        values: by name without the prefix, such as `{"PAGE_RATE": 20}`. A value is a text, as in
+            the environment, or a number, a bool, a path or (`ERROR_CODE_CLASSES`) a mapping. None
+            leaves the setting to the environment.
+
+    Raises:
+        SettingsError: naming the setting that does not exist or has a value of another type.
+            `from_environment` checks the values themselves.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"HARASOCIAL must be a dict of settings, not {type(values).__name__}")
+    known = {setting.name.upper() for setting in fields(Settings)}
+    for name in values:
+        if name not in known:
+            meant = get_close_matches(f"{name}".upper().removeprefix(PREFIX), known, n=1)
+            hint = f"; did you mean {meant[0]!r}?" if meant else ""
+            raise SettingsError(f"{_host_name(name)} is not a setting{hint}")
+    texts = {name: _as_text(name, value) for name, value in values.items() if value is not None}
+    _host_settings.clear()
+    _host_settings.update(texts)
+
+
+def _as_text(name: str, value: Any) -> str:
+    """Return a value as it would be in the environment."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() | int() | float() | Path():
+            return str(value)
+        case Mapping():
+            return ",".join(f"{key}={each}" for key, each in value.items())
+    raise SettingsError(
+        f"{_host_name(name)} must be a text, number, bool, path or dict, not {type(value).__name__}"
+    )
+
+
+def _host_name(name: object) -> str:
+    return f"HARASOCIAL[{name!r}]"
+
+
+def _with_host_name(text: str) -> str:
+    """Return an error's text, which begins with a variable, with the name of the host's setting."""
+    variable, rest = text.partition(" ")[::2]
+    name = variable.removeprefix(PREFIX)
+    return f"{_host_name(name)} {rest}" if name in _host_settings else text
+
+
+class _Environment(FileAwareEnv):
+    """The environment, after the host's settings.
+
+    A variable may also be the name of a file that has the value, as is usual for container
+    secrets: HARASOCIAL_TOKEN_FILE.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prefix=PREFIX, strip_whitespace=True)
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        given = _host_settings.get(env_key.removeprefix(PREFIX))
+        return super()._get_value(env_key, default) if given is None else given
 
 
 def _unreadable_file(env: Env) -> str:
