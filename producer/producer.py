@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
-from typing import Any, Literal
+from itertools import islice, takewhile
+from typing import Any, Literal, TypeVar
 
 from ..broker import Doorbell
 from ..ledger import AuditEntry, JobFilter, Ledger, Via, local_user
@@ -23,6 +24,8 @@ from ..schemas import (
 from .batch import EnqueueReport, valid_rows
 from .cancellation import Cancellation, CancelReport
 from .replay import Replay
+
+T = TypeVar("T")
 
 #: Jobs stored in one script call; enough that its fixed cost does not show.
 BATCH_SIZE = 500
@@ -105,6 +108,7 @@ class Producer:
         *,
         on_invalid: Literal["raise", "skip"] = "raise",
         progress: Callable[[int], object] | None = None,
+        stop: threading.Event | None = None,
     ) -> EnqueueReport:
         """Enqueue many messages, in batches of 500.
 
@@ -117,6 +121,8 @@ class Producer:
                 batch with an idempotency key in conflict. "skip" takes an endless iterable, batch
                 by batch, and reports the rows it rejects: invalid ones and those in conflict.
             progress: called with the number of rows done so far, after each batch.
+            stop: once it is set, no further rows are read, and the call ends after the batch under
+                way; the report has what was stored.
 
         Raises:
             InvalidJob: (with "raise") of the first wrong row, fields prefixed by `[index].`;
@@ -129,10 +135,11 @@ class Producer:
             raise ValueError(f"on_invalid must be 'raise' or 'skip', not {on_invalid!r}")
         report = EnqueueReport()
         skip = on_invalid == "skip"
-        valid = valid_rows(rows, report.rejected if skip else None)
+        stop = stop or threading.Event()
+        valid = valid_rows(_until(stop, rows), report.rejected if skip else None)
         if not skip:
             valid = iter(list(valid))
-        while batch := list(islice(valid, BATCH_SIZE)):
+        while not stop.is_set() and (batch := list(islice(valid, BATCH_SIZE))):
             try:
                 enqueued = self._ledger.enqueue([row.job for row in batch], skip_conflicts=skip)
             except QueueUnavailable as error:
@@ -355,6 +362,11 @@ class Producer:
     def close(self) -> None:
         """Close the connections to Redis."""
         self._ledger.close()
+
+
+def _until(stop: threading.Event, rows: Iterable[T]) -> Iterator[T]:
+    """Yield rows until `stop` is set."""
+    return takewhile(lambda _: not stop.is_set(), rows)
 
 
 def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:

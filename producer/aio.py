@@ -1,0 +1,213 @@
+"""The producer for asyncio: the same functions, to be awaited. They never block the event loop.
+
+    from harasocial_dispatch.producer.aio import enqueue
+
+    job_id = await enqueue(body, idempotency_key="order-1001-paid")
+
+The functions are methods of one `AsyncProducer`, made from the environment when the first of them
+is imported. If your settings come from elsewhere, make your own `AsyncProducer(settings)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial, update_wrapper
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from ..schemas import QueueUnavailable, Settings
+from . import _default as _default_producer
+from .producer import Producer
+
+__all__ = [
+    "AsyncProducer",
+    "CompletedCall",
+    "cancel",
+    "count_errors",
+    "enqueue",
+    "enqueue_many",
+    "find_jobs",
+    "get_job",
+    "replay",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Calls to Redis at once; each takes a thread.
+MAX_THREADS = 32
+#: How long (seconds) a call waits for a free thread. Together with the producer's own timeouts,
+#: this is less than 2 seconds.
+START_TIMEOUT_SECONDS = 0.5
+#: Jobs that an iteration reads in one call.
+_ITERATION_SIZE = 500
+
+
+class CompletedCall(Exception):
+    """The cause of an `asyncio.CancelledError` whose call was completed nevertheless.
+
+    Attributes:
+        result: what the call returned, such as the id of the job that `enqueue` stored.
+    """
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(f"the await was canceled, but its call had begun and returned {result!r}")
+        self.result = result
+
+
+def _awaited(
+    method: Callable[Concatenate[Producer, P], T],
+) -> Callable[Concatenate[AsyncProducer, P], Coroutine[Any, Any, T]]:
+    """Return the method of `AsyncProducer` that awaits `method`, without blocking the loop."""
+    stops = "stop" in inspect.signature(method).parameters
+
+    async def call(self: AsyncProducer, /, *args: P.args, **options: P.kwargs) -> T:
+        stop = threading.Event()
+        if stops and options.get("stop") is None:
+            options["stop"] = stop
+        return await self._run(partial(method, self.producer, *args, **options), stop.set)
+
+    update_wrapper(call, method)
+    return call
+
+
+def _iterated(
+    method: Callable[Concatenate[Producer, P], Iterator[T]],
+) -> Callable[Concatenate[AsyncProducer, P], AsyncIterator[T]]:
+    """Return the method of `AsyncProducer` that iterates as `method` does, with `async for`."""
+
+    async def iterate(
+        self: AsyncProducer, /, *args: P.args, **options: P.kwargs
+    ) -> AsyncIterator[T]:
+        found = await self._run(partial(method, self.producer, *args, **options))
+        while some := await self._run(lambda: list(islice(found, _ITERATION_SIZE))):
+            for each in some:
+                yield each
+
+    update_wrapper(iterate, method)
+    return iterate
+
+
+class AsyncProducer:
+    """A `Producer` whose methods are awaited. Each call runs in a thread of a small pool.
+
+        async with AsyncProducer() as producer:
+            job_id = await producer.enqueue(body)
+
+    A call raises what the producer's method raises. It also raises `QueueUnavailable`, and does
+    nothing, if no thread is free within half a second: Redis hangs, or there are too many calls.
+    Iterables are read, and `progress` is called, in the thread.
+
+    A canceled await never leaves open what was stored. If its call has not begun, nothing is done.
+    Otherwise it waits for the end (`enqueue_many` ends after the batch under way). The
+    `__cause__` of the `CancelledError` is then what the call raised, or a `CompletedCall`.
+
+    Args:
+        settings: read from the environment if left out.
+        producer: instead of one made from `settings`; `close` closes it.
+
+    May be used by several event loops and threads.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, producer: Producer | None = None
+    ) -> None:
+        self.producer = producer or Producer(settings)
+        self._threads: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    enqueue = _awaited(Producer.enqueue)
+    enqueue_many = _awaited(Producer.enqueue_many)
+    get_job = _awaited(Producer.get_job)
+    find_job_id = _awaited(Producer.find_job_id)
+    find_jobs = _awaited(Producer.find_jobs)
+    iterate_failed = _iterated(Producer.iterate_failed)
+    count_errors = _awaited(Producer.count_errors)
+    count_states = _awaited(Producer.count_states)
+    replay = _awaited(Producer.replay)
+    replay_many = _awaited(Producer.replay_many)
+    cancel = _awaited(Producer.cancel)
+
+    async def close(self) -> None:
+        """Close the connections to Redis, and end the threads."""
+        await self._run(self.producer.close)
+        self._executor().shutdown(wait=False)
+        self._threads = None
+
+    async def __aenter__(self) -> AsyncProducer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _run(self, call: Callable[[], T], stop: Callable[[], object] = lambda: None) -> T:
+        """Return what `call` returns in a thread; `stop` makes it end early."""
+        in_context = partial(contextvars.copy_context().run, call)
+        future: Future[T] = self._executor().submit(in_context)
+        # A future can be canceled until a thread takes it.
+        timer = asyncio.get_running_loop().call_later(START_TIMEOUT_SECONDS, future.cancel)
+        done = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as canceled:
+            if future.cancel():
+                raise
+            stop()
+            await _end_of(done)
+            raise canceled from (done.exception() or CompletedCall(done.result()))
+        finally:
+            timer.cancel()
+        if done.cancelled():
+            raise QueueUnavailable(
+                f"Redis is not asked: {MAX_THREADS} calls are under way, and none ended within "
+                f"{START_TIMEOUT_SECONDS:g} s; nothing was done"
+            )
+        return done.result()
+
+    def _executor(self) -> ThreadPoolExecutor:
+        # Threads do not survive a fork (gunicorn --preload).
+        if self._threads is None or self._pid != os.getpid():
+            self._threads = ThreadPoolExecutor(MAX_THREADS, "harasocial-producer")
+            self._pid = os.getpid()
+        return self._threads
+
+
+async def _end_of(done: asyncio.Future[Any]) -> None:
+    """Wait for the end of a call, which no cancellation shortens."""
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            continue
+
+
+@lru_cache(maxsize=1)
+def _default() -> AsyncProducer:
+    return AsyncProducer(producer=_default_producer())
+
+
+if TYPE_CHECKING:
+    _typed = AsyncProducer()
+    enqueue = _typed.enqueue
+    enqueue_many = _typed.enqueue_many
+    get_job = _typed.get_job
+    find_jobs = _typed.find_jobs
+    count_errors = _typed.count_errors
+    replay = _typed.replay
+    cancel = _typed.cancel
+else:
+
+    def __getattr__(name: str) -> Any:
+        # The environment is read when a function is first used, not at import.
+        if name in __all__:
+            return getattr(_default(), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
