@@ -28,12 +28,14 @@ Accepted
     drip[:<seconds>]                  its body byte by byte, with that pause (0.05) after each
     gzip                              its body compressed
     http10                            as HTTP/1.0, without a length; the connection is closed
+    call_limit:<text>                 with the header X-Haravan-Api-Call-Limit, such as `32/80`
     duplicate_headers                 with Content-Type, Content-Length and X-Request-Id twice
 
 Refused
     code:<code>[:<status>]            has_error true with that error_code, such as `10/2018278`;
                                       the status is 200 unless given
     numeric_code:<code>[:<status>]    the same with error_code as a JSON number
+    code_in_message:<code>[:<status>]    error_code null, error_message `(#<code>) sandbox error`
     echo_token[:<status>]             has_error true; error_code, error_message and a header quote
                                       the request's token
     echo_malformed[:<status>]         the same, and so does a line of the head that is not a header

@@ -205,6 +205,15 @@ def _numeric_code(code: str, status: int) -> ScriptedReply:
     return _reply(make_reply(status, error_body(code, f"sandbox error {code}")))
 
 
+def _code_in_message(code: str, status: int) -> ScriptedReply:
+    return _reply(make_reply(status, error_body("null", f"(#{code}) sandbox error")))
+
+
+def _call_limit(text: str) -> ScriptedReply:
+    headers = (("X-Haravan-Api-Call-Limit", text),)
+    return _accepted(make_reply(200, ACCEPTED_BODY, headers=headers))
+
+
 def _echo_token(status: int, authorization: str, *, malformed: bool = False) -> ScriptedReply:
     token = authorization.partition(" ")[2]
     message = f"the request's header was {authorization}"
@@ -316,6 +325,7 @@ _DEFINITIONS: dict[str, _Definition] = {
     "ok": _Definition(_ACCEPTED),
     "code": _Definition(_code, (_Parameter("code", _text), _STATUS)),
     "numeric_code": _Definition(_numeric_code, (_Parameter("code", _json_number), _STATUS)),
+    "code_in_message": _Definition(_code_in_message, (_Parameter("code", _text), _STATUS)),
     "echo_token": _Definition(_echo_token, (_STATUS,)),
     "echo_malformed": _Definition(partial(_echo_token, malformed=True), (_STATUS,)),
     "hostile": _Definition(_hostile, (_STATUS,)),
@@ -366,6 +376,7 @@ _DEFINITIONS: dict[str, _Definition] = {
     "duplicate_headers": _Definition(
         _accepted(make_reply(200, ACCEPTED_BODY, headers=_DUPLICATE_HEADERS))
     ),
+    "call_limit": _Definition(_call_limit, (_Parameter("text", _text),)),
     "redirect": _Definition(_redirect, (_STATUS._replace(default=302),)),
 }
 

@@ -41,6 +41,8 @@ WHOLE_REPLIES: list[tuple[str, int, Any, bool]] = [
     ("sandbox:code:10/2018278", 200, error("10/2018278", "sandbox error 10/2018278"), False),
     ("sandbox:code:190:401", 401, error("190", "sandbox error 190"), False),
     ("sandbox:code:a%3Ab#1", 200, error("a:b", "sandbox error a:b"), False),
+    ("sandbox:code_in_message:10/1", 200, error(None, "(#10/1) sandbox error"), False),
+    ("sandbox:code_in_message:4:400", 400, error(None, "(#4) sandbox error"), False),
     ("sandbox:numeric_code:190", 200, error(190, "sandbox error 190"), False),
     ("sandbox:numeric_code:-1:400", 400, error(-1, "sandbox error -1"), False),
     (
@@ -104,6 +106,7 @@ WHOLE_REPLIES: list[tuple[str, int, Any, bool]] = [
     ),
     ("sandbox:http10", 200, ACCEPTED, True),
     ("sandbox:duplicate_headers", 200, ACCEPTED, True),
+    ("sandbox:call_limit:32/80", 200, ACCEPTED, True),
     ("sandbox:redirect", 302, b"302 Found\n", False),
     ("sandbox:redirect:307", 307, b"307 Temporary Redirect\n", False),
 ]
@@ -185,6 +188,12 @@ def test_retry_after_is_the_text_given(client, argument, header):
     for payload_id in (f"sandbox:throttle:{argument}#1", f"sandbox:throttle_first:1:{argument}"):
         assert f"\r\nRetry-After: {header}" in client.post(payload_id).head
     assert "Retry-After" not in client.post("sandbox:throttle").head
+
+
+def test_the_call_limit_is_the_text_given(client):
+    """In the header that Haravan's APIs use."""
+    head = client.post("sandbox:call_limit:32/80").head
+    assert "X-Haravan-Api-Call-Limit: 32/80" in head.split("\r\n")
 
 
 def test_first_posts_of_each_job_fare_badly(client):

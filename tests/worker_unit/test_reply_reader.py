@@ -62,6 +62,18 @@ def test_a_reply_ends_the_same_however_it_is_cut(name: str, at: list[int]) -> No
     assert read(cut(whole, at)) == (ending, True)
 
 
+@pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
+def test_the_headers_that_matter_are_kept(status: str) -> None:
+    """Whatever their case, in every reply; one that is sent twice is joined, as HTTP says."""
+    fields = ["retry-AFTER: 2.0", "Date: now", "x-haravan-api-call-limit: 32/80", "Other: 1"]
+    (ending, _) = read([reply(ACCEPTED_BODY, *fields, status=status)])
+    assert isinstance(ending, Reply)
+    assert (ending.retry_after, ending.date, ending.call_limit) == ("2.0", "now", "32/80")
+    (ending, _) = read([reply(ACCEPTED_BODY, fields[2], fields[2], status=status)])
+    assert isinstance(ending, Reply)
+    assert ending.call_limit == "32/80, 32/80"
+
+
 @given(
     st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", CHUNKED, head("HTTP/1.1 200 OK"), CONTINUE]),
     st.lists(st.binary(max_size=200), max_size=20),

@@ -23,6 +23,9 @@ MAX_ERROR_CODES = 50
 _OTHER = "other"
 _MAX_LABEL_CHARACTERS = 64
 
+#: Meta's warning before it restricts a page, in both spellings; an alert rule watches for it.
+ABUSE_WARNINGS = ("613/2018338", "2018338")
+
 #: Upper bounds of the buckets, in seconds: of one POST, and of a job's wait for its first one.
 CALL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 WAIT_BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
@@ -98,6 +101,7 @@ class MetricTotals(Collector):
             (State.FAILED, "expired"),
             (State.FAILED, "unknown_outcome"),
             (State.RETRYING, "unknown_outcome"),
+            *((State.QUEUED, code) for code in ABUSE_WARNINGS),
         ):
             self._outcomes.labels(state.value, self._bounded(code))
         self._calls.labels(OutcomeClass.ACCEPTED.value)
