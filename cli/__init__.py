@@ -24,6 +24,7 @@ from ..schemas import (
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
+    InvalidRequest,
     JobNotFound,
     QueueUnavailable,
     SettingsError,
@@ -163,6 +164,8 @@ def _explain(error: Exception) -> Problem:
             return Problem("invalid_job", texts, 2, {"fields": error.errors})
         case SettingsError():
             return Problem("settings", [str(error)], 2)
+        case InvalidRequest():
+            return Problem("invalid_request", [str(error)], 2)
         case IdempotencyConflict():
             details = {
                 "idempotency_key": error.idempotency_key,

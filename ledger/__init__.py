@@ -7,22 +7,27 @@ from .audit import AUDIT_DAYS, AUDIT_ENTRIES, AuditEntry, Via, local_user
 from .bulk_cancel import CANCELABLE, CanceledJobs
 from .claim import Claim
 from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept
-from .ledger import Ledger
+from .ledger import Ledger, Lifted
 from .reading import (
+    ALL_PAGES,
+    MANUAL,
     MAX_VALUES,
     Counts,
     Cursor,
     JobFilter,
     JobPage,
     JobStatus,
+    PageRate,
     Pause,
     Reader,
 )
 
 __all__ = [
+    "ALL_PAGES",
     "AUDIT_DAYS",
     "AUDIT_ENTRIES",
     "CANCELABLE",
+    "MANUAL",
     "MAX_VALUES",
     "AuditEntry",
     "CanceledJobs",
@@ -36,6 +41,8 @@ __all__ = [
     "JobPage",
     "JobStatus",
     "Ledger",
+    "Lifted",
+    "PageRate",
     "Pause",
     "Reader",
     "Result",

@@ -25,6 +25,8 @@ class Claim:
         lease_ended: whether an earlier holder was sending it, and did not record how that ended in
             time.
         defect: why it cannot be sent, if its record in Redis is not a complete job.
+        is_paced: whether its page has a rate; if so, its request must begin within
+            `START_WITHIN_SECONDS` of `claimed_at`, or the job is released unsent.
         possible_poison: whether a holder went away while sending it, in its latest attempt.
     """
 
@@ -40,6 +42,7 @@ class Claim:
     remaining_seconds: float
     lease_ended: bool = False
     defect: str | None = None
+    is_paced: bool = False
     possible_poison: bool = False
     #: The latest ones before this claim, at most 50, oldest first.
     attempts: tuple[Attempt, ...] = ()
@@ -51,7 +54,7 @@ class Claim:
 
 def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) -> Claim:
     """Return the claim of a row that claim.lua or sweep.lua returned."""
-    job_id, consecutive_pauses, lease_ended, defect, flat = row
+    job_id, consecutive_pauses, lease_ended, defect, is_paced, flat = row
     job: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
     spent = (to_int(job.get("attempts")) or 0) - (to_int(job.get("attempts_before_replay")) or 0)
     return Claim(
@@ -66,6 +69,7 @@ def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) ->
         claimed_at=asked_at,
         lease_ended=lease_ended == 1,
         defect=defect or None,
+        is_paced=is_paced == 1,
         possible_poison=job.get("error_code") == "unknown_outcome",
         remaining_seconds=((to_int(job.get("expires_at")) or 0) - now_ms) / 1000,
         # Most jobs are claimed once; the others can bear the reading.

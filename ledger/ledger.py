@@ -11,15 +11,22 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import redis
 
 from ..schemas import (
+    START_WITHIN_SECONDS,
     NewJob,
     Settings,
     SettingsError,
     State,
+    check_by,
+    check_page_id,
+    check_pause_seconds,
+    check_rate,
+    check_reason,
     sanitize,
 )
 from .audit import AuditEntry
@@ -49,6 +56,20 @@ _REPAIR_CHARACTERS = 300
 _REBUILD_KEYS = 500
 
 logger = logging.getLogger(__name__)
+
+
+class Lifted(str, Enum):
+    """What `resume_page` did."""
+
+    #: The page was not paused.
+    NOTHING = "nothing"
+    #: The page's pause by an operator has ended. An automatic pause may still hold.
+    MANUAL = "manual"
+    #: The page's automatic pause sends its probe at once.
+    AUTOMATIC = "automatic"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 class Ledger:
@@ -157,13 +178,14 @@ class Ledger:
                 token,
                 max_jobs,
                 round(settings.lease_seconds * 1000),
-                repr(1000 / settings.page_rate) if settings.page_rate else 0,
+                repr(settings.page_rate),
                 settings.page_burst,
                 round(settings.safe_call_deadline_seconds * 1000),
                 json.dumps(in_flight_by_page or {}),
                 int(answers_bell),
                 round(looks_again_in_seconds * 1000),
                 int(has_possible_poison),
+                round(START_WITHIN_SECONDS * 1000),
             )
         self._lost_claim = None
         return Claimed(
@@ -320,6 +342,73 @@ class Ledger:
         """Record an operation that changed `count` jobs or pages without a script of its own."""
         with translated_errors(self._settings.redis_url):
             self._scripts("write_audit", audit.operation_id, audit.stored_text(), count)
+
+    # What an operator sets. Arguments are checked before anything is stored; a wrong one raises
+    # `InvalidRequest`.
+
+    def pause_page(
+        self, page_id: str, *, by: str, reason: str = "", for_seconds: float | None = None
+    ) -> int:
+        """Pause a page; returns how many jobs wait in its lane. Calls in flight end normally.
+
+        Args:
+            page_id: may have no jobs yet.
+            by: who pauses it, such as `user@host`.
+            reason: shown to people; may be empty.
+            for_seconds: how long; None for until it is resumed.
+        """
+        page_id = check_page_id(page_id)
+        self._pause("pause_page", page_id, by=by, reason=reason, for_seconds=for_seconds)
+        return self.reader.count_waiting([page_id])[page_id]
+
+    def pause_all(self, *, by: str, reason: str = "", for_seconds: float | None = None) -> None:
+        """Pause every page, as `pause_page` does, in addition to pauses of single pages."""
+        self._pause("pause_all", by=by, reason=reason, for_seconds=for_seconds)
+
+    def _pause(
+        self, script: str, *args: str, by: str, reason: str, for_seconds: float | None
+    ) -> None:
+        note = json.dumps({"reason": check_reason(reason), "by": check_by(by)})
+        for_ms = round((check_pause_seconds(for_seconds) or 0) * 1000)
+        with translated_errors(self._settings.redis_url):
+            self._scripts(script, *args, note, for_ms)
+
+    def resume_page(self, page_id: str) -> Lifted:
+        """End a page's pause by an operator; without one, send its automatic pause's probe now."""
+        page_id = check_page_id(page_id)
+        with translated_errors(self._settings.redis_url):
+            (lifted,) = self._scripts.and_ring("resume_page", page_id)
+        return Lifted(lifted)
+
+    def resume_all(self) -> bool:
+        """End the pause of all pages; returns whether there was one.
+
+        Pages that are paused for themselves stay paused.
+        """
+        with translated_errors(self._settings.redis_url):
+            (was_paused,) = self._scripts.and_ring("resume_all")
+        return was_paused == 1
+
+    def set_rate(self, page_id: str, rate: float, burst: int | None = None, *, by: str) -> None:
+        """Give a page a rate of its own, which every worker obeys from its next claim on.
+
+        Args:
+            rate: messages a second; 0 for no limit.
+            burst: messages at once; None for the setting `page_burst`.
+            by: who sets it, such as `user@host`.
+        """
+        page_id = check_page_id(page_id)
+        rate, burst = check_rate(rate, self._settings.page_burst if burst is None else burst)
+        text = json.dumps({"rate": rate, "burst": burst, "by": check_by(by)})
+        with translated_errors(self._settings.redis_url):
+            self._scripts.and_ring("set_rate", page_id, text)
+
+    def clear_rate(self, page_id: str) -> bool:
+        """Give a page the default rate again; returns whether it had one of its own."""
+        page_id = check_page_id(page_id)
+        with translated_errors(self._settings.redis_url):
+            (had_one,) = self._scripts.and_ring("set_rate", page_id, "")
+        return had_one == 1
 
     def close(self) -> None:
         """Close the connections."""

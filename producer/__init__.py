@@ -1,4 +1,4 @@
-"""What a web app imports: enqueue, look up, replay, cancel.
+"""What a web app imports: enqueue, look up, replay, cancel, pause.
 
     from harasocial_dispatch.producer import enqueue
 
@@ -17,12 +17,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ..ledger import Lifted
 from ..schemas import (
     AmbiguousJobId,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
+    InvalidRequest,
     JobNotFound,
     JobRecord,
     MessageBody,
@@ -44,8 +46,10 @@ __all__ = [
     "EnqueueUnknown",
     "IdempotencyConflict",
     "InvalidJob",
+    "InvalidRequest",
     "JobNotFound",
     "JobRecord",
+    "Lifted",
     "MessageBody",
     "MessageRow",
     "Producer",
@@ -61,7 +65,10 @@ __all__ = [
     "enqueue_many",
     "find_jobs",
     "get_job",
+    "pause_page",
     "replay",
+    "resume_page",
+    "set_rate",
 ]
 
 
@@ -80,6 +87,9 @@ if TYPE_CHECKING:
     replay = _typed.replay
     cancel = _typed.cancel
     cancel_many = _typed.cancel_many
+    pause_page = _typed.pause_page
+    resume_page = _typed.resume_page
+    set_rate = _typed.set_rate
 else:
 
     def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a web app holds: enqueue, look up, replay, cancel."""
+"""What a web app holds: enqueue, look up, replay, cancel, pause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from typing import Any, Literal, TypeVar
 
 from ..broker import Doorbell
-from ..ledger import AuditEntry, JobFilter, Ledger, Via, local_user
+from ..ledger import AuditEntry, JobFilter, Ledger, Lifted, Via, local_user
 from ..schemas import (
     IdempotencyConflict,
     JobNotFound,
@@ -358,6 +358,83 @@ class Producer:
             if progress is not None:
                 progress(report.count)
         return report
+
+    def pause_page(
+        self,
+        page_id: str,
+        *,
+        reason: str = "",
+        for_seconds: float | None = None,
+        by: str | None = None,
+    ) -> int:
+        """Pause a page: its jobs wait, unspent, until it is resumed. Takes constant time.
+
+        Calls in flight end normally. Returns how many jobs wait.
+
+        Args:
+            page_id: the page; it may have no jobs yet.
+            reason: shown to people.
+            for_seconds: how long; None for until it is resumed.
+            by: who pauses it; `user@host` of this process if left out.
+
+        Raises:
+            InvalidRequest: an argument is wrong; nothing was changed.
+        """
+        return self._ledger.pause_page(
+            page_id, reason=reason, for_seconds=for_seconds, by=by or local_user()
+        )
+
+    def resume_page(self, page_id: str) -> Lifted:
+        """End a page's pause by an operator.
+
+        If there is none but the page is paused automatically, its next probe goes out at once.
+        Returns which of these it was; `Lifted.NOTHING` if the page is not paused.
+
+        Raises:
+            InvalidRequest: `page_id` is not a page id.
+        """
+        return self._ledger.resume_page(page_id)
+
+    def pause_all(
+        self, *, reason: str = "", for_seconds: float | None = None, by: str | None = None
+    ) -> None:
+        """Pause every page, as `pause_page` does; for campaigns and single messages alike.
+
+        Raises:
+            InvalidRequest: an argument is wrong; nothing was changed.
+        """
+        self._ledger.pause_all(reason=reason, for_seconds=for_seconds, by=by or local_user())
+
+    def resume_all(self) -> bool:
+        """End the pause of all pages; returns whether there was one.
+
+        Pages that were paused by `pause_page` stay paused.
+        """
+        return self._ledger.resume_all()
+
+    def set_rate(
+        self,
+        page_id: str,
+        rate: float | None,
+        burst: int | None = None,
+        *,
+        by: str | None = None,
+    ) -> None:
+        """Set how fast a page sends, over all workers; effective within a second.
+
+        Args:
+            page_id: the page; it may have no jobs yet.
+            rate: messages a second; 0 for no limit, None for the setting `PAGE_RATE` again.
+            burst: messages at once; the setting `PAGE_BURST` if left out.
+            by: who sets it; `user@host` of this process if left out.
+
+        Raises:
+            InvalidRequest: an argument is wrong; nothing was changed.
+        """
+        if rate is None:
+            self._ledger.clear_rate(page_id)
+        else:
+            self._ledger.set_rate(page_id, rate, burst, by=by or local_user())
 
     def close(self) -> None:
         """Close the connections to Redis."""

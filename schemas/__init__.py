@@ -11,6 +11,7 @@ from .errors import (
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
+    InvalidRequest,
     JobNotFound,
     QueueUnavailable,
     SettingsError,
@@ -22,9 +23,19 @@ from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, parse_reply, sanitize
 from .settings import Settings, use_host_settings
 from .states import Delivery, OutcomeClass, State
+from .steering import (
+    START_WITHIN_SECONDS,
+    check_by,
+    check_page_id,
+    check_pause_seconds,
+    check_rate,
+    check_reason,
+    rate_problem,
+)
 
 __all__ = [
     "MESSAGING_TYPE",
+    "START_WITHIN_SECONDS",
     "AmbiguousJobId",
     "ApiReply",
     "Attempt",
@@ -34,6 +45,7 @@ __all__ = [
     "EnqueueUnknown",
     "IdempotencyConflict",
     "InvalidJob",
+    "InvalidRequest",
     "JobNotFound",
     "JobRecord",
     "JobVerdict",
@@ -51,6 +63,11 @@ __all__ = [
     "Settings",
     "SettingsError",
     "State",
+    "check_by",
+    "check_page_id",
+    "check_pause_seconds",
+    "check_rate",
+    "check_reason",
     "from_ms",
     "iso_utc",
     "parse_new_job",
@@ -58,6 +75,7 @@ __all__ = [
     "parse_reply",
     "parse_row",
     "parse_send_job",
+    "rate_problem",
     "sanitize",
     "use_host_settings",
 ]

@@ -4,14 +4,15 @@
     ├── SettingsError        a setting is missing or wrong; nothing was started
     ├── InvalidJob           the job breaks the contract; nothing was stored
     ├── IdempotencyConflict  the idempotency key belongs to another message; nothing was stored
+    ├── InvalidRequest       what is asked of a page or campaign is wrong; nothing was changed
     ├── JobNotFound          no job has this id (any more)
     ├── AmbiguousJobId       several jobs' ids begin with this text
     └── QueueUnavailable     Redis did not do it; nothing was stored
         └── EnqueueUnknown   the reply was lost: the job may or may not be stored
 
-`SettingsError` is the operator's mistake; `InvalidJob` and `IdempotencyConflict` are the caller's;
-`QueueUnavailable` is temporary. A web app answers 422 to an invalid job, 409 to a conflict, 404 to
-an unknown job and 503 when Redis is not available.
+`SettingsError` is the operator's mistake; `InvalidJob`, `InvalidRequest` and `IdempotencyConflict`
+are the caller's; `QueueUnavailable` is temporary. A web app answers 422 to an invalid job or
+request, 409 to a conflict, 404 to an unknown job and 503 when Redis is not available.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class InvalidJob(DispatchError, ValueError):
 
     def __reduce__(self) -> tuple[type[InvalidJob], tuple[dict[str, list[str]]]]:
         return (type(self), (self.errors,))
+
+
+class InvalidRequest(DispatchError, ValueError):
+    """What is asked of a page or campaign is wrong; the message names the argument."""
 
 
 class IdempotencyConflict(DispatchError, ValueError):

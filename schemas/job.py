@@ -98,6 +98,11 @@ def _id_fault(value: object) -> str | None:
     return "Must be a string of digits, nothing else." if value.strip() else "Must not be blank."
 
 
+def page_id_fault(value: object) -> str | None:
+    """Return what is wrong with a page id, or None if nothing is."""
+    return _id_fault(value)
+
+
 def _payload_id_fault(value: object) -> str | None:
     return _text_fault(value, MAX_PAYLOAD_ID_CHARACTERS, control_allowed=False)
 

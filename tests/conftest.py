@@ -45,8 +45,8 @@ def valkey() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def settings(valkey: EmbeddedValkey) -> Settings:
-    """Settings with a namespace that no other test has."""
-    return Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+    """Settings with a namespace that no other test has, and no limit to a page's rate."""
+    return Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ import click
 from ...broker.reachability import inspect_broker
 from ...ledger.connection import address
 from ...ledger.reading.server_health import ServerHealth, inspect
-from ...schemas import QueueUnavailable, Settings, SettingsError, parse_redis_url
+from ...schemas import (
+    QueueUnavailable,
+    Settings,
+    SettingsError,
+    parse_redis_url,
+    rate_problem,
+)
 from ...schemas.settings import PREFIX
 from ..input.options import examples, json_option
 from ..output.printing import print_json, shown
@@ -96,6 +102,7 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
             f"{settings.safe_call_deadline_seconds:g} s, so that none outlasts its lease; "
             "make the lease longer",
         )
+    yield from _page_rate(settings)
     yield from _tls(settings)
     kept = {
         "HARASOCIAL_SENT_TTL_SECONDS": settings.sent_ttl_seconds,
@@ -117,6 +124,13 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
                 f"is {ttl_seconds:g}, less than HARASOCIAL_RETRY_MAX_SECONDS "
                 f"({settings.retry_max_seconds:g}), the longest wait for a retry; make it longer",
             )
+
+
+def _page_rate(settings: Settings) -> Iterator[Finding]:
+    name = "HARASOCIAL_PAGE_RATE"
+    problem = rate_problem(settings.page_rate, settings.page_burst)
+    if problem:
+        yield Finding("warning", name, f"{problem}; the default, 30 with a burst of 10, is safe")
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:

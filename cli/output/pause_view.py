@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ...ledger import Pause
+from ...ledger import MANUAL, Pause
 from .printing import Column, shown
 from .times import from_stored, local
 
@@ -19,6 +19,8 @@ PAUSE_COLUMNS = [
 #: By the reason that the worker gave (`worker/outcome/policy.py`).
 _MEANINGS = {
     "auth": "Its token was refused: put a new one into HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE.",
+    "refused": "Its messages are refused for one reason; see the error code.",
+    "restricted": "Facebook restricts it; one message is tried at the end of each pause.",
     "failing": "Its calls keep failing; one is tried now and then, and it goes on by itself.",
     "throttled": "It sent faster than the API allows; it goes on by itself.",
 }
@@ -31,13 +33,24 @@ def pause_rows(pauses: Sequence[Pause], now: datetime) -> list[list[str]]:
             shown(pause.page_id),
             shown(pause.reason),
             shown(pause.error_code),
-            _until(from_stored(pause.until_ms), now),
-            _MEANINGS.get(pause.reason, ""),
+            _until(pause, now),
+            _meaning(pause),
         ]
         for pause in pauses
     ]
 
 
-def _until(until: datetime | None, now: datetime) -> str:
+def _meaning(pause: Pause) -> str:
+    if pause.reason != MANUAL:
+        return _MEANINGS.get(pause.reason, "")
+    since = local(from_stored(pause.since_ms))
+    note = f": {shown(pause.note)}" if pause.note else ""
+    return f"Paused by {shown(pause.by)} since {since}{note}"
+
+
+def _until(pause: Pause, now: datetime) -> str:
+    if pause.until_ms is None:
+        return "it is resumed"
+    until = from_stored(pause.until_ms)
     # Once its time has come, it is the page's next job that ends the pause, or prolongs it.
     return "its next job" if until is not None and until <= now else local(until)

@@ -8,8 +8,10 @@ from datetime import datetime
 from ...schemas import from_ms
 
 
-def from_stored(milliseconds: int) -> datetime | None:
-    """Return a time read from Redis, or None if another client wrote one outside the calendar."""
+def from_stored(milliseconds: int | None) -> datetime | None:
+    """Return a time read from Redis; None if there is none, or none that a calendar has."""
+    if milliseconds is None:
+        return None
     try:
         return from_ms(milliseconds)
     except (ValueError, OverflowError, OSError):

@@ -3,8 +3,8 @@
 -- ARGV[1]  claim token, "holder:number": what the holder must show to record an outcome
 -- ARGV[2]  how many jobs at most; the caller's free slots
 -- ARGV[3]  lease (ms)
--- ARGV[4]  time between two messages of one page (ms); 0 is no limit
--- ARGV[5]  burst: messages of one page at once before that limit holds
+-- ARGV[4]  messages a second of a page that has no rate of its own; 0 is no limit
+-- ARGV[5]  burst: messages of such a page at once
 -- ARGV[6]  how long a paused lane waits for the outcome of its one probe (ms)
 -- ARGV[7]  JSON object: page_id -> calls the caller has in flight for it
 -- ARGV[8]  1: this call answers the doorbell
@@ -21,7 +21,8 @@
 -- the caller records them as failed. They use up nothing of what their page may send.
 
 local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local interval_ms, burst, probe_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local default_rate, default_burst = tonumber(ARGV[4]), tonumber(ARGV[5])
+local probe_ms, start_within_ms = tonumber(ARGV[6]), tonumber(ARGV[11])
 local in_flight = cjson.decode(ARGV[7])
 local has_possible_poison = ARGV[10] == '1'
 
@@ -47,7 +48,7 @@ end
 -- Take an id that was in the page's lane. Returns "to send" if the job is claimed and may be sent,
 -- "postponed" if it is a possible poison that the caller must not have now, else "cleared"; and
 -- whether the job is urgent.
-local function take(id, page_id, level)
+local function take(id, page_id, level, is_paced)
   local job = read_job(id)
   local state = job and job.state
   if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
@@ -65,7 +66,7 @@ local function take(id, page_id, level)
     if has_possible_poison then return 'postponed', job.urgent == '1' end
     has_possible_poison = true
   end
-  claim_job(id, job, token, lease_ms, level, defect, page_id)
+  claim_job(id, job, token, lease_ms, level, defect, page_id, is_paced)
   return may_send and 'to send' or 'cleared'
 end
 
@@ -77,33 +78,57 @@ local function lane_limit(page_id, share)
   return math.min(share, free, math.max(0, fair))
 end
 
-local function write_tat(page_id, tat)
-  redis.call('SET', key('tat:' .. page_id), string.format('%.3f', tat), 'PX',
-    math.ceil(tat - NOW) + 1)
+local has_rates = redis.call('EXISTS', key('rates')) == 1
+
+-- The rate of a page (messages a second; 0 is no limit), and how many may go at once.
+local function rate_of(page_id)
+  local own = has_rates and decode(redis.call('HGET', key('rates'), page_id))
+  if own and type(own.rate) == 'number' and type(own.burst) == 'number'
+      and own.rate >= 0 and own.rate <= MAX_RATE and own.burst >= 1 and own.burst <= MAX_BURST then
+    return own.rate, own.burst
+  end
+  return default_rate, default_burst
 end
 
+-- A page's rate is a leaky bucket: each message fills it by one, and it leaks at the rate. Returns
+-- how full it is.
+local function bucket_of(page_id, rate)
+  local found = redis.call('GET', key('spent:' .. page_id))
+  local messages, at_ms = string.match(found or '', '^(%S+) (%d+)$')
+  local spent = number(messages)
+  -- A time to come was written before the clock was set back; another client may have left more
+  -- than any burst.
+  local passed_ms = math.max(0, NOW - number(at_ms))
+  if spent > MAX_BURST then return 0 end
+  return math.max(0, spent - passed_ms * rate / 1000)
+end
+
+local function write_bucket(page_id, spent, rate)
+  redis.call('SET', key('spent:' .. page_id), string.format('%.6f ', spent) .. int(NOW), 'PX',
+    math.ceil(spent / rate * 1000) + 1)
+end
+
+-- How many messages a claim may take at once, so that the burst holds where they arrive. Requests
+-- begin up to `start_within_ms` after the claim, so those of a longer time may arrive together.
+local function at_once(rate, burst)
+  return math.max(1, burst - rate * start_within_ms / 1000)
+end
+
+-- Claim jobs of a lane. Returns when it may be served again (ms), or nil if it is empty.
 local function serve(page_id, share)
   local limit = lane_limit(page_id, share)
-  local pause, level = pause_of(page_id), 0
-  if pause and pause.level > 0 then
-    level = pause.level
-    if pause.until_ms > NOW then
-      return pause.until_ms
-    end
-    limit = math.min(limit, 1)
-  end
+  local pause = pause_of(page_id)
+  local until_ms = paused_until(pause)
+  if until_ms > 0 then return until_ms end
+  local level = pause and pause.level or 0
+  if level > 0 then limit = math.min(limit, 1) end
 
-  -- Generic cell rate: `tat` is when the lane would have sent all it was allowed to so far.
-  local tat = NOW
-  if interval_ms > 0 then
-    tat = math.max(NOW, number(redis.call('GET', key('tat:' .. page_id))))
-    if tat > NOW + burst * interval_ms + 1 then
-      -- No burst explains it: it was written before the clock was set back, or at another rate.
-      tat = NOW + burst * interval_ms
-      write_tat(page_id, tat)
-    end
-    local allowed = math.floor((NOW + burst * interval_ms - tat) / interval_ms + 1e-6)
-    if allowed < 1 then return tat + interval_ms - burst * interval_ms end
+  local rate, burst = rate_of(page_id)
+  local spent, room = 0, 0
+  if rate > 0 then
+    spent, room = bucket_of(page_id, rate), at_once(rate, burst)
+    local allowed = math.floor(room - spent + 1e-6)
+    if allowed < 1 then return NOW + (spent + 1 - room) / rate * 1000 end
     limit = math.min(limit, allowed)
   end
 
@@ -116,7 +141,7 @@ local function serve(page_id, share)
       break
     end
     scan_budget = scan_budget - 1
-    local what, urgent = take(id, page_id, level)
+    local what, urgent = take(id, page_id, level, rate > 0)
     if what == 'to send' then taken = taken + 1 end
     if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
   end
@@ -125,10 +150,10 @@ local function serve(page_id, share)
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
-  if interval_ms > 0 and taken > 0 then
-    tat = tat + taken * interval_ms
-    write_tat(page_id, tat)
-    next_at = math.max(NOW, tat + interval_ms - burst * interval_ms)
+  if rate > 0 and taken > 0 then
+    spent = spent + taken
+    write_bucket(page_id, spent, rate)
+    next_at = math.max(NOW, NOW + (spent + 1 - room) / rate * 1000)
   end
   if level > 0 and taken > 0 then next_at = NOW + probe_ms end
   if empty and #postponed == 0 then return nil end
@@ -142,6 +167,8 @@ local revoked = number(redis.call('GET', key('revoked_claims:' .. holder)))
 if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW) } end
 
 if ARGV[8] == '1' then answer_bell() end
+
+if redis.call('EXISTS', key('paused_all')) == 1 then return { 0, -1, int(NOW) } end
 
 local function next_open_lanes(how_many)
   -- Up to the end of this millisecond: within it, scores have fractions (see `turn`).
@@ -190,8 +217,8 @@ end
 local wait_ms, ring = -1, 0
 local first = redis.call('ZRANGE', key('lanes'), 0, 0, 'WITHSCORES')
 local opens_ms = tonumber(first[2])
--- The sweep sees to a lane that would never open.
-if opens_ms and opens_ms <= LATEST_MS then
+-- Later lanes wait for an operator, or have a time that the sweep repairs.
+if opens_ms and opens_ms < LATEST_MS then
   wait_ms = math.max(0, math.ceil(opens_ms - NOW - 1))
 end
 if wait_ms == 0 then

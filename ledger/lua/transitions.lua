@@ -13,9 +13,11 @@
 --   ready:<page_id>      list    ids that wait in the page's lane, oldest first
 --   urgent:<page_id>     list    the same for urgent jobs; served before ready
 --   lanes                zset    page_id -> earliest time (ms) its lane may send; lanes with jobs only
---   pauses               hash    page_id -> JSON {reason, level, failures, written_ms, until_ms,
---                                token_fingerprint, error_code}: lanes that failed of late, or are paused
---   tat:<page_id>        string  a rate-limited lane's theoretical arrival time (ms); GCRA
+--   pauses               hash    page_id -> JSON: lanes that failed recently, or are paused; see pause_of
+--   paused_all           string  JSON {reason, by, at_ms, until_ms or none}: no page sends
+--   rates                hash    page_id -> JSON {rate (messages a second; 0 is no limit), burst, by,
+--                                at_ms}: pages with a rate of their own
+--   spent:<page_id>      string  "<messages> <at_ms>": how full the bucket of a page's rate is
 --   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
 --   failed_codes         zset    error_code -> when it last failed; also failed_pages, by page_id
@@ -41,6 +43,9 @@ local PREFIX = KEYS[1]
 
 -- The end of the year 9999 (ms): a later time was written by another client.
 local LATEST_MS = 253402300799999
+
+-- The highest rate (messages a second) and burst of a page.
+local MAX_RATE, MAX_BURST = 100000, 100000
 
 -- A doorbell not answered within this time (ms) is taken for lost. Once several are unanswered,
 -- it is more likely that all pumps are busy: doorbells must not heap up while they are.
@@ -264,7 +269,8 @@ local function read_job(id)
 end
 
 -- Jobs that this call claimed, as claim.lua and sweep.lua return them:
---   {id, pauses in a row of its lane, lease_ended (0 or 1), defect or "", {field, value, …}}, …
+--   {id, pauses in a row of its lane, lease_ended (0 or 1), defect or "", whether its page has a
+--    rate (0 or 1), {field, value, …}}, …
 local claimed = {}
 
 local INCOMPLETE = 'no complete job was stored under this id'
@@ -273,8 +279,10 @@ local INCOMPLETE = 'no complete job was stored under this id'
 --
 -- `job` is what read_job returned for `id`. `defect`, if any, is why the job cannot be sent: the
 -- holder records that. It is kept in the job, in case the holder dies first; and what the job lacks
--- is added, so that it can be recorded. `page_id` is the page of the lane it was in, if any.
-local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, page_id)
+-- is added, so that it can be recorded. `page_id` is the page of the lane it was in, if any;
+-- `is_paced` is whether that page has a rate.
+local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, page_id,
+    is_paced)
   local name = key('job:' .. id)
   if defect then
     redis.call('HSETNX', name, 'attempts', '0')
@@ -291,7 +299,9 @@ local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, p
     flat[#flat + 1] = field
     flat[#flat + 1] = value
   end
-  claimed[#claimed + 1] = { id, consecutive_pauses, lease_ended and 1 or 0, defect or '', flat }
+  claimed[#claimed + 1] = {
+    id, consecutive_pauses, lease_ended and 1 or 0, defect or '', is_paced and 1 or 0, flat
+  }
 end
 
 -- The audit keeps so many entries, for so long (ms); a call takes out so many old ones at most.
@@ -329,6 +339,7 @@ end
 -- Whether a doorbell should be rung for work that is ready now: true at most once, until that
 -- doorbell is answered or must be taken for lost. An attentive pump needs none and is woken here.
 local function should_ring()
+  if redis.call('EXISTS', key('paused_all')) == 1 then return false end
   local bell = redis.call('GET', key('bell'))
   -- Ours has a lifetime: one without was written by another client, and nobody would ever ring.
   if bell == 'attentive' and redis.call('PTTL', key('bell')) >= 0 then
@@ -355,24 +366,71 @@ local function answer_bell()
   end
 end
 
+-- What the hash `pauses` has for a page, as JSON:
+--
+--   level            pauses in a row; 0: not paused automatically
+--   reason, error_code, token_fingerprint, since_ms, until_ms   of the automatic pause
+--   failures         failures in a row
+--   manual           {reason, by, at_ms, until_ms or none}: paused by an operator
+--   written_ms       when this was written
+local PAUSE_NUMBERS = { 'level', 'failures', 'written_ms', 'since_ms', 'until_ms' }
+local PAUSE_TEXTS = { 'reason', 'error_code', 'token_fingerprint' }
+
+local function texts_and_numbers(found, texts, numbers)
+  local kept = {}
+  for _, name in ipairs(numbers) do kept[name] = number(found[name]) end
+  for _, name in ipairs(texts) do
+    if type(found[name]) == 'string' then kept[name] = found[name] end
+  end
+  return kept
+end
+
+-- Store a pause, or remove it if nothing is left in it.
 local function write_pause(page_id, pause)
-  pause.written_ms = NOW
-  redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
+  if pause.level > 0 or pause.failures > 0 or pause.manual then
+    pause.written_ms = NOW
+    redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
+  else
+    redis.call('HDEL', key('pauses'), page_id)
+  end
+end
+
+-- A pause by an operator as stored, without what another client may have written into it.
+local function manual_pause(found)
+  if type(found) ~= 'table' then return nil end
+  local manual = texts_and_numbers(found, { 'reason', 'by' }, { 'at_ms', 'until_ms' })
+  if manual.until_ms <= 0 then manual.until_ms = nil end
+  return manual
 end
 
 local function pause_of(page_id)
-  local pause = decode(redis.call('HGET', key('pauses'), page_id))
-  if not pause then return nil end
-  for name, value in pairs(pause) do
-    if type(value) ~= 'string' then pause[name] = number(value) end
-  end
-  for _, name in ipairs({ 'level', 'failures', 'written_ms', 'until_ms' }) do
-    pause[name] = number(pause[name])
-  end
+  local found = decode(redis.call('HGET', key('pauses'), page_id))
+  if not found then return nil end
+  local pause = texts_and_numbers(found, PAUSE_TEXTS, PAUSE_NUMBERS)
+  pause.manual = manual_pause(found.manual)
   if pause.written_ms > NOW then
-    -- The clock was set back since: it begins anew, so that it ends neither early nor much later.
-    pause.until_ms = NOW + pause.until_ms - pause.written_ms
+    -- The clock was set back since. The pause starts again, so that it ends neither early nor much
+    -- later.
+    local back_ms = pause.written_ms - NOW
+    pause.until_ms = pause.until_ms - back_ms
+    if pause.manual and pause.manual.until_ms then
+      pause.manual.until_ms = pause.manual.until_ms - back_ms
+    end
     write_pause(page_id, pause)
   end
   return pause
+end
+
+-- When a lane may send again according to its pause; 0 if it may now, LATEST_MS if an operator has
+-- to resume it.
+local function paused_until(pause)
+  if not pause then return 0 end
+  local until_ms = pause.level > 0 and pause.until_ms or 0
+  if pause.manual then until_ms = math.max(until_ms, pause.manual.until_ms or LATEST_MS) end
+  return until_ms > NOW and until_ms or 0
+end
+
+-- Give a lane that has jobs the time at which its pause ends: now if it is not paused.
+local function reschedule_lane(page_id, pause)
+  redis.call('ZADD', key('lanes'), 'XX', int(math.max(NOW, paused_until(pause))), page_id)
 end

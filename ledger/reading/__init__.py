@@ -5,11 +5,13 @@ from .cursor import Cursor
 from .failed_jobs import JobPage
 from .index_page import IdPage
 from .job_filter import MAX_VALUES, JobFilter
-from .lanes import Pause
+from .pauses import ALL_PAGES, MANUAL, PageRate, Pause
 from .reader import JobStatus, Reader
 from .waiting import Backlog
 
 __all__ = [
+    "ALL_PAGES",
+    "MANUAL",
     "MAX_VALUES",
     "Backlog",
     "Counts",
@@ -18,6 +20,7 @@ __all__ = [
     "JobFilter",
     "JobPage",
     "JobStatus",
+    "PageRate",
     "Pause",
     "Reader",
 ]

@@ -59,7 +59,7 @@ class LedgerCollector(Collector):
         )
         paused = GaugeMetricFamily("harasocial_paused_pages", "Paused pages.", labels=["reason"])
         reasons = [pause.reason for pause in reader.pauses()]
-        for reason in ("auth", "failing", "throttled"):
+        for reason in ("auth", "failing", "manual", "refused", "restricted", "throttled"):
             paused.add_metric([reason], reasons.count(reason))
         yield paused
         backlog = reader.backlog()

@@ -1,11 +1,9 @@
-"""The lanes of pages: their queued jobs, lengths and pauses, however many lanes there are."""
+"""The lanes of pages: their queued jobs and lengths, however many lanes there are."""
 
 from __future__ import annotations
 
 import heapq
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..job_hash import to_int
 from .namespace import Namespace, chunks
@@ -16,22 +14,9 @@ _LANES = 2000
 _LISTS = 500
 #: Ids read of a list when it is begun, and when it continues.
 _FEW, _CHUNK = 5, 200
-#: Pauses read at once: about 1 ms of the server's time.
-_PAUSES = 1000
 
 #: A number that is the smaller the later a job was enqueued, and the job's id.
 _Aged = tuple[int, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
-    """Why and until when (milliseconds since the epoch) a page's lane waits."""
-
-    page_id: str
-    reason: str
-    error_code: str | None
-    until_ms: int
-    token_fingerprint: str
 
 
 def pages_with_lane(namespace: Namespace) -> list[str]:
@@ -56,8 +41,13 @@ def filled_lists(namespace: Namespace, pages: Sequence[str] = ()) -> list[str]:
 
 def waiting_by_page(namespace: Namespace) -> dict[str, int]:
     """Return how many jobs wait in each page's lane."""
+    return count_waiting(namespace, pages_with_lane(namespace))
+
+
+def count_waiting(namespace: Namespace, page_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many jobs wait in the lanes of some pages."""
     sums: dict[str, int] = {}
-    for pages in chunks(pages_with_lane(namespace), _LANES):
+    for pages in chunks(page_ids, _LANES):
         pipeline = namespace.pipeline()
         for page in pages:
             pipeline.llen(namespace.key(f"ready:{page}"))
@@ -65,13 +55,6 @@ def waiting_by_page(namespace: Namespace) -> dict[str, int]:
         lengths = pipeline.execute()
         sums |= {page: lengths[2 * i] + lengths[2 * i + 1] for i, page in enumerate(pages)}
     return sums
-
-
-def some_pauses(namespace: Namespace, cursor: int) -> tuple[list[Pause], int]:
-    """Return about a thousand of the paused lanes, and where to continue; 0 is the beginning."""
-    cursor, some = namespace.client.hscan(namespace.key("pauses"), cursor, count=_PAUSES)
-    pauses = (_pause(page_id, text) for page_id, text in some.items())
-    return [pause for pause in pauses if pause], int(cursor)
 
 
 def latest_queued(namespace: Namespace, pages: Sequence[str]) -> Iterator[str]:
@@ -106,19 +89,3 @@ def _list(namespace: Namespace, name: str, begun: list[_Aged]) -> Iterator[_Aged
 def _aged(flat: Sequence[str]) -> list[_Aged]:
     times, ids = flat[1::2], flat[::2]
     return [(-(to_int(time) or 0), job_id) for time, job_id in zip(times, ids, strict=True)]
-
-
-def _pause(page_id: str, text: str) -> Pause | None:
-    try:
-        pause = json.loads(text)
-        if pause["level"] < 1:
-            return None
-        return Pause(
-            page_id=page_id,
-            reason=str(pause["reason"]),
-            error_code=pause.get("error_code") or None,
-            until_ms=int(pause["until_ms"]),
-            token_fingerprint=str(pause.get("token_fingerprint") or ""),
-        )
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None  # not written by us

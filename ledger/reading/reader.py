@@ -10,14 +10,14 @@ from typing import NamedTuple
 from ...schemas import JobRecord, State
 from ..audit import AuditEntry
 from ..job_hash import to_int, to_state
-from . import audit, counts, failed_jobs, lanes, search, waiting
+from . import audit, counts, failed_jobs, lanes, pauses, search, waiting
 from .counts import Counts
 from .cursor import Cursor, iterate
 from .failed_jobs import JobPage
 from .index_page import IdPage
 from .job_filter import JobFilter
-from .lanes import Pause
 from .namespace import CHUNK, Namespace, chunks
+from .pauses import PageRate, Pause
 from .waiting import Backlog
 
 _ALL = JobFilter()
@@ -188,20 +188,33 @@ class Reader:
         """Return what should have been moved on or sent by now."""
         return waiting.backlog(self._namespace)
 
+    def count_waiting(self, page_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many jobs wait in the lanes of some pages."""
+        return lanes.count_waiting(self._namespace, page_ids)
+
+    # Pauses and rates.
+
     def pauses(self) -> list[Pause]:
-        """Return the lanes that are paused now."""
-        found: dict[str, Pause] = {}
-        cursor = 0
-        while True:
-            some, cursor = self.some_pauses(cursor)
-            # Redis may return one twice.
-            found |= {pause.page_id: pause for pause in some}
-            if cursor == 0:
-                return list(found.values())
+        """Return why pages wait: a pause of all pages first, then those of single pages.
+
+        A page that is paused both by an operator and automatically has two.
+        """
+        return pauses.pauses(self._namespace)
+
+    def pauses_of(self, page_id: str) -> list[Pause]:
+        """Return what holds up one page: a pause of all pages, an operator's, an automatic one."""
+        return pauses.pauses_of(self._namespace, page_id)
 
     def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:
-        """Return about a thousand of the paused lanes, and where to continue; 0: the beginning."""
-        return lanes.some_pauses(self._namespace, cursor)
+        """Return the pauses of about a thousand pages, and where to continue; 0: the beginning.
+
+        Waiting jobs are not counted.
+        """
+        return pauses.some_pauses(self._namespace, cursor)
+
+    def rates(self) -> list[PageRate]:
+        """Return the pages that have a rate of their own."""
+        return pauses.rates(self._namespace)
 
     # What operators did.
 

@@ -173,7 +173,9 @@ def make_story(clock: Any) -> Callable[..., Story]:
     """Return a maker of stories with settings of their own, on a Redis of their own."""
 
     def make(**changes: Any) -> Story:
-        made = Settings(namespace="test", **{"retry_base_seconds": 2.0, **changes})
+        made = Settings(
+            namespace="test", **{"retry_base_seconds": 2.0, "page_rate": 0.0, **changes}
+        )
         client = fakeredis.FakeRedis(decode_responses=True)
         return Story(client, clock, made)
 

@@ -1,0 +1,16 @@
+-- Pause every page, until an operator resumes them or a time has passed.
+--
+-- ARGV[1]  JSON object {reason, by}
+-- ARGV[2]  how long (ms); 0: until they are resumed
+-- returns  {}
+
+local for_ms = tonumber(ARGV[2])
+local manual = cjson.decode(ARGV[1])
+manual.at_ms = NOW
+if for_ms > 0 then
+  manual.until_ms = NOW + for_ms
+  redis.call('SET', key('paused_all'), cjson.encode(manual), 'PX', int(for_ms))
+else
+  redis.call('SET', key('paused_all'), cjson.encode(manual))
+end
+return {}

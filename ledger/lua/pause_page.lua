@@ -1,0 +1,15 @@
+-- Pause a page until an operator resumes it or a time has passed. Its jobs wait, however many.
+--
+-- ARGV[1]  page_id
+-- ARGV[2]  JSON object {reason, by}
+-- ARGV[3]  how long (ms); 0: until it is resumed
+-- returns  {}
+
+local page_id, for_ms = ARGV[1], tonumber(ARGV[3])
+local pause = pause_of(page_id) or { level = 0, failures = 0, until_ms = 0 }
+pause.manual = cjson.decode(ARGV[2])
+pause.manual.at_ms = NOW
+if for_ms > 0 then pause.manual.until_ms = NOW + for_ms end
+write_pause(page_id, pause)
+reschedule_lane(page_id, pause)
+return {}

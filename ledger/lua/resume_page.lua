@@ -1,0 +1,19 @@
+-- End the pause of a page by an operator; if there is none, let the probe of its automatic pause go
+-- at once.
+--
+-- ARGV[1]  page_id
+-- returns  {ring (0 or 1), "manual", "automatic" or "nothing": which pause that was}
+
+local page_id = ARGV[1]
+local pause = pause_of(page_id)
+if not pause or not (pause.manual or pause.level > 0) then return { 0, 'nothing' } end
+
+local lifted = pause.manual and 'manual' or 'automatic'
+if pause.manual then
+  pause.manual = nil
+else
+  pause.until_ms = NOW
+end
+write_pause(page_id, pause)
+reschedule_lane(page_id, pause)
+return { should_ring() and 1 or 0, lifted }

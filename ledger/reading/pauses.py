@@ -1,0 +1,161 @@
+"""Which pages are paused and why, and which have a rate of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..job_hash import to_int
+from .lanes import count_waiting, waiting_by_page
+from .namespace import Namespace
+
+#: The `page_id` of a pause that holds for every page.
+ALL_PAGES = "*"
+#: The `reason` of a pause by an operator.
+MANUAL = "manual"
+#: Entries read at once: about 1 ms of the server's time.
+_ENTRIES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why a page waits, and until when. Times are milliseconds since the epoch.
+
+    Attributes:
+        page_id: the page, or `ALL_PAGES`.
+        reason: MANUAL, or why the worker paused it: auth, failing, refused, restricted, throttled.
+        error_code: of the reply that caused the pause.
+        until_ms: None if an operator has to resume it. A time that has passed means that the page's
+            next job is a probe.
+        token_fingerprint: of the refused token.
+        note: the operator's reason, which may be empty.
+        by: who paused it; None if it was not an operator.
+        since_ms: None if unknown.
+        waiting: jobs in the page's lane; 0 where they were not counted.
+    """
+
+    page_id: str
+    reason: str
+    until_ms: int | None
+    error_code: str | None = None
+    token_fingerprint: str = ""
+    note: str = ""
+    by: str | None = None
+    since_ms: int | None = None
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRate:
+    """A page's own rate: messages a second (0 is no limit), and how many may go at once.
+
+    `at_ms` is when it was set (milliseconds since the epoch).
+    """
+
+    page_id: str
+    rate: float
+    burst: int
+    by: str
+    at_ms: int
+
+
+def pauses(namespace: Namespace) -> list[Pause]:
+    """Return all pauses, with the number of jobs that wait; see `Reader.pauses`."""
+    found: dict[tuple[str, str], Pause] = {}
+    cursor = 0
+    while True:
+        some, cursor = some_pauses(namespace, cursor)
+        # Redis may return one twice.
+        found |= {(pause.page_id, pause.reason): pause for pause in some}
+        if cursor == 0:
+            break
+    waiting = count_waiting(namespace, dict.fromkeys(page_id for page_id, _ in found))
+    paused = [replace(pause, waiting=waiting[pause.page_id]) for pause in found.values()]
+    everything = pause_of_all(namespace)
+    if everything is None:
+        return paused
+    return [replace(everything, waiting=sum(waiting_by_page(namespace).values())), *paused]
+
+
+def some_pauses(namespace: Namespace, cursor: int) -> tuple[list[Pause], int]:
+    """Return the pauses of about a thousand pages, and where to continue; 0 is the beginning."""
+    cursor, some = namespace.client.hscan(namespace.key("pauses"), cursor, count=_ENTRIES)
+    return [pause for page_id, text in some.items() for pause in _parse(page_id, text)], int(cursor)
+
+
+def pauses_of(namespace: Namespace, page_id: str) -> list[Pause]:
+    """Return what holds up one page: a pause of all pages, by hand and automatic, in this order."""
+    text = namespace.client.hget(namespace.key("pauses"), page_id)
+    everything = pause_of_all(namespace)
+    own = list(_parse(page_id, text)) if text else []
+    return [everything, *own] if everything else own
+
+
+def pause_of_all(namespace: Namespace) -> Pause | None:
+    """Return the pause that holds for every page, or None if there is none."""
+    text = namespace.client.get(namespace.key("paused_all"))
+    if text is None:
+        return None
+    # Whatever stands there, it holds up every page.
+    return _manual(ALL_PAGES, _object(text))
+
+
+def rates(namespace: Namespace) -> list[PageRate]:
+    """Return the pages that have a rate of their own, ordered by page."""
+    found = namespace.client.hscan_iter(namespace.key("rates"), count=_ENTRIES)
+    by_page = {page_id: _rate(page_id, text) for page_id, text in found}
+    return [rate for _, rate in sorted(by_page.items()) if rate]
+
+
+def _parse(page_id: str, text: str) -> Iterator[Pause]:
+    found = _object(text)
+    if isinstance(found.get("manual"), dict):
+        yield _manual(page_id, found["manual"])
+    if (to_int(found.get("level")) or 0) < 1 or "reason" not in found:
+        return
+    until_ms = to_int(found.get("until_ms"))
+    if until_ms is not None:
+        yield Pause(
+            page_id=page_id,
+            reason=str(found["reason"]),
+            error_code=found.get("error_code") or None,
+            until_ms=until_ms,
+            token_fingerprint=str(found.get("token_fingerprint") or ""),
+            since_ms=to_int(found.get("since_ms")) or None,
+        )
+
+
+def _manual(page_id: str, found: dict[str, Any]) -> Pause:
+    return Pause(
+        page_id=page_id,
+        reason=MANUAL,
+        note=str(found.get("reason") or ""),
+        by=str(found.get("by") or ""),
+        since_ms=to_int(found.get("at_ms")) or None,
+        until_ms=to_int(found.get("until_ms")),
+    )
+
+
+def _rate(page_id: str, text: str) -> PageRate | None:
+    found = _object(text)
+    try:
+        return PageRate(
+            page_id=page_id,
+            rate=float(found["rate"]),
+            burst=int(found["burst"]),
+            by=str(found.get("by") or ""),
+            at_ms=to_int(found.get("at_ms")) or 0,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None  # not written by us
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return a JSON object; an empty one if another client stored something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
