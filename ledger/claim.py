@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ class Claim:
         consecutive_pauses: of the page's lane; above 0, this claim is its probe.
         claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
             by this process's monotonic clock (seconds).
+        received_at: when the reply with the claim was read, by this process's monotonic clock.
         remaining_seconds: from the claim until the job's deadline.
         lease_ended: whether an earlier holder was sending it, and did not record how that ended in
             time.
@@ -39,6 +41,7 @@ class Claim:
     consecutive_pauses: int
     claimed_at_ms: int
     claimed_at: float
+    received_at: float = 0.0
     remaining_seconds: float
     lease_ended: bool = False
     defect: str | None = None
@@ -53,7 +56,7 @@ class Claim:
 
 
 def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) -> Claim:
-    """Return the claim of a row that claim.lua or sweep.lua returned."""
+    """Return the claim of a row that claim.lua or sweep.lua has just returned."""
     job_id, consecutive_pauses, lease_ended, defect, is_paced, flat = row
     job: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
     spent = (to_int(job.get("attempts")) or 0) - (to_int(job.get("attempts_before_replay")) or 0)
@@ -67,6 +70,7 @@ def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) ->
         consecutive_pauses=consecutive_pauses,
         claimed_at_ms=now_ms,
         claimed_at=asked_at,
+        received_at=time.monotonic(),
         lease_ended=lease_ended == 1,
         defect=defect or None,
         is_paced=is_paced == 1,

@@ -18,12 +18,13 @@ _FOLDER = files(__package__) / "lua"
 _SHARED = "transitions"
 
 #: The layout of the keys that these scripts read and write; a change that older scripts would
-#: misread gets another number.
-VERSION = "1"
-#: Said of a namespace with keys of another layout; `%s` is its number.
+#: misread gets a higher number. These scripts can read what those of lower numbers have written,
+#: and store their own number, from when on an older program refuses to start or to continue.
+VERSION = 2
+#: Said of a namespace with keys of a later layout; `%s` is its number.
 OTHER_VERSION = (
-    f"this namespace has keys of layout %s, and this program reads layout {VERSION}: run the "
-    "version of harasocial-dispatch that wrote them until its jobs have ended, or set "
+    f"this namespace has keys of layout %s, and this program reads layout {VERSION}: it was used "
+    "by a later version of harasocial-dispatch; install that version here as well, or set "
     "HARASOCIAL_NAMESPACE to another name"
 )
 
@@ -39,9 +40,8 @@ def explain_version(client: Any, prefix: str) -> str | None:
     except redis.ResponseError:  # of another type: the first script repairs it
         return None
     # Anything else was written by another client, and is repaired as well.
-    if found is None or found == VERSION or not (found.isascii() and found.isdecimal()):
-        return None
-    return OTHER_VERSION % found
+    is_version = found is not None and found.isascii() and found.isdecimal() and len(found) < 10
+    return OTHER_VERSION % found if is_version and int(str(found)) > VERSION else None
 
 
 class Scripts:
@@ -58,7 +58,7 @@ class Scripts:
         self._prefix = prefix
         self._ring = ring
         shared = (
-            f"local VERSION, OTHER_VERSION = {json.dumps(VERSION)}, {json.dumps(OTHER_VERSION)}\n"
+            f"local VERSION, OTHER_VERSION = {VERSION}, {json.dumps(OTHER_VERSION)}\n"
             f"{_text(_SHARED)}"
         )
         found = (file.name for file in _FOLDER.iterdir())

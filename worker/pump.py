@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from ..ledger import Claim, Claimed, Ledger, Result
-from ..schemas import QueueUnavailable, Settings
+from ..schemas import START_WITHIN_SECONDS, QueueUnavailable, Settings
 from .flights import Flights
 from .http import CallFailed, Client, Reply
 from .ledger_visit import Visit
@@ -48,6 +49,9 @@ GATHER_SECONDS = 0.005
 GATHER_JOBS = 32
 #: A lane that opens within this time (seconds) is waited for; for later ones the sweep will ring.
 WAIT_FOR_LANE_SECONDS = 1.0
+#: A paced request may begin at least this long (seconds) after its claim was received, so that a
+#: Redis that takes longer than `START_WITHIN_SECONDS` to answer slows pages down, but stops none.
+START_AFTER_RECEIPT_SECONDS = 0.05
 #: How long after its deadline (seconds) a call that has not ended is given up.
 OVERDUE_SECONDS = 5.0
 #: How long (seconds) a pump that is to stop tries to record while Redis is away.
@@ -282,10 +286,17 @@ class Pump:
             if self._visit is None and (self._are_enough(ended) or ended == len(self._flights)):
                 self.client.wake()
 
-        deadline = flight.claim.claimed_at + self.settings.safe_call_deadline_seconds
+        claim = flight.claim
+        deadline = claim.claimed_at + self.settings.safe_call_deadline_seconds
+        start_by = math.inf
+        if claim.is_paced:
+            start_by = max(
+                claim.claimed_at + START_WITHIN_SECONDS,
+                claim.received_at + START_AFTER_RECEIPT_SECONDS,
+            )
         self._flights.add(flight)
         flight.began = time.monotonic()
-        self.client.post(flight.request, deadline, on_end)
+        self.client.post(flight.request, deadline, on_end, start_by=start_by)
 
     def _judge(self) -> None:
         """Judge the calls that have ended."""

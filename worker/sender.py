@@ -15,6 +15,7 @@ from .outcome.classify import (
     classify_failure,
     classify_reply,
     invalid_job,
+    not_started,
     outcome_without_call,
     page_waits,
     token_missing,
@@ -82,7 +83,11 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - a claim must end with a recorded outcome
             outcome = _internal_error(error, flight.claim)
         return self._result(
-            flight.claim, outcome, token=flight.token, began=flight.began, ended=flight.ended
+            flight.claim,
+            outcome,
+            token=flight.token,
+            began=flight.began if outcome.posted else None,
+            ended=flight.ended,
         )
 
     def _outcome(self, flight: Flight) -> Outcome:
@@ -99,6 +104,8 @@ class Sender:
             )
         if ending is None:
             raise RuntimeError("the call has not ended")
+        if ending.kind == "not_started":
+            return not_started()
         return classify_failure(ending.kind, ending.detail)
 
     def _result(

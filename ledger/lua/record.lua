@@ -54,7 +54,12 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
   if not page_id and state ~= 'failed' then return 0 end
 
   if attempt ~= '' then add_attempt(id, number(found[4]) + 1, attempt) end
-  redis.call('HDEL', name, 'claim', 'defect', 'error_code', 'error_message', 'http_status')
+  if state == 'queued' and error_code == '' then
+    -- Released unsent: the latest attempt is still the same.
+    redis.call('HDEL', name, 'claim', 'defect')
+  else
+    redis.call('HDEL', name, 'claim', 'defect', 'error_code', 'error_message', 'http_status')
+  end
   local fields = {}
   for field, value in pairs({
     error_code = error_code, error_message = error_message, http_status = http_status

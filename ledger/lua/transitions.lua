@@ -138,15 +138,15 @@ function redis.call(...)
   return answer
 end
 
--- Another version of this program may mean something else by the same keys. What is not a version
--- was written by another client.
+-- A later version of this program may mean something else by the same keys; an earlier one must not
+-- continue beside this one. What is not a version was written by another client.
 local version = redis.call('GET', key('version'))
-if version ~= VERSION then
-  if version and string.match(version, '^%d+$') then
+if version ~= int(VERSION) then
+  if version and #version < 10 and string.match(version, '^%d+$') and tonumber(version) > VERSION then
     return redis.error_reply('ERR ' .. string.format(OTHER_VERSION, version))
   end
   -- A client that may only read, or a full Redis, leaves this to the next.
-  server.pcall('SET', key('version'), VERSION)
+  server.pcall('SET', key('version'), int(VERSION))
 end
 
 -- The states whose jobs are counted.

@@ -136,14 +136,14 @@ def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
     wait_until_ended(producer, [producer.enqueue(body(metadata="later"))])
 
 
-def test_keys_of_another_version_stop_a_worker_before_it_starts(
+def test_keys_of_a_later_version_stop_a_worker_before_it_starts(
     settings: Settings, producer: Producer, tmp_path: Path
 ) -> None:
     """Both versions and what to do are named; a web app is refused the same way."""
     client = redis.Redis.from_url(settings.redis_url)
     client.set(f"{{{settings.namespace}}}:version", "99")
     env = environment(settings, "http://127.0.0.1:1/")
-    words = ["layout 99", "layout 1", "HARASOCIAL_NAMESPACE"]
+    words = ["layout 99", "layout 2", "HARASOCIAL_NAMESPACE"]
 
     started = run(*CELERY, env=env, cwd=tmp_path)
     checked = run("harasocial-dispatch", "check", env=env, cwd=tmp_path)

@@ -32,7 +32,9 @@ KEYS = {
     "urgent:1": "list",
     "lanes": "zset",
     "pauses": "hash",
-    "tat:1": "string",
+    "paused_all": "string",
+    "rates": "hash",
+    "spent:1": "string",
     "due": "zset",
     "failed": "zset",
     "failed:551": "zset",
@@ -65,7 +67,10 @@ CONTENTS: dict[str, list[Wreck]] = {
         lambda client, key, value=value: client.hset(key, mapping=dict.fromkeys(STATES, value))
         for value in (*NUMBERS, "5")
     ],
-    "tat:1": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
+    "spent:1": [
+        lambda client, key, value=value: client.set(key, value)
+        for value in (*NUMBERS, *(f"{number} 1" for number in NUMBERS), "1 99999999999999999999")
+    ],
     "clock": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
     "revoked_claims:<holder>": [
         lambda client, key, value=value: client.set(key, value)
@@ -297,7 +302,7 @@ def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
     if wrecked:
         # … which is told, and nothing is destroyed
         short = name.replace("<holder>", life.story.ledger._holder)
-        assert short == "tat:1" or any(short in text for text in life.repairs)
+        assert short == "spent:1" or any(short in text for text in life.repairs)
         life.story.wait(7 * 86_400 + 1)
         assert life.story.client.keys(life.story.key("broken:*")) == []
 
@@ -353,7 +358,7 @@ def test_repairs_are_bounded_and_harmless(life: Life):
         life.story.client.set(life.story.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
         life.story.enqueue("4")
         life.story.ledger.reader.get("x")
-        life.story.client.rpush(life.story.key("tat:5"), "x")
+        life.story.client.rpush(life.story.key("spent:5"), "x")
         life.story.client.zadd(life.story.key("lanes"), {"5": 0})
         life.story.claim()
     assert life.story.client.llen(life.story.key("repairs")) <= 100
@@ -362,8 +367,8 @@ def test_repairs_are_bounded_and_harmless(life: Life):
     assert all(text.isprintable() and len(text) <= 300 for text in life.repairs)
 
 
-@pytest.mark.parametrize("found", ["2", "0", "10"])
-def test_keys_of_another_version_are_left_alone(life: Life, found: str):
+@pytest.mark.parametrize("found", ["3", "10"])
+def test_keys_of_a_later_version_are_left_alone(life: Life, found: str):
     """Every script refuses before it writes; the text names both versions and what to do."""
     story = life.story
     story.client.set(story.key("version"), found)
@@ -372,8 +377,19 @@ def test_keys_of_another_version_are_left_alone(life: Life, found: str):
         with pytest.raises((QueueUnavailable, SettingsError)) as caught:
             call()
         assert f"layout {found}," in str(caught.value)
-        assert "layout 1:" in str(caught.value)
+        assert "layout 2:" in str(caught.value)
         assert "HARASOCIAL_NAMESPACE" in str(caught.value)
     with pytest.raises(SettingsError, match="layout"):
         story.ledger.check_version()
     assert {key: story.client.dump(key) for key in story.client.scan_iter("*")} == before
+
+
+@pytest.mark.parametrize("found", ["1", "0"])
+def test_keys_of_an_earlier_version_are_taken_over(life: Life, found: str):
+    """From then on the earlier program, which compares for equality, refuses to run beside it."""
+    story = life.story
+    story.client.set(story.key("version"), found)
+    story.ledger.check_version()
+    story.claim()
+    assert story.client.get(story.key("version")) == "2"
+    story.ledger.check_version()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -45,12 +46,16 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._keep_error)
 
-    def post(self, request: bytes, deadline: float, on_end: OnEnd) -> None:
+    def post(
+        self, request: bytes, deadline: float, on_end: OnEnd, *, start_by: float = math.inf
+    ) -> None:
         """Start a call. Does not block.
 
         Args:
             request: as `Endpoint.request` returns it.
             deadline: for the whole call, on the monotonic clock (seconds).
+            start_by: latest time to begin to send the request (likewise). If there is a connection
+                only later, the call fails as `not_started`; the connection is kept for others.
             on_end: called once with how the call ended: within `wait`, or at once if it cannot be
                 made.
         """
@@ -58,7 +63,7 @@ class Client:
         if now >= deadline or self._loop.is_closed():
             on_end(CallFailed("connection_failed", "no connection before the call's deadline"))
             return
-        call = _Call(self, request, deadline, on_end)
+        call = _Call(self, request, deadline, on_end, start_by)
         self._calls.add(call)
         connection = self._pool.acquire(now)
         if connection is not None:
@@ -171,12 +176,23 @@ def _raised_in(error: BaseException) -> str:
 class _Call:
     """One POST under way: it waits for a connection or for the reply."""
 
-    __slots__ = ("_client", "_connection", "_deadline", "_on_end", "_request", "connecting")
+    __slots__ = (
+        "_client",
+        "_connection",
+        "_deadline",
+        "_on_end",
+        "_request",
+        "_start_by",
+        "connecting",
+    )
 
-    def __init__(self, client: Client, request: bytes, deadline: float, on_end: OnEnd) -> None:
+    def __init__(
+        self, client: Client, request: bytes, deadline: float, on_end: OnEnd, start_by: float
+    ) -> None:
         self._client = client
         self._request = request
         self._deadline = deadline
+        self._start_by = start_by
         self._on_end: OnEnd | None = on_end
         self._connection: Connection | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -187,9 +203,12 @@ class _Call:
         return self._on_end is None
 
     def send(self, connection: Connection) -> None:
-        """Send the request, now that there is a connection."""
+        """Send the request, now that there is a connection, unless it is too late to begin."""
         self.connecting = None
         self._connection = connection
+        if time.monotonic() > self._start_by:
+            self.end(CallFailed("not_started", "there was no connection in time"))
+            return
         connection.exchange(self._request, self.end)
 
     def is_late(self, now: float, heard_before: float) -> bool:

@@ -27,8 +27,8 @@ class CallFailed:
     """There is no reply.
 
     Attributes:
-        kind: `connection_failed` if nothing of the request went out; `connection_lost` or
-            `timeout` if it may have.
+        kind: `connection_failed` or `not_started` if nothing of the request went out;
+            `connection_lost` or `timeout` if it may have.
         detail: the cause, without anything that was sent or received.
     """
 

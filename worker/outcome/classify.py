@@ -176,6 +176,11 @@ def page_waits(reason: Outcome) -> Outcome:
     return replace(reason, outcome_class=OutcomeClass.THROTTLED)
 
 
+def not_started() -> Outcome:
+    """Return the outcome of a job that is released unsent: it was too late to begin its request."""
+    return Outcome(outcome_class=OutcomeClass.THROTTLED, posted=False)
+
+
 def outcome_without_call(claim: Claim) -> Outcome | None:
     """Return how a claimed job ends for which no call is made, or None if it is to be sent."""
     if claim.defect is not None:

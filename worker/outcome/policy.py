@@ -68,7 +68,8 @@ def judge_job(
     asked = outcome.retry_after_seconds or 0.0
 
     if outcome_class in _NOT_NOW:
-        if asked >= remaining_seconds:
+        # A job that was released unsent expires in its lane, if it does.
+        if outcome.posted and asked >= remaining_seconds:
             return JobVerdict(state=State.FAILED, attempt_spent=False)
         if asked > MAX_LANE_PAUSE_SECONDS:
             return JobVerdict(state=State.RETRYING, delay_seconds=asked, attempt_spent=False)
