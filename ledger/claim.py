@@ -19,7 +19,8 @@ class Claim:
         token: what must be shown to record an outcome.
         body: the API's body as stored; not yet validated.
         attempts_spent: since the enqueueing or the latest replay.
-        consecutive_pauses: of the page's lane; above 0, this claim is its probe.
+        consecutive_pauses: of the page's lane; above 0, this claim is its probe, or the page
+            recovers from a pause.
         claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
             by this process's monotonic clock (seconds).
         received_at: when the reply with the claim was read, by this process's monotonic clock.

@@ -387,7 +387,7 @@ class Ledger:
         """
         with translated_errors(self._settings.redis_url):
             (was_paused,) = self._scripts.and_ring("resume_all")
-        return was_paused == 1
+        return bool(was_paused)
 
     def set_rate(self, page_id: str, rate: float, burst: int | None = None, *, by: str) -> None:
         """Give a page a rate of its own, which every worker obeys from its next claim on.
@@ -408,7 +408,7 @@ class Ledger:
         page_id = check_page_id(page_id)
         with translated_errors(self._settings.redis_url):
             (had_one,) = self._scripts.and_ring("set_rate", page_id, "")
-        return had_one == 1
+        return bool(had_one)
 
     def close(self) -> None:
         """Close the connections."""

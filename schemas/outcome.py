@@ -68,9 +68,10 @@ class LaneVerdict:
     """What an outcome means for the page's lane.
 
     Attributes:
-        effect: "none"; "clear" (the page works: forget pauses); "pause"; or "count" (a failure
-            for the breaker, which pauses the lane when there are many in a row).
-        reason: for a pause, "throttled", "restricted", "auth" or "failing".
+        effect: "none"; "success"; "answer" (the page works, though this message was not accepted);
+            "pause"; or "count" (a failure, or a refusal that may be about the page: several in a
+            row pause the lane).
+        reason: why the lane pauses: "throttled", "restricted", "auth", "failing" or "refused".
         pause_seconds: how long the lane waits if it comes to a pause.
         token_fingerprint: of the refused token, so that another one ends the pause at once.
     """

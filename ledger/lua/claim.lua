@@ -5,7 +5,8 @@
 -- ARGV[3]  lease (ms)
 -- ARGV[4]  messages a second of a page that has no rate of its own; 0 is no limit
 -- ARGV[5]  burst: messages of such a page at once
--- ARGV[6]  how long a paused lane waits for the outcome of its one probe (ms)
+-- ARGV[6]  how long a paused lane waits for the outcome of its probe (ms); one that is restricted
+--          or refused waits as long as its pause was, if that is longer
 -- ARGV[7]  JSON object: page_id -> calls the caller has in flight for it
 -- ARGV[8]  1: this call answers the doorbell
 -- ARGV[9]  how long (ms) the caller promises to look again, so that nobody rings for what
@@ -90,22 +91,26 @@ local function rate_of(page_id)
   return default_rate, default_burst
 end
 
+local function write_bucket(page_id, spent, rate)
+  redis.call('SET', key('spent:' .. page_id), string.format('%.6f ', spent) .. int(NOW), 'PX',
+    math.ceil(spent / rate * 1000) + 1)
+end
+
 -- A page's rate is a leaky bucket: each message fills it by one, and it leaks at the rate. Returns
 -- how full it is.
 local function bucket_of(page_id, rate)
   local found = redis.call('GET', key('spent:' .. page_id))
   local messages, at_ms = string.match(found or '', '^(%S+) (%d+)$')
   local spent = number(messages)
-  -- A time to come was written before the clock was set back; another client may have left more
-  -- than any burst.
-  local passed_ms = math.max(0, NOW - number(at_ms))
+  local passed_ms = NOW - number(at_ms)
+  -- Another client may have left more than any burst.
   if spent > MAX_BURST then return 0 end
+  if passed_ms < 0 and spent > 0 then
+    -- Written before the clock was set back: what was spent stays spent, and leaks from now on.
+    write_bucket(page_id, spent, rate)
+    return spent
+  end
   return math.max(0, spent - passed_ms * rate / 1000)
-end
-
-local function write_bucket(page_id, spent, rate)
-  redis.call('SET', key('spent:' .. page_id), string.format('%.6f ', spent) .. int(NOW), 'PX',
-    math.ceil(spent / rate * 1000) + 1)
 end
 
 -- How many messages a claim may take at once, so that the burst holds where they arrive. Requests
@@ -114,16 +119,31 @@ local function at_once(rate, burst)
   return math.max(1, burst - rate * start_within_ms / 1000)
 end
 
+-- The rate and the burst with which a page that recovers from a pause may send now.
+local function ramped(pause, rate, burst)
+  local ramp = ramp_rate(pause)
+  if not ramp or (rate > 0 and rate <= ramp) then return rate, burst end
+  local ramp_burst = math.max(1, ramp / 8) + ramp * start_within_ms / 1000
+  return ramp, rate > 0 and math.min(burst, ramp_burst) or ramp_burst
+end
+
 -- Claim jobs of a lane. Returns when it may be served again (ms), or nil if it is empty.
 local function serve(page_id, share)
-  local limit = lane_limit(page_id, share)
-  local pause = pause_of(page_id)
-  local until_ms = paused_until(pause)
-  if until_ms > 0 then return until_ms end
-  local level = pause and pause.level or 0
-  if level > 0 then limit = math.min(limit, 1) end
-
+  local limit, level, is_probe = lane_limit(page_id, share), 0, false
   local rate, burst = rate_of(page_id)
+  local pause = pause_of(page_id)
+  if pause then
+    local until_ms = paused_until(pause)
+    if until_ms > 0 then return until_ms end
+    tidy_pause(page_id, pause)
+    if pause.level > 0 then
+      level, is_probe, limit = pause.level, true, math.min(limit, 1)
+    elseif pause.recovered_ms > 0 then
+      level = pause.recovered_level
+      rate, burst = ramped(pause, rate, burst)
+    end
+  end
+
   local spent, room = 0, 0
   if rate > 0 then
     spent, room = bucket_of(page_id, rate), at_once(rate, burst)
@@ -141,7 +161,7 @@ local function serve(page_id, share)
       break
     end
     scan_budget = scan_budget - 1
-    local what, urgent = take(id, page_id, level, rate > 0)
+    local what, urgent = take(id, page_id, level, rate > 0 and not is_probe)
     if what == 'to send' then taken = taken + 1 end
     if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
   end
@@ -155,7 +175,13 @@ local function serve(page_id, share)
     write_bucket(page_id, spent, rate)
     next_at = math.max(NOW, NOW + (spent + 1 - room) / rate * 1000)
   end
-  if level > 0 and taken > 0 then next_at = NOW + probe_ms end
+  if is_probe and taken > 0 then
+    -- Stored as well: the lane is forgotten if it has become empty.
+    pause.until_ms = NOW + (IS_STUBBORN[pause.reason] and math.max(probe_ms, pause.length_ms)
+      or probe_ms)
+    write_pause(page_id, pause)
+    next_at = pause.until_ms
+  end
   if empty and #postponed == 0 then return nil end
   return next_at
 end
@@ -168,7 +194,7 @@ if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW) } end
 
 if ARGV[8] == '1' then answer_bell() end
 
-if redis.call('EXISTS', key('paused_all')) == 1 then return { 0, -1, int(NOW) } end
+if redis.call('GET', key('paused_all')) then return { 0, -1, int(NOW) } end
 
 local function next_open_lanes(how_many)
   -- Up to the end of this millisecond: within it, scores have fractions (see `turn`).

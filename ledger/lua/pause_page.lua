@@ -6,7 +6,7 @@
 -- returns  {}
 
 local page_id, for_ms = ARGV[1], tonumber(ARGV[3])
-local pause = pause_of(page_id) or { level = 0, failures = 0, until_ms = 0 }
+local pause = pause_of(page_id) or new_pause()
 pause.manual = cjson.decode(ARGV[2])
 pause.manual.at_ms = NOW
 if for_ms > 0 then pause.manual.until_ms = NOW + for_ms end

@@ -1,53 +1,109 @@
 -- Record how claimed jobs ended, and what that means for their lanes.
 --
 -- ARGV[1]    how long a sent job is kept (s)
--- ARGV[2]    failures in a row that pause a lane
+-- ARGV[2]    failures, or refusals with one code, in a row that pause a lane
 -- ARGV[3..]  one JSON array a job:
 --            [id, claim token, state, delay_ms, error_code, error_message, http_status,
 --             attempt (its JSON text, or "" where none is spent),
 --             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint]]
 --            state is sent, failed, retrying (due after delay_ms) or queued (back to its lane, unsent);
---            effect is none, clear, pause or count
+--            effect is none, success, answer, count or pause: see LaneVerdict
 -- returns    for each job 1, or 0 where the claim no longer holds: then nothing was changed,
 --            since only the holder of the current claim may record an outcome (design promise 6)
 
-local sent_ttl_s, failures_in_a_row = ARGV[1], tonumber(ARGV[2])
+local sent_ttl_s, too_many = ARGV[1], tonumber(ARGV[2])
 
-local function affect_lane(page_id, effect, reason, pause_ms, level, fingerprint, error_code)
-  if effect == 'none' then return end
-  local pause = pause_of(page_id)
-  if effect == 'clear' then
-    -- Only the probe of the current pause ends it: calls that began before know nothing of it.
-    if pause and pause.level == level then
-      redis.call('HDEL', key('pauses'), page_id)
-      if level > 0 then redis.call('ZADD', key('lanes'), 'XX', int(NOW), page_id) end
+-- What the results mean for their pages: page_id -> {effect, …}.
+local effects = {}
+
+local function begin_pause(pause, effect)
+  if pause.level == 0 then pause.since_ms = NOW end
+  -- The probe's own outcome decides how long the next pause is; of calls under way together, the one
+  -- that was asked to wait longest.
+  if effect.level == pause.level or pause.level == 0 then pause.until_ms = 0 end
+  pause.level = math.max(pause.level, effect.level + 1)
+  pause.recovered_ms, pause.recovered_level = 0, 0
+  if NOW + effect.pause_ms >= pause.until_ms then
+    pause.until_ms, pause.length_ms = NOW + effect.pause_ms, effect.pause_ms
+    pause.reason, pause.error_code = effect.reason, effect.error_code
+    pause.token_fingerprint = effect.token_fingerprint
+  end
+end
+
+local function end_pause(pause)
+  pause.recovered_ms, pause.recovered_level = NOW, pause.level
+  pause.level, pause.failures, pause.refusals = 0, 0, 0
+end
+
+local function note_failed_payload(pause, payload_id)
+  if not payload_id then return end
+  local kept = { payload_id }
+  for _, other in ipairs(pause.failed_payloads or {}) do
+    if other ~= payload_id and #kept < FAILED_PAYLOADS_KEPT then kept[#kept + 1] = other end
+  end
+  pause.failed_payloads = kept
+end
+
+-- An outcome of a paused page. Only that of its probe counts: calls that began before the pause know
+-- nothing of it.
+local function affect_paused(pause, effect)
+  if effect.level ~= pause.level then return end
+  if effect.name == 'count' then
+    if effect.reason == 'failing' then note_failed_payload(pause, effect.payload_id) end
+    begin_pause(pause, effect)
+  elseif effect.name == 'answer' and IS_STUBBORN[pause.reason] then
+    -- The probe was refused for what concerns its person: the next one decides.
+    pause.until_ms = NOW + pause.length_ms
+  else
+    end_pause(pause)
+  end
+end
+
+-- An outcome of a page that is not paused. Failures and refusals count only while nothing succeeds.
+local function affect_open(pause, effect, has_success)
+  if effect.name == 'success' then
+    pause.failures, pause.refusals, pause.failed_payloads = 0, 0, nil
+  elseif effect.name == 'answer' then
+    pause.failures = 0
+  elseif effect.reason == 'failing' then
+    note_failed_payload(pause, effect.payload_id)
+    if not has_success then pause.failures = pause.failures + 1 end
+    if pause.failures >= too_many then begin_pause(pause, effect) end
+  else
+    pause.failures = 0
+    if pause.refused_code ~= effect.error_code then pause.refusals = 0 end
+    pause.refused_code = effect.error_code
+    if not has_success then pause.refusals = pause.refusals + 1 end
+    if pause.refusals >= too_many then begin_pause(pause, effect) end
+  end
+end
+
+-- Calls whose outcomes are recorded together were under way together: their order means nothing.
+local function affect_lane(page_id, of_page)
+  local stored = pause_of(page_id)
+  local pause = stored or new_pause()
+  local level, has_success = pause.level, false
+  for _, effect in ipairs(of_page) do has_success = has_success or effect.name == 'success' end
+  for _, effect in ipairs(of_page) do
+    if effect.name == 'pause' then
+      begin_pause(pause, effect)
+    elseif pause.level > 0 then
+      affect_paused(pause, effect)
+    else
+      affect_open(pause, effect, has_success)
     end
-    return
   end
-  pause = pause or { level = 0, failures = 0, until_ms = 0 }
-  if effect == 'count' then
-    pause.failures = pause.failures + 1
-    local probe_failed = pause.level > 0 and pause.level == level
-    local too_many = pause.level == 0 and pause.failures >= failures_in_a_row
-    if not (probe_failed or too_many) then
-      if pause.level == 0 then write_pause(page_id, pause) end
-      return
-    end
-  end
-  pause.level = math.max(pause.level, level + 1)
-  if NOW + pause_ms >= pause.until_ms then
-    pause.until_ms = NOW + pause_ms
-    pause.reason, pause.error_code, pause.token_fingerprint = reason, error_code, fingerprint
-  end
+  if has_success and pause.level == 0 then pause.failed_payloads = nil end
+  if not stored and is_empty(pause) then return end
   write_pause(page_id, pause)
-  redis.call('ZADD', key('lanes'), 'XX', int(pause.until_ms), page_id)
+  if level > 0 or pause.level > 0 then reschedule_lane(page_id, pause) end
 end
 
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
     lane)
   local name = key('job:' .. id)
   local found = redis.call('HMGET', name, 'state', 'claim', 'page_id', 'attempts', 'urgent',
-    'idempotency_key')
+    'idempotency_key', 'payload_id')
   if found[1] ~= 'sending' or found[2] ~= token then return 0 end
   local page_id = found[3] or nil
   -- A job that lost its page: when its lease ends, the sweep claims it.
@@ -85,9 +141,14 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
     end_job(id, job, state, sent_ttl_s, fields)
   end
 
-  if page_id then
-    local effect, reason, pause_ms, level, fingerprint = unpack(lane)
-    affect_lane(page_id, effect, reason, pause_ms, level, fingerprint, error_code)
+  local effect, reason, pause_ms, level, fingerprint = unpack(lane)
+  if page_id and effect ~= 'none' then
+    local of_page = effects[page_id] or {}
+    effects[page_id] = of_page
+    of_page[#of_page + 1] = {
+      name = effect, reason = reason, pause_ms = pause_ms, level = level,
+      token_fingerprint = fingerprint, error_code = error_code, payload_id = found[7] or nil
+    }
   end
   return 1
 end
@@ -96,5 +157,6 @@ local held = {}
 for i = 3, #ARGV do
   held[#held + 1] = record(unpack(cjson.decode(ARGV[i])))
 end
+for page_id, of_page in pairs(effects) do affect_lane(page_id, of_page) end
 write_counts()
 return held

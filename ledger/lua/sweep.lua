@@ -114,6 +114,14 @@ check('failed', 'state', 'failed')
 check_one_of('failed_codes', 'failed:', 'error_code')
 check_one_of('failed_pages', 'failed_on:', 'page_id')
 
+-- Pages whose pause is looked at in each sweep: what is over stays there if they have no more jobs.
+local TIDIED = 20
+
+for _, page_id in ipairs(redis.call('HRANDFIELD', key('pauses'), TIDIED) or {}) do
+  local pause = pause_of(page_id)
+  if pause then tidy_pause(page_id, pause) else redis.call('HDEL', key('pauses'), page_id) end
+end
+
 write_counts()
 
 -- The longest time (ms) between two rebuilds of which both are needed.

@@ -339,7 +339,7 @@ end
 -- Whether a doorbell should be rung for work that is ready now: true at most once, until that
 -- doorbell is answered or must be taken for lost. An attentive pump needs none and is woken here.
 local function should_ring()
-  if redis.call('EXISTS', key('paused_all')) == 1 then return false end
+  if redis.call('GET', key('paused_all')) then return false end
   local bell = redis.call('GET', key('bell'))
   -- Ours has a lifetime: one without was written by another client, and nobody would ever ring.
   if bell == 'attentive' and redis.call('PTTL', key('bell')) >= 0 then
@@ -366,15 +366,28 @@ local function answer_bell()
   end
 end
 
--- What the hash `pauses` has for a page, as JSON:
+-- What the hash `pauses` has for a page, as JSON. A page that works has nothing there.
 --
---   level            pauses in a row; 0: not paused automatically
---   reason, error_code, token_fingerprint, since_ms, until_ms   of the automatic pause
+--   level            automatic pauses in a row; 0: not paused automatically
+--   reason, error_code, token_fingerprint, since_ms, until_ms, length_ms   of the automatic pause.
+--                    From until_ms on, one job is sent, the probe; then until_ms is later
 --   failures         failures in a row
+--   failed_payloads  payloads of the latest failures, so that a probe takes another one
+--   refusals, refused_code   permanent refusals in a row with one code
+--   recovered_ms, recovered_level   when a probe succeeded, and the level of its pause: since then the
+--                    page sends more and more
 --   manual           {reason, by, at_ms, until_ms or none}: paused by an operator
 --   written_ms       when this was written
-local PAUSE_NUMBERS = { 'level', 'failures', 'written_ms', 'since_ms', 'until_ms' }
-local PAUSE_TEXTS = { 'reason', 'error_code', 'token_fingerprint' }
+local PAUSE_NUMBERS = {
+  'level', 'since_ms', 'until_ms', 'length_ms', 'failures', 'refusals', 'recovered_ms',
+  'recovered_level', 'written_ms'
+}
+local PAUSE_TEXTS = { 'reason', 'error_code', 'token_fingerprint', 'refused_code' }
+local FAILED_PAYLOADS_KEPT = 10
+
+-- Pauses that only a success ends: to send into a restriction makes it longer. After one, the page
+-- sends more only slowly.
+local IS_STUBBORN = { restricted = true, refused = true }
 
 local function texts_and_numbers(found, texts, numbers)
   local kept = {}
@@ -385,13 +398,18 @@ local function texts_and_numbers(found, texts, numbers)
   return kept
 end
 
+local function is_empty(pause)
+  return pause.level == 0 and pause.failures == 0 and pause.refusals == 0
+    and pause.recovered_ms == 0 and not pause.manual
+end
+
 -- Store a pause, or remove it if nothing is left in it.
 local function write_pause(page_id, pause)
-  if pause.level > 0 or pause.failures > 0 or pause.manual then
+  if is_empty(pause) then
+    redis.call('HDEL', key('pauses'), page_id)
+  else
     pause.written_ms = NOW
     redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
-  else
-    redis.call('HDEL', key('pauses'), page_id)
   end
 end
 
@@ -403,22 +421,57 @@ local function manual_pause(found)
   return manual
 end
 
+local function new_pause()
+  return texts_and_numbers({}, PAUSE_TEXTS, PAUSE_NUMBERS)
+end
+
+-- What is stored of a page's pause; nil if nothing is.
 local function pause_of(page_id)
   local found = decode(redis.call('HGET', key('pauses'), page_id))
   if not found then return nil end
   local pause = texts_and_numbers(found, PAUSE_TEXTS, PAUSE_NUMBERS)
   pause.manual = manual_pause(found.manual)
+  if type(found.failed_payloads) == 'table' then
+    pause.failed_payloads = {}
+    for i = 1, FAILED_PAYLOADS_KEPT do
+      pause.failed_payloads[i] = type(found.failed_payloads[i]) == 'string'
+        and found.failed_payloads[i] or nil
+    end
+  end
   if pause.written_ms > NOW then
     -- The clock was set back since. The pause starts again, so that it ends neither early nor much
     -- later.
     local back_ms = pause.written_ms - NOW
     pause.until_ms = pause.until_ms - back_ms
+    if pause.recovered_ms > 0 then pause.recovered_ms = math.max(1, pause.recovered_ms - back_ms) end
     if pause.manual and pause.manual.until_ms then
       pause.manual.until_ms = pause.manual.until_ms - back_ms
     end
     write_pause(page_id, pause)
   end
   return pause
+end
+
+-- After a probe succeeded: messages a second that the page may send, twice as many after each step;
+-- nil once that is over.
+local RAMP_FROM, RAMP_TO, STEP_MS, STUBBORN_STEP_MS = 2, 64, 1000, 60000
+
+local function ramp_rate(pause)
+  local step_ms = IS_STUBBORN[pause.reason] and STUBBORN_STEP_MS or STEP_MS
+  local rate = RAMP_FROM * 2 ^ math.floor(math.max(0, NOW - pause.recovered_ms) / step_ms)
+  return rate < RAMP_TO and rate or nil
+end
+
+-- Forget what is over of a page's pause.
+local function tidy_pause(page_id, pause)
+  local changed = false
+  if pause.manual and pause.manual.until_ms and pause.manual.until_ms <= NOW then
+    pause.manual, changed = nil, true
+  end
+  if pause.recovered_ms > 0 and not ramp_rate(pause) then
+    pause.recovered_ms, pause.recovered_level, changed = 0, 0, true
+  end
+  if changed then write_pause(page_id, pause) end
 end
 
 -- When a lane may send again according to its pause; 0 if it may now, LATEST_MS if an operator has

@@ -173,9 +173,8 @@ def make_story(clock: Any) -> Callable[..., Story]:
     """Return a maker of stories with settings of their own, on a Redis of their own."""
 
     def make(**changes: Any) -> Story:
-        made = Settings(
-            namespace="test", **{"retry_base_seconds": 2.0, "page_rate": 0.0, **changes}
-        )
+        ours = {"retry_base_seconds": 2.0, "page_rate": 0.0, "page_burst": 1, **changes}
+        made = Settings(namespace="test", **ours)
         client = fakeredis.FakeRedis(decode_responses=True)
         return Story(client, clock, made)
 

@@ -58,8 +58,8 @@ def test_a_pause_is_neither_shorter_nor_much_longer(story: Story, seconds: int):
 
 @BACK
 def test_a_page_rate_holds_on(make_story: Callable[..., Story], seconds: int):
-    """4 a second, 3 at once: a burst that was spent stays spent, for as long as it takes."""
-    story = make_story(page_rate=4.0, page_burst=3)
+    """4 a second, 3 at once (a burst of 4): what was spent stays spent, for as long as it takes."""
+    story = make_story(page_rate=4.0, page_burst=4)
     for _ in range(10):
         story.enqueue()
     assert len(story.claim()) == 3

@@ -6,14 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Lifted, PageRate, Pause
+from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Claim, Lifted, PageRate, Pause
 from harasocial_dispatch.schemas import InvalidRequest, OutcomeClass
-from test_lanes import START_MS, only
 
 if TYPE_CHECKING:
     from .conftest import Story
 
 BY = "hoa@ops-1"
+START_MS = 1_769_851_800_000
+
+
+def only(claims: list[Claim]) -> Claim:
+    (claim,) = claims
+    return claim
 
 
 def test_a_paused_page_waits_until_it_is_resumed(story: Story):

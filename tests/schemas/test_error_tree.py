@@ -13,6 +13,7 @@ from harasocial_dispatch.schemas import (
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
+    InvalidRequest,
     JobNotFound,
     QueueUnavailable,
     SettingsError,
@@ -25,6 +26,7 @@ ERRORS = [
     IdempotencyConflict(
         idempotency_key="k", job_id="c", fields=["page_id"], index=501, accepted=["a", "b"]
     ),
+    InvalidRequest("rate: Must be a number."),
     JobNotFound("0123abcd"),
     AmbiguousJobId("0123abcd", ["0123abcd1", "0123abcd2"]),
     QueueUnavailable("Redis is away", accepted=["a", "b"]),
@@ -54,6 +56,7 @@ def test_an_error_survives_copying(error: DispatchError):
     [
         (SettingsError, {DispatchError}),
         (InvalidJob, {DispatchError, ValueError}),
+        (InvalidRequest, {DispatchError, ValueError}),
         (IdempotencyConflict, {DispatchError, ValueError}),
         (JobNotFound, {DispatchError, LookupError}),
         (AmbiguousJobId, {DispatchError, LookupError}),

@@ -32,7 +32,7 @@ def error_of(environment: dict[str, str], env_file: Path | None = None) -> str:
 
 
 def test_with_nothing_set_the_documented_defaults_hold():
-    """24 hours is Messenger's window; the configured page limit is off."""
+    """24 hours is Messenger's window; no page sends more than 40 messages in a second."""
     assert read({}) == Settings(
         token=None,
         tokens_file=None,
@@ -48,8 +48,8 @@ def test_with_nothing_set_the_documented_defaults_hold():
         call_deadline_seconds=20,
         lease_seconds=60,
         in_flight=256,
-        page_rate=0,
-        page_burst=1,
+        page_rate=30,
+        page_burst=10,
         sent_ttl_seconds=86_400,
         failed_ttl_seconds=30 * 86_400,
         flower_basic_auth=None,

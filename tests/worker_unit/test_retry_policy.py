@@ -141,7 +141,8 @@ def test_without_a_post_no_attempt_is_spent(outcome_class: OutcomeClass):
 
 AUTH_PAUSE = LaneVerdict(effect="pause", reason="auth", pause_seconds=60.0)
 NOTHING = LaneVerdict(effect="none")
-CLEAR = LaneVerdict(effect="clear")
+SUCCESS = LaneVerdict(effect="success")
+ANSWER = LaneVerdict(effect="answer")
 
 
 def throttled_for(seconds: float) -> LaneVerdict:
@@ -156,19 +157,26 @@ def failing_for(seconds: float) -> LaneVerdict:
     return LaneVerdict(effect="count", reason="failing", pause_seconds=seconds)
 
 
+def refused_for(seconds: float) -> LaneVerdict:
+    return LaneVerdict(effect="count", reason="refused", pause_seconds=seconds)
+
+
 @pytest.mark.parametrize(
     ("outcome", "level", "expected"),
     [
-        (Outcome(outcome_class=accepted), 0, CLEAR),
-        (Outcome(outcome_class=accepted), 3, CLEAR),
-        (Outcome(outcome_class=permanent), 0, CLEAR),
+        (Outcome(outcome_class=accepted), 0, SUCCESS),
+        (Outcome(outcome_class=accepted), 3, SUCCESS),
+        (Outcome(outcome_class=permanent), 0, ANSWER),
+        (Outcome(outcome_class=permanent, about_page=True), 0, refused_for(1800.0)),
+        (Outcome(outcome_class=permanent, about_page=True), 1, refused_for(3600.0)),
+        (Outcome(outcome_class=permanent, about_page=True), 99, refused_for(14_400.0)),
         (Outcome(outcome_class=permanent, posted=False), 1, NOTHING),
         (Outcome(outcome_class=transient), 0, failing_for(1.0)),
         (Outcome(outcome_class=transient), 1, failing_for(2.0)),
         (Outcome(outcome_class=transient), 99, failing_for(30.0)),
         (Outcome(outcome_class=ambiguous), 2, failing_for(4.0)),
-        (Outcome(outcome_class=transient, about_person=True), 2, NOTHING),
-        (Outcome(outcome_class=permanent, about_person=True), 0, CLEAR),
+        (Outcome(outcome_class=transient, about_person=True), 2, ANSWER),
+        (Outcome(outcome_class=permanent, about_person=True), 0, ANSWER),
         (Outcome(outcome_class=restricted), 0, restricted_for(1800.0)),
         (Outcome(outcome_class=restricted), 2, restricted_for(7200.0)),
         (Outcome(outcome_class=restricted), 99, restricted_for(14_400.0)),
@@ -224,7 +232,7 @@ def test_the_backoff_doubles_up_to_its_cap(spent: int, jitter: float, expected: 
     assert backoff_seconds(spent, base=2.0, cap=60.0, jitter=jitter) == expected
 
 
-@pytest.mark.parametrize("reason", ["throttled", "auth", "failing", "restricted"])
+@pytest.mark.parametrize("reason", ["throttled", "auth", "failing", "restricted", "refused"])
 def test_the_pauses_of_a_lane_grow_to_an_end(reason: str):
     """Each is at least as long as the one before, and there is a longest."""
     pauses = [pause_seconds(reason, level) for level in range(1, 2000)]
@@ -293,7 +301,7 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
         assert found.state is State.RETRYING
     if found.state is State.RETRYING:
         assert (outcome.retry_after_seconds or 0) <= found.delay_seconds < remaining
-    if again and outcome.retry_after_seconds is not None:
+    if again and outcome.retry_after_seconds:
         assert outcome.retry_after_seconds < remaining
     if outcome_class is ambiguous and (delivery is ONCE or outcome.final):
         assert found.state is State.FAILED
@@ -307,9 +315,7 @@ def test_a_lane_is_paused_for_a_time_that_ends(outcome: Outcome, level: int):
     if found.effect in ("pause", "count"):
         assert found.pause_seconds > 0
         assert found.reason
-    assert (found.effect == "clear") == (
-        outcome.posted and outcome.outcome_class in (accepted, permanent)
-    )
+    assert (found.effect == "success") == (outcome.posted and outcome.outcome_class is accepted)
     assert (found.token_fingerprint == "abc") == (outcome.outcome_class is auth)
 
 

@@ -16,6 +16,7 @@ MAX_LANE_PAUSE_SECONDS = 3600.0
 _PAUSES = {
     "throttled": (1.0, 60.0),
     "restricted": (1800.0, 14_400.0),
+    "refused": (1800.0, 14_400.0),
     "auth": (60.0, 900.0),
     "failing": (1.0, 30.0),
 }
@@ -69,7 +70,7 @@ def judge_job(
 
     if outcome_class in _NOT_NOW:
         # A job that was released unsent expires in its lane, if it does.
-        if outcome.posted and asked >= remaining_seconds:
+        if asked >= remaining_seconds and (asked or outcome.posted):
             return JobVerdict(state=State.FAILED, attempt_spent=False)
         if asked > MAX_LANE_PAUSE_SECONDS:
             return JobVerdict(state=State.RETRYING, delay_seconds=asked, attempt_spent=False)
@@ -130,13 +131,21 @@ def judge_lane(
         )
     if outcome.outcome_class in (OutcomeClass.TRANSIENT, OutcomeClass.AMBIGUOUS):
         if outcome.about_person:
-            return LaneVerdict(effect="none")
+            return LaneVerdict(effect="answer")
         return LaneVerdict(
             effect="count",
             reason="failing",
             pause_seconds=pause_seconds("failing", level),
         )
-    return LaneVerdict(effect="clear")
+    if outcome.outcome_class is OutcomeClass.ACCEPTED:
+        return LaneVerdict(effect="success")
+    if outcome.about_page:
+        return LaneVerdict(
+            effect="count",
+            reason="refused",
+            pause_seconds=pause_seconds("refused", level),
+        )
+    return LaneVerdict(effect="answer")
 
 
 def judge(
