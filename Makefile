@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests that start no process.
 UNIT_TESTS := tests/schemas tests/ledger_unit tests/worker_unit
-PARTS := schemas ledger broker producer worker flower cli sandbox
+PARTS := schemas ledger broker producer worker flower cli sandbox testing django_app
 # Libraries that the bench compares with.
 PEERS := $(patsubst tests/bench/requirements/%.txt,%,$(wildcard tests/bench/requirements/*.txt))
 

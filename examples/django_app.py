@@ -1,7 +1,8 @@
-"""A Django project in one file: it hands messages over, and tells what became of them.
+"""A Django project in one file: it enqueues messages, and shows what became of them.
 
     python examples/django_app.py migrate --run-syncdb
     python examples/django_app.py runserver
+    python examples/django_app.py harasocial worker
 
 `POST /messages` enqueues at once. `POST /orders` shows the usual case: the message belongs to a
 row of the database, so it is enqueued when that row is committed, and not if it is rolled back.
@@ -14,7 +15,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 
 import django
 from django import forms
@@ -29,17 +29,18 @@ from django.db import models, transaction
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST, require_safe
+from harasocial_dispatch import producer
+from harasocial_dispatch.django_app import enqueue_on_commit
 from harasocial_dispatch.producer import (
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
     JobNotFound,
-    Producer,
     QueueUnavailable,
 )
 
 KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
-#: Tells a client when to come back while Redis is away.
+#: When a client should try again while Redis is away.
 RETRY_AFTER_SECONDS = 5
 #: Who sends, and what, when an order is placed.
 PAGE_ID = "500725830264749"
@@ -63,8 +64,11 @@ settings.configure(
     SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY") or get_random_secret_key(),
     ALLOWED_HOSTS=["localhost", "127.0.0.1"],
     ROOT_URLCONF=__name__,
-    INSTALLED_APPS=[f"{__name__}.Orders"],
-    # No cookie tells who asks, so there is nothing for a forged request to use (CSRF).
+    # It comes first, so that the apps after it find its settings.
+    INSTALLED_APPS=["harasocial_dispatch.django_app", f"{__name__}.Orders"],
+    # What is left out here, such as the token, comes from the environment.
+    HARASOCIAL={"EXPIRES_SECONDS": 6 * 3600},
+    # No cookie identifies the client, so a forged request (CSRF) could use none.
     MIDDLEWARE=["django.middleware.common.CommonMiddleware", f"{__name__}.QueueErrors"],
     DATABASES={
         "default": {
@@ -73,9 +77,8 @@ settings.configure(
         }
     },
 )
-django.setup()
 # The settings are read here: a wrong one ends the start, and not the first request.
-producer = Producer()
+django.setup()
 
 
 class Order(models.Model):
@@ -104,9 +107,8 @@ def place_order(request: HttpRequest) -> JsonResponse:
 @transaction.atomic
 def save_order(order: Order) -> Order:
     order.save()
-    # Runs after the commit of the outermost transaction. Enqueued here and now, the message
-    # would go out even if something later rolled the order back.
-    transaction.on_commit(partial(enqueue_for, order))
+    # Enqueued here and now, the message would go out even if something later rolled the order back.
+    enqueue_for(order)
     return order
 
 
@@ -117,14 +119,14 @@ def enqueue_for(order: Order) -> None:
         "page_id": PAGE_ID,
         "metadata": f"order {order.number}",
     }
-    try:
-        order.job_id = producer.enqueue(body, idempotency_key=f"order-placed-{order.number}")
-    except (QueueUnavailable, IdempotencyConflict) as error:
-        # The order stands. Its job_id stays empty, by which enqueue_missing finds it. A conflict
-        # means that an earlier order had this number: somebody has to look at both.
-        logger.warning("the message of order %s is not enqueued: %s", order.number, error)
-        return
-    order.save(update_fields=["job_id"])
+
+    def save_job_id(job_id: str) -> None:
+        order.job_id = job_id
+        order.save(update_fields=["job_id"])
+
+    # If Redis is away, that is logged and the order stands. Its job_id stays empty, by which
+    # enqueue_missing finds it.
+    enqueue_on_commit(body, idempotency_key=f"order-placed-{order.number}", on_enqueued=save_job_id)
 
 
 def enqueue_missing() -> None:
@@ -156,7 +158,7 @@ def show_message(_: HttpRequest, job_id: str) -> JsonResponse:
 
 
 class QueueErrors:
-    """Answers for the errors of `producer`, in whichever view they come up."""
+    """Returns the responses to the errors of `producer`, for all views."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -189,7 +191,7 @@ class QueueErrors:
 
 
 def unavailable(reason: QueueUnavailable, /, **answer: str) -> JsonResponse:
-    # What it says of Redis is for the operator; the client learns when to come back.
+    # The details are for the operator; the client gets the time to try again.
     logger.warning("%s", reason)
     return JsonResponse(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 

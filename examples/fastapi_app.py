@@ -1,9 +1,8 @@
-"""A FastAPI app that hands messages over, and tells what became of them.
+"""A FastAPI app that enqueues messages, and shows what became of them.
 
     fastapi dev examples/fastapi_app.py
 
-The endpoints are plain functions: FastAPI runs those on threads, so that waiting for Redis never
-holds the event loop.
+The producer is awaited, so a Redis that hangs never blocks the event loop.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from harasocial_dispatch.producer import (
     IdempotencyConflict,
     InvalidJob,
     JobNotFound,
-    Producer,
     QueueUnavailable,
     State,
 )
+from harasocial_dispatch.producer.aio import AsyncProducer
 from pydantic import BaseModel
 
 KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
-#: Tells a client when to come back while Redis is away.
+#: When a client should try again while Redis is away.
 RETRY_AFTER_SECONDS = 5
 EXAMPLE = {
     "recipient": {"id": "2560816460648749"},
@@ -52,19 +51,18 @@ class Message(BaseModel):
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Producer]]:
+async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AsyncProducer]]:
     # The settings are read here: a wrong one ends the start, and not the first request.
-    producer = Producer()
-    yield {"producer": producer}
-    producer.close()
+    async with AsyncProducer() as producer:
+        yield {"producer": producer}
 
 
-async def get_producer(request: Request) -> Producer:
-    producer: Producer = request.state.producer
+async def get_producer(request: Request) -> AsyncProducer:
+    producer: AsyncProducer = request.state.producer
     return producer
 
 
-TheProducer = Annotated[Producer, Depends(get_producer)]
+TheProducer = Annotated[AsyncProducer, Depends(get_producer)]
 # The package checks the body, so that its rules are in one place.
 MessageBody = Annotated[Any, Body(examples=[EXAMPLE])]
 
@@ -72,27 +70,27 @@ app = FastAPI(title="Messages", lifespan=lifespan)
 
 
 @app.post("/messages", status_code=status.HTTP_202_ACCEPTED)
-def send_message(
+async def send_message(
     body: MessageBody,
     producer: TheProducer,
     request: Request,
     response: Response,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Accepted:
-    job_id = producer.enqueue(body, idempotency_key=idempotency_key)
+    job_id = await producer.enqueue(body, idempotency_key=idempotency_key)
     response.headers["Location"] = request.app.url_path_for("show_message", job_id=job_id)
     return Accepted(job_id=job_id)
 
 
 @app.get("/messages/{job_id}")
-def show_message(job_id: str, producer: TheProducer) -> Message:
-    job = producer.get_job(job_id)
+async def show_message(job_id: str, producer: TheProducer) -> Message:
+    job = await producer.get_job(job_id)
     return Message(state=job.state, error_code=job.error_code, error_message=job.error_message)
 
 
 @app.exception_handler(InvalidJob)
 async def invalid_job(_: Request, error: InvalidJob) -> JSONResponse:
-    """As FastAPI itself tells of a wrong body: a list of places and messages."""
+    """As FastAPI reports a wrong body: a list of places and messages."""
     detail = [
         {"type": "value_error", "loc": location(path), "msg": text}
         for path, texts in error.errors.items()
@@ -134,6 +132,6 @@ async def enqueue_unknown(_: Request, error: EnqueueUnknown) -> JSONResponse:
 
 
 def unavailable(error: QueueUnavailable, answer: dict[str, str]) -> JSONResponse:
-    # What it says of Redis is for the operator; the client learns when to come back.
+    # The details are for the operator; the client gets the time to try again.
     logger.warning("%s", error)
     return JSONResponse(answer, status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

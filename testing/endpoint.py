@@ -1,0 +1,50 @@
+"""The sandbox, called without a network. A delay of its reply passes at once."""
+
+from __future__ import annotations
+
+from ..sandbox import Sandbox
+from ..sandbox.reply import Ending
+from ..sandbox.request import RequestBuffer
+from ..schemas import Settings
+from ..worker.http import CallFailed, Reply
+from ..worker.http.reply_reader import ReplyReader
+
+
+def call(sandbox: Sandbox, request: bytes, settings: Settings) -> tuple[Reply | CallFailed, float]:
+    """Return how a call ended, and how many seconds it would have taken.
+
+    Args:
+        sandbox: need not be started.
+        request: as `Endpoint.request` returns it.
+        settings: the timeouts are used.
+    """
+    buffer = RequestBuffer()
+    buffer.add(request)
+    received = buffer.take_request()
+    if received is None:
+        raise ValueError("the request is not complete")
+    reader = ReplyReader()
+    seconds = 0.0
+    steps = sandbox.handler(received)
+    try:
+        for step in steps:
+            if step is Ending.RESET:
+                return reader.stop("connection_lost", "ConnectionResetError"), seconds
+            if isinstance(step, Ending):
+                return reader.end_of_stream(), seconds
+            if isinstance(step, bytes):
+                ending = reader.feed(step)
+                if ending is not None:
+                    return ending, seconds
+                continue
+            deadline = settings.safe_call_deadline_seconds
+            late_at = min(deadline, seconds + settings.read_timeout_seconds)
+            if seconds + step >= late_at:
+                return reader.stop("timeout", "the call's deadline passed"), late_at
+            seconds += step
+        # The connection stays open, and the reply is not whole.
+        late_at = min(settings.safe_call_deadline_seconds, seconds + settings.read_timeout_seconds)
+        return reader.stop("timeout", "the call's deadline passed"), late_at
+    finally:
+        steps.close()
+        reader.close()
