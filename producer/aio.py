@@ -29,6 +29,7 @@ __all__ = [
     "AsyncProducer",
     "CompletedCall",
     "cancel",
+    "cancel_many",
     "count_errors",
     "enqueue",
     "enqueue_many",
@@ -133,6 +134,7 @@ class AsyncProducer:
     replay = _awaited(Producer.replay)
     replay_many = _awaited(Producer.replay_many)
     cancel = _awaited(Producer.cancel)
+    cancel_many = _awaited(Producer.cancel_many)
 
     async def close(self) -> None:
         """Close the connections to Redis, and end the threads."""
@@ -201,6 +203,7 @@ if TYPE_CHECKING:
     count_errors = _typed.count_errors
     replay = _typed.replay
     cancel = _typed.cancel
+    cancel_many = _typed.cancel_many
 else:
 
     def __getattr__(name: str) -> Any:
