@@ -49,13 +49,11 @@ def cancel_matching(
     wanted: JobFilter,
     payload_ids: Sequence[str],
     audit: AuditEntry | None,
-    kept_seconds: float,
 ) -> Iterator[list[CanceledJobs]]:
     """Cancel the jobs that fit, some in each step; see `Ledger.cancel_matching`."""
     script = partial(
         namespace.script,
         "cancel_matching",
-        round(kept_seconds),
         audit.operation_id if audit else "",
         audit.stored_text() if audit else "",
         _conditions(wanted, payload_ids),

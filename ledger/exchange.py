@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome
+from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome, SendJob
 from .claim import Claim
 from .job_hash import attempt_text, to_fields
 
@@ -93,11 +94,20 @@ def new_job_rows(job_ids: Iterable[str], jobs: Iterable[NewJob]) -> str:
                 new.send_at_ms or 0,
                 new.expires_at_ms or 0,
                 int(new.urgent),
+                new.campaign or "",
+                _fingerprint(new.job) if new.campaign and new.idempotency_key else "",
                 to_fields(new),
             ]
             for job_id, new in zip(job_ids, jobs, strict=True)
         ]
     )
+
+
+def _fingerprint(job: SendJob) -> str:
+    """Return a digest of the body, short enough that Redis stores it beside an id at no cost."""
+    # The id's 32 characters and these 12 are what one allocation of a short string holds.
+    texts = (job.page_id, job.recipient_id, job.payload_id, job.metadata or "")
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
 
 def result_row(result: Result) -> str:

@@ -6,8 +6,9 @@
 | attempts | attempts spent so far |
 | attempt:1, attempt:2, … | JSON [at_ms, duration_ms, http_status, error_code, error_message] |
 | enqueued_at, send_at, expires_at, finished_at | milliseconds since the epoch |
-| delivery, urgent, idempotency_key | only where not the default |
+| delivery, urgent, idempotency_key, campaign | only where not the default |
 | error_code, error_message, http_status | of the latest attempt, where there is one |
+| idempotency_key | empty: the default of a job of a campaign, see `schemas.new_job.default_key` |
 | claim | token of the process that is sending it |
 | defect | why it cannot be sent; while that is being recorded |
 | replayed:1, replayed:2, … | JSON [at_ms, by, via] of each replay; the latest 20 |
@@ -35,6 +36,7 @@ from ..schemas import (
     from_ms,
     sanitize,
 )
+from ..schemas.new_job import default_key
 
 #: The hash's fields that are the body's, by their path in it.
 BODY_FIELDS = {
@@ -60,13 +62,19 @@ def to_fields(new: NewJob) -> list[str]:
     if job.metadata is not None:
         _add_long(fields, "metadata", job.metadata)
     if new.idempotency_key is not None:
-        fields += ["idempotency_key", new.idempotency_key]
+        is_default = new.campaign is not None and new.idempotency_key == default_key(
+            new.campaign, job.page_id, job.recipient_id, job.payload_id
+        )
+        # A default key is long, and all of it is in other fields.
+        fields += ["idempotency_key", "" if is_default else new.idempotency_key]
     if new.send_at_ms is not None:
         fields += ["send_at", str(new.send_at_ms)]
     if new.delivery is not Delivery.AT_LEAST_ONCE:
         fields += ["delivery", new.delivery.value]
     if new.urgent:
         fields += ["urgent", "1"]
+    if new.campaign is not None:
+        fields += ["campaign", new.campaign]
     return fields
 
 
@@ -121,14 +129,23 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
         attempt_count=to_int(job.get("attempts")) or 0,
         attempts=to_attempts(job),
         replays=_replays(job),
-        idempotency_key=job.get("idempotency_key"),
+        idempotency_key=_idempotency_key(job),
         delivery=to_delivery(job),
         enqueued_at=_time(job.get("enqueued_at")),
         send_at=_time(job.get("send_at")),
         expires_at=_time(job.get("expires_at")),
         next_attempt_at=_time(due_ms) if waits and due_ms is not None else None,
         finished_at=_time(job.get("finished_at")),
+        campaign=job.get("campaign"),
     )
+
+
+def _idempotency_key(job: Mapping[str, str]) -> str | None:
+    key = job.get("idempotency_key")
+    if key != "":
+        return key
+    texts = (job.get("campaign"), job.get("page_id"), job.get("recipient_id"))
+    return default_key(*texts, _long(job, "payload_id"))
 
 
 def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:

@@ -18,6 +18,8 @@ import redis
 
 from ..schemas import (
     START_WITHIN_SECONDS,
+    CampaignCanceled,
+    CampaignNotFound,
     NewJob,
     Settings,
     SettingsError,
@@ -102,7 +104,11 @@ class Ledger:
         )
         prefix = f"{{{settings.namespace}}}:"
         self._prefix = prefix
-        self._scripts = Scripts(self._client, prefix, ring)
+        constants = {
+            "CAMPAIGN_TTL_S": round(settings.campaign_ttl_seconds),
+            "CANCELED_TTL_S": round(settings.failed_ttl_seconds),
+        }
+        self._scripts = Scripts(self._client, prefix, ring, constants)
         # The claims' owner: a claim token is "holder:number".
         self._holder = uuid.uuid4().hex
         self._claim_number = 0
@@ -289,7 +295,6 @@ class Ledger:
         with translated_errors(self._settings.redis_url):
             _, *states = self._scripts(
                 "cancel",
-                round(self._settings.failed_ttl_seconds),
                 audit.operation_id,
                 audit.stored_text(),
                 *job_ids,
@@ -317,9 +322,7 @@ class Ledger:
             dry_run: cancel nothing; yield what would be canceled.
         """
         audit = None if dry_run else audit or AuditEntry(action="cancel")
-        return cancel_matching(
-            self._namespace, wanted, payload_ids, audit, self._settings.failed_ttl_seconds
-        )
+        return cancel_matching(self._namespace, wanted, payload_ids, audit)
 
     def replay(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
         """Queue failed jobs again; returns each one's state before, None if unknown.
@@ -409,6 +412,134 @@ class Ledger:
         with translated_errors(self._settings.redis_url):
             (had_one,) = self._scripts.and_ring("set_rate", page_id, "")
         return bool(had_one)
+
+    def announce_campaign(
+        self,
+        name: str,
+        *,
+        rows: int | None = None,
+        canary: int | None = None,
+        canary_max_failures: float | None = None,
+        hold_at: float | None = None,
+        by: str = "",
+    ) -> None:
+        """Note how many rows a campaign will have and what holds it, before they are enqueued.
+
+        Args:
+            rows: it is not finished before so many jobs have ended; None leaves that as it is.
+            canary: jobs to send before the others wait for a release. Ignored once it has begun.
+            canary_max_failures: share (0 to 1) of the canary that may fail: then it is released by
+                itself, and else held. None: a person releases it.
+            hold_at: share (0 to 1) of failures among the latest 500 ended jobs that holds it.
+            by: who does this.
+
+        Raises:
+            CampaignCanceled: it was canceled.
+        """
+        rules = {
+            "canary": canary,
+            "canary_max_failures": canary_max_failures,
+            "hold_at": hold_at,
+        }
+        given = {rule: value for rule, value in rules.items() if value is not None}
+        with translated_errors(self._settings.redis_url):
+            (state,) = self._scripts(
+                "announce_campaign",
+                name,
+                "" if rows is None else rows,
+                "" if canary is None else canary,
+                json.dumps(given) if given else "",
+                by,
+            )
+        if state == "canceled":
+            raise CampaignCanceled(name)
+
+    def hold_campaign(
+        self,
+        name: str,
+        reason: str = "",
+        by: str = "",
+        *,
+        unless_released_since_ms: int | None = None,
+    ) -> bool:
+        """Hold a campaign: none of its jobs is claimed until it is released. Takes constant time.
+
+        Args:
+            unless_released_since_ms: do nothing if it was released at this time or later.
+
+        Returns whether it was not held before.
+
+        Raises:
+            CampaignNotFound, CampaignCanceled.
+        """
+        return self._mark_campaign("hold", name, reason, by, unless_released_since_ms)
+
+    def release_campaign(self, name: str, by: str = "") -> bool:
+        """Release a held campaign, and what its canary holds back; returns whether it was held.
+
+        Raises:
+            CampaignNotFound, CampaignCanceled.
+        """
+        changed = self._mark_campaign("release", name, "", by)
+        while changed and self.continue_campaign_work(name)[0]:
+            pass
+        return changed
+
+    def end_canary(self, name: str, by: str = "") -> bool:
+        """Release what a canary holds back, unless the campaign is also held."""
+        changed = self._mark_campaign("end_canary", name, "", by)
+        while changed and self.continue_campaign_work(name)[0]:
+            pass
+        return changed
+
+    def cancel_campaign(self, name: str, by: str = "") -> bool:
+        """Mark a campaign as canceled: nothing of it is sent from now on. Takes constant time.
+
+        Its waiting jobs are ended by `cancel_campaign_chunk`; by the workers, if nobody calls that.
+
+        Returns whether it was not canceled before.
+
+        Raises:
+            CampaignNotFound.
+        """
+        try:
+            return self._mark_campaign("cancel", name, "", by)
+        except CampaignCanceled:
+            return False
+
+    def cancel_campaign_chunk(self, name: str, limit: int = 500) -> tuple[bool, int]:
+        """End some of the waiting jobs of a canceled campaign.
+
+        Returns whether to call this again, and how many were canceled by this call.
+        """
+        return self.continue_campaign_work(name, limit)
+
+    def continue_campaign_work(self, name: str = "", limit: int = 500) -> tuple[bool, int]:
+        """Do a part of what a release or a cancel left to do, of any campaign if none is named.
+
+        Without a name, campaigns past their retention are forgotten, too. Returns whether more is
+        left, and how many jobs were canceled.
+        """
+        with translated_errors(self._settings.redis_url):
+            more, canceled = self._scripts.and_ring("campaign_work", name, limit)
+        return more == 1, int(canceled)
+
+    def _mark_campaign(
+        self,
+        action: str,
+        name: str,
+        reason: str,
+        by: str,
+        unless_released_since_ms: int | None = None,
+    ) -> bool:
+        since = "" if unless_released_since_ms is None else unless_released_since_ms
+        with translated_errors(self._settings.redis_url):
+            state, changed = self._scripts("mark_campaign", action, name, reason, by, since)
+        if state == "unknown":
+            raise CampaignNotFound(name)
+        if state == "canceled":
+            raise CampaignCanceled(name)
+        return bool(changed == 1)
 
     def close(self) -> None:
         """Close the connections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
@@ -51,14 +51,22 @@ class Scripts:
 
     Args:
         ring: rings the doorbell. Must not raise.
+        constants: settings that several scripts need, by their names in transitions.lua.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str, ring: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str,
+        ring: Callable[[], object],
+        constants: Mapping[str, int],
+    ) -> None:
         self._pool = client.connection_pool
         self._prefix = prefix
         self._ring = ring
         shared = (
             f"local VERSION, OTHER_VERSION = {VERSION}, {json.dumps(OTHER_VERSION)}\n"
+            f"{''.join(f'local {name} = {value}{chr(10)}' for name, value in constants.items())}"
             f"{_text(_SHARED)}"
         )
         found = (file.name for file in _FOLDER.iterdir())

@@ -83,7 +83,7 @@ def _enqueued(ids: Sequence[str], answers: list[Any]) -> Enqueued:
 
 
 def _known_job(job_id: str, _: str, *fields: str) -> EnqueuedJob:
-    conflicting = tuple(BODY_FIELDS[name] for name in fields)
+    conflicting = tuple(BODY_FIELDS.get(name, name) for name in fields)
     return EnqueuedJob(job_id=job_id, is_new=False, conflicting_fields=conflicting)
 
 

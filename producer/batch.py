@@ -10,6 +10,7 @@ from typing import Any
 from ..ledger import EnqueuedJob
 from ..schemas import InvalidJob, NewJob, parse_row
 from ..schemas.errors import belongs_to_another
+from ..schemas.new_job import with_default_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +81,13 @@ class ValidRow:
     job: NewJob
 
 
-def valid_rows(rows: Iterable[Any], rejected: list[Rejected] | None) -> Iterator[ValidRow]:
-    """Yield the valid rows; put the others into `rejected`, or raise if that is None."""
+def valid_rows(
+    rows: Iterable[Any], rejected: list[Rejected] | None, *, allow_duplicates: bool
+) -> Iterator[ValidRow]:
+    """Yield the valid rows; put the others into `rejected`, or raise if that is None.
+
+    Unless `allow_duplicates`, a row of a campaign gets an idempotency key if it has none.
+    """
     for index, row in enumerate(rows):
         try:
             job = parse_row(row)
@@ -92,5 +98,7 @@ def valid_rows(rows: Iterable[Any], rejected: list[Rejected] | None) -> Iterator
                 ) from None
             rejected.append(Rejected(index=index, row=row, errors=error.errors))
         else:
+            if not allow_duplicates:
+                job = with_default_key(job)
             # The row is kept to report it as rejected, never otherwise.
             yield ValidRow(index=index, row=None if rejected is None else row, job=job)

@@ -21,6 +21,7 @@ from ..schemas import (
     State,
     parse_new_job,
 )
+from ..schemas.new_job import with_default_key
 from .batch import EnqueueReport, valid_rows
 from .cancellation import Cancellation, CancelReport
 from .replay import Replay
@@ -39,6 +40,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "expires_at": None,
     "delivery": "at_least_once",
     "urgent": False,
+    "campaign": None,
 }
 
 
@@ -71,6 +73,7 @@ class Producer:
         expires_at: datetime | None = None,
         delivery: Literal["at_least_once", "at_most_once"] = "at_least_once",
         urgent: bool = False,
+        campaign: str | None = None,
     ) -> str:
         """Enqueue one message and return its job id.
 
@@ -84,6 +87,10 @@ class Producer:
                 left out.
             delivery: what to do when it is unknown whether a POST was processed.
             urgent: send before the other jobs of its page.
+            campaign: name of the campaign that the message belongs to, 1 to 64 characters of
+                `A-Za-z0-9._-`. The page's other messages go before those of campaigns. Without an
+                idempotency key, the message gets `campaign/page_id/recipient_id/payload_id`; a
+                campaign's keys are kept for `CAMPAIGN_TTL_SECONDS` after the job's end.
 
         Raises:
             InvalidJob: naming each wrong field; nothing was stored.
@@ -97,16 +104,19 @@ class Producer:
             "expires_at": expires_at,
             "delivery": delivery,
             "urgent": urgent,
+            "campaign": campaign,
         }
         # Defaults need no validation, which would cost half as much as that of the body.
         given = {name: value for name, value in options.items() if value is not _DEFAULTS[name]}
-        return self._ledger.enqueue([parse_new_job(job, given)]).jobs[0].job_id
+        new = with_default_key(parse_new_job(job, given))
+        return self._ledger.enqueue([new]).jobs[0].job_id
 
     def enqueue_many(
         self,
         rows: Iterable[MessageRow | Mapping[str, Any]],
         *,
         on_invalid: Literal["raise", "skip"] = "raise",
+        allow_duplicates: bool = False,
         progress: Callable[[int], object] | None = None,
         stop: threading.Event | None = None,
     ) -> EnqueueReport:
@@ -120,6 +130,8 @@ class Producer:
             on_invalid: "raise" validates all rows before it stores any, and stores nothing of a
                 batch with an idempotency key in conflict. "skip" takes an endless iterable, batch
                 by batch, and reports the rows it rejects: invalid ones and those in conflict.
+            allow_duplicates: whether rows of a campaign may be the same message. Otherwise, those
+                without an idempotency key get `campaign/page_id/recipient_id/payload_id`.
             progress: called with the number of rows done so far, after each batch.
             stop: once it is set, no further rows are read, and the call ends after the batch under
                 way; the report has what was stored.
@@ -136,7 +148,8 @@ class Producer:
         report = EnqueueReport()
         skip = on_invalid == "skip"
         stop = stop or threading.Event()
-        valid = valid_rows(_until(stop, rows), report.rejected if skip else None)
+        rejected = report.rejected if skip else None
+        valid = valid_rows(_until(stop, rows), rejected, allow_duplicates=allow_duplicates)
         if not skip:
             valid = iter(list(valid))
         while not stop.is_set() and (batch := list(islice(valid, BATCH_SIZE))):

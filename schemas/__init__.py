@@ -7,6 +7,8 @@ Nothing here talks to anything; every other part may import it.
 from ..schemas.new_job import MessageRow, NewJob, parse_new_job, parse_row
 from .errors import (
     AmbiguousJobId,
+    CampaignCanceled,
+    CampaignNotFound,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
@@ -40,6 +42,8 @@ __all__ = [
     "ApiReply",
     "Attempt",
     "CallLimit",
+    "CampaignCanceled",
+    "CampaignNotFound",
     "Delivery",
     "DispatchError",
     "EnqueueUnknown",

@@ -5,6 +5,8 @@
     ├── InvalidJob           the job breaks the contract; nothing was stored
     ├── IdempotencyConflict  the idempotency key belongs to another message; nothing was stored
     ├── InvalidRequest       what is asked of a page or campaign is wrong; nothing was changed
+    ├── CampaignNotFound     no campaign has this name (any more)
+    ├── CampaignCanceled     the campaign is canceled, so it is neither held nor released
     ├── JobNotFound          no job has this id (any more)
     ├── AmbiguousJobId       several jobs' ids begin with this text
     └── QueueUnavailable     Redis did not do it; nothing was stored
@@ -93,6 +95,28 @@ def belongs_to_another(job_id: str | None, fields: Sequence[str]) -> str:
     names = f"{', '.join(others)} and {last}" if others else last
     holder = "an earlier row" if job_id is None else f"job {job_id}"
     return f"belongs to {holder}, which has another {names}"
+
+
+class CampaignNotFound(DispatchError, LookupError):
+    """No campaign has this name: no job named it, or it was forgotten."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no campaign has the name {name!r}")
+
+    def __reduce__(self) -> tuple[type[CampaignNotFound], tuple[str]]:
+        return (type(self), (self.name,))
+
+
+class CampaignCanceled(DispatchError, ValueError):
+    """The campaign is canceled, so nothing of it is held, released or sent any more."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"campaign {name!r} is canceled: nothing of it is sent any more")
+
+    def __reduce__(self) -> tuple[type[CampaignCanceled], tuple[str]]:
+        return (type(self), (self.name,))
 
 
 class JobNotFound(DispatchError, LookupError):

@@ -83,6 +83,7 @@ class JobRecord:
     expires_at: datetime | None = None
     next_attempt_at: datetime | None = None
     finished_at: datetime | None = None
+    campaign: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that `show --json` prints: times in ISO 8601, in UTC."""
@@ -96,6 +97,7 @@ class JobRecord:
             "attempts": [attempt.as_json() for attempt in self.attempts],
             "replays": [replayed.as_json() for replayed in self.replays],
             "page_id": self.page_id,
+            "campaign": self.campaign,
             "job": self.job,
             "idempotency_key": self.idempotency_key,
             "delivery": self.delivery.value,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from .job import MessageBody, SendJob, by_field_path, parse_send_job
 from .states import Delivery
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
+#: What the name of a campaign consists of.
+_CAMPAIGN_NAME = re.compile("[A-Za-z0-9._-]{1,64}")
 #: How far ahead a job may be scheduled or expire. Beyond, it is a mistake in units.
 MAX_AHEAD = timedelta(days=366)
 
@@ -26,6 +29,7 @@ class MessageRow(MessageBody, total=False):
     expires_at: datetime | str | None
     delivery: Literal["at_least_once", "at_most_once"]
     urgent: bool
+    campaign: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,26 @@ class NewJob:
     expires_at_ms: int | None = None
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     urgent: bool = False
+    campaign: str | None = None
+
+
+def with_default_key(new: NewJob) -> NewJob:
+    """Return the job; one of a campaign gets an idempotency key if it has none.
+
+    So one campaign sends one payload to one person once.
+    """
+    if new.campaign is None or new.idempotency_key is not None:
+        return new
+    job = new.job
+    return replace(
+        new,
+        idempotency_key=default_key(new.campaign, job.page_id, job.recipient_id, job.payload_id),
+    )
+
+
+def default_key(*parts: str | None) -> str:
+    """Return the key of a campaign, page_id, recipient_id and payload_id."""
+    return "/".join(part or "" for part in parts)
 
 
 class _Time(fields.Field[int]):
@@ -76,6 +100,20 @@ class _Key(fields.Field[str]):
         return value
 
 
+def campaign_name_fault(value: object) -> str | None:
+    """Return what is wrong with the name of a campaign, or None."""
+    if isinstance(value, str) and _CAMPAIGN_NAME.fullmatch(value):
+        return None
+    return "Must be 1 to 64 of the characters A-Z a-z 0-9 . _ -"
+
+
+class _CampaignName(fields.Field[str]):
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if (fault := campaign_name_fault(value)) is not None:
+            raise ValidationError(fault)
+        return str(value)
+
+
 class _OptionsSchema(Schema):
     class Meta:
         unknown = RAISE
@@ -90,6 +128,7 @@ class _OptionsSchema(Schema):
         )
     )
     urgent = fields.Boolean()
+    campaign = _CampaignName(allow_none=True)
 
 
 _MISPLACED = "Is an option of enqueue, not a field of the body: pass it as an argument."
@@ -130,6 +169,8 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
     send_at, expires_at = loaded.get("send_at"), loaded.get("expires_at")
     if send_at is not None and expires_at is not None and expires_at <= send_at:
         errors["expires_at"] = ["Must be after send_at."]
+    if loaded.get("urgent") and loaded.get("campaign") is not None:
+        errors["urgent"] = ["A job of a campaign cannot be urgent: leave out one of the two."]
     if job is None or errors:
         raise InvalidJob(errors)
     return NewJob(
@@ -139,6 +180,7 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
         expires_at_ms=expires_at,
         delivery=Delivery(loaded.get("delivery", Delivery.AT_LEAST_ONCE)),
         urgent=loaded.get("urgent", False),
+        campaign=loaded.get("campaign"),
     )
 
 

@@ -70,6 +70,9 @@ class Settings:
     page_burst: int = 10
     sent_ttl_seconds: float = 24.0 * 3600
     failed_ttl_seconds: float = 30.0 * 24 * 3600
+    #: How long the counts of a campaign are kept after its last change, and the idempotency keys of
+    #: its jobs after their end.
+    campaign_ttl_seconds: float = 30.0 * 24 * 3600
     #: `user:password` of Flower.
     flower_basic_auth: str | None = field(default=None, repr=False)
     #: Whether Flower shows each sent message as a task, too.
@@ -235,6 +238,7 @@ def _read(env: Env) -> Settings:
         page_burst=number("PAGE_BURST", 1, 100_000),
         sent_ttl_seconds=number("SENT_TTL_SECONDS", 1, 366 * 86400),
         failed_ttl_seconds=number("FAILED_TTL_SECONDS", 1, 3660 * 86400),
+        campaign_ttl_seconds=number("CAMPAIGN_TTL_SECONDS", 1, 3660 * 86400),
         flower_basic_auth=env.str("FLOWER_BASIC_AUTH", "", validate=check_user_and_password)
         or None,
         flower_successes=env.bool(

@@ -1,30 +1,28 @@
 -- Cancel jobs that have not been sent: scheduled, queued or retrying ones.
 --
--- ARGV[1]    how long a canceled job is kept (s)
--- ARGV[2]    operation id of the audit entry
--- ARGV[3]    that entry as JSON, without `at_ms` and `count`
--- ARGV[4..]  ids
+-- ARGV[1]    operation id of the audit entry
+-- ARGV[2]    that entry as JSON, without `at_ms` and `count`
+-- ARGV[3..]  ids
 -- returns    for each job its state after this call, or "" if there is none; before it the
 --            number that this call canceled
 --
 -- A queued job's id stays in its lane, where the next claim skips it: taking it out of the middle
 -- of a long list would cost more than that. It is noted, since the lane may outlive the job's record.
 
-local ttl_s = ARGV[1]
 local answer = { 0 }
 
-for i = 4, #ARGV do
+for i = 3, #ARGV do
   local id = ARGV[i]
   local job = read_job(id)
   local state = job and job.state or ''
   if CANCELABLE[state] then
     if state == 'queued' then redis.call('SADD', key('canceled_in_lane'), id) end
-    cancel_job(id, job, ttl_s)
+    cancel_job(id, job)
     state = 'cancelled'
     answer[1] = answer[1] + 1
   end
   answer[#answer + 1] = state
 end
 write_counts()
-if answer[1] > 0 then write_audit(ARGV[2], ARGV[3], answer[1]) end
+if answer[1] > 0 then write_audit(ARGV[1], ARGV[2], answer[1]) end
 return answer

@@ -1,14 +1,13 @@
 -- Cancel, or only count, the jobs that fit a filter, out of some ids or out of the ends of some lists.
 --
--- ARGV[1]   how long a canceled job is kept (s)
--- ARGV[2]   operation id of the audit entry
--- ARGV[3]   that entry as JSON, without `at_ms` and `count`; "" to cancel nothing, only count
--- ARGV[4]   the filter as JSON: {since_ms, until_ms (of the enqueueing), <field of the job>: [value, …]};
+-- ARGV[1]   operation id of the audit entry
+-- ARGV[2]   that entry as JSON, without `at_ms` and `count`; "" to cancel nothing, only count
+-- ARGV[3]   the filter as JSON: {since_ms, until_ms (of the enqueueing), <field of the job>: [value, …]};
 --           a part that is left out is no condition
--- ARGV[5]   maximum number of ids to scan
--- ARGV[6]   "ids", or "lists"
--- ARGV[7]   lists: number of ids at the end of the first list that were scanned before, and stay
--- ARGV[8…]  ids, or names of lists of lanes
+-- ARGV[4]   maximum number of ids to scan
+-- ARGV[5]   "ids", or "lists"
+-- ARGV[6]   lists: number of ids at the end of the first list that were scanned before, and stay
+-- ARGV[7…]  ids, or names of lists of lanes
 -- returns   {lists scanned to their beginning, the number to skip in the next list,
 --            {state, page_id, campaign, payload_id, number of jobs}, …}: jobs that were canceled, or would
 --            be, by what they have in common; and with the state "sending", jobs that fit but are being sent
@@ -17,8 +16,8 @@
 -- Ids of canceled jobs are taken out of them, so a lane has as many ids as jobs. The cost of a call grows
 -- with the number of ids to skip (1 ms for about 100,000), since Redis looks for what to take out from the end.
 
-local ttl_s, filter = ARGV[1], cjson.decode(ARGV[4])
-local cancels, scan_limit = ARGV[3] ~= '', tonumber(ARGV[5])
+local filter = cjson.decode(ARGV[3])
+local cancels, scan_limit = ARGV[2] ~= '', tonumber(ARGV[4])
 local since_ms, until_ms = filter.since_ms, filter.until_ms
 filter.since_ms, filter.until_ms = nil, nil
 -- In place of the ids that are to be taken out of a list: no id looks like this.
@@ -55,17 +54,12 @@ end
 local function look_at(id)
   local job = read_job(id)
   if not job then return false end
-  -- A long text continues in further fields; see ledger/job_hash.py.
-  local part = 1
-  while job.payload_id and job['payload_id+' .. part] do
-    job.payload_id = job.payload_id .. job['payload_id+' .. part]
-    part = part + 1
-  end
+  job.payload_id = long_text(job, 'payload_id')
   if job.state ~= 'sending' and not CANCELABLE[job.state] then return false end
   if not fits(job) then return false end
   add_to_group(job)
   if job.state == 'sending' or not cancels then return false end
-  cancel_job(id, job, ttl_s)
+  cancel_job(id, job)
   canceled = canceled + 1
   return true
 end
@@ -85,11 +79,11 @@ local function look_through(list, skip, limit)
 end
 
 local complete, skip = 0, 0
-if ARGV[6] == 'ids' then
-  for i = 8, #ARGV do look_at(ARGV[i]) end
+if ARGV[5] == 'ids' then
+  for i = 7, #ARGV do look_at(ARGV[i]) end
 else
-  skip = tonumber(ARGV[7])
-  for i = 8, #ARGV do
+  skip = tonumber(ARGV[6])
+  for i = 7, #ARGV do
     local limit = scan_limit
     if limit <= 0 then break end
     local scanned, kept = look_through(key(ARGV[i]), skip, limit)
@@ -100,5 +94,5 @@ else
   end
 end
 write_counts()
-if canceled > 0 then write_audit(ARGV[2], ARGV[3], canceled) end
+if canceled > 0 then write_audit(ARGV[1], ARGV[2], canceled) end
 return { complete, skip, unpack(found) }

@@ -32,23 +32,47 @@ local scan_budget = 500 + 2 * max_jobs
 -- Possible poisons of one lane that one call puts off, at most: the others may be behind them.
 local MAX_POSTPONED = 10
 
--- The lists of a lane, in the order in which they are emptied.
-local function lists_of(page_id)
-  return { key('urgent:' .. page_id), key('ready:' .. page_id) }
-end
+-- While a lane has jobs of both kinds, one of so many is one that has failed before.
+local AGAIN_EVERY = 4
+-- Campaigns of a page that are looked through for what a probe may be, at most.
+local PROBED_CAMPAIGNS = 50
 
--- The next id. A list that is empty is taken out of `lists`.
-local function pop(lists)
-  while lists[1] do
-    local id = redis.call('LPOP', lists[1])
-    if id then return id end
-    table.remove(lists, 1)
+-- What may be popped of a lane: jobs that have not failed yet, those that have, or both in turn.
+local FRESH, FAILED, BOTH = 'fresh', 'failed', 'both'
+
+-- Returns a function that pops the next id of a lane (see lane_name), or returns nil. `canary` is nil
+-- or {left: jobs that may be claimed for the first time}.
+local function popper(lane, kinds, canary)
+  local fresh, again = key('ready:' .. lane), key('again:' .. lane)
+  local failed = kinds ~= FRESH and redis.call('LLEN', again) or 0
+  local has_fresh = kinds ~= FAILED
+  local turn
+  return function()
+    if canary and canary.left <= 0 then has_fresh = false end
+    if has_fresh and failed > 0 then
+      turn = (turn or number(redis.call('HGET', key('again_turns'), lane))) + 1
+    end
+    if has_fresh and (failed == 0 or turn < AGAIN_EVERY) then
+      local id = redis.call('LPOP', fresh)
+      if id then
+        if failed > 0 then redis.call('HSET', key('again_turns'), lane, int(turn)) end
+        return id
+      end
+      has_fresh = false
+    end
+    if failed == 0 then return nil end
+    failed = failed - 1
+    if turn then
+      turn = 0
+      redis.call('HDEL', key('again_turns'), lane)
+    end
+    return redis.call('LPOP', again) or nil
   end
 end
 
 -- Take an id that was in the page's lane. Returns "to send" if the job is claimed and may be sent,
--- "postponed" if it is a possible poison that the caller must not have now, else "cleared"; and
--- whether the job is urgent.
+-- "postponed" if it is a possible poison that the caller must not have now, else "cleared"; and the
+-- job.
 local function take(id, page_id, level, is_paced)
   local job = read_job(id)
   local state = job and job.state
@@ -64,7 +88,7 @@ local function take(id, page_id, level, is_paced)
   end
   local may_send = not defect and number(job.expires_at) > NOW
   if may_send and job.error_code == 'unknown_outcome' then
-    if has_possible_poison then return 'postponed', job.urgent == '1' end
+    if has_possible_poison then return 'postponed', job end
     has_possible_poison = true
   end
   claim_job(id, job, token, lease_ms, level, defect, page_id, is_paced)
@@ -127,6 +151,95 @@ local function ramped(pause, rate, burst)
   return ramp, rate > 0 and math.min(burst, ramp_burst) or ramp_burst
 end
 
+-- How jobs of a page are taken: {page_id, level, is_paced: see claim_job; kinds: FRESH, FAILED or BOTH;
+-- postponed: gets {id, job} of the possible poisons}.
+
+local function is_full(taken, limit, how)
+  return taken >= limit or #claimed >= max_jobs or scan_budget <= 0 or #how.postponed >= MAX_POSTPONED
+end
+
+-- Take up to `limit` jobs to send from what `pop` returns. Returns how many, and whether nothing is
+-- left.
+local function take_from(pop, limit, how, canary)
+  local taken = 0
+  while not is_full(taken, limit, how) do
+    local id = pop()
+    if not id then return taken, true end
+    scan_budget = scan_budget - 1
+    local claimed_before = #claimed
+    local what, job = take(id, how.page_id, how.level, how.is_paced)
+    if canary and #claimed > claimed_before and not has_failed(job or {}) then
+      canary.left = canary.left - 1
+    end
+    if what == 'to send' then taken = taken + 1 end
+    if what == 'postponed' then how.postponed[#how.postponed + 1] = { id, job } end
+  end
+  return taken, false
+end
+
+-- The same from one campaign's lane. It has nothing left, either, while its jobs wait for a release,
+-- which gives it its turn again.
+local function take_from_campaign(campaign, limit, how)
+  if is_canceled(campaign) then
+    -- What came into its lane late is still to be ended.
+    redis.call('HSETNX', key('campaign_work'), campaign, 'lanes:0')
+    return 0, true
+  end
+  if mark_of('held_campaigns', campaign) then return 0, true end
+  local lane, left = lane_name(how.page_id, campaign), mark_of('canaries', campaign)
+  local canary = left and { left = number(left) }
+  local taken, empty = take_from(popper(lane, how.kinds, canary), limit, how, canary)
+  if canary then redis.call('HSET', key('canaries'), campaign, int(canary.left)) end
+  if empty and how.kinds ~= BOTH then
+    -- The other kind may be left.
+    empty = redis.call('EXISTS', key('ready:' .. lane), key('again:' .. lane)) == 0
+  end
+  return taken, empty
+end
+
+-- The same from the page's campaigns, a share of `limit` each, in turn.
+local function take_from_campaigns(limit, how)
+  local lanes, taken, moved_on = key('campaign_lanes:' .. how.page_id), 0, true
+  while moved_on do
+    moved_on = false
+    local wanted = how.kinds == BOTH and limit - taken or PROBED_CAMPAIGNS
+    local campaigns = redis.call('ZRANGE', lanes, 0, wanted - 1)
+    if #campaigns == 0 then return taken, true end
+    local turn, share = last_turn(how.page_id), math.ceil((limit - taken) / #campaigns)
+    for _, campaign in ipairs(campaigns) do
+      local jobs, empty = take_from_campaign(campaign, math.min(share, limit - taken), how)
+      taken = taken + jobs
+      if empty then
+        redis.call('ZREM', lanes, campaign)
+        scan_budget, moved_on = scan_budget - 1, true
+      elseif jobs > 0 then
+        redis.call('ZADD', lanes, int(turn), campaign)
+        turn, moved_on = turn + 1, true
+      end
+      if is_full(taken, limit, how) then return taken, false end
+    end
+  end
+  return taken, true
+end
+
+-- The same from all that the page has: urgent jobs, then single ones, then campaigns.
+local function take_from_page(limit, how)
+  local taken, empty, jobs = 0, true, 0
+  if how.kinds ~= FAILED then
+    local urgent = key('urgent:' .. how.page_id)
+    taken, empty = take_from(function() return redis.call('LPOP', urgent) or nil end, limit, how)
+  end
+  if empty then
+    jobs, empty = take_from(popper(how.page_id, how.kinds), limit - taken, how)
+    taken = taken + jobs
+  end
+  if empty then
+    jobs, empty = take_from_campaigns(limit - taken, how)
+    taken = taken + jobs
+  end
+  return taken, empty
+end
+
 -- Claim jobs of a lane. Returns when it may be served again (ms), or nil if it is empty.
 local function serve(page_id, share)
   local limit, level, is_probe = lane_limit(page_id, share), 0, false
@@ -152,21 +265,18 @@ local function serve(page_id, share)
     limit = math.min(limit, allowed)
   end
 
-  local taken, empty, postponed, lists = 0, false, {}, lists_of(page_id)
-  while taken < limit and #claimed < max_jobs and scan_budget > 0
-      and #postponed < MAX_POSTPONED do
-    local id = pop(lists)
-    if not id then
-      empty = true
-      break
-    end
-    scan_budget = scan_budget - 1
-    local what, urgent = take(id, page_id, level, rate > 0 and not is_probe)
-    if what == 'to send' then taken = taken + 1 end
-    if what == 'postponed' then postponed[#postponed + 1] = { id, urgent } end
+  local how = {
+    page_id = page_id, level = level, is_paced = rate > 0 and not is_probe, postponed = {},
+    -- A probe is preferably a job that has not failed yet.
+    kinds = is_probe and FRESH or BOTH,
+  }
+  local taken, empty = take_from_page(limit, how)
+  if is_probe and empty and taken == 0 then
+    how.kinds = FAILED
+    taken, empty = take_from_page(limit, how)
   end
   -- Behind the others; and only now, or this call would come upon them again.
-  for _, job in ipairs(postponed) do to_lane({ job[1] }, page_id, job[2]) end
+  for _, each in ipairs(how.postponed) do to_lane({ each[1] }, each[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
@@ -182,7 +292,7 @@ local function serve(page_id, share)
     write_pause(page_id, pause)
     next_at = pause.until_ms
   end
-  if empty and #postponed == 0 then return nil end
+  if empty and #how.postponed == 0 then return nil end
   return next_at
 end
 
@@ -220,7 +330,8 @@ local function pass()
       -- A closed lane opens with a later millisecond: within this one, every pass would list it.
       next_at = next_at == NOW and NOW + turn / 1000 or math.max(NOW + 1, math.ceil(next_at))
       redis.call('ZADD', key('lanes'), string.format('%.3f', next_at), page_id)
-    elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id)) == 0 then
+    elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id),
+        key('again:' .. page_id), key('campaign_lanes:' .. page_id)) == 0 then
       redis.call('ZREM', key('lanes'), page_id)
     end
   end

@@ -36,17 +36,17 @@ local function due_ms(job)
 end
 
 local function put_back_queued(id, job)
-  local lane = (job.urgent == '1' and 'urgent:' or 'ready:') .. job.page_id
+  local lane = list_of(job)
   if not rebuild[lane] and redis.call('EXISTS', key(lane)) == 0 then
     -- A queued job is in its lane; so this lane was deleted.
     rebuild[lane] = int(NOW)
     redis.call('HSET', key('rebuild'), lane, rebuild[lane])
   end
   if is_lost(lane, math.max(number(job.enqueued_at), number(job.send_at))) then
-    to_lane({ id }, job.page_id, job.urgent == '1')
+    to_lane({ id }, job)
     found = found + 1
   else
-    open_lane(job.page_id)
+    open_lane(job.page_id, job.campaign)
   end
 end
 
@@ -60,18 +60,26 @@ local function put_back(id)
     put_back_queued(id, job)
   elseif job.state == 'failed' then
     local failed_ms = ended_ms > 0 and ended_ms or NOW
-    found = found + index_failed(id, job.page_id, job.error_code or 'invalid_job', failed_ms)
+    found = found + index_failed(id, job, failed_ms)
   elseif is_lost(job.state, ended_ms) then
     -- `sent` or `cancelled`.
     redis.call('RPUSH', key(job.state), id)
     found = found + 1
   end
-  local idem = job.idempotency_key and key('idem:' .. job.idempotency_key)
+  local idem = job.idempotency_key and key('idem:' .. idempotency_key_of(job))
   if idem and redis.call('EXISTS', idem) == 0 then
-    redis.call('SET', idem, id)
+    -- A fingerprint that fits every body: with the key, the job's own was lost.
+    redis.call('SET', idem, job.campaign and id .. ANY_FINGERPRINT or id)
     local ttl_ms = redis.call('PTTL', key('job:' .. id))
-    if ttl_ms > 0 then redis.call('PEXPIRE', idem, ttl_ms) end
+    if ttl_ms > 0 then
+      if job.campaign then ttl_ms = math.max(ttl_ms, ended_ms + CAMPAIGN_TTL_S * 1000 - NOW) end
+      redis.call('PEXPIRE', idem, int(ttl_ms))
+    end
   end
+end
+
+local function queued_in(lane)
+  return redis.call('LLEN', key('ready:' .. lane)) + redis.call('LLEN', key('again:' .. lane))
 end
 
 local function recount()
@@ -87,8 +95,21 @@ local function recount()
   local pages = redis.call('ZRANGE', key('lanes'), 0, -1)
   if #pages == 0 then redis.call('DEL', key('canceled_in_lane')) end
   for _, page_id in ipairs(pages) do
-    counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id))
-      + redis.call('LLEN', key('ready:' .. page_id))
+    counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id)) + queued_in(page_id)
+    for _, campaign in ipairs(redis.call('ZRANGE', key('campaign_lanes:' .. page_id), 0, -1)) do
+      counts.queued = counts.queued + queued_in(lane_name(page_id, campaign))
+    end
+  end
+  -- The lanes of these may be closed.
+  for campaign in pairs(marked_campaigns()) do
+    local pages = redis.call('HGETALL', key('campaign_pages:' .. campaign))
+    for i = 1, #pages, 2 do
+      local page_id = string.match(pages[i], '^(.*)|queued$')
+      if page_id and not (redis.call('ZSCORE', key('lanes'), page_id)
+          and redis.call('ZSCORE', key('campaign_lanes:' .. page_id), campaign)) then
+        counts.queued = counts.queued + queued_in(lane_name(page_id, campaign))
+      end
+    end
   end
   counts.queued = math.max(0, counts.queued - redis.call('SCARD', key('canceled_in_lane')))
   redis.call('DEL', key('counts'))

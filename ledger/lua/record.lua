@@ -7,7 +7,8 @@
 --             attempt (its JSON text, or "" where none is spent),
 --             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint]]
 --            state is sent, failed, retrying (due after delay_ms) or queued (back to its lane, unsent);
---            effect is none, success, answer, count or pause: see LaneVerdict
+--            effect is none, success, answer, count or pause: see LaneVerdict. A job of a canceled
+--            campaign is canceled in place of retrying or queued
 -- returns    for each job 1, or 0 where the claim no longer holds: then nothing was changed,
 --            since only the holder of the current claim may record an outcome (design promise 6)
 
@@ -102,14 +103,17 @@ end
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
     lane)
   local name = key('job:' .. id)
-  local found = redis.call('HMGET', name, 'state', 'claim', 'page_id', 'attempts', 'urgent',
-    'idempotency_key', 'payload_id')
-  if found[1] ~= 'sending' or found[2] ~= token then return 0 end
-  local page_id = found[3] or nil
+  local job = read_fields(id, 'state', 'claim', 'page_id', 'campaign', 'urgent', 'attempts',
+    'attempts_before_replay', 'idempotency_key', 'payload_id')
+  if job.state ~= 'sending' or job.claim ~= token then return 0 end
+  local page_id = job.page_id
   -- A job that lost its page: when its lease ends, the sweep claims it.
   if not page_id and state ~= 'failed' then return 0 end
 
-  if attempt ~= '' then add_attempt(id, number(found[4]) + 1, attempt) end
+  if attempt ~= '' then
+    job.attempts = number(job.attempts) + 1
+    add_attempt(id, job.attempts, attempt)
+  end
   if state == 'queued' and error_code == '' then
     -- Released unsent: the latest attempt is still the same.
     redis.call('HDEL', name, 'claim', 'defect')
@@ -125,19 +129,19 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
       fields[#fields + 1] = value
     end
   end
-  if state == 'retrying' or state == 'queued' then
+  if (state == 'retrying' or state == 'queued') and is_canceled(job.campaign) then
+    end_job(id, job, 'cancelled', CANCELED_TTL_S, fields)
+  elseif state == 'retrying' or state == 'queued' then
     redis.call('HSET', name, 'state', state, unpack(fields))
-    moved('sending', state)
+    moved(job, 'sending', state)
     if state == 'retrying' then
       redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
     else
       redis.call('ZREM', key('due'), id)
-      to_lane({ id }, page_id, found[5] == '1', true)
+      to_lane({ id }, job, true)
     end
   else
-    local job = {
-      state = 'sending', page_id = page_id, idempotency_key = found[6], error_code = error_code
-    }
+    job.error_code = error_code
     end_job(id, job, state, sent_ttl_s, fields)
   end
 
@@ -147,7 +151,7 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
     effects[page_id] = of_page
     of_page[#of_page + 1] = {
       name = effect, reason = reason, pause_ms = pause_ms, level = level,
-      token_fingerprint = fingerprint, error_code = error_code, payload_id = found[7] or nil
+      token_fingerprint = fingerprint, error_code = error_code, payload_id = job.payload_id
     }
   end
   return 1

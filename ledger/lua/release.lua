@@ -20,8 +20,13 @@ if ids[1] == token then
       redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')
       redis.call('HDEL', key('job:' .. ids[i]), 'claim')
       redis.call('ZREM', key('due'), ids[i])
-      to_lane({ ids[i] }, job.page_id, job.urgent == '1', true)
-      moved('sending', 'queued')
+      moved(job, 'sending', 'queued')
+      if is_canceled(job.campaign) then
+        job.state = 'queued'
+        cancel_job(ids[i], job)
+      else
+        to_lane({ ids[i] }, job, true)
+      end
       released = released + 1
     end
   end

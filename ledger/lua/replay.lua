@@ -5,7 +5,8 @@
 -- ARGV[3]    that entry as JSON, without `at_ms` and `count`
 -- ARGV[4..]  ids
 -- returns    {ring (0 or 1), for each job its state before this call}: those that were "failed" are
---            queued now. It is "" where there is no job, or one of other hands that has no page.
+--            queued now. It is "" where there is no job, or one of other hands that has no page, and
+--            "cancelled" for a failed job of a canceled campaign, which stays failed.
 
 local life_ms = tonumber(ARGV[1])
 local answer, replayed = { 0 }, 0
@@ -29,14 +30,17 @@ for i = 4, #ARGV do
   local id = ARGV[i]
   local job = read_job(id)
   local state = job and job.page_id and job.state or ''
+  -- Nothing of a canceled campaign is sent.
+  if state == 'failed' and is_canceled(job.campaign) then state = 'cancelled' end
   answer[#answer + 1] = state
   if state == 'failed' then
     unindex_failed(id, job)
+    job.attempts_before_replay = job.attempts or '0'
     redis.call('HDEL', key('job:' .. id), 'error_code', 'error_message', 'http_status', 'finished_at')
     redis.call('HSET', key('job:' .. id), 'state', 'queued', 'attempts_before_replay',
-      job.attempts or '0', 'expires_at', int(NOW + life_ms))
-    to_lane({ id }, job.page_id, job.urgent == '1')
-    moved(nil, 'queued')
+      job.attempts_before_replay, 'expires_at', int(NOW + life_ms))
+    to_lane({ id }, job)
+    moved(job, 'failed', 'queued')
     add_replay(id, job)
     replayed = replayed + 1
   end

@@ -23,8 +23,6 @@ math.randomseed(tonumber(ARGV[5]))
 local made_ready = 0
 local more = false
 
-local ENDED = { sent = true, failed = true, cancelled = true }
-
 -- Returns whether it did.
 local function move_on(id)
   local job = read_job(id)
@@ -35,10 +33,12 @@ local function move_on(id)
     claim_job(id, job, token, lease_ms, 0, defect)
   else
     redis.call('ZREM', key('due'), id)
-    if state == 'scheduled' or state == 'retrying' then
+    if (state == 'scheduled' or state == 'retrying') and is_canceled(job.campaign) then
+      cancel_job(id, job)
+    elseif state == 'scheduled' or state == 'retrying' then
       redis.call('HSET', key('job:' .. id), 'state', 'queued')
-      moved(state, 'queued')
-      to_lane({ id }, job.page_id, job.urgent == '1')
+      moved(job, state, 'queued')
+      to_lane({ id }, job)
       made_ready = made_ready + 1
     end
   end
@@ -66,7 +66,15 @@ local function forget_failed(id)
   unindex_failed(id, job)
   -- Another client may have put the id of any job here.
   if job.state and job.state ~= 'failed' then return end
-  if job.idempotency_key then redis.call('DEL', key('idem:' .. job.idempotency_key)) end
+  if job.idempotency_key then
+    local name = key('idem:' .. idempotency_key_of(job))
+    local lives_ms = job.campaign and number(job.finished_at) + CAMPAIGN_TTL_S * 1000 - NOW or 0
+    if lives_ms > 0 then
+      redis.call('PEXPIRE', name, int(lives_ms))
+    else
+      redis.call('DEL', name)
+    end
+  end
   redis.call('DEL', key('job:' .. id))
 end
 
@@ -113,6 +121,7 @@ end
 check('failed', 'state', 'failed')
 check_one_of('failed_codes', 'failed:', 'error_code')
 check_one_of('failed_pages', 'failed_on:', 'page_id')
+check_one_of('failed_campaigns', 'failed_of:', 'campaign')
 
 -- Pages whose pause is looked at in each sweep: what is over stays there if they have no more jobs.
 local TIDIED = 20
@@ -127,6 +136,15 @@ write_counts()
 -- The longest time (ms) between two rebuilds of which both are needed.
 local MAX_BETWEEN_REBUILDS_MS = 600000
 
+-- Queued jobs of campaigns that are held or canceled: their lanes may be closed.
+local function held_jobs()
+  local jobs = 0
+  for campaign in pairs(marked_campaigns()) do
+    jobs = jobs + number(redis.call('HGET', key('campaign:' .. campaign), 'queued'))
+  end
+  return jobs
+end
+
 -- Whether the counts agree with the indexes, as every script leaves them.
 local function agrees()
   local counts = redis.call('HMGET', key('counts'), 'scheduled', 'sending', 'retrying', 'queued',
@@ -137,7 +155,8 @@ local function agrees()
   if wait_ms > 0 and wait_ms < MAX_BETWEEN_REBUILDS_MS then return true end
   local due = number(counts[1]) + number(counts[2]) + number(counts[3])
   return due == redis.call('ZCARD', key('due'))
-    and (number(counts[4]) == 0 or redis.call('ZCARD', key('lanes')) > 0)
+    and (number(counts[4]) == 0 or redis.call('ZCARD', key('lanes')) > 0
+      or number(counts[4]) <= held_jobs())
 end
 
 -- What has a time that never comes: out of the way, so that the rebuild gives it another.

@@ -10,8 +10,14 @@
 --          known only once it has read the lanes, so the prefix stands for them.
 --
 --   job:<id>             hash    the job; see ledger/job_hash.py for its fields
---   ready:<page_id>      list    ids that wait in the page's lane, oldest first
---   urgent:<page_id>     list    the same for urgent jobs; served before ready
+--   urgent:<page_id>     list    ids of the page's urgent jobs, which are served first; oldest first
+--   ready:<page_id>      list    ids of its other jobs without campaign that have not failed
+--   again:<page_id>      list    the same for those that have failed at least once
+--   campaign_lanes:<page_id>  zset  campaign -> turn: the page's campaigns that have jobs in
+--                                ready:<page_id>/<campaign> or again:<page_id>/<campaign>, which are
+--                                served last, in turn; without those that claim.lua found held
+--   again_turns          hash    <page_id> or <page_id>/<campaign> -> jobs taken from ready since the
+--                                last one from again; while both have jobs
 --   lanes                zset    page_id -> earliest time (ms) its lane may send; lanes with jobs only
 --   pauses               hash    page_id -> JSON: lanes that failed recently, or are paused; see pause_of
 --   paused_all           string  JSON {reason, by, at_ms, until_ms or none}: no page sends
@@ -19,12 +25,30 @@
 --                                at_ms}: pages with a rate of their own
 --   spent:<page_id>      string  "<messages> <at_ms>": how full the bucket of a page's rate is
 --   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
---   failed               zset    id -> when it failed (ms); also failed:<error_code>, failed_on:<page_id>
---   failed_codes         zset    error_code -> when it last failed; also failed_pages, by page_id
+--   failed               zset    id -> when it failed (ms); also failed:<error_code>,
+--                                failed_on:<page_id> and failed_of:<campaign>
+--   failed_codes         zset    error_code -> when it last failed; also failed_pages and
+--                                failed_campaigns, by page_id and campaign
 --   sent, cancelled      list    ids, latest first
 --   canceled_in_lane     set     ids canceled in their lane, until their turn there comes
 --   counts               hash    state -> jobs now in it (scheduled, queued, sending, retrying)
---   idem:<key>           string  idempotency key -> job id
+--   idem:<key>           string  idempotency key -> job id; of a job of a campaign followed by the
+--                                fingerprint of its body, since the key outlives the job
+--   campaigns            zset    campaign -> when its jobs last changed (ms)
+--   campaign:<campaign>  hash    state -> jobs now in it, or that ended in it (also those forgotten by
+--                                now); rows (announced), created_at, started_at, ended_at (latest), in ms
+--   campaign_pages:<campaign>   hash  "<page_id>|<state>" -> the same by page
+--   campaign_errors:<campaign>  hash  "<error_code>" and "<page_id>|<error_code>" -> jobs that failed so
+--   held_campaigns       hash    campaign -> JSON {reason, by, at_ms}: none of its jobs is claimed
+--   canceled_campaigns   hash    campaign -> JSON {by, at_ms}: none of its jobs is sent any more
+--   canaries             hash    campaign -> jobs that may still be claimed for the first time: the
+--                                others wait until the campaign is released
+--   campaign_rules       hash    campaign -> JSON {canary, canary_max_failures, hold_at}: see
+--                                worker/campaign_guard.py
+--   recent:<campaign>    list    how its latest jobs ended, 1 if failed, else 0; if it has hold_at
+--   campaign_work        hash    campaign -> cursor: lanes to reopen after a release, or jobs to end
+--                                after a cancel; see campaign_work.lua
+--   campaign_rate:<campaign>    hash  number of a period of RATE_PERIOD_MS -> jobs that it sent or failed
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
 --   revoked_claims:<holder>  string  claims of this process up to this number are revoked
 --   audit                zset    operation id -> when (ms) it began: what operators did, see ledger/audit.py
@@ -84,9 +108,10 @@ local BROKEN_KEPT_SECONDS = 7 * 86400
 local REPAIRS_KEPT = 100
 -- Keys whose content is rebuilt from the jobs, by their name up to the first colon.
 local REBUILT = {
-  lanes = true, ready = true, urgent = true, due = true, counts = true, sent = true,
-  cancelled = true, failed = true, failed_on = true, failed_codes = true, failed_pages = true,
-  idem = true, rebuild = true,
+  lanes = true, ready = true, urgent = true, again = true, campaign_lanes = true, due = true,
+  counts = true, sent = true, cancelled = true, failed = true, failed_on = true,
+  failed_codes = true, failed_pages = true, failed_of = true, failed_campaigns = true, idem = true,
+  rebuild = true,
 }
 
 local server, redis = redis, { error_reply = redis.error_reply }
@@ -152,43 +177,164 @@ end
 -- The states whose jobs are counted.
 local COUNTED = { scheduled = true, queued = true, sending = true, retrying = true }
 
--- Changes to `counts`, gathered, so that a batch costs one command a state.
-local count_changes = {}
+local ENDED = { sent = true, failed = true, cancelled = true }
 
-local function count(state, by)
-  count_changes[state] = (count_changes[state] or 0) + by
+-- Changes to `counts` and to the counts of campaigns, gathered, so that a batch costs one command a
+-- state.
+local count_changes, campaign_changes = {}, {}
+
+local function add(counts, name, by)
+  counts[name] = (counts[name] or 0) + by
 end
 
-local function moved(from, to)
-  if from then count(from, -1) end
-  if to then count(to, 1) end
+local function count_in_campaign(job, state, by)
+  local change = campaign_changes[job.campaign]
+  if not change then
+    change = { states = {}, pages = {}, errors = {} }
+    campaign_changes[job.campaign] = change
+  end
+  local page = (job.page_id or '') .. '|'
+  add(change.states, state, by)
+  add(change.pages, page .. state, by)
+  if state == 'failed' then
+    local error_code = job.error_code or 'invalid_job'
+    add(change.errors, error_code, by)
+    add(change.errors, page .. error_code, by)
+  end
 end
 
-local function write_counts()
-  for state, by in pairs(count_changes) do
-    -- Below 0 comes only what other hands put there: it was never counted in.
-    if by ~= 0 and redis.call('HINCRBY', key('counts'), state, by) < 0 then
-      redis.call('HSET', key('counts'), state, '0')
+-- Note that a job (page_id, campaign, error_code) moved from a state to another. `from` is nil for a
+-- new job.
+local function moved(job, from, to)
+  if COUNTED[from] then add(count_changes, from, -1) end
+  if COUNTED[to] then add(count_changes, to, 1) end
+  if not job.campaign or from == to then return end
+  if COUNTED[from] or ENDED[from] then count_in_campaign(job, from, -1) end
+  count_in_campaign(job, to, 1)
+end
+
+local function write_changes(name, changes)
+  for field, by in pairs(changes) do
+    -- Below 0 comes only what another client put there: it was never counted in.
+    if by ~= 0 and redis.call('HINCRBY', key(name), field, by) < 0 then
+      redis.call('HSET', key(name), field, '0')
     end
   end
 end
 
-local function open_lane(page_id)
+-- What a hash of marks on campaigns has for one. That any is marked is rare, and asked once a call.
+local marked = {}
+local function mark_of(hash, campaign)
+  if marked[hash] == nil then marked[hash] = redis.call('EXISTS', key(hash)) == 1 end
+  return marked[hash] and redis.call('HGET', key(hash), campaign) or nil
+end
+
+local function is_canceled(campaign)
+  return campaign ~= nil and mark_of('canceled_campaigns', campaign) ~= nil
+end
+
+-- Campaigns whose jobs may wait in lanes that are closed.
+local function marked_campaigns()
+  local campaigns = {}
+  for _, hash in ipairs({ 'held_campaigns', 'canaries', 'campaign_work' }) do
+    for _, campaign in ipairs(redis.call('HKEYS', key(hash))) do campaigns[campaign] = true end
+  end
+  return campaigns
+end
+
+-- Outcomes that are kept of a campaign that has hold_at.
+local RECENT_OUTCOMES = 500
+
+local function keep_outcomes(campaign, sent, failed)
+  local rules = decode(mark_of('campaign_rules', campaign))
+  if not (rules and tonumber(rules.hold_at)) then return end
+  local name = key('recent:' .. campaign)
+  local outcomes = {}
+  for i = 1, math.min(sent + failed, RECENT_OUTCOMES) do outcomes[i] = i <= failed and '1' or '0' end
+  redis.call('LPUSH', name, unpack(outcomes))
+  redis.call('LTRIM', name, 0, RECENT_OUTCOMES - 1)
+end
+
+-- A campaign's rate is counted in periods of this length, of which this many are kept.
+local RATE_PERIOD_MS, RATE_PERIODS = 10000, 6
+
+local function count_rate(campaign, jobs)
+  local name, period = key('campaign_rate:' .. campaign), math.floor(NOW / RATE_PERIOD_MS)
+  if redis.call('HINCRBY', name, int(period), jobs) > jobs then return end
+  for _, other in ipairs(redis.call('HKEYS', name)) do
+    -- A period to come was counted before the clock was set back.
+    if math.abs(period - number(other)) >= RATE_PERIODS then redis.call('HDEL', name, other) end
+  end
+end
+
+local function write_counts()
+  write_changes('counts', count_changes)
+  for campaign, change in pairs(campaign_changes) do
+    local name, states = 'campaign:' .. campaign, change.states
+    write_changes(name, states)
+    write_changes('campaign_pages:' .. campaign, change.pages)
+    write_changes('campaign_errors:' .. campaign, change.errors)
+    redis.call('HSETNX', key(name), 'created_at', int(NOW))
+    if (states.sending or 0) > 0 then redis.call('HSETNX', key(name), 'started_at', int(NOW)) end
+    local sent, failed = math.max(0, states.sent or 0), math.max(0, states.failed or 0)
+    local called = sent + failed
+    if called > 0 then
+      count_rate(campaign, called)
+      keep_outcomes(campaign, sent, failed)
+    end
+    if called > 0 or (states.cancelled or 0) > 0 then
+      redis.call('HSET', key(name), 'ended_at', int(NOW))
+    end
+    redis.call('ZADD', key('campaigns'), int(NOW), campaign)
+  end
+end
+
+-- The next turn in a page's round of campaigns: behind all others.
+local function last_turn(page_id)
+  local last = redis.call('ZRANGE', key('campaign_lanes:' .. page_id), -1, -1, 'WITHSCORES')
+  return number(last[2]) + 1
+end
+
+local function open_lane(page_id, campaign)
+  local campaigns = key('campaign_lanes:' .. page_id)
+  if campaign and not redis.call('ZSCORE', campaigns, campaign) then
+    redis.call('ZADD', campaigns, int(last_turn(page_id)), campaign)
+  end
   redis.call('ZADD', key('lanes'), 'NX', int(NOW), page_id)
+end
+
+-- A lane within a page: that of its jobs without campaign, or of one campaign.
+local function lane_name(page_id, campaign)
+  return campaign and page_id .. '/' .. campaign or page_id
+end
+
+-- Whether a job has failed since it was enqueued or replayed. A throttled call is no failure.
+local function has_failed(job)
+  return number(job.attempts) > number(job.attempts_before_replay)
+end
+
+-- The list in which a job waits.
+local function list_of(job)
+  if job.urgent == '1' and not job.campaign then return 'urgent:' .. job.page_id end
+  return (has_failed(job) and 'again:' or 'ready:') .. lane_name(job.page_id, job.campaign)
 end
 
 -- Ids pushed by one command; many thousand are more than unpack() returns.
 local IDS_PER_PUSH = 1000
 
--- Put jobs of one page into its lane: at the end in order, or (released unsent) at the front.
-local function to_lane(ids, page_id, urgent, at_front)
-  local lane = key((urgent and 'urgent:' or 'ready:') .. page_id)
+-- Put ids into the list in which `job` waits, as the others do: at the end in order, or (released
+-- unsent) at the front. `job` has page_id, campaign, urgent, attempts and attempts_before_replay.
+local function to_lane(ids, job, at_front)
+  local lane = key(list_of(job))
   local push = at_front and 'LPUSH' or 'RPUSH'
   for first = 1, #ids, IDS_PER_PUSH do
     local last = math.min(first + IDS_PER_PUSH - 1, #ids)
     redis.call(push, lane, unpack(ids, first, last))
   end
-  open_lane(page_id)
+  if at_front and job.campaign and not has_failed(job) and mark_of('canaries', job.campaign) then
+    redis.call('HINCRBY', key('canaries'), job.campaign, #ids)
+  end
+  open_lane(job.page_id, job.campaign)
 end
 
 -- Attempts kept in a job's record.
@@ -204,59 +350,16 @@ local function add_attempt(id, spent, text)
 end
 
 -- Returns 1 if it was not in the index of all failed jobs yet, else 0.
-local function index_failed(id, page_id, error_code, failed_ms)
+local function index_failed(id, job, failed_ms)
+  local function add_to(index, names, name)
+    redis.call('ZADD', key(index .. name), int(failed_ms), id)
+    redis.call('ZADD', key(names), 'GT', int(failed_ms), name)
+  end
   local added = redis.call('ZADD', key('failed'), int(failed_ms), id)
-  redis.call('ZADD', key('failed:' .. error_code), int(failed_ms), id)
-  redis.call('ZADD', key('failed_codes'), 'GT', int(failed_ms), error_code)
-  if page_id then
-    redis.call('ZADD', key('failed_on:' .. page_id), int(failed_ms), id)
-    redis.call('ZADD', key('failed_pages'), 'GT', int(failed_ms), page_id)
-  end
+  add_to('failed:', 'failed_codes', job.error_code or 'invalid_job')
+  if job.page_id then add_to('failed_on:', 'failed_pages', job.page_id) end
+  if job.campaign then add_to('failed_of:', 'failed_campaigns', job.campaign) end
   return added
-end
-
--- End a job, of which the caller has read `state`, `page_id`, `idempotency_key` and `error_code`. A
--- sent or canceled one is kept for `ttl_s` seconds; a failed one until the sweep forgets it.
--- `fields` are further fields and values to set.
-local function end_job(id, job, state, ttl_s, fields)
-  redis.call('HSET', key('job:' .. id), 'state', state, 'finished_at', int(NOW), unpack(fields))
-  redis.call('ZREM', key('due'), id)
-  moved(job.state, nil)
-  if state == 'failed' then
-    index_failed(id, job.page_id, job.error_code, NOW)
-    return
-  end
-  redis.call('EXPIRE', key('job:' .. id), ttl_s)
-  if job.idempotency_key then
-    redis.call('EXPIRE', key('idem:' .. job.idempotency_key), ttl_s)
-  end
-  redis.call('LPUSH', key(state), id)
-end
-
--- The states in which a job can be canceled.
-local CANCELABLE = { scheduled = true, queued = true, retrying = true }
-
--- Cancel a job in one of these states. Of a queued one, the caller takes the id out of its lane, or notes
--- it in `canceled_in_lane`.
-local function cancel_job(id, job, ttl_s)
-  end_job(id, job, 'cancelled', ttl_s, {})
-end
-
-local function unindex_failed(id, job)
-  redis.call('ZREM', key('failed'), id)
-  if job.page_id then
-    local same_page = key('failed_on:' .. job.page_id)
-    redis.call('ZREM', same_page, id)
-    if redis.call('EXISTS', same_page) == 0 then
-      redis.call('ZREM', key('failed_pages'), job.page_id)
-    end
-  end
-  if not job.error_code then return end
-  local same_code = key('failed:' .. job.error_code)
-  redis.call('ZREM', same_code, id)
-  if redis.call('EXISTS', same_code) == 0 then
-    redis.call('ZREM', key('failed_codes'), job.error_code)
-  end
 end
 
 -- The hash behind an id as a table, or nil if there is none.
@@ -265,6 +368,75 @@ local function read_job(id)
   if #flat == 0 then return nil end
   local job = {}
   for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
+
+-- A long text of a job: longer ones go on in further fields; see ledger/job_hash.py.
+local function long_text(job, name)
+  local text, part = job[name], 1
+  while text and job[name .. '+' .. part] do
+    text, part = text .. job[name .. '+' .. part], part + 1
+  end
+  return text
+end
+
+-- The idempotency key of a whole job, or nil. An empty one stands for the key of a job of a campaign
+-- that was enqueued without one.
+local function idempotency_key_of(job)
+  if job.idempotency_key ~= '' then return job.idempotency_key end
+  return table.concat({ job.campaign or '', job.page_id or '', job.recipient_id or '',
+    long_text(job, 'payload_id') or '' }, '/')
+end
+
+-- Stands for the fingerprint of any body.
+local ANY_FINGERPRINT = string.rep('?', 12)
+
+-- End a job, of which the caller has read `state`, `page_id`, `campaign`, `idempotency_key` and
+-- `error_code`. A sent or canceled one is kept for `ttl_s` seconds; a failed one until the sweep forgets it.
+-- `fields` are further fields and values to set.
+local function end_job(id, job, state, ttl_s, fields)
+  redis.call('HSET', key('job:' .. id), 'state', state, 'finished_at', int(NOW), unpack(fields))
+  redis.call('ZREM', key('due'), id)
+  moved(job, job.state, state)
+  if state == 'failed' then
+    index_failed(id, job, NOW)
+    return
+  end
+  redis.call('EXPIRE', key('job:' .. id), ttl_s)
+  if job.idempotency_key then
+    local whole = job.idempotency_key == '' and read_job(id) or job
+    -- That of a campaign's job outlives the job, so that the same file sends nothing twice.
+    local key_ttl_s = job.campaign and math.max(tonumber(ttl_s), CAMPAIGN_TTL_S) or tonumber(ttl_s)
+    redis.call('EXPIRE', key('idem:' .. idempotency_key_of(whole)), int(key_ttl_s))
+  end
+  redis.call('LPUSH', key(state), id)
+end
+
+-- The states in which a job can be canceled.
+local CANCELABLE = { scheduled = true, queued = true, retrying = true }
+
+-- Cancel a whole job in one of these states. Of a queued one, the caller takes the id out of its lane,
+-- or notes it in `canceled_in_lane`.
+local function cancel_job(id, job)
+  end_job(id, job, 'cancelled', CANCELED_TTL_S, {})
+end
+
+local function unindex_failed(id, job)
+  local function remove_from(index, names, name)
+    if not name then return end
+    redis.call('ZREM', key(index .. name), id)
+    if redis.call('EXISTS', key(index .. name)) == 0 then redis.call('ZREM', key(names), name) end
+  end
+  redis.call('ZREM', key('failed'), id)
+  remove_from('failed:', 'failed_codes', job.error_code)
+  remove_from('failed_on:', 'failed_pages', job.page_id)
+  remove_from('failed_of:', 'failed_campaigns', job.campaign)
+end
+
+-- Some fields of a job as a table, without those it does not have.
+local function read_fields(id, ...)
+  local job, values = {}, redis.call('HMGET', key('job:' .. id), ...)
+  for i, name in ipairs({ ... }) do job[name] = values[i] or nil end
   return job
 end
 
@@ -290,7 +462,7 @@ local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, p
     if page_id then redis.call('HSETNX', name, 'page_id', page_id) end
     redis.call('HSET', name, 'defect', defect)
   end
-  moved(job and COUNTED[job.state] and job.state, 'sending')
+  moved(job or {}, job and job.state, 'sending')
   redis.call('HSET', name, 'state', 'sending', 'claim', token)
   redis.call('ZADD', key('due'), int(NOW + lease_ms), id)
   local lease_ended = not defect and job.state == 'sending'

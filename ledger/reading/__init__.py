@@ -1,5 +1,6 @@
 """Reading the ledger: jobs, counts and lanes. `Reader` is the way in."""
 
+from .campaigns import Campaign, CampaignPage, Hold
 from .counts import Counts
 from .cursor import Cursor
 from .failed_jobs import JobPage
@@ -14,8 +15,11 @@ __all__ = [
     "MANUAL",
     "MAX_VALUES",
     "Backlog",
+    "Campaign",
+    "CampaignPage",
     "Counts",
     "Cursor",
+    "Hold",
     "IdPage",
     "JobFilter",
     "JobPage",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from ..job_hash import to_int
 from .namespace import Namespace, chunks
@@ -26,35 +27,73 @@ def pages_with_lane(namespace: Namespace) -> list[str]:
     return list({page_id: None for page_id, _ in lanes})
 
 
+def lists_by_page(
+    namespace: Namespace, pages: Iterable[str] = ()
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield pages with the names of their lists, in the order in which they are served.
+
+    Lanes of held campaigns, which are out of their page's turn, are among them.
+
+    Args:
+        pages: none for every page that has a lane.
+    """
+    held = _held_lanes(namespace)
+    pages = pages or dict.fromkeys((*pages_with_lane(namespace), *held))
+    for some in chunks(pages, _LANES):
+        pipeline = namespace.pipeline()
+        for page in some:
+            pipeline.zrange(namespace.key(f"campaign_lanes:{page}"), 0, -1)
+        for page, campaigns in zip(some, pipeline.execute(), strict=True):
+            unique = dict.fromkeys((*campaigns, *held.get(page, ())))
+            lanes = [page, *(f"{page}/{campaign}" for campaign in unique)]
+            names = (f"{kind}:{lane}" for lane in lanes for kind in ("ready", "again"))
+            yield page, [f"urgent:{page}", *names]
+
+
+def _held_lanes(namespace: Namespace) -> dict[str, list[str]]:
+    """Return, by page, campaigns whose lanes may be out of their page's turn."""
+    pipeline = namespace.pipeline()
+    for name in ("held_campaigns", "canaries", "campaign_work"):
+        pipeline.hkeys(namespace.key(name))
+    campaigns = {name for names in pipeline.execute() for name in names}
+    found: dict[str, list[str]] = {}
+    for campaign in campaigns:
+        counts = namespace.client.hscan_iter(
+            namespace.key(f"campaign_pages:{campaign}"), match="*|queued", count=_LANES
+        )
+        for name, count in counts:
+            if to_int(count):
+                found.setdefault(name.removesuffix("|queued"), []).append(campaign)
+    return found
+
+
 def filled_lists(namespace: Namespace, pages: Sequence[str] = ()) -> list[str]:
     """Return the names of the lists with ids in the lanes of `pages`; of all pages if none."""
-    found: list[str] = []
-    for some in chunks(pages or pages_with_lane(namespace), _LANES):
-        names = [f"{kind}:{page_id}" for page_id in some for kind in ("urgent", "ready")]
-        pipeline = namespace.pipeline()
-        for name in names:
-            pipeline.llen(namespace.key(name))
-        lengths = pipeline.execute()
-        found += [name for name, length in zip(names, lengths, strict=True) if length]
-    return found
+    return [name for _, lengths in _lengths(namespace, pages) for name, n in lengths.items() if n]
 
 
 def waiting_by_page(namespace: Namespace) -> dict[str, int]:
     """Return how many jobs wait in each page's lane."""
-    return count_waiting(namespace, pages_with_lane(namespace))
+    return {page: sum(lengths.values()) for page, lengths in _lengths(namespace)}
 
 
-def count_waiting(namespace: Namespace, page_ids: Iterable[str]) -> dict[str, int]:
+def count_waiting(namespace: Namespace, page_ids: Collection[str]) -> dict[str, int]:
     """Return how many jobs wait in the lanes of some pages."""
-    sums: dict[str, int] = {}
-    for pages in chunks(page_ids, _LANES):
+    return {page: sum(lengths.values()) for page, lengths in _lengths(namespace, page_ids)}
+
+
+def _lengths(
+    namespace: Namespace, pages: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield pages with the length of each of their lists."""
+    lists = lists_by_page(namespace, pages)
+    while some := list(islice(lists, _LANES)):
         pipeline = namespace.pipeline()
-        for page in pages:
-            pipeline.llen(namespace.key(f"ready:{page}"))
-            pipeline.llen(namespace.key(f"urgent:{page}"))
-        lengths = pipeline.execute()
-        sums |= {page: lengths[2 * i] + lengths[2 * i + 1] for i, page in enumerate(pages)}
-    return sums
+        for _, names in some:
+            for name in names:
+                pipeline.llen(namespace.key(name))
+        lengths = iter(pipeline.execute())
+        yield from ((page, dict(zip(names, lengths, strict=False))) for page, names in some)
 
 
 def latest_queued(namespace: Namespace, pages: Sequence[str]) -> Iterator[str]:
@@ -64,7 +103,7 @@ def latest_queued(namespace: Namespace, pages: Sequence[str]) -> Iterator[str]:
     lane the order is the lane's own: a job that was retried, or released, stands where it is to be
     sent from.
     """
-    names = [f"{kind}:{page_id}" for page_id in pages for kind in ("urgent", "ready")]
+    names = [name for _, names in lists_by_page(namespace, pages) for name in names]
     lists: list[Iterator[_Aged]] = []
     for some in chunks(names, _LISTS):
         begun = namespace.script("lane_ids", 0, _FEW, *some)

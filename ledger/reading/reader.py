@@ -10,7 +10,8 @@ from typing import NamedTuple
 from ...schemas import JobRecord, State
 from ..audit import AuditEntry
 from ..job_hash import to_int, to_state
-from . import audit, counts, failed_jobs, lanes, pauses, search, waiting
+from . import audit, campaigns, counts, failed_jobs, lanes, pauses, search, waiting
+from .campaigns import Campaign
 from .counts import Counts
 from .cursor import Cursor, iterate
 from .failed_jobs import JobPage
@@ -231,6 +232,16 @@ class Reader:
         """
         bounds = JobFilter(since=since, until=until)
         return audit.audit(self._namespace, limit, bounds.since_ms, bounds.until_ms)
+
+    # Campaigns.
+
+    def campaigns(self) -> list[Campaign]:
+        """Return the campaigns, those that changed last first, without errors and pages."""
+        return campaigns.campaigns(self._namespace)
+
+    def campaign(self, name: str) -> Campaign | None:
+        """Return a campaign with its errors and pages, or None if there is none."""
+        return campaigns.campaign(self._namespace, name)
 
     def seconds_since_sweep(self) -> float | None:
         """Return how long ago a worker swept, as each does every second; None if none ever did."""

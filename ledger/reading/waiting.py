@@ -9,6 +9,7 @@ from ...schemas import JobRecord, State
 from .cursor import Cursor
 from .failed_jobs import JobPage
 from .index_page import Selection, read_ids
+from .lanes import lists_by_page
 from .namespace import Namespace
 
 #: Jobs that one page may read: those in other states are left out.
@@ -54,9 +55,9 @@ def backlog(namespace: Namespace) -> Backlog:
     due = namespace.client.zcount(namespace.key("due"), "-inf", now_ms)
     pages = namespace.client.zrange(namespace.key("lanes"), 0, _LANES - 1)
     pipeline = namespace.pipeline()
-    for page_id in pages:
-        pipeline.lindex(namespace.key(f"urgent:{page_id}"), 0)
-        pipeline.lindex(namespace.key(f"ready:{page_id}"), 0)
+    for _, names in lists_by_page(namespace, pages):
+        for name in names:
+            pipeline.lindex(namespace.key(name), 0)
     heads = [head for head in pipeline.execute() if head is not None]
     pipeline = namespace.pipeline()
     for job_id in heads:

@@ -6,6 +6,7 @@ The jobs' own hashes are the truth; everything else must say the same after ever
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import fakeredis
 import time_machine
 from harasocial_dispatch.ledger import Claim
 from harasocial_dispatch.schemas import (
+    CampaignCanceled,
+    CampaignNotFound,
     IdempotencyConflict,
     Outcome,
     OutcomeClass,
@@ -39,10 +42,12 @@ if TYPE_CHECKING:
 
 START = from_ms(1_769_851_800_000)
 PAGES = ["1", "2", "3"]
+CAMPAIGNS = ["a", "b"]
 WAITING = (OutcomeClass.THROTTLED, OutcomeClass.APP_THROTTLED, OutcomeClass.RESTRICTED)
 ENDED = {State.SENT, State.FAILED, State.CANCELLED}
 
 pages = st.sampled_from(PAGES)
+campaigns = st.sampled_from(CAMPAIGNS)
 outcomes = st.builds(
     Outcome,
     outcome_class=st.sampled_from(OutcomeClass),
@@ -87,6 +92,10 @@ class LedgerMachine(RuleBasedStateMachine):
         #: How often each job was recorded as sent, and claimed to be sent.
         self.sent: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+        #: The page and the campaign of each job that was ever stored.
+        self.stored: dict[str, tuple[str, str | None]] = {}
+        self.held: set[str] = set()
+        self.canceled: set[str] = set()
 
     def teardown(self) -> None:
         if not hasattr(self, "travel"):
@@ -104,6 +113,7 @@ class LedgerMachine(RuleBasedStateMachine):
         expires=st.sampled_from([None, None, 3500]),
         key=st.sampled_from([None, None, None, "a", "b"]),
         delivery=st.sampled_from(["at_least_once", "at_most_once"]),
+        campaign=st.sampled_from([None, None, *CAMPAIGNS]),
     )
     def enqueue(
         self,
@@ -113,23 +123,25 @@ class LedgerMachine(RuleBasedStateMachine):
         expires: int | None,
         key: str | None,
         delivery: str,
+        campaign: str | None,
     ) -> Any:
         now = from_ms(self.story.clock_ms())
         try:
             job_id = self.story.enqueue(
                 page_id,
-                urgent=urgent,
+                urgent=urgent and campaign is None,
                 send_at=None if later is None else now + timedelta(seconds=later),
                 expires_at=None if expires is None else now + timedelta(seconds=expires),
                 idempotency_key=key,
                 delivery=delivery,
+                campaign=campaign,
             )
         except IdempotencyConflict as conflict:
             assert conflict.job_id is not None
-            holder = self.story.get(conflict.job_id)
-            assert holder.page_id != page_id and holder.idempotency_key == key, "promise 3"
+            assert self.stored[conflict.job_id][0] != page_id, "promise 3"
             return multiple()
-        assert self.story.get(job_id).page_id == page_id, "promise 3"
+        self.stored.setdefault(job_id, (page_id, campaign))
+        assert self.stored[job_id][0] == page_id, "promise 3"
         return job_id
 
     @rule(
@@ -146,6 +158,8 @@ class LedgerMachine(RuleBasedStateMachine):
             has_possible_poison=has_possible_poison,
         )
         assert len(found.claims) <= max_jobs
+        for claim in found.claims:
+            assert self.stored[claim.job_id][1] not in self.held | self.canceled
         to_send = [claim for claim in found.claims if outcome_without_call(claim) is None]
         poisons = sum(claim.possible_poison for claim in to_send)
         assert poisons <= (0 if has_possible_poison else 1)
@@ -206,6 +220,31 @@ class LedgerMachine(RuleBasedStateMachine):
     def resume(self, page_id: str) -> None:
         self.story.ledger.resume({page_id: "old-token"})
 
+    @rule(campaign=campaigns)
+    def hold(self, campaign: str) -> None:
+        with suppress(CampaignNotFound, CampaignCanceled):
+            self.story.ledger.hold_campaign(campaign, "why", "who")
+            self.held.add(campaign)
+
+    @rule(campaign=campaigns)
+    def release(self, campaign: str) -> None:
+        with suppress(CampaignNotFound, CampaignCanceled):
+            self.story.ledger.release_campaign(campaign)
+            self.held.discard(campaign)
+
+    @rule(campaign=campaigns, chunks=st.integers(0, 3))
+    def cancel_campaign(self, campaign: str, chunks: int) -> None:
+        """Whoever cancels may die after any chunk."""
+        with suppress(CampaignNotFound):
+            self.story.ledger.cancel_campaign(campaign)
+            self.canceled.add(campaign)
+            for _ in range(chunks):
+                self.story.ledger.cancel_campaign_chunk(campaign, 1)
+
+    @rule()
+    def continue_campaign_work(self) -> None:
+        self.story.ledger.continue_campaign_work(limit=1)
+
     @rule()
     def leave(self) -> None:
         self.story.ledger.leave()
@@ -235,20 +274,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert [job_id for job_id in listed if job_id in jobs] == listed[: len(by_state[state])]
             assert set(listed) >= by_state[state]
 
-        lanes = set(client.zrange(key("lanes"), 0, -1))
-        waiting: Counter[str] = Counter()
-        for page_id in PAGES:
-            for name in (f"urgent:{page_id}", f"ready:{page_id}"):
-                found = client.lrange(key(name), 0, -1)
-                waiting.update(found)
-                assert not found or page_id in lanes
-                for job_id in set(found) & by_state["queued"]:
-                    assert jobs[job_id]["page_id"] == page_id
-                    assert (jobs[job_id].get("urgent") == "1") == name.startswith("urgent")
-        assert all(waiting[job_id] == 1 for job_id in by_state["queued"])
-        for job_id in by_state["sending"] | by_state["retrying"] | by_state["scheduled"]:
-            assert waiting[job_id] == 0
-        assert client.smembers(key("canceled_in_lane")) == set(waiting) - by_state["queued"]
+        self.campaigns_agree(jobs)
+
+        self.lanes_agree(jobs, by_state)
 
         due = set(client.zrange(key("due"), 0, -1))
         assert due == by_state["sending"] | by_state["retrying"] | by_state["scheduled"]
@@ -259,10 +287,12 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (client.ttl(key(f"job:{job_id}")) > 0) == (job["state"] in ("sent", "cancelled"))
 
         assert set(client.zrange(key("failed"), 0, -1)) == by_state["failed"]
-        for index, field in (("failed:", "error_code"), ("failed_on:", "page_id")):
+        indexes = {"failed:": "error_code", "failed_on:": "page_id", "failed_of:": "campaign"}
+        for index, field in indexes.items():
             expected: dict[str, set[str]] = {}
             for job_id in by_state["failed"]:
-                expected.setdefault(jobs[job_id][field], set()).add(job_id)
+                if field in jobs[job_id]:
+                    expected.setdefault(jobs[job_id][field], set()).add(job_id)
             for name in client.scan_iter(key(f"{index}*"), count=10_000):
                 assert set(client.zrange(name, 0, -1)) == expected.pop(
                     name.removeprefix(key(index))
@@ -272,10 +302,66 @@ class LedgerMachine(RuleBasedStateMachine):
             jobs[job_id]["error_code"] for job_id in by_state["failed"]
         }
 
+    def lanes_agree(self, jobs: dict[str, dict[str, str]], by_state: dict[str, set[str]]) -> None:
+        """Every queued job waits once, in the list that its page, campaign and attempts name."""
+        client, key = self.story.client, self.story.key
+        lanes = set(client.zrange(key("lanes"), 0, -1))
+        waiting: Counter[str] = Counter()
+        for page_id in PAGES:
+            names = [f"urgent:{page_id}", f"ready:{page_id}", f"again:{page_id}"]
+            for campaign in CAMPAIGNS:
+                names += [f"ready:{page_id}/{campaign}", f"again:{page_id}/{campaign}"]
+            for name in names:
+                kind, _, campaign = name.replace(":", "/").partition(f"/{page_id}")
+                campaign = campaign.removeprefix("/")
+                found = client.lrange(key(name), 0, -1)
+                waiting.update(found)
+                if found and campaign not in self.held | self.canceled:
+                    assert page_id in lanes
+                    turns = client.zrange(key(f"campaign_lanes:{page_id}"), 0, -1)
+                    assert not campaign or campaign in turns
+                for job_id in set(found) & by_state["queued"]:
+                    job = jobs[job_id]
+                    assert job["page_id"] == page_id
+                    assert job.get("campaign", "") == campaign
+                    assert (job.get("urgent") == "1") == (kind == "urgent")
+                    spent = int(job["attempts"]) - int(job.get("attempts_before_replay", 0))
+                    assert kind == "urgent" or (spent > 0) == (kind == "again")
+        assert all(waiting[job_id] == 1 for job_id in by_state["queued"])
+        for job_id in by_state["sending"] | by_state["retrying"] | by_state["scheduled"]:
+            assert waiting[job_id] == 0
+        assert client.smembers(key("canceled_in_lane")) == set(waiting) - by_state["queued"]
+
+    def campaigns_agree(self, jobs: dict[str, dict[str, str]]) -> None:
+        """Every job of a campaign is counted in one state, also after it was forgotten."""
+        for name in CAMPAIGNS:
+            mine = {job_id: page for job_id, (page, of) in self.stored.items() if of == name}
+            campaign = self.story.ledger.reader.campaign(name)
+            if campaign is None:
+                assert not mine
+                continue
+            kept = Counter(jobs[job_id]["state"] for job_id in mine if job_id in jobs)
+            for state, count in campaign.states.items():
+                is_final = state in (State.SENT, State.FAILED, State.CANCELLED)
+                assert count >= kept[state.value] if is_final else count == kept[state.value]
+            assert campaign.rows == campaign.enqueued == len(mine), "promise 15"
+            assert sum(campaign.errors.values()) == campaign.states[State.FAILED]
+            assert (campaign.finished_at is not None) == (campaign.ended == len(mine))
+            by_page = Counter(mine.values())
+            for page_id, page in campaign.pages.items():
+                assert sum(page.states.values()) == by_page[page_id]
+                assert sum(page.errors.values()) == page.states[State.FAILED]
+            for state in State:
+                on_pages = sum(page.states[state] for page in campaign.pages.values())
+                assert on_pages == campaign.states[state]
+
     def everything_ends(self) -> None:
         """Promise 1: with workers about, every job comes to its end, and the counts say so."""
         story = self.story
+        for campaign in self.held - self.canceled:
+            story.ledger.release_campaign(campaign)
         for _ in range(100):
+            story.ledger.continue_campaign_work()
             story.wait(300)
             story.sweep()
             for claim in story.claim(1000):

@@ -82,6 +82,7 @@ GOOD = {
     "PAGE_BURST": ("80", 80),
     "SENT_TTL_SECONDS": ("60", 60.0),
     "FAILED_TTL_SECONDS": ("86400", 86_400.0),
+    "CAMPAIGN_TTL_SECONDS": ("7200", 7200.0),
     "FLOWER_BASIC_AUTH": ("admin:pass:word", "admin:pass:word"),
     "FLOWER_SUCCESSES": ("true", True),
     "ERROR_CODE_CLASSES": (
@@ -130,6 +131,7 @@ NUMBERS = {
     "PAGE_BURST": ("whole number", "1", "100000"),
     "SENT_TTL_SECONDS": ("number", "1", "31622400"),
     "FAILED_TTL_SECONDS": ("number", "1", "316224000"),
+    "CAMPAIGN_TTL_SECONDS": ("number", "1", "316224000"),
     "METRICS_PORT": ("whole number", "0", "65535"),
 }
 

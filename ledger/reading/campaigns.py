@@ -1,0 +1,272 @@
+"""Campaigns: how far each is, what failed, what holds it, and when it will end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ...schemas import State, from_ms, iso_utc
+from ..job_hash import to_int
+from .counts import most_first
+from .namespace import CHUNK, Namespace, chunks
+
+#: States in which a job waits for something, or is being sent.
+WAITING = (State.SCHEDULED, State.QUEUED, State.SENDING, State.RETRYING)
+#: As in transitions.lua.
+_RATE_PERIOD_MS = 10_000
+#: The rate is that of this many periods, and of the one that has begun.
+_RATE_PERIODS = 2
+#: Entries of a hash that are read in one step.
+_ENTRIES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why a campaign is held, by whom and since when."""
+
+    reason: str
+    by: str
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignPage:
+    """What a campaign does on one page."""
+
+    states: dict[State, int]
+    errors: dict[str, int]
+
+    @property
+    def waiting(self) -> int:
+        """How many of its jobs have not ended."""
+        return sum(self.states[state] for state in WAITING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """A campaign. Its jobs are counted for `CAMPAIGN_TTL_SECONDS`, longer than they are kept.
+
+    Attributes:
+        rows: how many it has or, if more were announced, will have.
+        states: how many jobs are in each state, or ended in it.
+        errors: how many jobs failed with each error code, the most frequent first.
+        pages: the same for each page. Errors and pages are empty in a list of campaigns.
+        hold: why it is held, if it is.
+        canary_left: rows that are still sent before the others wait for a release; None: no canary.
+        canceled: whether it is canceled.
+        rate, average_rate: jobs sent or failed per second: in the latest half minute, and since it
+            started.
+        eta_seconds: until every row has ended; None if that is unknown, as while it is held.
+        started_at: when its first job was taken up.
+        finished_at: when its last row ended; None before that.
+    """
+
+    name: str
+    rows: int
+    states: dict[State, int]
+    errors: dict[str, int] = field(default_factory=dict)
+    pages: dict[str, CampaignPage] = field(default_factory=dict)
+    hold: Hold | None = None
+    canary_left: int | None = None
+    canceled: bool = False
+    rate: float = 0.0
+    average_rate: float = 0.0
+    eta_seconds: float | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def enqueued(self) -> int:
+        """How many rows were enqueued by now."""
+        return sum(self.states.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs have not ended."""
+        return sum(self.states[state] for state in WAITING)
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended."""
+        return self.enqueued - self.waiting
+
+    @property
+    def held(self) -> bool:
+        """Whether jobs of it wait for a release."""
+        return self.hold is not None or self.canary_left == 0
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is held, in words; None if it is not."""
+        if self.hold is not None:
+            return self.hold.reason or "held"
+        if self.canary_left == 0:
+            return "the canary was sent; the other rows wait for a release"
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `campaign show --json` prints."""
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "states": _states_json(self.states),
+            "errors": self.errors,
+            "pages": {
+                page_id: {
+                    "rows": sum(page.states.values()),
+                    "states": _states_json(page.states),
+                    "errors": page.errors,
+                }
+                for page_id, page in self.pages.items()
+            },
+            "held": self.held,
+            "reason": self.reason,
+            "canceled": self.canceled,
+            "rate": round(self.rate, 3),
+            "average_rate": round(self.average_rate, 3),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+            "created_at": iso_utc(self.created_at),
+            "started_at": iso_utc(self.started_at),
+            "finished_at": iso_utc(self.finished_at),
+        }
+
+
+def campaigns(namespace: Namespace, names: Sequence[str] | None = None) -> list[Campaign]:
+    """Return campaigns, those that changed last first, without errors and pages."""
+    if names is None:
+        names = namespace.client.zrevrange(namespace.key("campaigns"), 0, -1)
+    now_ms = namespace.now_ms()
+    found = []
+    for some in chunks(names, CHUNK):
+        pipeline = namespace.pipeline()
+        for name in some:
+            pipeline.hgetall(namespace.key(f"campaign:{name}"))
+            pipeline.hgetall(namespace.key(f"campaign_rate:{name}"))
+        for hash_name in ("held_campaigns", "canceled_campaigns", "canaries"):
+            pipeline.hmget(namespace.key(hash_name), some)
+        *answers, held, canceled, canaries = pipeline.execute()
+        for i, name in enumerate(some):
+            totals, periods = answers[2 * i], answers[2 * i + 1]
+            if totals:
+                marks = (held[i], canceled[i], canaries[i])
+                found.append(_campaign(name, now_ms, totals, periods, *marks))
+    return found
+
+
+def campaign(namespace: Namespace, name: str) -> Campaign | None:
+    """Return a campaign with its errors and pages, or None if there is none."""
+    found = campaigns(namespace, [name])
+    if not found:
+        return None
+    pages: dict[str, CampaignPage] = {}
+
+    def page_of(page_id: str) -> CampaignPage:
+        return pages.setdefault(page_id, CampaignPage(states=_states({}), errors={}))
+
+    for field_name, count in _entries(namespace, f"campaign_pages:{name}"):
+        page_id, _, state = field_name.partition("|")
+        if state in State._value2member_map_:
+            page_of(page_id).states[State(state)] = count
+    errors: dict[str, int] = {}
+    for field_name, count in _entries(namespace, f"campaign_errors:{name}"):
+        page_id, is_of_page, error_code = field_name.partition("|")
+        if not is_of_page:
+            errors[field_name] = count
+        elif count:
+            page_of(page_id).errors[error_code] = count
+    return replace(
+        found[0],
+        errors=most_first(errors),
+        pages={page_id: pages[page_id] for page_id in sorted(pages)},
+    )
+
+
+def _entries(namespace: Namespace, name: str) -> Iterator[tuple[str, int]]:
+    for field_name, text in namespace.client.hscan_iter(namespace.key(name), count=_ENTRIES):
+        yield field_name, max(0, to_int(text) or 0)
+
+
+def _campaign(
+    name: str,
+    now_ms: int,
+    totals: Mapping[str, str],
+    periods: Mapping[str, str],
+    held: str | None,
+    canceled: str | None,
+    canary: str | None,
+) -> Campaign:
+    states = _states(totals)
+    enqueued = sum(states.values())
+    waiting = sum(states[state] for state in WAITING)
+    rows = max(to_int(totals.get("rows")) or 0, enqueued)
+    started_ms, ended_ms = to_int(totals.get("started_at")), to_int(totals.get("ended_at"))
+    # What is canceled will get no more rows.
+    is_finished = enqueued > 0 and not waiting and (enqueued == rows or canceled is not None)
+    rate = _rate(periods, now_ms, started_ms)
+    hold = _hold(held)
+    return Campaign(
+        name=name,
+        rows=rows,
+        states=states,
+        hold=hold,
+        canary_left=None if canary is None else max(0, to_int(canary) or 0),
+        canceled=canceled is not None,
+        rate=rate,
+        average_rate=_average_rate(states, started_ms, ended_ms if is_finished else now_ms),
+        created_at=_time(totals.get("created_at")),
+        started_at=_time(started_ms),
+        finished_at=_time(ended_ms) if is_finished else None,
+    )
+
+
+def _rate(periods: Mapping[str, str], now_ms: int, started_ms: int | None) -> float:
+    """Return jobs per second in the latest periods, or since the start if that was later."""
+    current = now_ms // _RATE_PERIOD_MS
+    first = current - _RATE_PERIODS
+    jobs = sum(
+        max(0, to_int(count) or 0)
+        for number, count in periods.items()
+        if first <= (to_int(number) or 0) <= current
+    )
+    since_ms = max(first * _RATE_PERIOD_MS, started_ms or 0)
+    return jobs / max(1.0, (now_ms - since_ms) / 1000)
+
+
+def _average_rate(states: Mapping[State, int], since_ms: int | None, to_ms: int | None) -> float:
+    if since_ms is None or to_ms is None:
+        return 0.0
+    return (states[State.SENT] + states[State.FAILED]) / max(1.0, (to_ms - since_ms) / 1000)
+
+
+def _states(fields: Mapping[str, str]) -> dict[State, int]:
+    return {state: max(0, to_int(fields.get(state.value)) or 0) for state in State}
+
+
+def _states_json(states: Mapping[State, int]) -> dict[str, int]:
+    return {state.value: count for state, count in states.items()}
+
+
+def _hold(text: str | None) -> Hold | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+        return Hold(
+            reason=str(found.get("reason") or ""),
+            by=str(found.get("by") or ""),
+            at=_time(found.get("at_ms")),
+        )
+    except (ValueError, AttributeError, RecursionError):
+        return Hold(reason="", by="", at=None)  # written by another client
+
+
+def _time(milliseconds: object) -> datetime | None:
+    number = to_int(milliseconds)
+    try:
+        return None if number is None else from_ms(number)
+    except (ValueError, OverflowError, OSError):
+        return None
