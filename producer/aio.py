@@ -21,22 +21,9 @@ from functools import lru_cache, partial, update_wrapper
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from .. import producer
 from ..schemas import QueueUnavailable, Settings
-from . import _default as _default_producer
 from .producer import Producer
-
-__all__ = [
-    "AsyncProducer",
-    "CompletedCall",
-    "cancel",
-    "cancel_many",
-    "count_errors",
-    "enqueue",
-    "enqueue_many",
-    "find_jobs",
-    "get_job",
-    "replay",
-]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -135,6 +122,11 @@ class AsyncProducer:
     replay_many = _awaited(Producer.replay_many)
     cancel = _awaited(Producer.cancel)
     cancel_many = _awaited(Producer.cancel_many)
+    pause_page = _awaited(Producer.pause_page)
+    resume_page = _awaited(Producer.resume_page)
+    pause_all = _awaited(Producer.pause_all)
+    resume_all = _awaited(Producer.resume_all)
+    set_rate = _awaited(Producer.set_rate)
 
     async def close(self) -> None:
         """Close the connections to Redis, and end the threads."""
@@ -191,7 +183,7 @@ async def _end_of(done: asyncio.Future[Any]) -> None:
 
 @lru_cache(maxsize=1)
 def _default() -> AsyncProducer:
-    return AsyncProducer(producer=_default_producer())
+    return AsyncProducer(producer=producer._default())
 
 
 if TYPE_CHECKING:
@@ -204,13 +196,17 @@ if TYPE_CHECKING:
     replay = _typed.replay
     cancel = _typed.cancel
     cancel_many = _typed.cancel_many
+    pause_page = _typed.pause_page
+    resume_page = _typed.resume_page
+    set_rate = _typed.set_rate
 else:
+    _FUNCTIONS = [name for name in producer.__all__ if hasattr(AsyncProducer, name)]
 
     def __getattr__(name: str) -> Any:
         # The environment is read when a function is first used, not at import.
-        if name in __all__:
+        if name in _FUNCTIONS:
             return getattr(_default(), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *_FUNCTIONS})

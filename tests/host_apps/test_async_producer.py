@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
+from harasocial_dispatch import producer as host
 from harasocial_dispatch.ledger import Enqueued, Ledger
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.producer import EnqueueUnknown, InvalidJob, Producer, QueueUnavailable, aio
@@ -35,6 +36,9 @@ def test_every_method_of_the_producer_has_one_that_is_awaited() -> None:
         ours, theirs = getattr(AsyncProducer, name), getattr(Producer, name)
         assert ours.__doc__ == theirs.__doc__
         assert inspect.signature(ours) == inspect.signature(theirs)
+    for name in public_methods(Producer) & {*host.__all__}:
+        assert f"\n    {name} = _typed.{name}\n" in inspect.getsource(aio), "it has no type"
+        assert getattr(aio, name).__func__ is getattr(AsyncProducer, name)
 
 
 @pytest.fixture

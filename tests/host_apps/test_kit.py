@@ -178,6 +178,18 @@ def test_a_pause_of_the_page_ends_at_once_and_another_page_has_none() -> None:
         assert host.get_job(ids[1]).state is State.SENT
 
 
+def test_a_page_paused_by_hand_waits_until_it_is_resumed(kit: TestKit) -> None:
+    """A drain sends nothing of it, and ends; another page has its own rate."""
+    kit.producer.pause_page("1", reason="test")
+    kit.producer.set_rate("2", 5, burst=1)
+    for page_id in "122":
+        host.enqueue(body(page_id=page_id))
+
+    assert [str(job.state) for job in kit.drain()] == ["queued", "sent", "sent"]
+    kit.producer.resume_page("1")
+    assert [str(job.state) for job in kit.drain()] == ["sent"]
+
+
 def test_settings_reach_the_worker() -> None:
     """Those that are given change how jobs end."""
     with TestKit(max_attempts=2) as kit:
