@@ -1,8 +1,8 @@
 """Servers for every test: started by the tests, on free ports, stopped at the end.
 
 A test that needs a program no wheel installs, such as redis-server or Chromium, is marked
-`@pytest.mark.needs("redis-server")`: see tests/programs.py. Without the program it is skipped; with
-CI set, nothing may be skipped.
+`@pytest.mark.needs("redis-server")`: see support/programs.py. Without the program it is skipped;
+with CI set, nothing may be skipped.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
 from hypothesis import settings as effort
-from programs import how_to_provide, missing
-from stage import StartWorker, WorkerProcess, environment
+from support.harness import StartWorker, WorkerProcess, environment
+from support.programs import how_to_provide, missing
 
 # Property tests run as long as they need: the machine may be busy.
 effort.register_profile("unhurried", effort.default, deadline=None)
@@ -129,7 +129,8 @@ _MISSING = "missing program"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "needs(*names): skip the test where one of these is missing; see programs.py"
+        "markers",
+        "needs(*names): skip the test where one of these is missing; see support/programs.py",
     )
 
 

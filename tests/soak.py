@@ -23,7 +23,7 @@ import redis
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import ENDED, WorkerProcess, body, environment, eventually, kill
+from support.harness import ENDED, WorkerProcess, body, environment, eventually, kill
 
 JOBS_A_SECOND = 150
 FAULT_EVERY_SECONDS = 15

@@ -20,7 +20,7 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.embedded_valkey import free_port
 
 #: A certificate for 127.0.0.1 and its key. It signed itself, so it is also what to trust.
-CERTIFICATE = Path(__file__).parents[1] / "sandbox" / "localhost.pem"
+CERTIFICATE = Path(__file__).parents[1] / "support" / "localhost.pem"
 
 _PATH = "/social/messages.json"
 _ACCEPTED = '{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'

@@ -24,7 +24,7 @@ from harasocial_dispatch.schemas import (
     Settings,
     State,
 )
-from stage import body
+from support.harness import body
 
 Run = Callable[..., Result]
 

@@ -17,8 +17,8 @@ from harasocial_dispatch.cli.commands.check import (
 from harasocial_dispatch.ledger.reading.server_health import ServerHealth, inspect
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings
-from scripted_server import CERTIFICATE, tls_context
-from stage import free_port
+from support.harness import free_port
+from support.scripted_server import CERTIFICATE, tls_context
 
 HEALTHY = {
     "version": "7.2.4",

@@ -10,7 +10,7 @@ from itertools import chain
 import pytest
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import State
-from stage import free_port
+from support.harness import free_port
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 SEND = ("send", "--page-id", PAGE, "--recipient-id", RECIPIENT, "--payload-id", "p")

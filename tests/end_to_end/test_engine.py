@@ -20,7 +20,7 @@ from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker import engine as engine_module
 from harasocial_dispatch.worker import shutdown
 from harasocial_dispatch.worker.engine import Engine
-from stage import body, eventually
+from support.harness import body, eventually
 
 THREADS = 8
 

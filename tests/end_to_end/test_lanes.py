@@ -12,7 +12,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, eventually, wait_until_ended
+from support.harness import StartWorker, body, eventually, wait_until_ended
 
 SICK, WELL = "1111", "2222"
 

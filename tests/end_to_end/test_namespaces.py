@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from flower_desk import LOGIN, Flower
 from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
-from stage import StartWorker, body, environment, eventually, wait_until_ended
+from support.flower_harness import LOGIN, Flower
+from support.harness import StartWorker, body, environment, eventually, wait_until_ended
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import redis
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings, State
-from stage import StartWorker, body, eventually, wait_until_ended
+from support.harness import StartWorker, body, eventually, wait_until_ended
 
 pytestmark = pytest.mark.needs("redis-server")
 

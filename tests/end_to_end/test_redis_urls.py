@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from flower_desk import LOGIN, Flower
 from harasocial_dispatch.broker import Doorbell, queue_name
 from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, SettingsError, State
-from stage import StartWorker, body, environment, eventually, wait_until_ended
+from support.flower_harness import LOGIN, Flower
+from support.harness import StartWorker, body, environment, eventually, wait_until_ended
 
 USER, PASSWORD = "dispatcher-of-the-shop", "correct-horse-battery-staple"
 

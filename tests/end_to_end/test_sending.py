@@ -11,7 +11,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings, State, parse_new_job
-from stage import StartWorker, body, eventually, wait_until_ended
+from support.harness import StartWorker, body, eventually, wait_until_ended
 
 
 def test_the_documented_request_goes_over_the_wire_to_the_letter(

@@ -15,7 +15,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker.sweeper import Sweeper
-from stage import body, eventually
+from support.harness import body, eventually
 
 
 @pytest.fixture

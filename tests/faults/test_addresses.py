@@ -12,10 +12,10 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from calling import Caller, error_code
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
-from scripted_server import ScriptedServer, reply, steps
+from support.caller import Caller, error_code
+from support.scripted_server import ScriptedServer, reply, steps
 
 #: What a busy machine may add (seconds).
 MARGIN_SECONDS = 4.0

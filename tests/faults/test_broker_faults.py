@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 import redis
-from account import settle
-from flower_desk import LOGIN, Flower
 from harasocial_dispatch.broker import DISPATCH_TASK, Doorbell, queue_name
 from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, environment, eventually, wait_until_ended
+from support.accounting import settle
+from support.flower_harness import LOGIN, Flower
+from support.harness import StartWorker, body, environment, eventually, wait_until_ended
 
 JOBS = 600
 

@@ -17,8 +17,8 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from relay import Relay
-from stage import StartWorker, WorkerProcess, body, eventually, wait_until_ended
+from support.harness import StartWorker, WorkerProcess, body, eventually, wait_until_ended
+from support.relay import Relay
 
 OUTAGE_SECONDS = 10.0
 #: Every connection notices within the broker's timeout and two health checks, and is made again.

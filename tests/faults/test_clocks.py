@@ -9,7 +9,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import WorkerProcess, body, environment, wait_until_ended
+from support.harness import WorkerProcess, body, environment, wait_until_ended
 
 pytestmark = pytest.mark.needs("faketime")
 

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from calling import Caller, error_code
-from endpoint_faults import CHUNKED, CHUNKED_BODY, head
 from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY
@@ -23,8 +21,10 @@ from harasocial_dispatch.worker.http import CallFailed, Reply
 from harasocial_dispatch.worker.http import client as clients
 from harasocial_dispatch.worker.http import connection as connections
 from harasocial_dispatch.worker.http import pool as pools
-from scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
-from stage import eventually
+from support.caller import Caller, error_code
+from support.endpoint_faults import CHUNKED, CHUNKED_BODY, head
+from support.harness import eventually
+from support.scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
 
 OK = reply()
 #: What a busy machine may add (seconds).

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import Caller, error_code
-from endpoint_faults import FAULTS, Fault, Place, dripping
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from scripted_server import Script, ScriptedServer, reply, steps, tls_context
-from stage import free_port
+from support.caller import Caller, error_code
+from support.endpoint_faults import FAULTS, Fault, Place, dripping
+from support.harness import free_port
+from support.scripted_server import Script, ScriptedServer, reply, steps, tls_context
 
 TESTS = Path(__file__).parents[1]
 
@@ -52,13 +52,13 @@ def tls_endpoint() -> Iterator[Sandbox]:
 
 
 class Measurer:
-    """A process that makes calls and measures them; see `calling.measured`."""
+    """A process that makes calls and measures them; see `caller.measured`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def __call__(self, api_url: str, payload_id: str = PAYLOAD, **options: Any) -> dict[str, Any]:
-        """Make one call; return what `calling.measured` does."""
+        """Make one call; return what `caller.measured` does."""
         if self._process is None:
             self._start()
             # What is loaded at the first call of all is no call's own.
@@ -84,7 +84,7 @@ class Measurer:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, TESTS / "calling.py"],
+            [sys.executable, TESTS / "support" / "caller.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from account import settle
-from clients import enqueue_until_killed, processes, race
 from harasocial_dispatch.producer import (
     EnqueueUnknown,
     IdempotencyConflict,
@@ -19,7 +17,9 @@ from harasocial_dispatch.producer import (
 )
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, eventually, kill, wait_until_ended
+from support.accounting import settle
+from support.client_processes import enqueue_until_killed, processes, race
+from support.harness import StartWorker, body, eventually, kill, wait_until_ended
 
 RACERS, CLIENTS = 50, 60
 

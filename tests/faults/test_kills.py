@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 
-from account import settle
 from harasocial_dispatch.ledger import Ledger, Result
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
@@ -20,7 +19,8 @@ from harasocial_dispatch.schemas import (
     OutcomeClass,
     State,
 )
-from stage import StartWorker, WorkerProcess, body, eventually, kill
+from support.accounting import settle
+from support.harness import StartWorker, WorkerProcess, body, eventually, kill
 
 JOBS, KILLS = 5000, 24
 STOP, CONTINUE = signal.SIGSTOP, signal.SIGCONT

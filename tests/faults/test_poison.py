@@ -7,7 +7,7 @@ from pathlib import Path
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import WorkerProcess, body, environment, wait_until_ended
+from support.harness import WorkerProcess, body, environment, wait_until_ended
 
 #: Loaded by Python at the worker's start: a call of the poisonous job ends its process at once.
 POISON = """

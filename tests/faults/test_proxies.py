@@ -11,12 +11,12 @@ from contextlib import suppress
 from types import TracebackType
 
 import pytest
-from calling import Caller, error_code
-from endpoint_faults import dripping
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
-from scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
-from stage import eventually
+from support.caller import Caller, error_code
+from support.endpoint_faults import dripping
+from support.harness import eventually
+from support.scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
 
 OK = reply()
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from account import settle
 from harasocial_dispatch.ledger import Claim, Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings, State
-from stage import WorkerProcess, body, environment, eventually
+from support.accounting import settle
+from support.harness import WorkerProcess, body, environment, eventually
 
 JOBS = 1500
 

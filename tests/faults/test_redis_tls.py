@@ -16,8 +16,8 @@ from harasocial_dispatch.cli import commands
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from relay import Relay
-from stage import StartWorker, body, environment, eventually, wait_until_ended
+from support.harness import StartWorker, body, environment, eventually, wait_until_ended
+from support.relay import Relay
 
 PASSWORD = "correct-horse-battery-staple"
 

@@ -8,12 +8,12 @@ import signal
 import time
 from pathlib import Path
 
-from account import settle
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from stage import StartWorker, body, eventually, kill, wait_until_ended
+from support.accounting import settle
+from support.harness import StartWorker, body, eventually, kill, wait_until_ended
 
 RESTARTS = 20
 

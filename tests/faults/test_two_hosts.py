@@ -15,12 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from account import settle
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.sandbox.embedded_valkey import valkey_program
 from harasocial_dispatch.schemas import Settings, State
-from stage import WorkerProcess, body, environment, eventually
+from support.accounting import settle
+from support.harness import WorkerProcess, body, environment, eventually
 
 JOBS = 300
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flower_desk import PASSWORD, USER, Desk, Flower, StartFlower
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
-from stage import environment
+from support.flower_harness import PASSWORD, USER, Desk, Flower, StartFlower
+from support.harness import environment
 
 
 @pytest.fixture(scope="session")

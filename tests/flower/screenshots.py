@@ -18,16 +18,16 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
 
 import redis
-from browsing import open_browser
 from celery import Celery
-from flower_desk import PASSWORD, USER, Flower
 from harasocial_dispatch.ledger import JobFilter, Ledger
 from harasocial_dispatch.ledger.job_hash import attempt_text, to_fields
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, parse_new_job
 from harasocial_dispatch.worker.observe.job_event import JobEvent, events_of
 from playwright.sync_api import Browser
-from stage import body, environment, eventually
+from support.browser import open_browser
+from support.flower_harness import PASSWORD, USER, Flower
+from support.harness import body, environment, eventually
 
 DAY_MS = 86_400_000
 FAILURES = 2400

@@ -6,8 +6,8 @@ import re
 
 import pytest
 import requests
-from flower_desk import LOGIN, PASSWORD, USER, Desk, new_page_id
 from harasocial_dispatch.schemas import State
+from support.flower_harness import LOGIN, PASSWORD, USER, Desk, new_page_id
 
 PATHS = [
     *("/failures", "/failures/", "/failures/waiting", "/failures/replays"),

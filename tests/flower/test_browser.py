@@ -11,13 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browsing import open_browser, serious_faults
-from flower_desk import PASSWORD, USER, Flower
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from playwright.sync_api import Browser, Page, expect
-from stage import WorkerProcess, body, environment, wait_until_ended
+from support.browser import open_browser, serious_faults
+from support.flower_harness import PASSWORD, USER, Flower
+from support.harness import WorkerProcess, body, environment, wait_until_ended
 
 pytestmark = pytest.mark.needs("chromium")
 

@@ -6,9 +6,9 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from flower_desk import Desk, job_ids, new_page_id, text_of
 from harasocial_dispatch.schemas import State, parse_new_job
-from stage import body, eventually
+from support.flower_harness import Desk, job_ids, new_page_id, text_of
+from support.harness import body, eventually
 
 
 def test_one_job_is_sent_again(desk: Desk) -> None:

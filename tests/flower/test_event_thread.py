@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import redis
-from calling import claim_of
 from celery import Celery
 from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import EmbeddedValkey
@@ -30,7 +29,8 @@ from harasocial_dispatch.worker.observe import event_sender
 from harasocial_dispatch.worker.observe import events as events_module
 from harasocial_dispatch.worker.observe.events import JobEvents
 from harasocial_dispatch.worker.observe.recorded import Recorded
-from stage import eventually
+from support.caller import claim_of
+from support.harness import eventually
 
 
 def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim: Any) -> Recorded:

@@ -13,7 +13,6 @@ from typing import Any
 import fakeredis
 import pytest
 import redis
-from flower_desk import fail_job, new_page_id
 from harasocial_dispatch.ledger import Cursor, JobFilter, Ledger
 from harasocial_dispatch.ledger.reading.cursor import iterate
 from harasocial_dispatch.ledger.reading.index_page import Selection, read_ids
@@ -24,7 +23,8 @@ from harasocial_dispatch.schemas import Settings, State, parse_new_job
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
-from stage import body
+from support.flower_harness import fail_job, new_page_id
+from support.harness import body
 
 START_MS = 1_769_850_000_000
 CODES, PAGES = ("551", "190", "10/2018278"), ("1", "2")

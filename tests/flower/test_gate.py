@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import requests
 from flower.urls import handlers
-from flower_desk import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
 from harasocial_dispatch.flower.gate import WRONG_LOGINS
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
-from stage import environment, eventually
+from support.flower_harness import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
+from support.harness import environment, eventually
 from tornado.web import URLSpec
 
 #: Ours; Flower's own come from its list.

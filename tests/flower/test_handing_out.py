@@ -8,13 +8,21 @@ import io
 import json
 
 import pytest
-from flower_desk import Desk, StartFlower, claim_job, fail_job, job_ids, new_page_id, text_of
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, parse_new_job
 from harasocial_dispatch.schemas.export import unprotected
 from prometheus_client.parser import text_string_to_metric_families
-from stage import body, eventually
+from support.flower_harness import (
+    Desk,
+    StartFlower,
+    claim_job,
+    fail_job,
+    job_ids,
+    new_page_id,
+    text_of,
+)
+from support.harness import body, eventually
 
 
 def test_an_export_has_every_job_of_the_filter(desk: Desk) -> None:

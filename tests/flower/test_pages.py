@@ -8,9 +8,9 @@ from html import unescape
 import pytest
 import redis
 import requests
-from flower_desk import Desk, job_ids, new_page_id, text_of
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
+from support.flower_harness import Desk, job_ids, new_page_id, text_of
 
 HOSTILE = """<script>alert(1)</script>'"&amp;{{ 7*7 }}{% raw x %}"""
 

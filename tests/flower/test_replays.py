@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from flower_desk import fail_job, new_page_id
 from harasocial_dispatch.flower import replays as replays_module
 from harasocial_dispatch.flower.replays import Replays, Stage, TrackedReplay
 from harasocial_dispatch.ledger import JobFilter, Ledger
 from harasocial_dispatch.producer.replay import Replay
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
-from stage import eventually
+from support.flower_harness import fail_job, new_page_id
+from support.harness import eventually
 
 Make = Callable[..., TrackedReplay]
 

@@ -13,12 +13,12 @@ import pytest
 import requests
 from click.testing import CliRunner
 from flower.options import options as flower_options
-from flower_desk import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.cli.commands.flower import _joined
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import Settings
-from stage import environment
+from support.flower_harness import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
+from support.harness import environment
 
 COMMANDS = {
     "harasocial-dispatch": (

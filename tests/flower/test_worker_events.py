@@ -10,8 +10,8 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, body, eventually, kill, wait_until_ended
-from traces import CeleryEvents
+from support.harness import StartWorker, body, eventually, kill, wait_until_ended
+from support.inspection import CeleryEvents
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from harasocial_dispatch.producer.aio import MAX_THREADS, AsyncProducer, Complet
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.testing import TestKit
-from stage import body
+from support.harness import body
 
 #: The producer's promise for when Redis is away, and a margin for a busy machine.
 MOST_SECONDS = 2 + 1.0

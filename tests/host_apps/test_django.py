@@ -12,7 +12,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings
-from stage import DEADLINE_SECONDS, body, wait_until_ended
+from support.harness import DEADLINE_SECONDS, body, wait_until_ended
 
 MANAGE = """
 import sys

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import time_machine
-from calling import Caller
 from harasocial_dispatch import producer as host
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.producer.aio import AsyncProducer
 from harasocial_dispatch.sandbox import BEHAVIORS, EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import JobRecord, Settings, State
 from harasocial_dispatch.testing import TestKit
-from stage import body
+from support.caller import Caller
+from support.harness import body
 
 ANN, BOB = "2560816460648749", "2560816460648750"
 

@@ -12,8 +12,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
-from scraping import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, Day, Scrape, StartScraped
-from stage import (
+from support.harness import (
     StartWorker,
     WorkerProcess,
     body,
@@ -22,6 +21,7 @@ from stage import (
     free_port,
     wait_until_ended,
 )
+from support.scrape import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, Day, Scrape, StartScraped
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from harasocial_dispatch.worker.observe.channel import MAX_KEPT, Channel, ObservationSender
 from harasocial_dispatch.worker.observe.observations import Observation
-from stage import eventually
+from support.harness import eventually
 
 
 class Main:

@@ -13,8 +13,8 @@ from celery.utils.log import ColorFormatter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.worker.observe.logs import TextFormatter, format_logs
-from scraping import RECIPIENT, Day
-from stage import StartWorker, body, wait_until_ended
+from support.harness import StartWorker, body, wait_until_ended
+from support.scrape import RECIPIENT, Day
 
 PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
 FACTS = {

@@ -13,8 +13,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker.observe.metrics import Metrics
-from scraping import RECIPIENT, REFUSED_PAGE, Day, Scrape, StartScraped
-from stage import (
+from support.harness import (
     WorkerProcess,
     body,
     environment,
@@ -23,6 +22,7 @@ from stage import (
     kill,
     wait_until_ended,
 )
+from support.scrape import RECIPIENT, REFUSED_PAGE, Day, Scrape, StartScraped
 
 
 def test_every_outcome_is_counted_once_though_processes_come_and_go(day: Day) -> None:

@@ -14,7 +14,7 @@ import yaml
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.schemas import Settings
 from prometheus_client.parser import text_string_to_metric_families
-from scraping import Day
+from support.scrape import Day
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ import sysconfig
 import venv
 
 import pytest
-from parts import ROOT, run_well
-from wheels import Built, Installed
+from support.parts import ROOT, run_well
+from support.wheels import Built, Installed
 
 
 @pytest.fixture(scope="session")

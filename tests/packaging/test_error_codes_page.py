@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 
-from parts import ROOT
+from support.parts import ROOT
 
 
 def test_the_page_of_error_codes_is_up_to_date() -> None:

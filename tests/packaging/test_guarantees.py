@@ -7,7 +7,7 @@ import re
 from functools import cache
 
 import pytest
-from parts import ROOT
+from support.parts import ROOT
 
 PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 

@@ -7,8 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from parts import PARTS, ROOT, SETUP_CFG, run, run_well
-from wheels import Built, Installed
+from support.parts import PARTS, ROOT, SETUP_CFG, run, run_well
+from support.wheels import Built, Installed
 
 #: The bare names of the parts. Any of them may be a host application's own, except that of Flower.
 BARE_NAMES = [folder.name for folder in PARTS.values() if folder.name != "flower"]

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from parts import PARTS, ROOT, files_of, run_well
+from support.parts import PARTS, ROOT, files_of, run_well
 
 #: Names that say nothing of what is in a file.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}

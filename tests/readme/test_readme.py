@@ -15,7 +15,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from stage import StartWorker, environment, eventually, free_port, wait_until_ended
+from support.harness import StartWorker, environment, eventually, free_port, wait_until_ended
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

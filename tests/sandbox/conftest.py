@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
-from stage import eventually
+from support.harness import eventually
 
 #: Seconds within which anything here must happen.
 DEADLINE_SECONDS = 5.0

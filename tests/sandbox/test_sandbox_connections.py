@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 #: A certificate for 127.0.0.1 and its key; they are for this test and nothing else.
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+CERTIFICATE = Path(__file__).parents[1] / "support" / "localhost.pem"
 
 HEADERS = {
     "accept": "text/plain",

@@ -21,9 +21,9 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT
 from harasocial_dispatch.schemas import JobRecord, Settings, sanitize
-from stage import WorkerProcess, body, environment, eventually, wait_until_ended
-from traces import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
-from watched_flower import WatchedFlower
+from support.harness import WorkerProcess, body, environment, eventually, wait_until_ended
+from support.inspection import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
+from support.watched_flower import WatchedFlower
 
 #: A page that has a token of its own, and one that has another than the API wants.
 OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"

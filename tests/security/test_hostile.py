@@ -9,7 +9,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT
 from harasocial_dispatch.schemas import InvalidJob
-from stage import body
+from support.harness import body
 
 if TYPE_CHECKING:
     from .conftest import Traces

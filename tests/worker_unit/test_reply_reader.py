@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import httptools
 import pytest
-from endpoint_faults import CHUNKED, CHUNKED_BODY, CONTINUE, EARLY_HINTS, head
 from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY
 from harasocial_dispatch.worker.http import CallFailed, Reply
 from harasocial_dispatch.worker.http.reply_reader import (
@@ -14,7 +13,8 @@ from harasocial_dispatch.worker.http.reply_reader import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_server import reply
+from support.endpoint_faults import CHUNKED, CHUNKED_BODY, CONTINUE, EARLY_HINTS, head
+from support.scripted_server import reply
 
 Ending = Reply | CallFailed
 

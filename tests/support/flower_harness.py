@@ -23,7 +23,8 @@ from harasocial_dispatch.schemas import (
     State,
     parse_new_job,
 )
-from stage import body, eventually, free_port
+
+from support.harness import body, eventually, free_port
 
 USER, PASSWORD = "operator", "vM3kq-Tz81-pLx-9dWe"
 LOGIN = (USER, PASSWORD)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Delivery, JobRecord, State
-from stage import wait_until_ended
+
+from support.harness import wait_until_ended
 
 
 @dataclass(frozen=True)

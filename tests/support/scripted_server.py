@@ -12,7 +12,7 @@ from harasocial_dispatch.sandbox.reply import Step
 from harasocial_dispatch.sandbox.server import Server
 
 #: Self-signed, with its key, for 127.0.0.1.
-CERTIFICATE = Path(__file__).parent / "sandbox" / "localhost.pem"
+CERTIFICATE = Path(__file__).parent / "localhost.pem"
 
 Script = Callable[[], Iterable[Step]]
 

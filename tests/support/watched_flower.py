@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flower_desk import Flower
-from stage import eventually
+from support.flower_harness import Flower
+from support.harness import eventually
 
 
 class WatchedFlower(Flower):
