@@ -1,4 +1,4 @@
-"""Which failures are wanted: the filter as it stands in a page's address. Pure."""
+"""The filter of the Failures page, as read from a page's address. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_CHARACTERS = 300
 
 
 class InvalidFilter(ValueError):
-    """The address says something that is no filter; the message tells which part of it."""
+    """A page's address has an invalid filter; the message says which part is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +67,12 @@ class FailureFilter:
 
         within = text("within")
         if within and within not in SPANS:
-            raise InvalidFilter(f"within={within} is no span; known are {', '.join(SPANS)}.")
+            raise InvalidFilter(
+                f"within={within} is not a time span; use one of {', '.join(SPANS)}."
+            )
         since, until = _time("since", text("since")), _time("until", text("until"))
         if since and until and until < since:
-            raise InvalidFilter("The time that the filter ends at is before the one it begins at.")
+            raise InvalidFilter("The filter ends before it begins: until is before since.")
         return cls(
             error_codes=texts("error_code"),
             page_ids=texts("page_id"),
@@ -160,7 +162,7 @@ def _time(name: str, text: str) -> datetime | None:
             raise OverflowError
     except (ValueError, OverflowError):
         raise InvalidFilter(
-            f"{name}={text} is no time; expected one such as 2026-01-31T09:30Z."
+            f"{name}={text} is not a time; expected one such as 2026-01-31T09:30Z."
         ) from None
     return time.astimezone(timezone.utc)
 

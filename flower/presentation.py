@@ -6,7 +6,8 @@ import json
 from datetime import datetime, timedelta, timezone
 from html import escape
 
-from ..schemas import JobRecord, State, iso_utc, sanitize
+from ..ledger import MANUAL, Pause
+from ..schemas import JobRecord, State, from_ms, iso_utc, sanitize
 from ..schemas.masking import masked
 
 #: Bootstrap's colour of each state's badge.
@@ -18,6 +19,14 @@ STATE_COLOURS = {
     State.SENT: "success",
     State.FAILED: "danger",
     State.CANCELLED: "secondary",
+}
+#: Why a page is paused, by the reason that the worker recorded.
+_PAUSE_REASONS = {
+    "auth": "its token was refused",
+    "failing": "its calls keep failing",
+    "refused": "its messages are refused for one reason",
+    "restricted": "Facebook restricts it",
+    "throttled": "it sent faster than the API allows",
 }
 #: Characters of a value that a list shows.
 _MAX_CHARACTERS = 500
@@ -38,12 +47,30 @@ def jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{number(count)} jobs"
 
 
+def pause_reason(pause: Pause) -> str:
+    """Return why a page is paused, in words (not yet escaped for HTML)."""
+    if pause.reason == MANUAL:
+        return f"by {shown(pause.by)}" + (f": {shown(pause.note)}" if pause.note else "")
+    reason = _PAUSE_REASONS.get(pause.reason, shown(pause.reason))
+    return f"{reason} ({shown(pause.error_code)})" if pause.error_code else reason
+
+
 def time_html(time: datetime | None) -> str:
     """Return a time as HTML, in UTC; the page's script turns it into the reader's own zone."""
     if time is None:
         return ""
     text = time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f'<time datetime="{escape(iso_utc(time) or "")}">{text}</time>'
+
+
+def stored_time_html(milliseconds: int | None) -> str:
+    """Return a time read from Redis as HTML; "" if it is outside the calendar."""
+    if milliseconds is None:
+        return ""
+    try:
+        return time_html(from_ms(milliseconds))
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def duration(milliseconds: float | None) -> str:

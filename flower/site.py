@@ -31,4 +31,4 @@ class Site:
     def of(cls, settings: Settings) -> Site:
         """Return the site of the ledger that `settings` name; nothing is connected yet."""
         ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS, ring=Doorbell(settings).ring)
-        return cls(ledger, Replays())
+        return cls(ledger, Replays(ledger))

@@ -24,6 +24,7 @@ from .reading import (
     Pause,
     Reader,
 )
+from .replay_store import StoredReplay
 
 __all__ = [
     "ALL_PAGES",
@@ -52,6 +53,7 @@ __all__ = [
     "Pause",
     "Reader",
     "Result",
+    "StoredReplay",
     "Swept",
     "Via",
     "local_user",

@@ -44,6 +44,7 @@ from .exchange import (
 )
 from .reading import JobFilter, Reader
 from .reading.namespace import Namespace
+from .replay_store import ReplayStore
 from .scripts import Scripts, explain_version
 from .storing import store
 
@@ -117,6 +118,7 @@ class Ledger:
         self._namespace = Namespace(self._client, prefix, settings.redis_url, self._scripts)
         #: Everything that changes no job.
         self.reader = Reader(self._namespace)
+        self.replay_store = ReplayStore(self._namespace)
 
     def check_version(self) -> None:
         """Raise `SettingsError` if the namespace's keys are of another version of this program.

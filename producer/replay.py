@@ -217,6 +217,41 @@ class Replay:
             filter=_audited_filter(job_ids, self._wanted, text, self._kinds),
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """Return which jobs are left to replay, and for whom, as a JSON object."""
+        bounded = self._bounded
+        return {
+            "job_ids": self._job_ids,
+            "wanted": self._wanted.as_json(),
+            "bounded": None if bounded is None else [each.as_json() for each in bounded],
+            "kinds": [kind.value for kind in self._kinds],
+            "text": self._text,
+            "by": self._audit.by,
+            "via": self._audit.via,
+            "operation_id": self._audit.operation_id,
+        }
+
+    @classmethod
+    def from_json(cls, ledger: Ledger, facts: Mapping[str, Any]) -> Replay:
+        """Return the replay of which `as_json` returned `facts`; it continues the same audit entry.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it was not returned by `as_json`.
+        """
+        replay = cls(
+            ledger,
+            job_ids=facts["job_ids"],
+            wanted=JobFilter.from_json(facts["wanted"]),
+            text=facts["text"],
+            kinds=[ReplayKind(kind) for kind in facts["kinds"]],
+            by=facts["by"],
+            via=facts["via"],
+        )
+        if facts["bounded"] is not None:
+            replay._bounded = [JobFilter.from_json(each) for each in facts["bounded"]]
+        replay._audit = replace(replay._audit, operation_id=facts["operation_id"])
+        return replay
+
     def plan(
         self,
         *,

@@ -15,7 +15,6 @@ from ...schemas import State, from_ms
 from ...schemas.error_codes import explain
 from ..chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
 from ..filters import SPANS, FailureFilter, any_of
-from ..replays import Stage
 from .handler import PAGE_SIZE, PageHandler
 
 #: Lines of the lists beside the chart.
@@ -63,7 +62,7 @@ class FailuresHandler(PageHandler):
             explain=explain,
             filter=wanted,
             page_ends_at=seen.page.after.time if seen.page.after else None,
-            running=[r for r in self.site.replays.all() if r.stage is Stage.RUNNING],
+            running=await self.ask(self.site.replays.running),
             seen=seen,
             spans=SPANS,
             split_by=split_by,

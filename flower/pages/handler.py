@@ -23,7 +23,7 @@ else:
 T = TypeVar("T")
 
 #: Jobs on one page of a list.
-PAGE_SIZE = 50
+PAGE_SIZE = 25
 #: What a program is told while Redis is away.
 _RETRY_AFTER_SECONDS = 5
 #: Everything comes from this host; nothing may frame the page, nor be run within it.
@@ -104,8 +104,10 @@ class PageHandler(FlowerHandler):
             "jobs": presentation.jobs,
             "number": presentation.number,
             "page_size": PAGE_SIZE,
+            "pause_reason": presentation.pause_reason,
             "shown": presentation.shown,
             "state_colours": presentation.STATE_COLOURS,
+            "stored_time_html": presentation.stored_time_html,
             "time_html": presentation.time_html,
             "may_change": not self.site.read_only,
         }

@@ -23,11 +23,12 @@ _MAX_EXPLAINED = 5
 
 
 class ReplaysHandler(PageHandler):
-    """The replays of this process; a POST asks for another."""
+    """The replays that are kept; a POST plans another."""
 
     @authenticated
     async def get(self) -> None:
-        self.render("failures_replays.html", replays=self.site.replays.all(), stage=Stage)
+        replays = await self.ask(self.site.replays.all)
+        self.render("failures_replays.html", replays=replays, stage=Stage)
 
     @authenticated
     async def post(self) -> None:
@@ -66,7 +67,7 @@ class ReplayHandler(PageHandler):
 
     @authenticated
     async def get(self, replay_id: str) -> None:
-        replay = self._replay(replay_id)
+        replay = await self._replay(replay_id)
         before = (replay.stage, replay.replayed)
         statuses = await self.ask(self.site.ledger.reader.statuses, list(replay.latest_ids))
         became = Counter(status.state for status in statuses.values())
@@ -90,26 +91,22 @@ class ReplayHandler(PageHandler):
     @authenticated
     async def post(self, replay_id: str) -> None:
         self.forbid_if_read_only()
-        replay = self._replay(replay_id)
+        replay = await self._replay(replay_id)
         action = self.text_argument("action")
         if action == "start":
-            done = self.site.replays.start(replay, self._rate())
+            done = await self.ask(self.site.replays.start, replay, self._rate())
         elif action == "cancel":
-            done = self.site.replays.cancel(replay)
+            done = await self.ask(self.site.replays.cancel, replay)
         else:
             raise HTTPError(400, f"action={action} is neither start nor cancel.")
         if not done:
             raise HTTPError(409, f"This replay is {replay.stage.value}; that cannot be done now.")
         self.redirect(self.reverse_url("replay", replay_id))
 
-    def _replay(self, replay_id: str) -> TrackedReplay:
-        replay = self.site.replays.get(replay_id)
+    async def _replay(self, replay_id: str) -> TrackedReplay:
+        replay = await self.ask(self.site.replays.get, replay_id)
         if replay is None:
-            raise HTTPError(
-                404,
-                "This replay is not known: Flower was restarted since. What it replayed is in "
-                "the jobs; those it had not reached are failed still.",
-            )
+            raise HTTPError(404, "No replay has this id. The latest 50 are kept, for 7 days.")
         return replay
 
     def _rate(self) -> float | None:

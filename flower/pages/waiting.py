@@ -1,23 +1,64 @@
-"""`/failures/waiting`: jobs that wait for a retry or for their time, and calling them off."""
+"""`/failures/waiting`: jobs that are not sent yet, why they wait, and canceling them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
+
 from tornado.web import HTTPError, authenticated
 
-from ...schemas import State
+from ...ledger import ALL_PAGES, JobFilter, JobPage, Ledger, Pause
+from ...schemas import JobRecord, State
 from .handler import PAGE_SIZE, PageHandler
+
+#: Pages listed with their queued jobs, those with most jobs first.
+_MAX_PAGES = 20
+#: States that the page lists, by the name in its address.
+_STATES = {state.value: state for state in (State.RETRYING, State.SCHEDULED, State.QUEUED)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageQueue:
+    """The queued jobs of one page: how many, and the pauses that hold them."""
+
+    page_id: str
+    count: int
+    pauses: list[Pause]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """The queued jobs: by page, those of paused pages first, and the latest ones."""
+
+    queues: list[PageQueue]
+    pages_left_out: int
+    pause_of_all: Pause | None
+    jobs: list[JobRecord]
 
 
 class WaitingHandler(PageHandler):
-    """The list, those due first coming first; a POST calls off the selected ones."""
+    """Jobs in one state; a POST cancels the selected ones."""
 
     @authenticated
     async def get(self) -> None:
         state = self._state()
+        states = await self.ask(self.site.ledger.reader.count_states)
+        if state is State.QUEUED:
+            page_id = self.text_argument("page_id")
+            queued = await self.ask(_queued, self.site.ledger, page_id)
+            self.render(
+                "failures_queued.html",
+                cancelled=self._cancelled(),
+                page_id=page_id,
+                queued=queued,
+                state=state,
+                states=states,
+            )
+            return
         after = self.read_cursor()
-        reader = self.site.ledger.reader
-        page = await self.ask(reader.waiting_page, state, after=after, limit=PAGE_SIZE)
-        states = await self.ask(reader.count_states)
+        page: JobPage = await self.ask(
+            self.site.ledger.reader.waiting_page, state, after=after, limit=PAGE_SIZE
+        )
         self.render(
             "failures_waiting.html",
             after=after,
@@ -39,9 +80,31 @@ class WaitingHandler(PageHandler):
         self.redirect(f"{here}?state={self._state().value}&cancelled={cancelled}")
 
     def _state(self) -> State:
-        return State.SCHEDULED if self.text_argument("state") == "scheduled" else State.RETRYING
+        return _STATES.get(self.text_argument("state"), State.RETRYING)
 
     def _cancelled(self) -> int | None:
-        """Return how many jobs the press of the button before cancelled."""
+        """Return how many jobs the previous POST canceled."""
         text = self.text_argument("cancelled")
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _queued(ledger: Ledger, page_id: str) -> Queued:
+    """Read the queued jobs; `page_id` limits the list of jobs to one page, "" does not."""
+    counts = ledger.reader.waiting_by_page(limit=None)
+    pauses: dict[str, list[Pause]] = defaultdict(list)
+    for pause in ledger.reader.pauses():
+        pauses[pause.page_id].append(pause)
+    queues = [
+        PageQueue(page_id=page, count=count, pauses=pauses[page])
+        for page, count in counts.items()
+        if count
+    ]
+    # They are sorted by count already, and stay so among the paused and the other pages.
+    queues.sort(key=lambda queue: not queue.pauses)
+    wanted = JobFilter(states=(State.QUEUED,), page_ids=(page_id,) if page_id else ())
+    return Queued(
+        queues=queues[:_MAX_PAGES],
+        pages_left_out=max(0, len(queues) - _MAX_PAGES),
+        pause_of_all=next(iter(pauses[ALL_PAGES]), None),
+        jobs=ledger.reader.find(wanted, PAGE_SIZE),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -64,6 +65,21 @@ class JobFilter:
         }
         return {name: value for name, value in facts.items() if value}
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> JobFilter:
+        """Return the filter of which `as_json` returned `facts`.
+
+        Raises:
+            ValueError, TypeError, AttributeError: it was not returned by `as_json`.
+        """
+        return cls(
+            states=tuple(map(State, facts.get("state", ()))),
+            error_codes=tuple(facts.get("error_code", ())),
+            page_ids=tuple(facts.get("page_id", ())),
+            since=_time(facts.get("since")),
+            until=_time(facts.get("until")),
+        )
+
     @property
     def since_ms(self) -> int | None:
         """`since` as whole milliseconds since the epoch, as the times of jobs are; rounded up."""
@@ -85,6 +101,11 @@ class JobFilter:
             and (since is None or when >= since)
             and (until is None or when <= until)
         )
+
+
+def _time(text: str | None) -> datetime | None:
+    # Python 3.10 does not read the `Z` of UTC yet.
+    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def ended_or_enqueued_ms(record: JobRecord) -> int:

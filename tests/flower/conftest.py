@@ -18,7 +18,9 @@ from support.harness import environment
 @pytest.fixture(scope="session")
 def desk(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """One for all tests that bring a page of their own."""
-    settings = Settings(redis_url=valkey.url, namespace=f"desk-{uuid.uuid4().hex[:8]}")
+    settings = Settings(
+        redis_url=valkey.url, namespace=f"desk-{uuid.uuid4().hex[:8]}", page_rate=0.0
+    )
     env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=f"{USER}:{PASSWORD}")
     flower = Flower(env, tmp_path_factory.mktemp("flower"))
     made = Desk(settings, Ledger(settings), flower.start())

@@ -6,8 +6,9 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import State, parse_new_job
-from support.flower_harness import Desk, job_ids, new_page_id, text_of
+from support.flower_harness import Desk, StartFlower, fail_job, job_ids, new_page_id, text_of
 from support.harness import body, eventually
 
 
@@ -33,7 +34,7 @@ def test_a_waiting_job_is_called_off(desk: Desk) -> None:
     assert set(some) <= set(listed)
     assert single not in listed
     page = desk.flower.post("/failures/waiting", [("job_id", job_id) for job_id in some[:2]])
-    assert "2 jobs cancelled" in text_of(page)
+    assert "2 jobs canceled" in text_of(page)
     states = [desk.state(job_id) for job_id in (single, *some)]
     assert states == [State.CANCELLED] * 3 + [State.RETRYING]
     failed = desk.fail(page_id=new_page_id())
@@ -151,7 +152,7 @@ def test_a_replay_is_called_off_while_it_runs(desk: Desk) -> None:
     eventually(lambda: "1 of 4" in text_of(desk.flower.get(path)), what="the first")
     assert "Being replayed" in desk.flower.get("/failures").text
     desk.flower.post(path, {"action": "cancel"})
-    eventually(lambda: "cancelled" in desk.flower.get(path).text, what="its end")
+    eventually(lambda: "canceled" in desk.flower.get(path).text, what="its end")
     assert sum(desk.state(job_id) is State.FAILED for job_id in failed) == 3
 
 
@@ -159,3 +160,39 @@ def test_nothing_selected_is_said(desk: Desk) -> None:
     """A press without a selection, where there is no script to prevent it."""
     page = desk.flower.post("/failures/replays", {"what": "selection"})
     assert (page.status_code, "No job was selected." in page.text) == (400, True)
+
+
+def test_a_replay_is_still_there_after_a_restart(start_flower: StartFlower, ledger: Ledger) -> None:
+    """It is listed and can be confirmed, though Flower's own memory is empty."""
+    job_id = fail_job(ledger, page_id=new_page_id())
+    flower = start_flower()
+    path = flower.post("/failures/replays", {"job_id": job_id}).url.removeprefix(flower.url)
+    eventually(lambda: "1 message would" in text_of(flower.get(path)), what="the count")
+    flower.restart()
+    assert path in flower.get("/failures/replays").text
+    assert flower.post(path, {"action": "start", "rate": ""}).status_code == 200
+    eventually(lambda: "Done in" in flower.get(path).text, what="the replay")
+
+
+def test_queued_jobs_are_listed_with_the_reason_why_they_wait(desk: Desk) -> None:
+    """Also those behind a paused page; each page's own can be listed and canceled."""
+    paused, served = new_page_id(), new_page_id()
+    ids = {
+        page_id: desk.ledger.enqueue(
+            [parse_new_job(body("__hrf_f_q", page_id=page_id), {}) for _ in range(2)]
+        ).job_ids
+        for page_id in (paused, served)
+    }
+    desk.ledger.pause_page(paused, by="thu@shop", reason="wrong price")
+    page = desk.flower.get("/failures/waiting?state=queued")
+    text = text_of(page)
+    assert f"Page {paused} paused by thu@shop: wrong price 2" in text
+    assert f"Page {served} they are sent in turn, at the page’s rate 2" in text
+    assert set(job_ids(page)) >= {*ids[paused], *ids[served]}
+
+    page = desk.flower.get(f"/failures/waiting?state=queued&page_id={paused}")
+    assert set(job_ids(page)) == set(ids[paused])
+    page = desk.flower.post("/failures/waiting", {"job_id": ids[paused][0], "state": "queued"})
+    assert "1 job canceled" in text_of(page)
+    assert [desk.state(job_id) for job_id in ids[paused]] == [State.CANCELLED, State.QUEUED]
+    desk.ledger.resume_page(paused)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis
 from harasocial_dispatch.flower import replays as replays_module
 from harasocial_dispatch.flower.replays import Replays, Stage, TrackedReplay
 from harasocial_dispatch.ledger import JobFilter, Ledger
@@ -22,8 +23,8 @@ Make = Callable[..., TrackedReplay]
 
 
 @pytest.fixture
-def replays() -> Replays:
-    return Replays()
+def replays(ledger: Ledger) -> Replays:
+    return Replays(ledger)
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_an_outage_interrupts_it_and_it_goes_on(
     settings = Settings(redis_url=own_valkey.url)
     ledger = Ledger(settings, timeout_seconds=0.3)
     ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(6)]
-    replays = Replays()
+    replays = Replays(ledger)
     by_ids = {"job_ids": ids} if by == "selection" else {}
     replay = planned(replays, tracked(ledger, settings, **by_ids))
     assert replays.start(replay, 5)
@@ -174,16 +175,106 @@ def test_an_outage_interrupts_it_and_it_goes_on(
     assert replay.replayed + replay.skipped >= 5
 
 
-def test_old_ones_are_forgotten_and_those_under_way_are_not(
+def test_a_replay_outlives_the_process_that_planned_it(ledger: Ledger, make: Make) -> None:
+    """Another process shows it, and starts it after a confirmation."""
+    page_id = new_page_id()
+    ids = [fail_job(ledger, page_id=page_id, metadata=f"order {n}") for n in range(3)]
+    wanted = JobFilter(error_codes=("551",), page_ids=(page_id,))
+    for asked in (make(wanted=wanted, text="order"), make(job_ids=ids)):
+        planned(Replays(ledger), asked)
+        eventually(partial(Replays(ledger).get, asked.replay_id), what="the stored replay")
+
+        later = Replays(ledger)
+        found = later.get(asked.replay_id)
+        assert found is not None
+        assert (found.stage, found.total, found.causes) == (Stage.READY, 3, asked.causes)
+        assert later.all()[0].replay_id == asked.replay_id
+    late = fail_job(ledger, page_id=page_id, metadata="order 4")
+    finished(later, found)
+    assert (found.stage, found.replayed) == (Stage.DONE, 3)
+    assert states(ledger, [*ids, late]) == {State.QUEUED: 3, State.FAILED: 1}
+    # The other plan finds nothing left to do, and the job that failed since is none of its own.
+    first = later.get(later.all()[1].replay_id)
+    assert first is not None
+    finished(later, first)
+    assert (first.replayed, states(ledger, [late])) == (0, {State.FAILED: 1})
+
+
+def test_a_replay_whose_process_died_is_resumed_by_another(
+    ledger: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is shown as interrupted once its process no longer renews it."""
+    monkeypatch.setattr(replays_module, "_OWNER_TTL_SECONDS", 0.5)
+    monkeypatch.setattr(replays_module, "_SAVE_SECONDS", 0.1)
+    ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(4)]
+    # given a replay that has queued one job when its process dies
+    dying = Replays(ledger)
+    replay = planned(dying, make(job_ids=ids))
+    assert dying.start(replay, 0.5)
+    eventually(lambda: replay.replayed == 1, what="the first job")
+    other = Replays(ledger)
+    eventually(lambda: [each.replayed for each in other.running()] == [1], what="its progress")
+    seen = other.get(replay.replay_id)
+    assert seen is not None
+    assert not other.start(seen, None)
+    monkeypatch.setattr(dying, "_save", lambda tracked: None)
+    # when its claim has ended
+    eventually(lambda: not other.running(), what="the end of its claim")
+    # then another process replays the rest
+    seen = other.get(replay.replay_id)
+    assert seen is not None
+    assert seen.stage is Stage.INTERRUPTED
+    assert "Flower was stopped" in seen.error
+    finished(other, seen)
+    assert (seen.stage, seen.replayed) == (Stage.DONE, 4)
+    assert states(ledger, ids) == {State.QUEUED: 4}
+    replay.stop.set()
+
+
+def test_another_process_can_stop_a_replay(
+    ledger: Ledger, replays: Replays, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that runs it notices, and the rest stays failed."""
+    monkeypatch.setattr(replays_module, "_SAVE_SECONDS", 0.1)
+    for _ in range(3):
+        fail_job(ledger, page_id=new_page_id())
+    replay = planned(replays, make())
+    assert replays.start(replay, 0.5)
+    eventually(lambda: replay.replayed == 1, what="the first job")
+    other = Replays(ledger)
+    eventually(other.running, what="the stored progress")
+    (seen,) = other.running()
+    assert other.cancel(seen)
+    eventually(lambda: replay.stage is Stage.CANCELLED, what="the stop")
+    eventually(
+        lambda: (found := other.get(replay.replay_id)) and found.stage is Stage.CANCELLED,
+        what="the stored end",
+    )
+    assert ledger.reader.count_states()[State.FAILED] == 2
+
+
+def test_a_stored_replay_by_another_client_is_ignored(ledger: Ledger, settings: Settings) -> None:
+    """Whatever it holds, the list and the page of a replay answer."""
+    client = redis.Redis.from_url(settings.redis_url)
+    prefix = f"{{{settings.namespace}}}:"
+    for n, text in enumerate(["", "{}", "[]", "null", '{"about": 1, "jobs": {}}', "[" * 9999]):
+        client.hset(f"{prefix}replay:{n}", "state", text)
+        client.zadd(f"{prefix}replays", {str(n): n})
+    client.close()
+    assert Replays(ledger).all() == []
+    assert Replays(ledger).get("1") is None
+
+
+def test_old_replays_are_forgotten_and_running_ones_are_not(
     ledger: Ledger, replays: Replays, make: Make
 ) -> None:
-    """A process that runs for months does not fill its memory with them."""
+    """Redis does not fill with them."""
     for _ in range(3):
         fail_job(ledger, page_id=new_page_id())
     running = planned(replays, make())
     replays.start(running, 0.5)
     for _ in range(60):
         planned(replays, make(job_ids=[]))
-    assert len(replays.all()) <= 51
+    eventually(lambda: len(replays.all()) <= 51, what="the end of the oldest")
     assert replays.get(running.replay_id) is running
     replays.cancel(running)

@@ -1,0 +1,119 @@
+"""Replays that people started from a web page: their progress, shared by all processes.
+
+| key | content |
+|---|---|
+| replays | zset: replay id -> when it was asked for (ms) |
+| replay:<id> | hash: `state` (JSON text of the caller), `stop` ("1" once a stop is requested) |
+| replay_owner:<id> | string: the process that works on it; expires unless that process renews it |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .reading.namespace import Namespace
+
+#: Replays that are kept; older ones are deleted first.
+KEPT = 50
+#: How long (seconds) a replay is kept after it last changed.
+_TTL_SECONDS = 7 * 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReplay:
+    """A replay as stored; `has_owner` is whether a process works on it now."""
+
+    replay_id: str
+    state: str
+    has_owner: bool
+
+
+class ReplayStore:
+    """Stores replays. Every method raises `QueueUnavailable`."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def claim(self, replay_id: str, owner: str, *, ttl_seconds: float) -> bool:
+        """Make `owner` the one process that works on a replay; False if another one is.
+
+        A stop that was requested before is forgotten.
+        """
+        key = self._namespace.key(f"replay_owner:{replay_id}")
+        client = self._namespace.client
+        is_new = client.set(key, owner, nx=True, px=round(ttl_seconds * 1000))
+        if not is_new and client.get(key) != owner:
+            return False
+        client.hdel(self._namespace.key(f"replay:{replay_id}"), "stop")
+        return True
+
+    def save(
+        self, replay_id: str, state: str, owner: str, *, asked_ms: int, ttl_seconds: float
+    ) -> bool:
+        """Store the progress of a replay that `owner` claimed; return whether it must stop."""
+        key = self._namespace.key(f"replay:{replay_id}")
+        pipeline = self._namespace.pipeline()
+        pipeline.hset(key, "state", state)
+        pipeline.hget(key, "stop")
+        pipeline.expire(key, _TTL_SECONDS)
+        pipeline.zadd(self._namespace.key("replays"), {replay_id: asked_ms})
+        pipeline.set(
+            self._namespace.key(f"replay_owner:{replay_id}"), owner, px=round(ttl_seconds * 1000)
+        )
+        _, stop, *_ = pipeline.execute()
+        return bool(stop == "1")
+
+    def release(self, replay_id: str, state: str, *, asked_ms: int) -> None:
+        """Store a replay on which no process works any more."""
+        key = self._namespace.key(f"replay:{replay_id}")
+        pipeline = self._namespace.pipeline()
+        pipeline.hset(key, "state", state)
+        pipeline.expire(key, _TTL_SECONDS)
+        pipeline.zadd(self._namespace.key("replays"), {replay_id: asked_ms})
+        pipeline.delete(self._namespace.key(f"replay_owner:{replay_id}"))
+        pipeline.execute()
+        self._forget_oldest()
+
+    def request_stop(self, replay_id: str) -> None:
+        """Ask the process that works on a replay to stop; it notices within a second or two."""
+        self._namespace.client.hset(self._namespace.key(f"replay:{replay_id}"), "stop", "1")
+
+    def get(self, replay_id: str) -> StoredReplay | None:
+        """Return a replay, or None if there is none (any more)."""
+        found = self._read([replay_id])
+        return found[0] if found else None
+
+    def latest(self) -> list[StoredReplay]:
+        """Return the replays, the latest first."""
+        ids = self._namespace.client.zrange(self._namespace.key("replays"), 0, KEPT - 1, desc=True)
+        return self._read(ids)
+
+    def owned(self) -> list[StoredReplay]:
+        """Return those of the latest replays that a process works on, the latest first."""
+        ids = self._namespace.client.zrange(self._namespace.key("replays"), 0, KEPT - 1, desc=True)
+        pipeline = self._namespace.pipeline()
+        for replay_id in ids:
+            pipeline.exists(self._namespace.key(f"replay_owner:{replay_id}"))
+        owned = pipeline.execute()
+        return self._read([i for i, exists in zip(ids, owned, strict=True) if exists])
+
+    def _read(self, replay_ids: list[str]) -> list[StoredReplay]:
+        pipeline = self._namespace.pipeline()
+        for replay_id in replay_ids:
+            pipeline.hget(self._namespace.key(f"replay:{replay_id}"), "state")
+            pipeline.exists(self._namespace.key(f"replay_owner:{replay_id}"))
+        answers = pipeline.execute()
+        return [
+            StoredReplay(replay_id=replay_id, state=state, has_owner=owned == 1)
+            for replay_id, state, owned in zip(replay_ids, answers[::2], answers[1::2], strict=True)
+            if state is not None
+        ]
+
+    def _forget_oldest(self) -> None:
+        index = self._namespace.key("replays")
+        oldest = self._namespace.client.zrange(index, 0, -KEPT - 1)
+        pipeline = self._namespace.pipeline()
+        for replay_id in oldest:
+            pipeline.zrem(index, replay_id)
+            pipeline.delete(self._namespace.key(f"replay:{replay_id}"))
+        pipeline.execute()
