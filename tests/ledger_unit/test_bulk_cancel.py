@@ -246,3 +246,23 @@ def test_many_short_lanes_cost_few_calls(
     report = producer.cancel_many(state="queued", dry_run=True)
     assert (report.count, len(report.by_page)) == (300, 300)
     assert calls <= 4
+
+
+def test_far_from_both_ends_of_a_long_list_ids_stay_and_are_skipped(
+    story: Story, producer: Producer
+):
+    """Taking them out would hold Redis up; the counts agree all the same."""
+    head, tail = (["gone"] * 50_001 for _ in range(2))
+    (canceled,) = enqueue(story, "1")
+    kept = enqueue(story, "1", 1, OTHER_PAYLOAD)
+    lane = story.key("ready:1")
+    for push, ids in ((story.client.lpush, head), (story.client.rpush, tail)):
+        for start in range(0, len(ids), 10_000):
+            push(lane, *ids[start : start + 10_000])
+    assert producer.cancel_many(payload_id=PAYLOAD).count == 1
+    assert story.state(canceled) is State.CANCELLED
+    assert story.client.smembers(story.key("canceled_in_lane")) == {canceled}
+    assert story.counts()["queued"] == 1
+    story.client.ltrim(lane, len(head), -len(tail) - 1)
+    assert story.claim_ids() == kept
+    assert story.client.scard(story.key("canceled_in_lane")) == 0
