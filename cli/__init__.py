@@ -37,8 +37,11 @@ from .commands.enqueue import enqueue
 from .commands.errors import errors
 from .commands.export import export
 from .commands.flower import flower
+from .commands.pause import pause
+from .commands.rate import rate
 from .commands.replay import replay
 from .commands.results import results
+from .commands.resume import resume
 from .commands.sandbox import sandbox
 from .commands.send import send
 from .commands.show import show
@@ -242,6 +245,9 @@ for _command in (
     watch,
     replay,
     cancel,
+    pause,
+    resume,
+    rate,
     audit,
     export,
     check,

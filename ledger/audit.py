@@ -30,8 +30,8 @@ AUDIT_ENTRIES = 10_000
 #: What a change was made with.
 Via = Literal["cli", "flower", "python"]
 
-#: Characters kept of each text of an entry.
-_MAX_CHARACTERS = 200
+#: Characters kept of each text of an entry, and of the name of this process's user.
+_MAX_CHARACTERS, _MAX_USER_CHARACTERS = 200, 100
 
 
 def local_user() -> str:
@@ -41,7 +41,7 @@ def local_user() -> str:
     except (KeyError, OSError):
         # In a container, the user id may have no name.
         user = str(os.getuid())
-    return sanitize(f"{user}@{socket.gethostname()}", _MAX_CHARACTERS)
+    return sanitize(f"{user}@{socket.gethostname()}", _MAX_USER_CHARACTERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from ..schemas import (
     check_reason,
     sanitize,
 )
-from .audit import AuditEntry
+from .audit import AuditEntry, Via, local_user
 from .bulk_cancel import CanceledJobs, cancel_matching
 from .claim import Claim, to_claim
 from .connection import connect, translated_errors
@@ -42,7 +42,7 @@ from .exchange import (
     Swept,
     result_row,
 )
-from .reading import JobFilter, Reader
+from .reading import ALL_PAGES, JobFilter, Reader
 from .reading.namespace import Namespace
 from .replay_store import ReplayStore
 from .scripts import Scripts, explain_version
@@ -297,8 +297,7 @@ class Ledger:
         with translated_errors(self._settings.redis_url):
             _, *states = self._scripts(
                 "cancel",
-                audit.operation_id,
-                audit.stored_text(),
+                *_audit_args(audit),
                 *job_ids,
             )
         return [_state(text) for text in states]
@@ -337,8 +336,7 @@ class Ledger:
             states = self._scripts.and_ring(
                 "replay",
                 round(self._settings.expires_seconds * 1000),
-                audit.operation_id,
-                audit.stored_text(),
+                *_audit_args(audit),
                 *job_ids,
             )
         return [_state(text) for text in states]
@@ -346,73 +344,109 @@ class Ledger:
     def write_audit(self, audit: AuditEntry, count: int = 1) -> None:
         """Record an operation that changed `count` jobs or pages without a script of its own."""
         with translated_errors(self._settings.redis_url):
-            self._scripts("write_audit", audit.operation_id, audit.stored_text(), count)
+            self._scripts("write_audit", *_audit_args(audit), count)
 
     # What an operator sets. Arguments are checked before anything is stored; a wrong one raises
     # `InvalidRequest`.
 
     def pause_page(
-        self, page_id: str, *, by: str, reason: str = "", for_seconds: float | None = None
+        self,
+        page_id: str,
+        *,
+        by: str,
+        via: Via = "python",
+        reason: str = "",
+        for_seconds: float | None = None,
     ) -> int:
         """Pause a page; returns how many jobs wait in its lane. Calls in flight end normally.
 
         Args:
             page_id: may have no jobs yet.
             by: who pauses it, such as `user@host`.
+            via: what that is done with, for the audit.
             reason: shown to people; may be empty.
             for_seconds: how long; None for until it is resumed.
         """
         page_id = check_page_id(page_id)
-        self._pause("pause_page", page_id, by=by, reason=reason, for_seconds=for_seconds)
+        self._pause(page_id, by=by, via=via, reason=reason, for_seconds=for_seconds)
         return self.reader.count_waiting([page_id])[page_id]
 
-    def pause_all(self, *, by: str, reason: str = "", for_seconds: float | None = None) -> None:
+    def pause_all(
+        self,
+        *,
+        by: str,
+        via: Via = "python",
+        reason: str = "",
+        for_seconds: float | None = None,
+    ) -> None:
         """Pause every page, as `pause_page` does, in addition to pauses of single pages."""
-        self._pause("pause_all", by=by, reason=reason, for_seconds=for_seconds)
+        self._pause(ALL_PAGES, by=by, via=via, reason=reason, for_seconds=for_seconds)
 
     def _pause(
-        self, script: str, *args: str, by: str, reason: str, for_seconds: float | None
+        self, page_id: str, *, by: str, via: Via, reason: str, for_seconds: float | None
     ) -> None:
         note = json.dumps({"reason": check_reason(reason), "by": check_by(by)})
-        for_ms = round((check_pause_seconds(for_seconds) or 0) * 1000)
+        for_seconds = check_pause_seconds(for_seconds)
+        details = {"for_seconds": for_seconds} if for_seconds else {}
+        audit = _operation("pause", by, via, page_id=page_id, reason=reason, details=details)
+        target = ("pause_all",) if page_id == ALL_PAGES else ("pause_page", page_id)
         with translated_errors(self._settings.redis_url):
-            self._scripts(script, *args, note, for_ms)
+            self._scripts(*target, note, round((for_seconds or 0) * 1000), *_audit_args(audit))
 
-    def resume_page(self, page_id: str) -> Lifted:
-        """End a page's pause by an operator; without one, send its automatic pause's probe now."""
+    def resume_page(self, page_id: str, *, by: str | None = None, via: Via = "python") -> Lifted:
+        """End a page's pause by an operator; without one, send its automatic pause's probe now.
+
+        `by` (`user@host` of this process by default) and `via` are for the audit.
+        """
         page_id = check_page_id(page_id)
+        audit = _operation("resume", by, via, page_id=page_id)
         with translated_errors(self._settings.redis_url):
-            (lifted,) = self._scripts.and_ring("resume_page", page_id)
+            (lifted,) = self._scripts.and_ring("resume_page", page_id, *_audit_args(audit))
         return Lifted(lifted)
 
-    def resume_all(self) -> bool:
+    def resume_all(self, *, by: str | None = None, via: Via = "python") -> bool:
         """End the pause of all pages; returns whether there was one.
 
-        Pages that are paused for themselves stay paused.
+        Pages that are paused for themselves stay paused. `by` and `via` as for `resume_page`.
         """
+        audit = _operation("resume", by, via, page_id=ALL_PAGES)
         with translated_errors(self._settings.redis_url):
-            (was_paused,) = self._scripts.and_ring("resume_all")
+            (was_paused,) = self._scripts.and_ring("resume_all", *_audit_args(audit))
         return bool(was_paused)
 
-    def set_rate(self, page_id: str, rate: float, burst: int | None = None, *, by: str) -> None:
+    def set_rate(
+        self,
+        page_id: str,
+        rate: float,
+        burst: int | None = None,
+        *,
+        by: str,
+        via: Via = "python",
+    ) -> None:
         """Give a page a rate of its own, which every worker obeys from its next claim on.
 
         Args:
             rate: messages a second; 0 for no limit.
             burst: messages at once; None for the setting `page_burst`.
             by: who sets it, such as `user@host`.
+            via: what that is done with, for the audit.
         """
         page_id = check_page_id(page_id)
         rate, burst = check_rate(rate, self._settings.page_burst if burst is None else burst)
         text = json.dumps({"rate": rate, "burst": burst, "by": check_by(by)})
+        audit = _operation("rate", by, via, page_id=page_id, details={"rate": rate, "burst": burst})
         with translated_errors(self._settings.redis_url):
-            self._scripts.and_ring("set_rate", page_id, text)
+            self._scripts.and_ring("set_rate", page_id, text, *_audit_args(audit))
 
-    def clear_rate(self, page_id: str) -> bool:
-        """Give a page the default rate again; returns whether it had one of its own."""
+    def clear_rate(self, page_id: str, *, by: str | None = None, via: Via = "python") -> bool:
+        """Give a page the default rate again; returns whether it had one of its own.
+
+        `by` and `via` as for `resume_page`.
+        """
         page_id = check_page_id(page_id)
+        audit = _operation("rate", by, via, page_id=page_id, details={"rate": "default"})
         with translated_errors(self._settings.redis_url):
-            (had_one,) = self._scripts.and_ring("set_rate", page_id, "")
+            (had_one,) = self._scripts.and_ring("set_rate", page_id, "", *_audit_args(audit))
         return bool(had_one)
 
     def announce_campaign(
@@ -559,3 +593,14 @@ def _state(text: str) -> State | None:
         return State(text)
     except ValueError:
         return None
+
+
+def _operation(action: str, by: str | None, via: Via, **facts: Any) -> AuditEntry:
+    return AuditEntry(
+        action=action, by=local_user() if by is None else check_by(by), via=via, **facts
+    )
+
+
+def _audit_args(audit: AuditEntry) -> tuple[str, str]:
+    """Return what each script takes that writes an entry of the audit."""
+    return audit.operation_id, audit.stored_text()

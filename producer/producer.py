@@ -379,6 +379,7 @@ class Producer:
         reason: str = "",
         for_seconds: float | None = None,
         by: str | None = None,
+        via: Via = "python",
     ) -> int:
         """Pause a page: its jobs wait, unspent, until it is resumed. Takes constant time.
 
@@ -389,15 +390,16 @@ class Producer:
             reason: shown to people.
             for_seconds: how long; None for until it is resumed.
             by: who pauses it; `user@host` of this process if left out.
+            via: what that is done with, for the audit.
 
         Raises:
             InvalidRequest: an argument is wrong; nothing was changed.
         """
         return self._ledger.pause_page(
-            page_id, reason=reason, for_seconds=for_seconds, by=by or local_user()
+            page_id, reason=reason, for_seconds=for_seconds, by=by or local_user(), via=via
         )
 
-    def resume_page(self, page_id: str) -> Lifted:
+    def resume_page(self, page_id: str, *, by: str | None = None, via: Via = "python") -> Lifted:
         """End a page's pause by an operator.
 
         If there is none but the page is paused automatically, its next probe goes out at once.
@@ -406,24 +408,31 @@ class Producer:
         Raises:
             InvalidRequest: `page_id` is not a page id.
         """
-        return self._ledger.resume_page(page_id)
+        return self._ledger.resume_page(page_id, by=by, via=via)
 
     def pause_all(
-        self, *, reason: str = "", for_seconds: float | None = None, by: str | None = None
+        self,
+        *,
+        reason: str = "",
+        for_seconds: float | None = None,
+        by: str | None = None,
+        via: Via = "python",
     ) -> None:
         """Pause every page, as `pause_page` does; for campaigns and single messages alike.
 
         Raises:
             InvalidRequest: an argument is wrong; nothing was changed.
         """
-        self._ledger.pause_all(reason=reason, for_seconds=for_seconds, by=by or local_user())
+        self._ledger.pause_all(
+            reason=reason, for_seconds=for_seconds, by=by or local_user(), via=via
+        )
 
-    def resume_all(self) -> bool:
+    def resume_all(self, *, by: str | None = None, via: Via = "python") -> bool:
         """End the pause of all pages; returns whether there was one.
 
         Pages that were paused by `pause_page` stay paused.
         """
-        return self._ledger.resume_all()
+        return self._ledger.resume_all(by=by, via=via)
 
     def set_rate(
         self,
@@ -432,6 +441,7 @@ class Producer:
         burst: int | None = None,
         *,
         by: str | None = None,
+        via: Via = "python",
     ) -> None:
         """Set how fast a page sends, over all workers; effective within a second.
 
@@ -440,14 +450,15 @@ class Producer:
             rate: messages a second; 0 for no limit, None for the setting `PAGE_RATE` again.
             burst: messages at once; the setting `PAGE_BURST` if left out.
             by: who sets it; `user@host` of this process if left out.
+            via: what that is done with, for the audit.
 
         Raises:
             InvalidRequest: an argument is wrong; nothing was changed.
         """
         if rate is None:
-            self._ledger.clear_rate(page_id)
+            self._ledger.clear_rate(page_id, by=by, via=via)
         else:
-            self._ledger.set_rate(page_id, rate, burst, by=by or local_user())
+            self._ledger.set_rate(page_id, rate, burst, by=by or local_user(), via=via)
 
     def close(self) -> None:
         """Close the connections to Redis."""

@@ -15,10 +15,12 @@ from ...schemas import QueueUnavailable, Settings, State
 from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
 from ..input.options import examples, filters, json_option
-from ..output.printing import is_terminal, print_json, print_notice, progress_bar, shown
+from ..output.printing import is_terminal, jobs, print_json, print_notice, progress_bar, shown
 
 #: Values of each kind in the breakdown that people see; --json has them all.
 _MAX_SHOWN = 10
+#: Jobs named by id that one script call cancels.
+_IDS_AT_ONCE = 100
 
 
 @click.command(
@@ -87,18 +89,18 @@ def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_j
     job_ids = whole_ids(ledger.reader.find_id, texts)
     before = ledger.reader.statuses(job_ids)
     states = {job_id: before[job_id].state if job_id in before else None for job_id in job_ids}
-    if dry_run:
-        canceled = [job_id for job_id, state in states.items() if state in CANCELABLE]
-    else:
+    done: tuple[State, ...] = CANCELABLE
+    if not dry_run:
         audit = AuditEntry(action="cancel", via="cli", filter={"job_id": job_ids[:_MAX_SHOWN]})
-        states = dict(zip(job_ids, ledger.cancel(job_ids, audit), strict=True))
-        canceled = [job_id for job_id, state in states.items() if state is State.CANCELLED]
-    refused = {job_id: state for job_id, state in states.items() if job_id not in canceled}
+        for first in range(0, len(job_ids), _IDS_AT_ONCE):
+            some = job_ids[first : first + _IDS_AT_ONCE]
+            states |= zip(some, ledger.cancel(some, audit), strict=True)
+        done = (State.CANCELLED,)
+    canceled = [job_id for job_id, state in states.items() if state in done]
+    refused = {job_id: state for job_id, state in states.items() if state not in done}
     if as_json:
-        done: dict[str, Any] = {"cancelled": canceled}
-        if dry_run:
-            done = {"would_cancel": len(canceled)}
-        print_json({**done, "not_cancelled": states_as_json(refused)})
+        canceled_as_json = {"would_cancel": len(canceled)} if dry_run else {"cancelled": canceled}
+        print_json({**canceled_as_json, "not_cancelled": states_as_json(refused)})
         return not refused
     for job_id in canceled:
         if dry_run:
@@ -122,7 +124,7 @@ def _cancel_matching(
     if not as_json:
         for line in _breakdown(plan):
             print_notice(line)
-    if plan.count and not yes and not click.confirm(f"Cancel {_jobs(plan.count)}?", err=True):
+    if plan.count and not yes and not click.confirm(f"Cancel {jobs(plan.count)}?", err=True):
         print_notice("nothing was canceled")
         return False
     _run(cancellation, plan, as_json)
@@ -143,7 +145,7 @@ def _print_plan(plan: CancelReport, as_json: bool) -> None:
         return
     for line in _breakdown(plan):
         click.echo(line)
-    click.echo(f"{_jobs(plan.count)} would be canceled")
+    click.echo(f"{jobs(plan.count)} would be canceled")
 
 
 def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
@@ -163,10 +165,10 @@ def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
         if as_json:
             print_json({"cancelled_count": report.count, **_facts(report)})
         else:
-            click.echo(f"canceled {_jobs(report.count)}")
+            click.echo(f"canceled {jobs(report.count)}")
     if report.in_flight:
         print_notice(
-            f"{_jobs(report.in_flight)} that fit were being sent and end normally; if one is to be "
+            f"{jobs(report.in_flight)} that fit were being sent and end normally; if one is to be "
             "retried, the same command cancels it"
         )
 
@@ -191,15 +193,11 @@ def _breakdown(report: CancelReport) -> Iterator[str]:
     ):
         yield from _lines(title, counter)
     if report.in_flight:
-        yield f"{_jobs(report.in_flight)} more that fit are being sent; these calls end normally"
+        yield f"{jobs(report.in_flight)} more that fit are being sent; these calls end normally"
 
 
 def _lines(title: str, counter: Counter[str]) -> Iterator[str]:
     for name, count in counter.most_common(_MAX_SHOWN):
-        yield f"{title} {shown(name)}: {_jobs(count)}"
+        yield f"{title} {shown(name)}: {jobs(count)}"
     if len(counter) > _MAX_SHOWN:
         yield f"and {len(counter) - _MAX_SHOWN} more {title}s (--json has all)"
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"

@@ -10,7 +10,7 @@ from ...ledger.connection import address
 from ...schemas import Settings, iso_utc
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option
-from ..output.pause_view import PAUSE_COLUMNS, pause_rows
+from ..output.pause_view import print_pauses
 from ..output.printing import NAME, Column, print_json, print_table, state_cell
 from ..output.times import from_stored, local
 
@@ -42,6 +42,10 @@ def stats(as_json: bool) -> None:
                         "reason": pause.reason,
                         "error_code": pause.error_code,
                         "until": iso_utc(from_stored(pause.until_ms)),
+                        "since": iso_utc(from_stored(pause.since_ms)),
+                        "by": pause.by,
+                        "note": pause.note or None,
+                        "waiting": pause.waiting,
                     }
                     for pause in pauses
                 ],
@@ -65,7 +69,7 @@ def stats(as_json: bool) -> None:
         )
     if pauses:
         click.echo()
-        print_table(PAUSE_COLUMNS, pause_rows(pauses, datetime.now(timezone.utc)))
+        print_pauses(pauses)
 
 
 def _since(seconds_ago: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ...ledger import JobFilter
+from ...ledger import ALL_PAGES, JobFilter
 from ...schemas import State
 from ..output.printing import NAME
 from .times import Moment, check_bounds
@@ -45,6 +45,25 @@ class Percentage(click.ParamType[float]):
 
 
 R = TypeVar("R")
+
+
+def page_or_all(all_help: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add the argument PAGE and the option --all to a command, one of which must be given.
+
+    The command receives `page_id`, which is `ALL_PAGES` for --all.
+    """
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def with_page(*args: Any, page: str | None, every: bool, **kwargs: Any) -> R:
+            if (page is not None) == every:
+                raise click.UsageError("Name a PAGE, or take --all: one of the two.")
+            return command(*args, page_id=ALL_PAGES if page is None else page, **kwargs)
+
+        argument = click.argument("page", metavar="[PAGE]", required=False)
+        return argument(click.option("--all", "every", is_flag=True, help=all_help)(with_page))
+
+    return decorate
 
 
 def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:

@@ -33,11 +33,7 @@ def parse_time(
     text = text.strip()
     try:
         if _SPAN.fullmatch(text):
-            span = timedelta(
-                seconds=sum(
-                    float(number) * _SECONDS[unit] for number, unit in _SPAN_PART.findall(text)
-                )
-            )
+            span = parse_span(text)
             return now + span if ahead else now - span
         try:
             day = date.fromisoformat(text)
@@ -53,6 +49,40 @@ def parse_time(
         raise ValueError(
             f"{text!r} is not a time: expected a span such as 30m, 2h or 1d, or {example}"
         ) from None
+
+
+def parse_span(text: str) -> timedelta:
+    """Return the span that `text` stands for, such as `30m`, `2h` or `1d12h` (units s, m, h, d, w).
+
+    Raises:
+        ValueError: saying what is expected.
+    """
+    text = text.strip()
+    if not _SPAN.fullmatch(text):
+        raise ValueError(f"{text!r} is not a span of time: expected one such as 30m, 2h or 1d12h")
+    try:
+        return timedelta(
+            seconds=sum(float(number) * _SECONDS[unit] for number, unit in _SPAN_PART.findall(text))
+        )
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long a span of time") from None
+
+
+class Span(click.ParamType[float]):
+    """An option's span of time, as `parse_span` reads it; in seconds."""
+
+    name = "span"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds; a wrong span is wrong usage."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_span(str(value)).total_seconds()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Moment(click.ParamType[datetime]):

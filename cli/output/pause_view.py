@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 
 from ...ledger import MANUAL, Pause
-from .printing import Column, shown
+from .printing import Column, print_table, shown
 from .times import from_stored, local
 
 PAUSE_COLUMNS = [
@@ -24,6 +24,11 @@ _MEANINGS = {
     "failing": "Its calls keep failing; one is tried now and then, and it goes on by itself.",
     "throttled": "It sent faster than the API allows; it goes on by itself.",
 }
+
+
+def print_pauses(pauses: Sequence[Pause]) -> None:
+    """Print a table of pauses."""
+    print_table(PAUSE_COLUMNS, pause_rows(pauses, datetime.now(timezone.utc)))
 
 
 def pause_rows(pauses: Sequence[Pause], now: datetime) -> list[list[str]]:

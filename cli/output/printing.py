@@ -68,6 +68,11 @@ def shown(value: object) -> str:
     return "" if value is None else sanitize(str(value), MAX_SHOWN_CHARACTERS)
 
 
+def jobs(count: int) -> str:
+    """Return a number of jobs in words."""
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
 def state_cell(state: State) -> Cell:
     """Return the state in its colour."""
     return Cell(state.value, STATE_STYLES[state])

@@ -2,6 +2,8 @@
 --
 -- ARGV[1]  JSON object {reason, by}
 -- ARGV[2]  how long (ms); 0: until they are resumed
+-- ARGV[3]  operation id of the audit entry
+-- ARGV[4]  that entry as JSON, without `at_ms` and `count`
 -- returns  {}
 
 local for_ms = tonumber(ARGV[2])
@@ -13,4 +15,5 @@ if for_ms > 0 then
 else
   redis.call('SET', key('paused_all'), cjson.encode(manual))
 end
+write_audit(ARGV[3], ARGV[4], 1)
 return {}

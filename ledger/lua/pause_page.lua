@@ -3,6 +3,8 @@
 -- ARGV[1]  page_id
 -- ARGV[2]  JSON object {reason, by}
 -- ARGV[3]  how long (ms); 0: until it is resumed
+-- ARGV[4]  operation id of the audit entry
+-- ARGV[5]  that entry as JSON, without `at_ms` and `count`
 -- returns  {}
 
 local page_id, for_ms = ARGV[1], tonumber(ARGV[3])
@@ -12,4 +14,5 @@ pause.manual.at_ms = NOW
 if for_ms > 0 then pause.manual.until_ms = NOW + for_ms end
 write_pause(page_id, pause)
 reschedule_lane(page_id, pause)
+write_audit(ARGV[4], ARGV[5], 1)
 return {}

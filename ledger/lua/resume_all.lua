@@ -1,7 +1,10 @@
 -- End the pause of every page. Pages that are paused for themselves stay paused.
 --
+-- ARGV[1]  operation id of the audit entry
+-- ARGV[2]  that entry as JSON, without `at_ms` and `count`
 -- returns  {ring (0 or 1), whether there was such a pause (0 or 1)}
 
 local was_paused = redis.call('DEL', key('paused_all'))
 local ready = redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0
+if was_paused == 1 then write_audit(ARGV[1], ARGV[2], 1) end
 return { ready and should_ring() and 1 or 0, was_paused }

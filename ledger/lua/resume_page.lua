@@ -2,6 +2,8 @@
 -- at once.
 --
 -- ARGV[1]  page_id
+-- ARGV[2]  operation id of the audit entry
+-- ARGV[3]  that entry as JSON, without `at_ms` and `count`
 -- returns  {ring (0 or 1), "manual", "automatic" or "nothing": which pause that was}
 
 local page_id = ARGV[1]
@@ -16,4 +18,5 @@ else
 end
 write_pause(page_id, pause)
 reschedule_lane(page_id, pause)
+write_audit(ARGV[2], ARGV[3], 1)
 return { should_ring() and 1 or 0, lifted }

@@ -2,6 +2,8 @@
 --
 -- ARGV[1]  page_id
 -- ARGV[2]  JSON object {rate, burst, by}; "" for the default
+-- ARGV[3]  operation id of the audit entry
+-- ARGV[4]  that entry as JSON, without `at_ms` and `count`
 -- returns  {ring (0 or 1), whether the page had a rate of its own (0 or 1)}
 
 local page_id = ARGV[1]
@@ -15,4 +17,5 @@ else
 end
 -- Its turn may have been set by a much lower rate: the next claim decides again.
 reschedule_lane(page_id, pause_of(page_id))
+if ARGV[2] ~= '' or had == 1 then write_audit(ARGV[3], ARGV[4], 1) end
 return { should_ring() and 1 or 0, had }

@@ -1,0 +1,136 @@
+"""`rate`: set how fast a page sends, or list the rates."""
+
+from __future__ import annotations
+
+import click
+
+from ...ledger import Ledger, PageRate, local_user
+from ...schemas import Settings, check_page_id, iso_utc, rate_problem
+from ..input.environment import open_ledger
+from ..input.options import examples, json_option
+from ..output.printing import Column, print_json, print_notice, print_table, shown
+from ..output.times import from_stored, local
+
+
+@click.command(
+    # A negative number is no option; the ledger says what is wrong with it.
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "rate",
+        "rate 500725830264749 20",
+        "rate 500725830264749 20 --burst 5",
+        "rate 500725830264749 --default",
+    ),
+)
+@click.argument("page_id", metavar="[PAGE]", required=False)
+@click.argument("rate", metavar="[N]", type=float, required=False)
+@click.option(
+    "--burst",
+    type=int,
+    metavar="B",
+    help="Messages that may go at once.  [default: HARASOCIAL_PAGE_BURST]",
+)
+@click.option("--default", "to_default", is_flag=True, help="The rate of the settings again.")
+@json_option
+def rate(
+    *,
+    page_id: str | None,
+    rate: float | None,
+    burst: int | None,
+    to_default: bool,
+    as_json: bool,
+) -> None:
+    """Let PAGE send at most N messages a second, over all workers.
+
+    Takes effect within a second, without a restart. 0 is no limit. Without N, shows the page's
+    rate; without PAGE, lists the pages that have a rate of their own.
+    """
+    if page_id is None and to_default:
+        raise click.UsageError("Name the PAGE that is to have the default rate.")
+    if rate is not None and to_default:
+        raise click.UsageError("Give either N or --default, not both.")
+    if rate is None and burst is not None:
+        raise click.UsageError("--burst needs N, the messages a second.")
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger:
+        if page_id is None:
+            _print_rates(ledger.reader.rates(), settings, as_json)
+        elif rate is not None:
+            ledger.set_rate(page_id, rate, burst, by=local_user(), via="cli")
+            _print_rate(ledger, settings, page_id, as_json)
+        elif to_default:
+            if not ledger.clear_rate(page_id, by=local_user(), via="cli"):
+                print_notice(f"page {page_id} has no rate of its own; nothing was changed")
+            _print_rate(ledger, settings, page_id, as_json)
+        else:
+            _print_rate(ledger, settings, check_page_id(page_id), as_json)
+
+
+def _print_rate(ledger: Ledger, settings: Settings, page_id: str, as_json: bool) -> None:
+    own = next((each for each in ledger.reader.rates() if each.page_id == page_id), None)
+    found = own or _default(settings, page_id)
+    if as_json:
+        print_json(_facts(found, is_default=own is None))
+    else:
+        click.echo(f"page {page_id}: {_in_words(found)}{'' if own else ', the default'}")
+        if not ledger.reader.count_waiting([page_id])[page_id]:
+            print_notice(f"nothing waits for page {page_id} now")
+    problem = rate_problem(found.rate, found.burst)
+    if problem:
+        print_notice(f"warning: the rate of page {page_id} {problem}")
+
+
+def _print_rates(rates: list[PageRate], settings: Settings, as_json: bool) -> None:
+    default = _default(settings, "")
+    if as_json:
+        print_json(
+            {
+                "default": {"rate": default.rate, "burst": default.burst},
+                "pages": [_facts(each, is_default=False) for each in rates],
+            }
+        )
+        return
+    click.echo(f"default: {_in_words(default)} (HARASOCIAL_PAGE_RATE, HARASOCIAL_PAGE_BURST)")
+    if rates:
+        print_table(
+            [
+                Column("page"),
+                Column("a second", right=True),
+                Column("burst", right=True),
+                Column("set by"),
+                Column("at", spare=1),
+            ],
+            [
+                [
+                    shown(each.page_id),
+                    f"{each.rate:g}" if each.rate else "no limit",
+                    str(each.burst),
+                    shown(each.by),
+                    local(from_stored(each.at_ms)),
+                ]
+                for each in rates
+            ],
+        )
+
+
+def _default(settings: Settings, page_id: str) -> PageRate:
+    return PageRate(
+        page_id=page_id, rate=settings.page_rate, burst=settings.page_burst, by="", at_ms=0
+    )
+
+
+def _in_words(rate: PageRate) -> str:
+    if not rate.rate:
+        return "no limit"
+    return f"{rate.rate:g} messages a second, {rate.burst} at once"
+
+
+def _facts(rate: PageRate, *, is_default: bool) -> dict[str, object]:
+    return {
+        "page_id": rate.page_id,
+        "rate": rate.rate,
+        "burst": rate.burst,
+        "is_default": is_default,
+        "by": rate.by or None,
+        "at": iso_utc(from_stored(rate.at_ms)) if rate.at_ms else None,
+    }

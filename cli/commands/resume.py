@@ -1,0 +1,69 @@
+"""`resume`: end an operator's pause."""
+
+from __future__ import annotations
+
+import click
+
+from ...ledger import ALL_PAGES, MANUAL, Ledger, Lifted, Pause, local_user
+from ...schemas import Settings
+from ..input.environment import open_ledger
+from ..input.options import examples, json_option, page_or_all
+from ..output.pause_view import print_pauses
+from ..output.printing import NAME, print_json, print_notice
+
+
+@click.command(epilog=examples("resume 500725830264749", "resume --all"))
+@page_or_all("End the pause of all pages. Pages that are paused by name stay paused.")
+@json_option
+@click.pass_context
+def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
+    """End the pause of PAGE, so that its jobs are sent again.
+
+    If no operator has paused it, but the worker has (because it fails or is throttled), its next
+    message is tried now. If it is not paused at all, the exit status is 1.
+    """
+    with open_ledger(Settings.from_environment()) as ledger:
+        if page_id == ALL_PAGES:
+            was_paused = ledger.resume_all(by=local_user(), via="cli")
+            lifted = Lifted.MANUAL if was_paused else Lifted.NOTHING
+        else:
+            lifted = ledger.resume_page(page_id, by=local_user(), via="cli")
+        left = _manual_pauses(ledger, page_id)
+    if as_json:
+        print_json(
+            {
+                "page_id": page_id,
+                "resumed": lifted.value if lifted is not Lifted.NOTHING else None,
+                "still_paused": [pause.page_id for pause in left],
+            }
+        )
+    else:
+        _print(page_id, lifted, left)
+    if lifted is Lifted.NOTHING:
+        ctx.exit(1)
+
+
+def _manual_pauses(ledger: Ledger, page_id: str) -> list[Pause]:
+    """Return operators' pauses that still hold up what was to be resumed."""
+    reader = ledger.reader
+    pauses = reader.pauses() if page_id == ALL_PAGES else reader.pauses_of(page_id)
+    return [pause for pause in pauses if pause.reason == MANUAL]
+
+
+def _print(page_id: str, lifted: Lifted, left: list[Pause]) -> None:
+    everything = page_id == ALL_PAGES
+    if lifted is Lifted.MANUAL:
+        click.echo("the pause of all pages is over" if everything else f"page {page_id} is resumed")
+    elif lifted is Lifted.AUTOMATIC:
+        click.echo(f"page {page_id} was paused by the worker; its next message is tried now")
+    else:
+        print_notice(
+            "there is no pause of all pages; nothing was changed"
+            if everything
+            else f"page {page_id} is not paused; nothing was changed"
+        )
+    if left and everything:
+        print_notice("these pages are paused by name and stay so:")
+        print_pauses(left)
+    elif left:
+        print_notice(f"all pages are paused, so it still waits; to end that: {NAME} resume --all")
