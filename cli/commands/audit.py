@@ -32,8 +32,9 @@ from ..output.times import local
 )
 @json_option
 def audit(*, since: datetime | None, until: datetime | None, limit: int, as_json: bool) -> None:
-    """List what operators did: who, when, with what, and to how many jobs or pages.
+    """List what operators did, the latest first.
 
+    Each entry has who did it, when, with what, and to how many jobs or pages.
     Replays, cancellations, pauses, resumes, holds, releases and changes of a rate are recorded and
     kept for 90 days, up to 10,000 entries. With --json, one object a line.
     """
