@@ -23,6 +23,7 @@ from .reading import (
     PageRate,
     Pause,
     Reader,
+    WatchedCampaign,
 )
 from .replay_store import StoredReplay
 
@@ -56,5 +57,6 @@ __all__ = [
     "StoredReplay",
     "Swept",
     "Via",
+    "WatchedCampaign",
     "local_user",
 ]

@@ -12,7 +12,7 @@ from ..schemas import State
 from .audit import AuditEntry
 from .reading.cursor import Cursor, iterate
 from .reading.index_page import IdPage, Selection, read_ids
-from .reading.job_filter import JobFilter
+from .reading.job_filter import JobFilter, job_conditions
 from .reading.lanes import filled_lists
 from .reading.namespace import Namespace
 
@@ -70,9 +70,8 @@ def cancel_matching(
 
 
 def _due(namespace: Namespace, wanted: JobFilter, after: Cursor | None) -> IdPage:
-    selection = Selection(indexes=["due"])
-    if wanted.page_ids:
-        selection = Selection(indexes=["due"], filtered_field="page_id", values=wanted.page_ids)
+    conditions = job_conditions(wanted, "page_id", "campaign")
+    selection = Selection(indexes=["due"], conditions=conditions)
     return read_ids(
         namespace,
         selection,
@@ -86,7 +85,7 @@ def _due(namespace: Namespace, wanted: JobFilter, after: Cursor | None) -> IdPag
 def _in_lanes(
     namespace: Namespace, wanted: JobFilter, script: _Call
 ) -> Iterator[list[CanceledJobs]]:
-    names = filled_lists(namespace, wanted.page_ids)
+    names = filled_lists(namespace, wanted.page_ids, wanted.campaigns)
     skip = 0
     while names:
         answer = script("lists", skip, *names[:_LISTS])
@@ -109,9 +108,8 @@ def _conditions(wanted: JobFilter, payload_ids: Sequence[str]) -> str:
     states = [state.value for state in wanted.states]
     fields = {
         "state": [*states, State.SENDING.value] if states else [],
-        "error_code": list(wanted.error_codes),
-        "page_id": list(wanted.page_ids),
         "payload_id": list(payload_ids),
+        **job_conditions(wanted, "error_code", "page_id", "campaign"),
     }
     times = {"since_ms": wanted.since_ms, "until_ms": wanted.until_ms}
     return json.dumps(

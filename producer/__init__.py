@@ -17,9 +17,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..ledger import Lifted
+from ..ledger import Campaign, Lifted
 from ..schemas import (
     AmbiguousJobId,
+    CampaignCanceled,
+    CampaignNotFound,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
@@ -40,6 +42,9 @@ from .producer import Producer
 
 __all__ = [
     "AmbiguousJobId",
+    "Campaign",
+    "CampaignCanceled",
+    "CampaignNotFound",
     "CancelReport",
     "DispatchError",
     "EnqueueReport",
@@ -59,13 +64,17 @@ __all__ = [
     "SettingsError",
     "State",
     "cancel",
+    "cancel_campaign",
     "cancel_many",
     "count_errors",
     "enqueue",
     "enqueue_many",
     "find_jobs",
+    "get_campaign",
     "get_job",
+    "hold_campaign",
     "pause_page",
+    "release_campaign",
     "replay",
     "resume_page",
     "set_rate",
@@ -90,6 +99,10 @@ if TYPE_CHECKING:
     pause_page = _typed.pause_page
     resume_page = _typed.resume_page
     set_rate = _typed.set_rate
+    get_campaign = _typed.get_campaign
+    hold_campaign = _typed.hold_campaign
+    release_campaign = _typed.release_campaign
+    cancel_campaign = _typed.cancel_campaign
 else:
 
     def __getattr__(name: str) -> Any:

@@ -9,8 +9,9 @@ from itertools import islice, takewhile
 from typing import Any, Literal, TypeVar
 
 from ..broker import Doorbell
-from ..ledger import AuditEntry, JobFilter, Ledger, Lifted, Via, local_user
+from ..ledger import AuditEntry, Campaign, JobFilter, Ledger, Lifted, Via, local_user
 from ..schemas import (
+    CampaignNotFound,
     IdempotencyConflict,
     JobNotFound,
     JobRecord,
@@ -201,6 +202,7 @@ class Producer:
         state: State | str | Iterable[State | str] | None = None,
         error_code: str | Iterable[str] | None = None,
         page_id: str | Iterable[str] | None = None,
+        campaign: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 100,
@@ -211,7 +213,7 @@ class Producer:
             state: only jobs in this state, or in any of several.
             error_code: only jobs with this code, or any of several; without a `state`, only failed
                 jobs.
-            page_id: only jobs of this page, or of any of several.
+            page_id, campaign: only jobs of this page or campaign, or of any of several.
             since, until: bounds (aware) of when a job finished or, if it has not, was enqueued.
             limit: maximum number of jobs to return.
 
@@ -223,6 +225,7 @@ class Producer:
             states=tuple(map(State, _values("state", state))),
             error_codes=_values("error_code", error_code),
             page_ids=_values("page_id", page_id),
+            campaigns=_values("campaign", campaign),
             since=since,
             until=until,
         )
@@ -233,6 +236,7 @@ class Producer:
         *,
         error_code: str | Iterable[str] | None = None,
         page_id: str | Iterable[str] | None = None,
+        campaign: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[JobRecord]:
@@ -246,6 +250,7 @@ class Producer:
         wanted = JobFilter(
             error_codes=_values("error_code", error_code),
             page_ids=_values("page_id", page_id),
+            campaigns=_values("campaign", campaign),
             since=since,
             until=until,
         )
@@ -257,6 +262,7 @@ class Producer:
         *,
         error_code: str | Iterable[str] | None = None,
         page_id: str | Iterable[str] | None = None,
+        campaign: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> dict[str, int]:
@@ -268,6 +274,7 @@ class Producer:
         wanted = JobFilter(
             error_codes=_values("error_code", error_code),
             page_ids=_values("page_id", page_id),
+            campaigns=_values("campaign", campaign),
             since=since,
             until=until,
         )
@@ -326,6 +333,7 @@ class Producer:
         state: State | str | Iterable[State | str] | None = None,
         error_code: str | Iterable[str] | None = None,
         page_id: str | Iterable[str] | None = None,
+        campaign: str | Iterable[str] | None = None,
         payload_id: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -341,8 +349,8 @@ class Producer:
         normally: the report has how many. Takes several seconds for 100,000 jobs.
 
         Args:
-            state, error_code, page_id, payload_id: only jobs with this value, or with any of
-                several.
+            state, error_code, page_id, campaign, payload_id: only jobs with this value, or with any
+                of several.
             since, until: bounds (aware) of when a job was enqueued.
             dry_run: only count the jobs that would be canceled.
             progress: called with the number of jobs canceled so far, after each step.
@@ -356,6 +364,7 @@ class Producer:
             states=tuple(map(State, _values("state", state))),
             error_codes=_values("error_code", error_code),
             page_ids=_values("page_id", page_id),
+            campaigns=_values("campaign", campaign),
             since=since,
             until=until,
         )
@@ -459,6 +468,84 @@ class Producer:
             self._ledger.clear_rate(page_id, by=by, via=via)
         else:
             self._ledger.set_rate(page_id, rate, burst, by=by or local_user(), via=via)
+
+    def get_campaign(self, name: str) -> Campaign:
+        """Return how far a campaign is, what failed of it, what holds it, and its pages.
+
+        Raises:
+            CampaignNotFound: no job named it, or it was forgotten (`CAMPAIGN_TTL_SECONDS`).
+        """
+        found = self._ledger.reader.campaign(name)
+        if found is None:
+            raise CampaignNotFound(name)
+        return found
+
+    def find_campaigns(self) -> list[Campaign]:
+        """Return the campaigns, those that changed last first, without errors and pages."""
+        return self._ledger.reader.campaigns()
+
+    def hold_campaign(
+        self, name: str, *, reason: str = "", by: str | None = None, via: Via = "python"
+    ) -> bool:
+        """Hold a campaign: its jobs wait, unspent, until it is released. Takes constant time.
+
+        Calls in flight end normally, and the pages' other messages are sent. Returns whether it was
+        not held before.
+
+        Args:
+            reason: shown to people.
+            by, via: as for `replay`.
+
+        Raises:
+            CampaignNotFound: there is no such campaign.
+            CampaignCanceled: it is canceled.
+            InvalidRequest: `reason` or `by` is too long.
+        """
+        return self._ledger.hold_campaign(name, reason, by=by or local_user(), via=via)
+
+    def release_campaign(self, name: str, *, by: str | None = None, via: Via = "python") -> bool:
+        """Release a held campaign, and the rows that wait for its canary.
+
+        `by` and `via` as for `replay`. Returns whether anything was held.
+
+        Raises:
+            CampaignNotFound: there is no such campaign.
+            CampaignCanceled: it is canceled.
+        """
+        return self._ledger.release_campaign(name, by=by or local_user(), via=via)
+
+    def cancel_campaign(
+        self,
+        name: str,
+        *,
+        progress: Callable[[int], object] | None = None,
+        by: str | None = None,
+        via: Via = "python",
+    ) -> int:
+        """Cancel a campaign for good: nothing of it is sent from now on.
+
+        That holds as soon as the call has begun, whatever happens to it: its waiting jobs are then
+        ended in steps of a few milliseconds of Redis' time, by this call or, if it was interrupted,
+        by the workers. Calls in flight end normally. Jobs that are enqueued for it later are stored
+        as canceled.
+
+        Args:
+            progress: called with the number of jobs canceled so far, after each step.
+            by, via: as for `replay`.
+
+        Returns how many jobs this call canceled.
+
+        Raises:
+            CampaignNotFound: there is no such campaign.
+        """
+        self._ledger.cancel_campaign(name, by=by or local_user(), via=via)
+        canceled, more = 0, True
+        while more:
+            more, count = self._ledger.cancel_campaign_chunk(name)
+            canceled += count
+            if progress is not None:
+                progress(canceled)
+        return canceled
 
     def close(self) -> None:
         """Close the connections to Redis."""

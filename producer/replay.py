@@ -272,7 +272,7 @@ class Replay:
         codes: Counter[str] = Counter()
         total = 0
         for wanted in self._bound():
-            if self._text or wanted.page_ids:
+            if self._text or wanted.page_ids or wanted.campaigns:
                 # No index has the answer.
                 self._read_codes(wanted, codes, stop, progress)
                 total = codes.total()

@@ -7,10 +7,12 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..broker import Doorbell
 from ..ledger import Claim, Ledger, Result
-from ..schemas import Outcome, QueueUnavailable, Settings
+from ..schemas import CampaignCanceled, CampaignNotFound, Outcome, QueueUnavailable, Settings
+from .campaign_guard import ReleaseCanary, decide
 from .observe.recorded import Observer, log, pair
 from .outcome.classify import outcome_without_call
 from .outcome.policy import judge
@@ -21,6 +23,10 @@ SWEEP_EVERY_SECONDS = 1.0
 #: After Redis was away, ended leases are left alone for this long (seconds): their holders, which
 #: were cut off as well, first get to record the outcomes they kept.
 GRACE_AFTER_OUTAGE_SECONDS = 5.0
+
+#: Who holds and releases campaigns by their rules, in the audit.
+_BY, _VIA = "the campaign's rules", "worker"
+_HELD, _RELEASED = {"action": "campaign_held"}, {"action": "campaign_released"}
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,7 @@ class Sweeper:
         self._end_leases_from = 0.0
         self._away = False
         self._pauses_cursor = 0
+        self._campaigns_cursor = 0
         self._unrecorded: list[Result] = []
 
     def start(self) -> None:
@@ -96,7 +103,10 @@ class Sweeper:
         ]
         self._record()
         self._resume_pages_with_new_tokens()
-        return swept.more
+        # What whoever released or canceled a campaign left to do.
+        campaign_work_left, _ = self._ledger.continue_campaign_work()
+        self._guard_campaigns()
+        return swept.more or campaign_work_left
 
     def _judge(self, claim: Claim, outcome: Outcome) -> Result:
         return judge(
@@ -115,6 +125,29 @@ class Sweeper:
             recorded = pair(self._unrecorded, self._ledger.record(self._unrecorded))
             self._unrecorded = []
             self._observe(recorded)
+
+    def _guard_campaigns(self) -> None:
+        """Hold the campaigns that fail, and release the canaries that ended well."""
+        watched, self._campaigns_cursor = self._ledger.reader.watched_campaigns(
+            self._campaigns_cursor
+        )
+        for each in watched:
+            name, decision = each.campaign.name, decide(each)
+            if decision is None:
+                continue
+            # Canceled or forgotten meanwhile.
+            with suppress(CampaignCanceled, CampaignNotFound):
+                if isinstance(decision, ReleaseCanary):
+                    self._ledger.release_campaign(name, by=_BY, via=_VIA, canary_only=True)
+                    logger.info("campaign %s: its canary ended well", name, extra=_RELEASED)
+                elif self._ledger.hold_campaign(
+                    name,
+                    decision.reason,
+                    by=_BY,
+                    via=_VIA,
+                    unless_released_since_ms=each.read_at_ms,
+                ):
+                    logger.warning("campaign %s is held: %s", name, decision.reason, extra=_HELD)
 
     def _resume_pages_with_new_tokens(self) -> None:
         # Some in each sweep: with one token for very many pages, all of them may be paused.

@@ -78,6 +78,7 @@ def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callabl
             *args: Any,
             error_code: tuple[str, ...],
             page_id: tuple[str, ...],
+            campaign: tuple[str, ...],
             since: datetime | None,
             until: datetime | None,
             state: tuple[str, ...] = (),
@@ -89,6 +90,7 @@ def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callabl
                     states=tuple(map(State, state)),
                     error_codes=error_code,
                     page_ids=page_id,
+                    campaigns=campaign,
                     since=since,
                     until=until,
                 )
@@ -119,6 +121,12 @@ _FILTERS = (
     ),
     click.option(
         "--page-id", metavar="P", multiple=True, help="Only jobs of this page. Can be repeated."
+    ),
+    click.option(
+        "--campaign",
+        metavar="NAME",
+        multiple=True,
+        help="Only jobs of this campaign. Can be repeated.",
     ),
     click.option(
         "--since",

@@ -9,10 +9,9 @@
 -- ARGV[6]   maximum number of ids
 -- ARGV[7]   maximum number of entries to scan
 -- ARGV[8]   field of the job to return beside each id, or ""
--- ARGV[9]   field of the job to filter by, or ""
+-- ARGV[9]   JSON object of conditions: field of the job -> values of which it has to have one
 -- ARGV[10]  number of indexes
--- ARGV[11…] indexes: failed, failed:<error_code>, failed_on:<page_id> or due
--- ARGV[…]   the values of the filtered field to return
+-- ARGV[11…] indexes: failed, failed:<error_code>, failed_on:<page_id>, failed_of:<campaign> or due
 -- returns   {1 if nothing follows, else 0,
 --            time and id of the last scanned entry (those of the cursor if none was),
 --            number of scanned entries, id, value of the field or "", id, …}
@@ -21,13 +20,17 @@ local desc = ARGV[1] == 'desc'
 local earliest, latest = ARGV[2], ARGV[3]
 local last_ms, last_id = ARGV[4], ARGV[5]
 local limit, scan_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
-local returned_field, filtered_field = ARGV[8], ARGV[9]
+local returned_field = ARGV[8]
 local RANGE, RANK = 'ZRANGE', 'ZRANK'
 if desc then RANGE, RANK = 'ZREVRANGE', 'ZREVRANK' end
 
-local indexes, wanted = {}, {}
+local indexes, conditions = {}, {}
 for i = 11, 10 + ARGV[10] do indexes[#indexes + 1] = { name = key(ARGV[i]) } end
-for i = 11 + #indexes, #ARGV do wanted[ARGV[i]] = true end
+for field, values in pairs(cjson.decode(ARGV[9])) do
+  local wanted = {}
+  for _, value in ipairs(values) do wanted[value] = true end
+  conditions[#conditions + 1] = { field = field, wanted = wanted }
+end
 -- Entries read at once from each index.
 local CHUNK = math.max(10, math.floor(math.min(200, scan_limit) / #indexes))
 
@@ -100,6 +103,13 @@ local function field_of(id, field)
   return redis.call('HGET', key('job:' .. id), field) or ''
 end
 
+local function fits(id)
+  for _, condition in ipairs(conditions) do
+    if not condition.wanted[field_of(id, condition.field)] then return false end
+  end
+  return true
+end
+
 for _, index in ipairs(indexes) do advance(index) end
 
 local answer, found, scanned = { 0, '', '', 0 }, 0, 0
@@ -114,7 +124,7 @@ while true do
   if index.id ~= last_id or tonumber(last_ms) ~= index.time then
     last_ms, last_id = index.ms, index.id
     scanned = scanned + 1
-    if filtered_field == '' or wanted[field_of(last_id, filtered_field)] then
+    if fits(last_id) then
       found = found + 1
       answer[#answer + 1] = last_id
       answer[#answer + 1] = returned_field == '' and '' or field_of(last_id, returned_field)

@@ -6,6 +6,8 @@
 -- ARGV[3]  reason, for hold
 -- ARGV[4]  by whom
 -- ARGV[5]  hold only if it was not released by then (ms since the epoch); "" for no condition
+-- ARGV[6]  operation id of the audit entry
+-- ARGV[7]  that entry as JSON, without `at_ms` and `count`, which is how many jobs of it wait now
 -- returns  {what it was: unknown, canceled, held or running; changed (0 or 1)}. Nothing of a canceled
 --          campaign is changed, and a campaign that is held already keeps its reason.
 
@@ -21,6 +23,15 @@ end
 local state = state_of()
 if state == 'unknown' or state == 'canceled' then return { state, 0 } end
 
+local function audit()
+  local waiting = 0
+  for _, jobs in ipairs(redis.call('HMGET', key('campaign:' .. campaign), 'scheduled', 'queued',
+      'retrying')) do
+    waiting = waiting + number(jobs)
+  end
+  write_audit(ARGV[6], ARGV[7], waiting)
+end
+
 local function mark(hash)
   redis.call('HSET', key(hash), campaign,
     cjson.encode({ reason = reason ~= '' and reason or nil, by = by, at_ms = NOW }))
@@ -33,6 +44,7 @@ if action == 'hold' then
   end
   if mark_of('held_campaigns', campaign) then return { state, 0 } end
   mark('held_campaigns')
+  audit()
   return { state, 1 }
 end
 
@@ -48,4 +60,5 @@ else
   redis.call('HSET', key('campaign:' .. campaign), 'released_at', int(NOW))
 end
 redis.call('HSET', key('campaign_work'), campaign, 'lanes:0')
+audit()
 return { state, 1 }

@@ -1,6 +1,6 @@
 """Reading the ledger: jobs, counts and lanes. `Reader` is the way in."""
 
-from .campaigns import Campaign, CampaignPage, Hold
+from .campaigns import Campaign, CampaignPage, Hold, WatchedCampaign
 from .counts import Counts
 from .cursor import Cursor
 from .failed_jobs import JobPage
@@ -27,4 +27,5 @@ __all__ = [
     "PageRate",
     "Pause",
     "Reader",
+    "WatchedCampaign",
 ]

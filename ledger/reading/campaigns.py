@@ -19,6 +19,8 @@ WAITING = (State.SCHEDULED, State.QUEUED, State.SENDING, State.RETRYING)
 _RATE_PERIOD_MS = 10_000
 #: The rate is that of this many periods, and of the one that has begun.
 _RATE_PERIODS = 2
+#: Campaigns with rules that are read at once.
+_WATCHED = 100
 #: Entries of a hash that are read in one step.
 _ENTRIES = 1000
 
@@ -133,6 +135,66 @@ class Campaign:
             "started_at": iso_utc(self.started_at),
             "finished_at": iso_utc(self.finished_at),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedCampaign:
+    """A campaign that may be held or released by itself, and by what rules.
+
+    Attributes:
+        read_at_ms: when this was read, by the ledger's clock.
+        canary: rows to send before the others wait for a release; None: no canary.
+        canary_max_failures: share of the canary that may fail for it to be released by itself.
+        hold_at: share of the latest outcomes above which the campaign is held.
+        outcomes, failures: how many of the latest ended jobs are counted, and failed.
+    """
+
+    campaign: Campaign
+    read_at_ms: int
+    canary: int | None
+    canary_max_failures: float | None
+    hold_at: float | None
+    outcomes: int
+    failures: int
+
+
+def watched_campaigns(namespace: Namespace, cursor: int) -> tuple[list[WatchedCampaign], int]:
+    """Return some of the campaigns with rules, and where to continue; 0 is the beginning."""
+    cursor, rules = namespace.client.hscan(namespace.key("campaign_rules"), cursor, count=_WATCHED)
+    if not rules:
+        return [], int(cursor)
+    now_ms = namespace.now_ms()
+    found = campaigns(namespace, list(rules))
+    pipeline = namespace.pipeline()
+    for campaign in found:
+        pipeline.lrange(namespace.key(f"recent:{campaign.name}"), 0, -1)
+    recent = pipeline.execute()
+    return [
+        _watched(campaign, now_ms, rules[campaign.name], outcomes)
+        for campaign, outcomes in zip(found, recent, strict=True)
+    ], int(cursor)
+
+
+def _watched(
+    campaign: Campaign, now_ms: int, text: str, outcomes: Sequence[str]
+) -> WatchedCampaign:
+    try:
+        rules = dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        rules = {}  # written by another client
+    return WatchedCampaign(
+        campaign=campaign,
+        read_at_ms=now_ms,
+        canary=to_int(rules.get("canary")),
+        canary_max_failures=_share(rules.get("canary_max_failures")),
+        hold_at=_share(rules.get("hold_at")),
+        outcomes=len(outcomes),
+        failures=outcomes.count("1"),
+    )
+
+
+def _share(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
 
 
 def campaigns(namespace: Namespace, names: Sequence[str] | None = None) -> list[Campaign]:

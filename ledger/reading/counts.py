@@ -15,7 +15,7 @@ from ...schemas import State
 from ..job_hash import to_int
 from .cursor import iterate
 from .failed_jobs import failed_ids, failed_indexes, failed_selection
-from .job_filter import JobFilter
+from .job_filter import JobFilter, job_conditions
 from .namespace import CHUNK, Namespace, chunks
 
 #: Entries read before they are counted.
@@ -39,7 +39,7 @@ class Counts:
 
 def count_by_error_code(namespace: Namespace, wanted: JobFilter, limit: int | None) -> Counts:
     """Return how many failed with each error code; see `Reader.count_by_error_code`."""
-    if wanted.page_ids:
+    if wanted.page_ids or wanted.campaigns:
         return _count_field(namespace, wanted, "error_code", limit)
     names = wanted.error_codes
     return _count_indexes(namespace, wanted, names, "failed_codes", "failed:", limit)
@@ -47,7 +47,7 @@ def count_by_error_code(namespace: Namespace, wanted: JobFilter, limit: int | No
 
 def count_by_page(namespace: Namespace, wanted: JobFilter, limit: int | None) -> Counts:
     """Return how many failed on each page; see `Reader.count_by_page`."""
-    if wanted.error_codes:
+    if wanted.error_codes or wanted.campaigns:
         return _count_field(namespace, wanted, "page_id", limit)
     names = wanted.page_ids
     return _count_indexes(namespace, wanted, names, "failed_pages", "failed_on:", limit)
@@ -55,7 +55,7 @@ def count_by_page(namespace: Namespace, wanted: JobFilter, limit: int | None) ->
 
 def count_failed(namespace: Namespace, wanted: JobFilter) -> int | None:
     """Return how many fit; None where only reading them all could tell."""
-    if wanted.error_codes and wanted.page_ids:
+    if len(job_conditions(wanted, "error_code", "page_id", "campaign")) > 1:
         return None
     return sum(_zcount(namespace, failed_indexes(wanted), wanted))
 

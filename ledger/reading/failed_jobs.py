@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...schemas import JobRecord, State
 from .cursor import Cursor
 from .index_page import IdPage, Selection, read_ids
-from .job_filter import JobFilter, has_text
+from .job_filter import JobFilter, has_text, job_conditions
 from .namespace import Namespace
 
+#: Prefixes of the indexes of failed jobs by a field of theirs.
+FAILED_BY = {"error_code": "failed:", "page_id": "failed_on:", "campaign": "failed_of:"}
 #: Entries that one page may scan, where it leaves some out; and if each job is read for a text.
 SCAN_LIMIT, TEXT_SCAN_LIMIT = 20_000, 4000
 
@@ -79,25 +81,25 @@ def failed_selection(namespace: Namespace, wanted: JobFilter) -> Selection:
 
     The time bounds of `wanted` are not part of it.
     """
-    by_code, by_page = _code_indexes(wanted), _page_indexes(wanted)
-    if not (by_code and by_page):
-        return Selection(indexes=by_code or by_page or ["failed"])
-    if _size(namespace, by_code) <= _size(namespace, by_page):
-        return Selection(indexes=by_code, filtered_field="page_id", values=wanted.page_ids)
-    return Selection(indexes=by_page, filtered_field="error_code", values=wanted.error_codes)
+    conditions = job_conditions(wanted, "error_code", "page_id", "campaign")
+    if not conditions:
+        return Selection(indexes=["failed"])
+    indexes = {name: _indexes(name, values) for name, values in conditions.items()}
+    if len(indexes) == 1:
+        return Selection(indexes=next(iter(indexes.values())))
+    shortest = min(indexes, key=lambda name: _size(namespace, indexes[name]))
+    del conditions[shortest]
+    return Selection(indexes=indexes[shortest], conditions=conditions)
 
 
 def failed_indexes(wanted: JobFilter) -> list[str]:
     """Return indexes that, merged, have every failed job that fits; by error code if it has any."""
-    return _code_indexes(wanted) or _page_indexes(wanted) or ["failed"]
+    conditions = job_conditions(wanted, "error_code", "page_id", "campaign")
+    return next((_indexes(*condition) for condition in conditions.items()), ["failed"])
 
 
-def _code_indexes(wanted: JobFilter) -> list[str]:
-    return [f"failed:{error_code}" for error_code in wanted.error_codes]
-
-
-def _page_indexes(wanted: JobFilter) -> list[str]:
-    return [f"failed_on:{page_id}" for page_id in wanted.page_ids]
+def _indexes(field_name: str, values: Sequence[str]) -> list[str]:
+    return [FAILED_BY[field_name] + value for value in values]
 
 
 def _size(namespace: Namespace, indexes: Iterable[str]) -> int:

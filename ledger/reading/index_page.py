@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .cursor import Cursor
@@ -16,17 +17,15 @@ _FEW_INDEXES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The entries of one or several merged indexes whose job has one of some values in a field.
+    """The entries of one or several merged indexes whose jobs fulfill some conditions.
 
     Attributes:
         indexes: names of the indexes; an id in several of them counts once.
-        filtered_field: a field of the job's hash; "" for no condition.
-        values: what that field may contain.
+        conditions: fields of the job's hash, each with the values of which it has one.
     """
 
     indexes: Sequence[str]
-    filtered_field: str = ""
-    values: Sequence[str] = ()
+    conditions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +77,9 @@ def read_ids(
             limit - len(page.ids),
             min(scanned_at_once, scan_limit - page.scanned),
             with_field,
-            selection.filtered_field,
+            json.dumps({name: list(values) for name, values in selection.conditions.items()}),
             len(indexes),
             *indexes,
-            *selection.values,
         )
         page = IdPage(
             ids=page.ids + found[::2],

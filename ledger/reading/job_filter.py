@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -31,6 +31,7 @@ class JobFilter:
     states: tuple[State, ...] = ()
     error_codes: tuple[str, ...] = ()
     page_ids: tuple[str, ...] = ()
+    campaigns: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -42,7 +43,7 @@ class JobFilter:
             raise ValueError(
                 f"since ({self.since}) is after until ({self.until}): no time is between them"
             )
-        for name in ("states", "error_codes", "page_ids"):
+        for name in ("states", "error_codes", "page_ids", "campaigns"):
             # A repeated value is one value.
             values = tuple(dict.fromkeys(getattr(self, name)))
             if len(values) > MAX_VALUES:
@@ -60,6 +61,7 @@ class JobFilter:
             "state": [state.value for state in self.states],
             "error_code": list(self.error_codes),
             "page_id": list(self.page_ids),
+            "campaign": list(self.campaigns),
             "since": iso_utc(self.since),
             "until": iso_utc(self.until),
         }
@@ -98,6 +100,7 @@ class JobFilter:
             (not self.states or record.state in self.states)
             and (not self.error_codes or record.error_code in self.error_codes)
             and (not self.page_ids or record.page_id in self.page_ids)
+            and (not self.campaigns or record.campaign in self.campaigns)
             and (since is None or when >= since)
             and (until is None or when <= until)
         )
@@ -106,6 +109,16 @@ class JobFilter:
 def _time(text: str | None) -> datetime | None:
     # Python 3.10 does not read the `Z` of UTC yet.
     return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def job_conditions(wanted: JobFilter, *fields: str) -> dict[str, Sequence[str]]:
+    """Return the conditions on some fields of a job's hash, without those that are not set."""
+    values = {
+        "error_code": wanted.error_codes,
+        "page_id": wanted.page_ids,
+        "campaign": wanted.campaigns,
+    }
+    return {name: values[name] for name in fields if values[name]}
 
 
 def ended_or_enqueued_ms(record: JobRecord) -> int:

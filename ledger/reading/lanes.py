@@ -28,7 +28,7 @@ def pages_with_lane(namespace: Namespace) -> list[str]:
 
 
 def lists_by_page(
-    namespace: Namespace, pages: Iterable[str] = ()
+    namespace: Namespace, pages: Iterable[str] = (), campaigns: Collection[str] = ()
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield pages with the names of their lists, in the order in which they are served.
 
@@ -36,6 +36,7 @@ def lists_by_page(
 
     Args:
         pages: none for every page that has a lane.
+        campaigns: only their lists; none for all lists.
     """
     held = _held_lanes(namespace)
     pages = pages or dict.fromkeys((*pages_with_lane(namespace), *held))
@@ -43,11 +44,13 @@ def lists_by_page(
         pipeline = namespace.pipeline()
         for page in some:
             pipeline.zrange(namespace.key(f"campaign_lanes:{page}"), 0, -1)
-        for page, campaigns in zip(some, pipeline.execute(), strict=True):
-            unique = dict.fromkeys((*campaigns, *held.get(page, ())))
-            lanes = [page, *(f"{page}/{campaign}" for campaign in unique)]
-            names = (f"{kind}:{lane}" for lane in lanes for kind in ("ready", "again"))
-            yield page, [f"urgent:{page}", *names]
+        for page, waiting in zip(some, pipeline.execute(), strict=True):
+            own = dict.fromkeys((*waiting, *held.get(page, ())))
+            lanes = [f"{page}/{name}" for name in own if not campaigns or name in campaigns]
+            names = [f"{kind}:{lane}" for lane in lanes for kind in ("ready", "again")]
+            if not campaigns:
+                names = [f"urgent:{page}", f"ready:{page}", f"again:{page}", *names]
+            yield page, names
 
 
 def _held_lanes(namespace: Namespace) -> dict[str, list[str]]:
@@ -67,9 +70,12 @@ def _held_lanes(namespace: Namespace) -> dict[str, list[str]]:
     return found
 
 
-def filled_lists(namespace: Namespace, pages: Sequence[str] = ()) -> list[str]:
-    """Return the names of the lists with ids in the lanes of `pages`; of all pages if none."""
-    return [name for _, lengths in _lengths(namespace, pages) for name, n in lengths.items() if n]
+def filled_lists(
+    namespace: Namespace, pages: Sequence[str] = (), campaigns: Sequence[str] = ()
+) -> list[str]:
+    """Return the names of the lists with ids; of all pages and campaigns if none is named."""
+    lengths = _lengths(namespace, pages, campaigns)
+    return [name for _, by_name in lengths for name, length in by_name.items() if length]
 
 
 def waiting_by_page(namespace: Namespace) -> dict[str, int]:
@@ -83,10 +89,10 @@ def count_waiting(namespace: Namespace, page_ids: Collection[str]) -> dict[str, 
 
 
 def _lengths(
-    namespace: Namespace, pages: Collection[str] = ()
+    namespace: Namespace, pages: Collection[str] = (), campaigns: Collection[str] = ()
 ) -> Iterator[tuple[str, dict[str, int]]]:
     """Yield pages with the length of each of their lists."""
-    lists = lists_by_page(namespace, pages)
+    lists = lists_by_page(namespace, pages, campaigns)
     while some := list(islice(lists, _LANES)):
         pipeline = namespace.pipeline()
         for _, names in some:
@@ -96,14 +102,17 @@ def _lengths(
         yield from ((page, dict(zip(names, lengths, strict=False))) for page, names in some)
 
 
-def latest_queued(namespace: Namespace, pages: Sequence[str]) -> Iterator[str]:
-    """Yield the ids in the lanes of `pages`, those enqueued last coming first.
+def latest_queued(
+    namespace: Namespace, pages: Sequence[str] = (), campaigns: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the ids in the lanes of some pages and campaigns, those enqueued last coming first.
 
     A few ids of each lane are read at the beginning, the rest only when its turn comes. Within a
     lane the order is the lane's own: a job that was retried, or released, stands where it is to be
     sent from.
     """
-    names = [name for _, names in lists_by_page(namespace, pages) for name in names]
+    lists_of_pages = lists_by_page(namespace, pages, campaigns)
+    names = [name for _, names in lists_of_pages for name in names]
     lists: list[Iterator[_Aged]] = []
     for some in chunks(names, _LISTS):
         begun = namespace.script("lane_ids", 0, _FEW, *some)

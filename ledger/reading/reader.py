@@ -11,7 +11,7 @@ from ...schemas import JobRecord, State
 from ..audit import AuditEntry
 from ..job_hash import to_int, to_state
 from . import audit, campaigns, counts, failed_jobs, lanes, pauses, search, waiting
-from .campaigns import Campaign
+from .campaigns import Campaign, WatchedCampaign
 from .counts import Counts
 from .cursor import Cursor, iterate
 from .failed_jobs import JobPage
@@ -242,6 +242,10 @@ class Reader:
     def campaign(self, name: str) -> Campaign | None:
         """Return a campaign with its errors and pages, or None if there is none."""
         return campaigns.campaign(self._namespace, name)
+
+    def watched_campaigns(self, cursor: int = 0) -> tuple[list[WatchedCampaign], int]:
+        """Return about a hundred campaigns with rules, and where to continue; 0: the beginning."""
+        return campaigns.watched_campaigns(self._namespace, cursor)
 
     def seconds_since_sweep(self) -> float | None:
         """Return how long ago a worker swept, as each does every second; None if none ever did."""

@@ -12,8 +12,8 @@ from ...schemas import AmbiguousJobId, JobNotFound, JobRecord, State
 from .cursor import Cursor, iterate
 from .failed_jobs import SCAN_LIMIT, failed_ids
 from .index_page import IdPage, Selection, read_ids
-from .job_filter import JobFilter, ended_or_enqueued_ms
-from .lanes import latest_queued, pages_with_lane
+from .job_filter import JobFilter, ended_or_enqueued_ms, job_conditions
+from .lanes import latest_queued
 from .namespace import CHUNK, Namespace
 
 #: The beginning of an id: shorter ones are too likely to be typed by mistake.
@@ -76,7 +76,7 @@ def _sources(namespace: Namespace, wanted: JobFilter) -> Iterator[Iterator[str]]
     if not set(_DUE).isdisjoint(states):
         yield _ids(partial(_due, namespace, wanted))
     if State.QUEUED in states:
-        yield latest_queued(namespace, wanted.page_ids or pages_with_lane(namespace))
+        yield latest_queued(namespace, wanted.page_ids, wanted.campaigns)
 
 
 def _ids(read: partial[IdPage]) -> Iterator[str]:
@@ -84,9 +84,8 @@ def _ids(read: partial[IdPage]) -> Iterator[str]:
 
 
 def _due(namespace: Namespace, wanted: JobFilter, after: Cursor | None) -> IdPage:
-    selection = Selection(indexes=["due"])
-    if wanted.page_ids:
-        selection = Selection(indexes=["due"], filtered_field="page_id", values=wanted.page_ids)
+    conditions = job_conditions(wanted, "page_id", "campaign")
+    selection = Selection(indexes=["due"], conditions=conditions)
     return read_ids(namespace, selection, after=after, limit=CHUNK, scan_limit=SCAN_LIMIT)
 
 
