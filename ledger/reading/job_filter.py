@@ -78,6 +78,7 @@ class JobFilter:
             states=tuple(map(State, facts.get("state", ()))),
             error_codes=tuple(facts.get("error_code", ())),
             page_ids=tuple(facts.get("page_id", ())),
+            campaigns=tuple(facts.get("campaign", ())),
             since=_time(facts.get("since")),
             until=_time(facts.get("until")),
         )
