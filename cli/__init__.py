@@ -64,8 +64,8 @@ With --json, standard error is JSON too, one object a line: an error as
 {{"error": {{"type": "usage", "message": "…", "exit_status": 2}}}}, anything else as
 {{"notice": "…"}}. Types: usage, settings, invalid_job (with "fields"), idempotency_conflict (with
 "idempotency_key", "job_id", "differing_fields"), job_not_found (with "job_id"), ambiguous_job_id
-(with "candidates"), queue_unavailable, enqueue_unknown (with "job_ids"), os, failed, interrupted,
-internal.
+(with "candidates"), invalid_request, queue_unavailable, enqueue_unknown (with "job_ids"), os,
+failed, interrupted, internal.
 
 \b
 Completion in the shell, for ~/.bashrc (likewise zsh_source and fish_source):

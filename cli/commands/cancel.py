@@ -164,7 +164,7 @@ def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
     finally:
         if as_json:
             print_json({"cancelled_count": report.count, **_facts(report)})
-        else:
+        elif plan.count:
             click.echo(f"canceled {jobs(report.count)}")
     if report.in_flight:
         print_notice(

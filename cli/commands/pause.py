@@ -62,7 +62,9 @@ def pause(*, page_id: str, reason: str, for_seconds: float | None, as_json: bool
         ("every page", "--all") if page_id == ALL_PAGES else (f"page {page_id}", page_id)
     )
     end = f"until {local(until)}" if until else f"until it is resumed: {NAME} resume {argument}"
-    what = f"{jobs(waiting)} wait" if waiting else "nothing waits for it now"
+    what = "nothing waits for it now"
+    if waiting:
+        what = f"{jobs(waiting)} {'waits' if waiting == 1 else 'wait'}"
     click.echo(f"{name} is paused {end}; {what}")
 
 

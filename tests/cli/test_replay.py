@@ -1,4 +1,4 @@
-"""`replay` and `cancel`."""
+"""`replay`."""
 
 from __future__ import annotations
 
@@ -254,23 +254,3 @@ def test_when_redis_goes_away_it_says_how_many_were_replayed(run, jobs, monkeypa
     assert [jobs.state(job_id) for job_id in replayed] == [State.QUEUED]
     assert "stopped: at least 1 of 3 were replayed" in result.stderr
     assert len(run("replay", "--all", "--yes").stdout.split()) == 2
-
-
-def test_waiting_jobs_are_cancelled(run, jobs):
-    """Queued and scheduled ones alike."""
-    queued = jobs.enqueue()
-    result = run("cancel", queued)
-    assert (result.exit_code, result.stdout) == (0, f"{queued}\n")
-    assert jobs.state(queued) is State.CANCELLED
-
-
-def test_what_cannot_be_cancelled_is_named_with_its_state(run, jobs):
-    """The exit status is 1 then."""
-    sent, queued = jobs.sent(), jobs.enqueue()
-    result = run("cancel", sent, queued, "nope", "--json")
-    assert result.exit_code == 1
-    assert json.loads(result.stdout) == {
-        "cancelled": [queued],
-        "not_cancelled": {sent: "sent", "nope": None},
-    }
-    assert f"{sent} cannot be cancelled: it is sent" in run("cancel", sent).stderr

@@ -1,0 +1,205 @@
+"""`cancel`, by id and by filters."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from harasocial_dispatch.ledger.scripts import Scripts
+from harasocial_dispatch.schemas import QueueUnavailable, State
+
+PAGE, OTHER_PAGE = "500725830264749", "600"
+
+
+def test_waiting_jobs_are_cancelled(run, jobs):
+    """Queued and scheduled ones alike."""
+    queued = jobs.enqueue()
+    result = run("cancel", queued)
+    assert (result.exit_code, result.stdout) == (0, f"{queued}\n")
+    assert jobs.state(queued) is State.CANCELLED
+
+
+def test_what_cannot_be_cancelled_is_named_with_its_state(run, jobs):
+    """The exit status is 1 then."""
+    sent, queued = jobs.sent(), jobs.enqueue()
+    result = run("cancel", sent, queued, "nope", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "cancelled": [queued],
+        "not_cancelled": {sent: "sent", "nope": None},
+    }
+    assert f"{sent} cannot be cancelled: it is sent" in run("cancel", sent).stderr
+
+
+def test_a_dry_run_of_named_jobs_cancels_nothing(run, jobs):
+    """It says which could be canceled, and the state of the others."""
+    sent, queued = jobs.sent(), jobs.enqueue()
+    result = run("cancel", sent, queued, "--dry-run", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"would_cancel": 1, "not_cancelled": {sent: "sent"}}
+    assert run("cancel", queued, "--dry-run").stdout == f"{queued} would be cancelled\n"
+    assert jobs.state(queued) is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--page-id", OTHER_PAGE], {"other page"}),
+        (["--page-id", OTHER_PAGE, "--page-id", PAGE], {"queued", "scheduled", "other page"}),
+        (["--state", "scheduled"], {"scheduled"}),
+        (["--page-id", PAGE, "--state", "queued"], {"queued"}),
+        (["--payload-id", "__hrf_f_1", "--since", "1h"], {"queued", "scheduled", "other page"}),
+        (["--payload-id", "unknown"], set()),
+        (["--until", "1h"], set()),
+        (["--error-code", "190"], set()),
+    ],
+)
+def test_waiting_jobs_are_canceled_by_what_they_have_in_common(run, jobs, options, expected):
+    """A dry run counts the same jobs and leaves them as they are; the breakdown comes before."""
+    in_an_hour = datetime.now(timezone.utc) + timedelta(hours=1)
+    sent = jobs.sent()
+    by_name = {
+        "scheduled": jobs.enqueue(send_at=in_an_hour),
+        "queued": jobs.enqueue(),
+        "other page": jobs.enqueue(page_id=OTHER_PAGE),
+    }
+    payload = jobs.producer.get_job(sent).job["message"]["payload_id"]
+    options = [payload if option == "__hrf_f_1" else option for option in options]
+
+    dry = run("cancel", *options, "--dry-run", "--json")
+    plan = json.loads(dry.stdout)
+    assert (dry.exit_code, plan["would_cancel"]) == (0, len(expected))
+    assert sum(plan["by_page"].values()) == sum(plan["by_state"].values()) == len(expected)
+    assert jobs.producer.count_states()[State.CANCELLED] == 0
+    lines = run("cancel", *options, "--dry-run").stdout.splitlines()
+    count = "1 job" if len(expected) == 1 else f"{len(expected)} jobs"
+    assert lines[-1] == f"{count} would be canceled"
+
+    result = run("cancel", *options, "--yes")
+    assert result.exit_code == 0
+    assert result.stdout == (f"canceled {count}\n" if expected else "")
+    assert result.stderr.splitlines() == (
+        lines[:-1] or ["no waiting jobs found that fit; nothing to cancel"]
+    )
+    canceled = {name for name, job in by_name.items() if jobs.state(job) is State.CANCELLED}
+    assert canceled == expected
+    assert jobs.state(sent) is State.SENT
+    again = run("cancel", *options, "--yes", "--json")
+    assert (again.exit_code, json.loads(again.stdout)["cancelled_count"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "one of the two"),
+        (["1f0c", "--page-id", "1"], "one of the two"),
+        (["1f0c", "--payload-id", "x"], "one of the two"),
+        (["--yes"], "one of the two"),
+        (["--state", "sent", "--yes"], "the state sent cannot be canceled"),
+        (["--state", "sending", "--yes"], "only those in scheduled, queued, retrying can"),
+        (["--since", "1h", "--until", "2h", "--yes"], "no time is between them"),
+        (["--since", "soon", "--yes"], "is not a time"),
+        (["--page-id", "1"], "--yes is required"),
+    ],
+)
+def test_wrong_usage_cancels_nothing(run, jobs, arguments, message):
+    """With status 2; without a terminal, nobody can be asked."""
+    job_id = jobs.enqueue(page_id="1")
+    result = run("cancel", *arguments, stdin="y\n")
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert jobs.state(job_id) is State.QUEUED
+
+
+@pytest.mark.parametrize(("answer", "state"), [(b"n\n", "queued"), (b"y\n", "cancelled")])
+def test_a_person_is_asked_after_the_breakdown_was_shown(program, jobs, answer, state):
+    """On a terminal; whoever says no has changed nothing, and the status is 1."""
+    job_id = jobs.enqueue()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(program[0], [*program, "cancel", "--page-id", PAGE])
+    seen = b""
+    while b"[y/N]" not in seen:
+        assert select.select([terminal], [], [], 20)[0], seen
+        seen += os.read(terminal, 65536)
+    os.write(terminal, answer)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    text = seen.decode()
+    assert text.index(f"page {PAGE}: 1 job") < text.index("Cancel 1 job?")
+    assert os.waitstatus_to_exitcode(status) == (1 if answer == b"n\n" else 0)
+    assert jobs.state(job_id).value == state
+
+
+def test_an_interrupted_cancellation_is_finished_by_the_same_command(program, jobs):
+    """Ctrl-C ends it after a step; what was canceled is in the audit, to the job."""
+    body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
+    jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
+    command = [*program, "cancel", "--page-id", PAGE, "--yes"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not jobs.producer.count_states()[State.CANCELLED] and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    canceled = jobs.producer.count_states()[State.CANCELLED]
+    assert process.returncode == 130, stderr
+    assert 0 < canceled < 20_000
+    assert "of 20000 were canceled; the same command cancels the others" in stderr
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"canceled {20_000 - canceled} jobs\n"
+    states = jobs.producer.count_states()
+    assert (states[State.CANCELLED], states[State.QUEUED]) == (20_000, 0)
+    assert [entry.count for entry in jobs.ledger.reader.audit()] == [20_000 - canceled, canceled]
+
+
+def test_when_redis_goes_away_it_says_how_many_were_canceled(run, jobs, monkeypatch):
+    """With status 4."""
+    body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
+    jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(500))
+    write, calls = Scripts.run, []
+
+    def fail_at_third(self, connection, name, *args):
+        if name == "cancel_matching" and args[1]:
+            calls.append(name)
+            if len(calls) == 3:
+                raise QueueUnavailable("Redis at test is away")
+        return write(self, connection, name, *args)
+
+    monkeypatch.setattr(Scripts, "run", fail_at_third)
+    result = run("cancel", "--page-id", PAGE, "--yes", "--json")
+    assert result.exit_code == 4
+    count = json.loads(result.stdout)["cancelled_count"]
+    assert 0 < count < 500
+    assert f"stopped: at least {count} of 500 were canceled" in result.stderr
+    assert jobs.producer.count_states()[State.CANCELLED] == count
+
+
+def test_a_large_cancellation_never_holds_redis_up(run, jobs):
+    """Each call scans a bounded number of jobs, and takes a few milliseconds of Redis' time."""
+    body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
+    jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
+    client = jobs.ledger._client
+    client.config_resetstat()
+    cpu_before = cpu_seconds(client)
+    result = run("cancel", "--page-id", PAGE, "--yes", "--json")
+    cpu = cpu_seconds(client) - cpu_before
+    assert json.loads(result.stdout)["cancelled_count"] == 20_000
+    calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    # A step to count and one to cancel, for each hundred.
+    assert calls >= 2 * 20_000 / 100
+    # By CPU time: the time on the clock is that of all tests together.
+    assert cpu / calls < 0.005
+
+
+def cpu_seconds(client):
+    used = client.info("cpu")
+    return used["used_cpu_user"] + used["used_cpu_sys"]

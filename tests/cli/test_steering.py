@@ -1,0 +1,202 @@
+"""`pause`, `resume` and `rate`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from harasocial_dispatch.schemas import State
+
+PAGE, OTHER_PAGE = "500725830264749", "600"
+ME = f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def audited(run: Any) -> list[tuple[Any, ...]]:
+    """Return what the audit has, the latest first."""
+    entries = [json.loads(line) for line in run("audit", "--json").stdout.splitlines()]
+    assert all((entry["by"], entry["via"]) == (ME, "cli") for entry in entries)
+    return [
+        (entry["action"], entry["page_id"], entry["reason"], entry["details"]) for entry in entries
+    ]
+
+
+def paused(run: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("stats", "--json").stdout)["paused"]
+    return found
+
+
+def test_a_page_is_paused_and_resumed(run, jobs):
+    """Both say what it means for the page's jobs; other pages are sent meanwhile."""
+    waiting = [jobs.enqueue(), jobs.enqueue()]
+    other = jobs.enqueue(page_id=OTHER_PAGE)
+
+    result = run("pause", PAGE, "--reason", "wrong price")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"page {PAGE} is paused until it is resumed: harasocial-dispatch resume {PAGE}; "
+        "2 jobs wait\n"
+    )
+    jobs.end(State.SENT)
+    assert [jobs.state(job_id) for job_id in (*waiting, other)] == [
+        State.QUEUED, State.QUEUED, State.SENT,
+    ]  # fmt: skip
+    (pause,) = paused(run)
+    assert [pause[name] for name in ("page_id", "reason", "by", "note", "until", "waiting")] == [
+        PAGE, "manual", ME, "wrong price", None, 2,
+    ]  # fmt: skip
+    assert f"Paused by {ME}" in run("stats").stdout
+    assert "wrong price" in run("stats").stdout
+
+    result = run("resume", PAGE)
+    assert (result.exit_code, result.stdout) == (0, f"page {PAGE} is resumed\n")
+    jobs.end(State.SENT)
+    assert [jobs.state(job_id) for job_id in waiting] == [State.SENT, State.SENT]
+    assert audited(run) == [
+        ("resume", PAGE, None, {}),
+        ("pause", PAGE, "wrong price", {}),
+    ]
+
+
+def test_a_page_that_was_never_seen_may_be_paused(run, jobs):
+    """It says that nothing waits for it: the id may be mistyped."""
+    result = run("pause", "123")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "nothing waits for it now" in result.stdout
+    result = run("rate", "123", "5")
+    assert result.exit_code == 0
+    assert "nothing waits for page 123 now" in result.stderr
+
+
+def test_a_second_pause_replaces_the_first_and_says_so(run, jobs):
+    """With who made it and why."""
+    jobs.producer.pause_page(PAGE, by="hoa@shop", reason="sold out")
+    result = run("pause", PAGE, "--for", "2h", "--json")
+    assert result.exit_code == 0
+    until = datetime.fromisoformat(json.loads(result.stdout)["until"].rstrip("Z"))
+    stored = datetime.fromisoformat(paused(run)[0]["until"].rstrip("Z"))
+    assert abs(until - stored) < timedelta(seconds=10)
+    assert "this replaces the pause by" in run("pause", PAGE).stderr
+    jobs.producer.pause_page(PAGE, by="hoa@shop", reason="sold out")
+    stderr = run("pause", PAGE).stderr
+    assert stderr.startswith("this replaces the pause by hoa@shop since ")
+    assert stderr.endswith(": sold out\n")
+
+
+def test_all_pages_are_paused_and_resumed(run, jobs):
+    """Pages that are paused by name stay so, and are listed."""
+    job_id = jobs.enqueue()
+    run("pause", PAGE, "--reason", "by name")
+    result = run("pause", "--all")
+    assert result.stdout.startswith("every page is paused until it is resumed: ")
+    assert result.stdout.endswith("; 1 job waits\n")
+    assert {pause["page_id"] for pause in paused(run)} == {PAGE, "*"}
+    # Both hold it up: to lift one is not enough, and that is said.
+    result = run("resume", PAGE)
+    assert "all pages are paused, so it still waits" in result.stderr
+    run("pause", PAGE, "--reason", "by name")
+    result = run("resume", "--all")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (
+        0, "the pause of all pages is over",
+    )  # fmt: skip
+    assert "these pages are paused by name" in result.stderr
+    assert PAGE in result.stdout
+    jobs.end(State.SENT)
+    assert jobs.state(job_id) is State.QUEUED
+    assert [page for _, page, *_ in audited(run)] == ["*", PAGE, PAGE, "*", PAGE]
+
+
+def test_what_is_not_paused_cannot_be_resumed(run, jobs):
+    """It says so, with status 1, and nothing is changed or recorded."""
+    jobs.enqueue()
+    for arguments, what in (([PAGE], f"page {PAGE} is not"), (["--all"], "there is no pause")):
+        result = run("resume", *arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert what in result.stderr
+        assert "nothing was changed" in result.stderr
+        printed = json.loads(run("resume", *arguments, "--json").stdout)
+        assert (printed["resumed"], printed["still_paused"]) == (None, [])
+    assert audited(run) == []
+
+
+def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
+    """What is above 40 a second is warned about with the reason."""
+    result = run("rate", PAGE, "20", "--burst", "5")
+    assert result.exit_code == 0
+    assert result.stdout == f"page {PAGE}: 20 messages a second, 5 at once\n"
+    result = run("rate", OTHER_PAGE, "50")
+    assert result.exit_code == 0
+    assert f"warning: the rate of page {OTHER_PAGE} is 50" in result.stderr
+    assert "Facebook disables the inbox of a page that sends more than 40" in result.stderr
+
+    listed = json.loads(run("rate", "--json").stdout)
+    assert set(listed["default"]) == {"rate", "burst"}
+    assert [(e["page_id"], e["rate"], e["burst"], e["by"]) for e in listed["pages"]] == [
+        (PAGE, 20.0, 5, ME),
+        (OTHER_PAGE, 50.0, listed["default"]["burst"], ME),
+    ]
+    text = run("rate").stdout
+    assert text.startswith("default: ")
+    assert all(word in text for word in (PAGE, OTHER_PAGE, ME))
+    assert run("rate", PAGE).stdout == f"page {PAGE}: 20 messages a second, 5 at once\n"
+
+    result = run("rate", PAGE, "--default")
+    assert result.exit_code == 0
+    assert result.stdout.endswith(", the default\n")
+    result = run("rate", PAGE, "--default")
+    assert (result.exit_code, "has no rate of its own" in result.stderr) == (0, True)
+    assert [details for action, _, _, details in audited(run)] == [
+        {"rate": "default"},
+        {"rate": 50.0, "burst": listed["default"]["burst"]},
+        {"rate": 20.0, "burst": 5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pause", "one of the two"),
+        ("pause 1 --all", "one of the two"),
+        ("resume", "one of the two"),
+        ("resume 1 --all", "one of the two"),
+        ("pause 12x", "page_id: "),
+        ("resume x", "page_id: "),
+        ("rate x 5", "page_id: "),
+        ("rate x", "page_id: "),
+        ("rate x --default", "page_id: "),
+        ("pause 1 --for 0s", "for_seconds: Must be more than 0"),
+        ("pause 1 --for 367d", "366 days"),
+        ("pause 1 --for 99999999999999999999d", "too long a span"),
+        ("pause 1 --for soon", "is not a span of time: expected one such as 30m"),
+        ("pause 1 --for -2h", "is not a span of time"),
+        ("pause 1 --for 2020-01-31", "is not a span of time"),
+        ("pause 1 --for 1h --for 2h", "--for is given 2 times"),
+        (f"pause 1 --reason {'x' * 201}", "reason: "),
+        ("rate 1 -5", "rate: Must be messages a second"),
+        ("rate 1 1e9", "rate: Must be messages a second"),
+        ("rate 1 nan", "rate: Must be a number"),
+        ("rate 1 fast", "'fast' is not a valid float"),
+        ("rate 1 5 --burst 0", "burst: Must be a whole number"),
+        ("rate 1 5 --burst 1000000", "burst: Must be a whole number"),
+        ("rate 1 5 --burst 2.5", "'2.5' is not a valid integer"),
+        ("rate 1 --burst 5", "--burst needs N"),
+        ("rate --default", "Name the PAGE"),
+        ("rate 1 5 --default", "either N or --default"),
+        ("rate 1 5 6", "unexpected extra argument"),
+        ("rate 1 5 --fast", "unexpected extra argument"),
+    ],
+)
+def test_wrong_input_is_named_and_changes_nothing(run, jobs, arguments, message):
+    """With status 2, as for every command."""
+    client = jobs.ledger._client
+    prefix = f"{{{jobs.producer.settings.namespace}}}:"
+    result = run(*arguments.split(" "))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    kept = {name.removeprefix(prefix) for name in client.scan_iter(prefix + "*")}
+    assert not kept & {"pauses", "paused_all", "rates", "audit", "audit_entries"}
+    printed = json.loads(run(*arguments.split(" "), "--json").stderr)["error"]
+    assert printed["type"] in ("usage", "invalid_request")
