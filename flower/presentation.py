@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from html import escape
 
 from ..ledger import MANUAL, Pause
-from ..schemas import JobRecord, State, from_ms, iso_utc, sanitize
+from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
 from ..schemas.masking import masked
 
 #: Bootstrap's colour of each state's badge.
@@ -28,6 +29,8 @@ _PAUSE_REASONS = {
     "restricted": "Facebook restricts it",
     "throttled": "it sent faster than the API allows",
 }
+#: An error code at the beginning of a message, as Facebook writes it.
+_CODE_IN_MESSAGE = re.compile(r"\(#([0-9/]+)\) *")
 #: Characters of a value that a list shows.
 _MAX_CHARACTERS = 500
 
@@ -35,6 +38,19 @@ _MAX_CHARACTERS = 500
 def shown(value: object) -> str:
     """Return a value as one harmless line (not yet escaped for HTML); "" for None."""
     return "" if value is None else sanitize(str(value), _MAX_CHARACTERS)
+
+
+def error_message(failed: JobRecord | Attempt) -> str:
+    """Return an error's message in one line, without the error code that it may begin with.
+
+    The pages show the code before the message. Facebook's messages begin with it too: `(#10) …`.
+    """
+    message, code = shown(failed.error_message), shown(failed.error_code)
+    if match := _CODE_IN_MESSAGE.match(message):
+        found = match.group(1)
+        if code == found or code.startswith(f"{found}/"):
+            return message[match.end() :]
+    return message.removeprefix(f"{code}: ")
 
 
 def number(value: int) -> str:

@@ -101,6 +101,7 @@ class PageHandler(FlowerHandler):
         return names | {
             "asset": lambda name: self.reverse_url("failures-asset", name) + address_of(name),
             "duration": presentation.duration,
+            "error_message": presentation.error_message,
             "jobs": presentation.jobs,
             "number": presentation.number,
             "page_size": PAGE_SIZE,

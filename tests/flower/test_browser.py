@@ -292,5 +292,25 @@ def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: 
     office.producer.cancel(later)
 
 
+def test_a_phone_shows_the_latest_end_of_the_chart_and_a_short_list(office: Office) -> None:
+    """The chart scrolls sideways, and a full page of long errors is a few screens long."""
+    page_id = "130725830264749"
+    office.enqueue(
+        *[f"{WINDOW_CLOSED}#{'long' * 20}{n}" for n in range(30)],
+        page_id=page_id,
+        metadata="order " * 20,
+    )
+    size = {"width": 360, "height": 740}
+    with office.page(f"/failures?page_id={page_id}&within=1h", viewport=size) as page:
+        expect(page.locator(".failures-table tbody tr")).to_have_count(25)
+        assert page.evaluate("document.documentElement.scrollHeight") < 6000
+        chart = page.locator(".failures-chart-scroll")
+        shown, whole = chart.bounding_box(), chart.locator("svg").bounding_box()
+        assert shown is not None
+        assert whole is not None
+        assert whole["width"] > shown["width"] + 100
+        assert whole["x"] + whole["width"] == pytest.approx(shown["x"] + shown["width"], abs=1)
+
+
 def _tomorrow() -> datetime:
     return datetime.now(timezone.utc) + timedelta(days=1)
