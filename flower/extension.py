@@ -27,6 +27,7 @@ from .ending import end_in_time
 from .pages.export import ExportHandler
 from .pages.failures import FailuresHandler
 from .pages.job import JobHandler
+from .pages.language import LanguageHandler
 from .pages.metrics import MetricsHandler
 from .pages.replays import ReplayHandler, ReplaysHandler
 from .pages.waiting import WaitingHandler
@@ -104,6 +105,7 @@ def _handlers(flowers: list[Any], site: Site) -> list[Any]:
             {"path": str(assets.FOLDER)},
             name="failures-asset",
         ),
+        url(r"/failures/language", LanguageHandler, shared, name="failures-language"),
         url(r"/failures/(.+)", JobHandler, shared, name="failure"),
         url(r"/metrics", MetricsHandler, shared, name="metrics"),
     ]

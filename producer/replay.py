@@ -92,22 +92,7 @@ class ReplayPlan:
 
     def warnings(self, language: Language) -> list[str]:
         """Return what to consider before the replay, a sentence each."""
-        counts = {group.kind: group.count for group in self.kinds}
-        maybe_sent = sum(
-            cause.count
-            for cause in self.causes
-            if cause.row.may_be_sent and cause.row.replay is not ReplayKind.NEVER
-        )
-        numbers = {
-            "never": counts.get(ReplayKind.NEVER, 0),
-            "maybe_sent": maybe_sent,
-            "fixable": counts.get(ReplayKind.FIXABLE, 0),
-        }
-        return [
-            one[language] if numbers[name] == 1 else many[language].format(numbers[name])
-            for name, (one, many) in _WARNINGS.items()
-            if numbers[name]
-        ]
+        return warnings_about(self.causes, language)
 
 
 #: By what they are about: for one job, and for several.
@@ -145,6 +130,26 @@ _WARNINGS: Mapping[str, tuple[Mapping[Language, str], Mapping[Language, str]]] =
         },
     ),
 }
+
+
+def warnings_about(causes: Sequence[Cause], language: Language) -> list[str]:
+    """Return what to consider before jobs that failed for these causes are replayed."""
+    counts = {group.kind: group.count for group in group_causes(causes)}
+    maybe_sent = sum(
+        cause.count
+        for cause in causes
+        if cause.row.may_be_sent and cause.row.replay is not ReplayKind.NEVER
+    )
+    numbers = {
+        "never": counts.get(ReplayKind.NEVER, 0),
+        "maybe_sent": maybe_sent,
+        "fixable": counts.get(ReplayKind.FIXABLE, 0),
+    }
+    return [
+        one[language] if numbers[name] == 1 else many[language].format(numbers[name])
+        for name, (one, many) in _WARNINGS.items()
+        if numbers[name]
+    ]
 
 
 def group_causes(causes: Sequence[Cause]) -> list[KindOfCauses]:

@@ -12,6 +12,7 @@ from ...ledger import JobPage
 from ...schemas import JobRecord, from_ms
 from ...schemas.error_codes import explain_any
 from ...schemas.export import csv_header, csv_text, json_lines, row
+from ...schemas.language import Language
 from .handler import PageHandler
 
 logger = logging.getLogger(__name__)
@@ -47,13 +48,13 @@ class ExportHandler(PageHandler):
     async def _write_all(self, kind: str, page: JobPage | None, pages: Iterator[JobPage]) -> None:
         while page is not None:
             jobs = page.records
-            self.write(_csv(jobs) if kind == "csv" else json_lines(jobs))
+            self.write(_csv(jobs, self.language) if kind == "csv" else json_lines(jobs))
             await self.flush()
             page = await self.ask(_next, pages)
 
 
-def _csv(jobs: list[JobRecord]) -> str:
-    return csv_text(row(job, explain_any(job.error_code)) for job in jobs)
+def _csv(jobs: list[JobRecord], language: Language) -> str:
+    return csv_text(row(job, explain_any(job.error_code, language)) for job in jobs)
 
 
 def _next(pages: Iterator[JobPage]) -> JobPage | None:

@@ -11,14 +11,15 @@ from itertools import pairwise
 from tornado.web import authenticated
 
 from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
+from ...producer.replay import Cause, group_causes
 from ...schemas import State, from_ms
-from ...schemas.error_codes import explain
 from ..chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
 from ..filters import SPANS, FailureFilter, any_of
 from .handler import PAGE_SIZE, PageHandler
 
-#: Lines of the lists beside the chart.
+#: Lines of the list of pages, and of each list of error codes, beside the chart.
 _TOP = 8
+_TOP_OF_KIND = 5
 #: Jobs read, or names counted, for each of those lists: some ms of the server's time.
 _COUNT_LIMIT = 2000
 _JOB_ID = re.compile("[0-9a-f]{32}")
@@ -59,7 +60,9 @@ class FailuresHandler(PageHandler):
             any_of=any_of,
             bars=bars,
             chart=draw(seen.series, bars),
-            explain=explain,
+            kinds=group_causes(
+                [Cause(code, count) for code, count in seen.by_error_code.by_name.items()]
+            ),
             filter=wanted,
             page_ends_at=seen.page.after.time if seen.page.after else None,
             running=await self.ask(self.site.replays.running),
@@ -67,6 +70,7 @@ class FailuresHandler(PageHandler):
             spans=SPANS,
             split_by=split_by,
             top=_TOP,
+            top_of_kind=_TOP_OF_KIND,
         )
 
     async def _is_job(self, job_id: str) -> bool:

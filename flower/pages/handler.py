@@ -9,10 +9,12 @@ from tornado.web import HTTPError, RequestHandler
 
 from ...ledger import Cursor
 from ...schemas import QueueUnavailable
+from ...schemas.language import Language
 from .. import presentation
 from ..assets import address_of
 from ..filters import FailureFilter, InvalidFilter
 from ..gate import login_of
+from ..language import LANGUAGE_NAMES, as_language, preferred_language
 from ..site import Site
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ T = TypeVar("T")
 
 #: Jobs on one page of a list.
 PAGE_SIZE = 25
+#: Keeps the language that the reader chose.
+LANGUAGE_COOKIE = "harasocial_language"
 #: What a program is told while Redis is away.
 _RETRY_AFTER_SECONDS = 5
 #: Everything comes from this host; nothing may frame the page, nor be run within it.
@@ -68,6 +72,12 @@ class PageHandler(FlowerHandler):
             return self.current_user
         return login_of(self.request) or "nobody logged in"
 
+    @property
+    def language(self) -> Language:
+        """The language of explanations: the reader's choice, else what the browser prefers."""
+        chosen = as_language(self.get_cookie(LANGUAGE_COOKIE))
+        return chosen or preferred_language(self.request.headers.get("Accept-Language", ""))
+
     def text_argument(self, name: str) -> str:
         """Return a parameter as it was sent (not yet escaped); "" if it was not."""
         return RequestHandler.get_argument(self, name, "") or ""
@@ -103,6 +113,8 @@ class PageHandler(FlowerHandler):
             "duration": presentation.duration,
             "error_message": presentation.error_message,
             "jobs": presentation.jobs,
+            "language": self.language,
+            "language_names": LANGUAGE_NAMES,
             "number": presentation.number,
             "page_size": PAGE_SIZE,
             "pause_reason": presentation.pause_reason,

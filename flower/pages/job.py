@@ -7,9 +7,8 @@ from typing import Any
 from tornado.web import HTTPError, authenticated
 
 from ...ledger import AuditEntry
-from ...producer.replay import replay_jobs
 from ...schemas import JobRecord, State
-from ...schemas.error_codes import explain_any
+from ...schemas.error_codes import KIND_NAMES, row_of
 from ...schemas.masking import masked
 from ..presentation import body_text
 from .handler import PageHandler
@@ -21,7 +20,7 @@ MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
 
 
 class JobHandler(PageHandler):
-    """One job; a POST sends it again or calls it off."""
+    """One job; a POST cancels it."""
 
     @authenticated
     async def get(self, job_id: str) -> None:
@@ -32,7 +31,7 @@ class JobHandler(PageHandler):
         self.render(
             "failures_job.html",
             body=body_text(record, with_recipient=with_recipient),
-            explanation=explain_any(record.error_code),
+            explanation=row_of(record.error_code or "").texts[self.language],
             first_number=first_number,
             happened=sorted(
                 [
@@ -45,6 +44,7 @@ class JobHandler(PageHandler):
             is_moving=record.state in MOVING,
             job=record,
             known_to_flower=job_id in self._flowers_tasks(),
+            replay_kind=KIND_NAMES[row_of(record.error_code or "").replay][self.language],
             recipient=record.job["recipient"]["id"]
             if with_recipient
             else masked(record.job["recipient"]["id"]),
@@ -55,26 +55,15 @@ class JobHandler(PageHandler):
     async def post(self, job_id: str) -> None:
         self.forbid_if_read_only()
         action = self.text_argument("action")
-        if action == "replay":
-            replayed = await self.ask(
-                replay_jobs, self.site.ledger, [job_id], self._audit("replay", job_id)
-            )
-            done, what = job_id in replayed.job_ids, "replayed: it is not failed"
-        elif action == "cancel":
-            (state,) = await self.ask(
-                self.site.ledger.cancel, [job_id], self._audit("cancel", job_id)
-            )
-            done, what = state is State.CANCELLED, "cancelled: it is being sent, or has ended"
-        else:
-            raise HTTPError(400, f"action={action} is neither replay nor cancel.")
-        if not done:
-            raise HTTPError(409, f"The job could not be {what}.")
-        self.redirect(self.reverse_url("failure", job_id))
-
-    def _audit(self, action: str, job_id: str) -> AuditEntry:
-        return AuditEntry(
-            action=action, by=self.operator, via="flower", filter={"job_id": [job_id]}
+        if action != "cancel":
+            raise HTTPError(400, f"action={action} is not cancel.")
+        entry = AuditEntry(
+            action="cancel", by=self.operator, via="flower", filter={"job_id": [job_id]}
         )
+        (state,) = await self.ask(self.site.ledger.cancel, [job_id], entry)
+        if state is not State.CANCELLED:
+            raise HTTPError(409, "The job could not be cancelled: it is being sent, or has ended.")
+        self.redirect(self.reverse_url("failure", job_id))
 
     async def _record(self, job_id: str) -> JobRecord:
         record = await self.ask(self.site.ledger.reader.get, job_id)

@@ -7,8 +7,9 @@ from collections import Counter
 
 from tornado.web import HTTPError, authenticated
 
-from ...producer.replay import Replay
+from ...producer.replay import Replay, group_causes, warnings_about
 from ...schemas import State, from_ms
+from ...schemas.error_codes import KIND_NAMES, ReplayKind
 from ..replays import Stage, TrackedReplay
 from .handler import PageHandler
 from .job import MOVING
@@ -19,7 +20,7 @@ _MAX_RATE = 100_000
 #: Jobs that can be selected at once: those of one page, and some to spare.
 _MAX_SELECTED = 500
 #: Error codes of a replay that are explained on its page.
-_MAX_EXPLAINED = 5
+_MAX_EXPLAINED = 20
 
 
 class ReplaysHandler(PageHandler):
@@ -47,19 +48,33 @@ class ReplaysHandler(PageHandler):
         if len(job_ids) > _MAX_SELECTED:
             raise HTTPError(400, f"At most {_MAX_SELECTED} jobs can be selected at once.")
         replay = Replay(self.site.ledger, job_ids=job_ids, by=self.operator, via="flower")
-        return TrackedReplay(about="selected failures", replay=replay)
+        about = f"job {job_ids[0]}" if len(job_ids) == 1 else "selected failures"
+        return TrackedReplay(about=about, replay=replay)
 
     async def _of_filter(self) -> TrackedReplay:
-        wanted = self.read_filter()
+        wanted, kind = self.read_filter(), self._kind()
         now = from_ms(await self.ask(self.site.ledger.reader.now_ms))
         replay = Replay(
             self.site.ledger,
             wanted=wanted.as_of(now),
             text=wanted.text,
+            kinds=() if kind is None else (kind,),
             by=self.operator,
             via="flower",
         )
-        return TrackedReplay(about=wanted.in_words(), replay=replay)
+        about = wanted.in_words()
+        if kind is not None:
+            about = f"{about} ({KIND_NAMES[kind]['en'].lower()})"
+        return TrackedReplay(about=about, replay=replay)
+
+    def _kind(self) -> ReplayKind | None:
+        """Return the kind of failures that the form names, if any."""
+        text = self.text_argument("kind")
+        try:
+            return ReplayKind(text) if text else None
+        except ValueError:
+            kinds = ", ".join(kind.value for kind in ReplayKind)
+            raise HTTPError(400, f"kind={text} is no kind; known are {kinds}.") from None
 
 
 class ReplayHandler(PageHandler):
@@ -80,7 +95,9 @@ class ReplayHandler(PageHandler):
         self.render(
             "failures_replay.html",
             became={state: became[state] for state in State if became[state]},
-            causes=replay.causes[:_MAX_EXPLAINED],
+            kinds=group_causes(replay.causes[:_MAX_EXPLAINED]),
+            left_out=max(0, len(replay.causes) - _MAX_EXPLAINED),
+            warnings=warnings_about(replay.causes, self.language),
             default_rate=DEFAULT_RATE,
             is_moving=is_moving,
             replay=replay,

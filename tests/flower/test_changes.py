@@ -4,23 +4,102 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
+from html import unescape
 
 import pytest
+import requests
 from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.producer.replay import Replay
 from harasocial_dispatch.schemas import State, parse_new_job
+from harasocial_dispatch.schemas.language import LANGUAGES
 from support.flower_harness import Desk, StartFlower, fail_job, job_ids, new_page_id, text_of
 from support.harness import body, eventually
 
 
+def fields_of(page: requests.Response, marker: str) -> list[tuple[str, str]]:
+    """Return the hidden fields of the form that has `marker` in it, but for the token."""
+    (form,) = (
+        form for form in re.findall(r"<form.*?</form>", page.text, re.DOTALL) if marker in form
+    )
+    fields = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
+    return [(name, unescape(value)) for name, value in fields if name != "_xsrf"]
+
+
+def plan_of(desk: Desk, fields: list[tuple[str, str]]) -> str:
+    """Ask for a replay, and return its path once the jobs are counted."""
+    plan = desk.flower.post("/failures/replays", fields)
+    assert plan.status_code == 200
+    path = plan.url.removeprefix(desk.flower.url)
+    eventually(lambda: "would be sent again" in desk.flower.get(path).text, what="the count")
+    return path
+
+
 def test_one_job_is_sent_again(desk: Desk) -> None:
-    """By the button of its page; a second press finds it queued."""
+    """By the button of its page, after an agreement; a second press finds it queued."""
     job_id = desk.fail(page_id=new_page_id())
-    page = desk.flower.post(f"/failures/{job_id}", {"action": "replay"})
-    assert (page.status_code, page.url) == (200, f"{desk.flower.url}/failures/{job_id}")
+    fields = fields_of(desk.flower.get(f"/failures/{job_id}"), "Replay…")
+    path, second = plan_of(desk, fields), plan_of(desk, fields)
+    assert "1 message would be sent again" in text_of(desk.flower.get(path))
+    assert desk.state(job_id) is State.FAILED
+    desk.flower.post(path, {"action": "start"})
+    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
     assert desk.state(job_id) is State.QUEUED
-    assert 'data-live="1500"' in page.text
-    assert desk.flower.post(f"/failures/{job_id}", {"action": "replay"}).status_code == 409
+    assert f'href="/failures/{job_id}"' in desk.flower.get(path).text
+    assert 'data-live="1500"' in desk.flower.get(f"/failures/{job_id}").text
+    desk.flower.post(second, {"action": "start"})
+    eventually(lambda: "1 job left alone" in desk.flower.get(second).text, what="the second one")
     assert desk.flower.post(f"/failures/{job_id}", {"action": "explode"}).status_code == 400
+
+
+def test_failures_are_grouped_by_whether_a_replay_helps(desk: Desk) -> None:
+    """Each group has its own replay, but for those that should not be replayed."""
+    page_id = new_page_id()
+    codes = ("http_503", "timeout", "190", "551")
+    ids = {code: desk.fail(page_id=page_id, error_code=code) for code in codes}
+    page = desk.flower.get(f"/failures?page_id={page_id}")
+    text = text_of(page)
+    places = [
+        text.index(name)
+        for name in ("Worth another try 2", "Fix the cause, then replay 1", "Do not replay 1")
+    ]
+    assert places == sorted(places)
+    assert page.text.count("Replay these…") == 2
+    path = plan_of(desk, fields_of(page, 'value="passing"'))
+    plan = text_of(desk.flower.get(path))
+    assert "(worth another try)" in plan
+    assert "2 messages would be sent again" in plan
+    desk.flower.post(path, {"action": "start", "rate": ""})
+    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
+    replayed = {code for code, job_id in ids.items() if desk.state(job_id) is State.QUEUED}
+    assert replayed == {"http_503", "timeout"}
+    wrong = [("what", "filter"), ("kind", "sometimes")]
+    assert desk.flower.post("/failures/replays", wrong).status_code == 400
+
+
+@pytest.mark.parametrize("by", ["one job", "a selection", "a filter"])
+def test_every_way_to_replay_shows_the_same_before_it_asks(desk: Desk, by: str) -> None:
+    """The causes by whether a replay helps, and the warnings that the command line prints."""
+    page_id = new_page_id()
+    codes = ["timeout"] if by == "one job" else ["timeout", "190", "551", "551"]
+    ids = [desk.fail(page_id=page_id, error_code=code) for code in codes]
+    if by == "one job":
+        fields = fields_of(desk.flower.get(f"/failures/{ids[0]}"), "Replay…")
+    elif by == "a selection":
+        fields = [("what", "selection"), *(("job_id", job_id) for job_id in ids)]
+    else:
+        fields = [("what", "filter"), ("page_id", page_id)]
+    expected = Replay(desk.ledger, job_ids=ids).plan()
+    path = plan_of(desk, fields)
+    for language in LANGUAGES:
+        page = desk.flower.get(path, headers={"Accept-Language": language})
+        text = text_of(page)
+        wanted = [
+            *expected.warnings(language),
+            *(f"{group.name(language)} {group.count}" for group in expected.kinds),
+            *(sentence for cause in expected.causes for sentence in cause.explain(language)),
+        ]
+        assert [sentence for sentence in wanted if sentence not in text] == []
+        assert page.text.index(wanted[0]) < page.text.index('value="start"'), "before it asks"
 
 
 def test_a_waiting_job_is_called_off(desk: Desk) -> None:

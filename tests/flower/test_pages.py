@@ -54,7 +54,7 @@ def test_a_nonsensical_address_of_waiting_jobs_gets_words(desk: Desk, query: str
     """As with those that failed."""
     page = desk.flower.get(f"/failures/waiting?{query}")
     assert page.status_code == (400 if query == "after=x" else 200)
-    assert "cancelled" not in page.text
+    assert "cancelled" not in text_of(page)
 
 
 @pytest.mark.parametrize(

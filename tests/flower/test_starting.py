@@ -170,7 +170,7 @@ def test_flowers_own_controls_can_be_had(start_flower: StartFlower, ledger: Ledg
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower("--read-only=false")
     assert flower.post(f"/api/task/revoke/{job_id}", {}).status_code == 200
-    assert ">Replay</button>" in flower.get(f"/failures/{job_id}").text
+    assert ">Replay…</button>" in flower.get(f"/failures/{job_id}").text
 
 
 def test_a_prefix_is_kept_in_every_link(start_flower: StartFlower, ledger: Ledger) -> None:
