@@ -156,7 +156,7 @@ def take(browser: Browser, flower: Flower, job_id: str, folder: Path) -> None:
         page.screenshot(path=folder / f"{name}.png")
         if name == "failures":
             page.goto("/failures?error_code=http_503")
-            page.get_by_role("button", name="Replay").first.click()
+            page.get_by_role("button", name="Replay all").click()
             page.get_by_role("spinbutton").wait_for()
             page.set_viewport_size({"width": 1280, "height": 600})
             page.screenshot(path=folder / "replay.png")

@@ -127,7 +127,10 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
         assert "error_code=http_400" in page.url
         assert "since=" not in page.url
         page.locator(".failures-when a").first.click()
-        page.get_by_role("button", name="Replay").click()
+        page.get_by_role("button", name="Replay…").click()
+        expect(page.locator(".failures-warnings")).to_contain_text("fails again unless its cause")
+        page.get_by_role("button", name="Replay 1").click()
+        page.get_by_role("link", name="The job").click()
         # then its page tells when it was sent, without being loaded again
         expect(page.locator(".failures-state")).to_contain_text("sent", timeout=20_000)
         expect(page.locator(".failures-timeline")).to_contain_text("attempt 2")
@@ -241,6 +244,27 @@ def test_the_form_takes_several_codes(office: Office) -> None:
         page.get_by_label("Error code", exact=True).fill("")
         page.keyboard.press("Enter")
         page.wait_for_url("**/failures?error_code=551")
+
+
+def test_the_reader_chooses_the_language_of_explanations(office: Office) -> None:
+    """By the keyboard, for every page, until another is chosen."""
+    (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#vi", page_id="130725830264749")
+    with office.page(f"/failures/{job_id}", locale="en-US") as page:
+        why = page.locator(".failures-why")
+        expect(why).to_contain_text("The messaging window is closed")
+        page.get_by_role("button", name="Tiếng Việt").focus()
+        page.keyboard.press("Enter")
+        expect(why).to_contain_text("Đã hết khung giờ được nhắn tin")
+        expect(page.get_by_role("button", name="Tiếng Việt", pressed=True)).to_be_visible()
+        assert page.url.endswith(f"/failures/{job_id}")
+        assert serious_faults(page) == []
+        page.goto("/failures?page_id=130725830264749")
+        expect(page.locator("main")).to_contain_text("Không gửi lại 1")
+        assert serious_faults(page) == []
+        page.get_by_role("button", name="English").click()
+        expect(page.locator("main")).to_contain_text("Do not replay 1")
+    with office.page(f"/failures/{job_id}", locale="vi-VN") as page:
+        expect(page.locator(".failures-why")).to_contain_text("Đã hết khung giờ được nhắn tin")
 
 
 def test_times_are_the_readers_own(office: Office) -> None:

@@ -167,11 +167,8 @@ def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(desk: D
         text = desk.flower.get(f"/failures/export.{kind}?{query}").text
         assert {job_id for job_id in failed.values() if job_id in text} == wanted
     # and the button's own form replays these
-    button = page.text.partition('name="what" value="filter">')[2].partition("</form>")[0]
-    fields = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', button)
-    plan = desk.flower.post("/failures/replays", [("what", "filter"), *fields])
-    path = plan.url.removeprefix(desk.flower.url)
-    eventually(lambda: "4 messages" in text_of(desk.flower.get(path)), what="the count")
+    path = plan_of(desk, fields_of(page, "Replay all"))
+    assert "4 messages" in text_of(desk.flower.get(path))
     desk.flower.post(path, {"action": "start", "rate": ""})
     eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
     assert {i for i in failed.values() if desk.state(i) is State.QUEUED} == wanted
