@@ -18,7 +18,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
 
 import redis
-from celery import Celery
+from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.ledger import JobFilter, Ledger
 from harasocial_dispatch.ledger.job_hash import attempt_text, to_fields
 from harasocial_dispatch.sandbox import EmbeddedValkey
@@ -114,9 +114,9 @@ def _put(
     pipeline.zadd(f"{prefix}failed_pages", {page_id: failed_ms})
 
 
-def show(ledger: Ledger, job_ids: Sequence[str], broker_url: str) -> None:
+def show(ledger: Ledger, job_ids: Sequence[str], settings: Settings) -> None:
     """Send Flower the events of failed jobs."""
-    app = Celery(broker=broker_url, set_as_current=False)
+    app = SeparateCelery("screenshots", settings)
     with app.connection_for_write() as connection:
         dispatcher = app.events.Dispatcher(connection, hostname="celery@send-1")
         for record in filter(None, map(ledger.reader.get, job_ids)):
@@ -178,7 +178,7 @@ def main() -> None:
         flower.start()
         eventually(lambda: client.pubsub_numpat() > 0, what="Flower's ear for events")
         ledger = Ledger(settings)
-        show(ledger, ids[-60:], valkey.url)
+        show(ledger, ids[-60:], settings)
         eventually(lambda: ids[-1] in flower.get("/api/tasks").text, what="the events")
         (latest,) = ledger.reader.find(JobFilter(error_codes=("http_503",)), 1)
         take(stack.enter_context(open_browser()), flower, latest.job_id, folder)
