@@ -62,7 +62,7 @@ class Soak:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.valkey = stack.enter_context(EmbeddedValkey(appendonly="yes", appendfsync="always"))
         self.sandbox = stack.enter_context(Sandbox(keep_requests=10))
-        self.settings = Settings(redis_url=self.valkey.url)
+        self.settings = Settings(redis_url=self.valkey.url, page_rate=0.0)
         env = environment(
             self.settings,
             self.sandbox.url,

@@ -30,7 +30,7 @@ def server() -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def settings(server: EmbeddedValkey) -> Settings:
     """Settings that lead the fixtures `producer` and `start_worker` to redis-server."""
-    return Settings(redis_url=server.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+    return Settings(redis_url=server.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
 
 
 def test_jobs_end_as_on_valkey(

@@ -35,7 +35,7 @@ def server() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def own_settings(server: EmbeddedValkey) -> Settings:
-    return Settings(redis_url=server.url, namespace=f"faults-{uuid.uuid4().hex[:8]}")
+    return Settings(redis_url=server.url, namespace=f"faults-{uuid.uuid4().hex[:8]}", page_rate=0.0)
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         valkey = stack.enter_context(EmbeddedValkey())
-        settings = Settings(redis_url=valkey.url)
+        settings = Settings(redis_url=valkey.url, page_rate=0.0)
         client = redis.Redis.from_url(valkey.url, decode_responses=True)
         ids = fill(client, f"{{{settings.namespace}}}:", random.Random(1001))
         env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=f"{USER}:{PASSWORD}")

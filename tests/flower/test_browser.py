@@ -33,7 +33,7 @@ class Office:
         self.valkey = stack.enter_context(EmbeddedValkey(appendonly="yes"))
         self.sandbox = stack.enter_context(Sandbox())
         self.browser: Browser = stack.enter_context(open_browser())
-        self.settings = Settings(redis_url=self.valkey.url)
+        self.settings = Settings(redis_url=self.valkey.url, page_rate=0.0)
         self.producer = Producer(self.settings)
         stack.callback(self.producer.close)
         env = environment(

@@ -72,7 +72,7 @@ def put_failed(client: Any, rows: Iterable[tuple[float, str, str]]) -> list[str]
 
 def ledger_on_fakeredis() -> tuple[Ledger, Any]:
     client = fakeredis.FakeRedis(decode_responses=True)
-    return Ledger(Settings(namespace="test"), client=client), client
+    return Ledger(Settings(namespace="test", page_rate=0.0), client=client), client
 
 
 @effort(max_examples=60)
@@ -276,7 +276,7 @@ def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValk
     """Work is counted, not time: entries looked at, and what the server itself measured."""
     # given 12,000 failures, half of them in one millisecond
     client = redis.Redis.from_url(valkey.url, decode_responses=True)
-    ledger = Ledger(Settings(redis_url=valkey.url, namespace="test"))
+    ledger = Ledger(Settings(redis_url=valkey.url, namespace="test", page_rate=0.0))
     try:
         ids = put_failed(client, [(0 if n % 2 else n, "551", "1") for n in range(12_000)])
         assert len(set(ids)) == 12_000

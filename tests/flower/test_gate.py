@@ -49,7 +49,7 @@ CHANGES = ["/failures/replays", "/api/task/revoke/x", "/api/worker/shutdown/x", 
 @pytest.fixture(scope="module")
 def settings(valkey: EmbeddedValkey) -> Settings:
     """One namespace for this module, whose tests change nothing in Redis."""
-    return Settings(redis_url=valkey.url, namespace=f"gate-{uuid.uuid4().hex[:8]}")
+    return Settings(redis_url=valkey.url, namespace=f"gate-{uuid.uuid4().hex[:8]}", page_rate=0.0)
 
 
 @pytest.fixture(scope="module")

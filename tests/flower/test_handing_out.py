@@ -91,7 +91,7 @@ def test_without_redis_pages_say_so_and_come_back(
 ) -> None:
     """503 with Retry-After and in words; the metrics say that the ledger is down."""
     with EmbeddedValkey(appendonly="yes") as own:
-        settings = Settings(redis_url=own.url)
+        settings = Settings(redis_url=own.url, page_rate=0.0)
         ledger = Ledger(settings)
         flower = start_flower(REDIS_URL=own.url, NAMESPACE=settings.namespace)
         job_id = fail_job(ledger, page_id=new_page_id())

@@ -152,7 +152,7 @@ def test_an_outage_interrupts_it_and_it_goes_on(
     """It tries again for a while; then it says why it stopped, and can be started again."""
     # given a replay under way
     monkeypatch.setattr(replays_module, "_RETRY_SECONDS", (0.05, 0.05))
-    settings = Settings(redis_url=own_valkey.url)
+    settings = Settings(redis_url=own_valkey.url, page_rate=0.0)
     ledger = Ledger(settings, timeout_seconds=0.3)
     ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(6)]
     replays = Replays(ledger)

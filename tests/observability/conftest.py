@@ -42,7 +42,9 @@ def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     Each process of the pool ends after one dispatch, and another takes its place.
     """
-    settings = Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+    settings = Settings(
+        redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0
+    )
     producer = Producer(settings)
     folder: Path = tmp_path_factory.mktemp("day")
     scrape = Scrape(free_port())

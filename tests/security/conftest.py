@@ -139,7 +139,9 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     texts, hidden = traces.texts, traces.secrets
     valkey = stack.enter_context(EmbeddedValkey(requirepass=hidden.redis_password))
     traffic = stack.enter_context(RedisTraffic(valkey.url))
-    settings = Settings(redis_url=valkey.url, namespace=f"security-{uuid.uuid4().hex[:8]}")
+    settings = Settings(
+        redis_url=valkey.url, namespace=f"security-{uuid.uuid4().hex[:8]}", page_rate=0.0
+    )
     events = stack.enter_context(CeleryEvents(settings))
     sandbox = stack.enter_context(
         Sandbox(
