@@ -15,6 +15,7 @@
 --          sending it. It may have killed that one, so no process has two at a time: else a
 --          poisonous job would spend the attempts of all those that were in flight beside it, again
 --          and again
+-- ARGV[11] how long (ms) after the claim was asked for a request of a page with a rate may begin
 -- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms, claim, …};
 --          for a claim see claim_job in transitions.lua
 --
@@ -31,6 +32,8 @@ local has_possible_poison = ARGV[10] == '1'
 local scan_budget = 500 + 2 * max_jobs
 -- Possible poisons of one lane that one call puts off, at most: the others may be behind them.
 local MAX_POSTPONED = 10
+-- Jobs of one lane that one call puts behind the others since their payload has failed, at most.
+local MAX_SUSPECTS = 50
 
 -- While a lane has jobs of both kinds, one of so many is one that has failed before.
 local AGAIN_EVERY = 4
@@ -71,9 +74,10 @@ local function popper(lane, kinds, canary)
 end
 
 -- Take an id that was in the page's lane. Returns "to send" if the job is claimed and may be sent,
--- "postponed" if it is a possible poison that the caller must not have now, else "cleared"; and the
--- job.
-local function take(id, page_id, level, is_paced)
+-- "postponed" if it is a possible poison that the caller must not have now, "suspect" if it should be no
+-- probe, else "cleared"; and the job.
+local function take(id, how)
+  local page_id = how.page_id
   local job = read_job(id)
   local state = job and job.state
   if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
@@ -91,7 +95,8 @@ local function take(id, page_id, level, is_paced)
     if has_possible_poison then return 'postponed', job end
     has_possible_poison = true
   end
-  claim_job(id, job, token, lease_ms, level, defect, page_id, is_paced)
+  if may_send and how.avoided and how.avoided[job.payload_id] then return 'suspect', job end
+  claim_job(id, job, token, lease_ms, how.level, defect, page_id, how.is_paced)
   return may_send and 'to send' or 'cleared'
 end
 
@@ -152,10 +157,12 @@ local function ramped(pause, rate, burst)
 end
 
 -- How jobs of a page are taken: {page_id, level, is_paced: see claim_job; kinds: FRESH, FAILED or BOTH;
--- postponed: gets {id, job} of the possible poisons}.
+-- avoided: nil, or payload -> true if it makes no probe; postponed, suspects: get {id, job} of the
+-- possible poisons and of what is avoided}.
 
 local function is_full(taken, limit, how)
-  return taken >= limit or #claimed >= max_jobs or scan_budget <= 0 or #how.postponed >= MAX_POSTPONED
+  return taken >= limit or #claimed >= max_jobs or scan_budget <= 0
+    or #how.postponed >= MAX_POSTPONED or #how.suspects >= MAX_SUSPECTS
 end
 
 -- Take up to `limit` jobs to send from what `pop` returns. Returns how many, and whether nothing is
@@ -167,12 +174,13 @@ local function take_from(pop, limit, how, canary)
     if not id then return taken, true end
     scan_budget = scan_budget - 1
     local claimed_before = #claimed
-    local what, job = take(id, how.page_id, how.level, how.is_paced)
+    local what, job = take(id, how)
     if canary and #claimed > claimed_before and not has_failed(job or {}) then
       canary.left = canary.left - 1
     end
     if what == 'to send' then taken = taken + 1 end
     if what == 'postponed' then how.postponed[#how.postponed + 1] = { id, job } end
+    if what == 'suspect' then how.suspects[#how.suspects + 1] = { id, job } end
   end
   return taken, false
 end
@@ -240,6 +248,24 @@ local function take_from_page(limit, how)
   return taken, empty
 end
 
+-- Take the probe of a paused page: preferably a job that has not failed yet, of a payload that did not
+-- fail just now. Else the page would be tested with what fails whatever the page's state.
+local function take_probe(limit, how, pause)
+  how.kinds, how.avoided = FRESH, {}
+  for _, payload_id in ipairs(pause.failed_payloads or {}) do how.avoided[payload_id] = true end
+  local taken, empty = take_from_page(limit, how)
+  how.avoided = nil
+  if taken == 0 and limit > 0 and how.suspects[1] then
+    take(table.remove(how.suspects, 1)[1], how)
+    return 1, false
+  end
+  if taken == 0 and empty then
+    how.kinds = FAILED
+    return take_from_page(limit, how)
+  end
+  return taken, empty
+end
+
 -- Claim jobs of a lane. Returns when it may be served again (ms), or nil if it is empty.
 local function serve(page_id, share)
   local limit, level, is_probe = lane_limit(page_id, share), 0, false
@@ -266,17 +292,18 @@ local function serve(page_id, share)
   end
 
   local how = {
-    page_id = page_id, level = level, is_paced = rate > 0 and not is_probe, postponed = {},
-    -- A probe is preferably a job that has not failed yet.
-    kinds = is_probe and FRESH or BOTH,
+    page_id = page_id, level = level, is_paced = rate > 0 and not is_probe, kinds = BOTH,
+    postponed = {}, suspects = {}
   }
-  local taken, empty = take_from_page(limit, how)
-  if is_probe and empty and taken == 0 then
-    how.kinds = FAILED
+  local taken, empty
+  if is_probe then
+    taken, empty = take_probe(limit, how, pause)
+  else
     taken, empty = take_from_page(limit, how)
   end
   -- Behind the others; and only now, or this call would come upon them again.
   for _, each in ipairs(how.postponed) do to_lane({ each[1] }, each[2]) end
+  for _, each in ipairs(how.suspects) do to_lane({ each[1] }, each[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
@@ -292,7 +319,7 @@ local function serve(page_id, share)
     write_pause(page_id, pause)
     next_at = pause.until_ms
   end
-  if empty and #how.postponed == 0 then return nil end
+  if empty and #how.postponed + #how.suspects == 0 then return nil end
   return next_at
 end
 

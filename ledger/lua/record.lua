@@ -138,7 +138,8 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
       redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
     else
       redis.call('ZREM', key('due'), id)
-      to_lane({ id }, job, true)
+      -- A probe goes behind the others: the next one is another job.
+      to_lane({ id }, job, not (lane[1] == 'pause' and lane[4] > 0))
     end
   else
     job.error_code = error_code

@@ -1,0 +1,83 @@
+"""The pace of a page where its messages arrive: real workers, and connections slow to open."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+
+import pytest
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import State
+from relay import Relay
+from scripted_server import CERTIFICATE, tls_context
+from stage import StartWorker, body, eventually, wait_until_ended
+
+
+class SlowToOpen(Relay):
+    """Passes on what a new connection sends only after up to a second."""
+
+    def _serve(self, client: socket.socket) -> None:
+        time.sleep(random.uniform(0, 1.0))
+        super()._serve(client)
+
+
+def most_in_a_second(arrivals: list[float]) -> int:
+    """Return how many arrivals one window of a second has at most."""
+    return max(sum(begin <= time < begin + 1 for time in arrivals) for begin in arrivals)
+
+
+def arrivals_of(sandbox: Sandbox) -> list[float]:
+    return sorted(time for job in sandbox.jobs() for time in job.arrived_at_monotonic)
+
+
+def test_by_default_no_second_has_more_than_forty_messages_of_a_page(
+    producer: Producer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 13: over several workers, whose connections take up to a second to open."""
+    count = 150
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with Sandbox(tls=tls_context()) as sandbox, SlowToOpen(sandbox.port) as relay:
+        url = sandbox.url.replace(f":{sandbox.port}", f":{relay.port}")
+        # None: the default.
+        for _ in range(2):
+            start_worker("--concurrency", "2", PAGE_RATE=None, API_URL=url)
+
+        ids = producer.enqueue_many(body(metadata=f"{i}") for i in range(count)).accepted
+
+        records = wait_until_ended(producer, ids)
+        arrivals = arrivals_of(sandbox)
+    assert {record.state for record in records} == {State.SENT}
+    assert {record.attempt_count for record in records} == {1}, "released unsent, none is spent"
+    assert len(arrivals) == count
+    assert most_in_a_second(arrivals) <= 40
+    assert relay.connections > 4
+
+
+def test_a_new_rate_holds_within_a_second_without_a_restart(
+    producer: Producer, ledger: Ledger, sandbox: Sandbox, start_worker: StartWorker
+) -> None:
+    """On all workers; and a page that is paused sends nothing."""
+    for _ in range(2):
+        start_worker("--concurrency", "1")
+    page = "1111"
+    producer.set_rate(page, 5, 1)
+    ids = producer.enqueue_many(body(metadata=f"{i}", page_id=page) for i in range(220)).accepted
+    eventually(lambda: sandbox.totals().posts >= 5)
+    assert sandbox.totals().posts <= 30
+
+    producer.set_rate(page, 40, 10)
+    eventually(lambda: sandbox.totals().posts >= 60)
+    assert most_in_a_second(arrivals_of(sandbox)) <= 50
+    producer.pause_page(page, reason="a test")
+    eventually(lambda: not ledger.reader.count_states()[State.SENDING])
+    paused_at = sandbox.totals().posts
+    time.sleep(0.5)
+    assert sandbox.totals().posts == paused_at
+
+    producer.resume_page(page)
+    producer.set_rate(page, 0)
+    wait_until_ended(producer, ids)
+    assert ledger.reader.pauses() == []
