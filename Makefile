@@ -20,7 +20,7 @@ INSTALL = DIST_EXTRA_CONFIG=$(VENV)/build.cfg $(BIN)/python -m pip install -qq \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench soak screenshots docs constraints clean
+.PHONY: help demo test check lint docs links bench soak screenshots constraints clean
 
 help: ## List what there is to do.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,17 +40,22 @@ lint: $(VENV)/.for-test .typing ## Check style, format, types and imports.
 	$(BIN)/mypy
 	PYTHONPATH=.typing $(BIN)/lint-imports --no-logo --no-cache
 
+docs: $(VENV)/.for-test ## Build the documentation as a website; a warning is an error.
+	@$(BIN)/python docs/error_codes.py
+	@$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet -c docs . build/site
+	@echo "Open build/site/docs/index.html"
+
+links: $(VENV)/.for-test ## Check the documentation's links to other sites. Needs the network.
+	@$(BIN)/sphinx-build --builder linkcheck --quiet -c docs . build/links
+
 bench: $(VENV)/.for-test $(PEERS:%=$(VENV)/peers/%/.made) ## Measure it on this machine, beside other libraries. (BENCH=--quick)
 	$(BIN)/python tests/bench $(BENCH)
 
 soak: $(VENV)/.for-test ## Ten minutes of mixed traffic with faults; does anything grow? (SECONDS=600)
 	$(BIN)/python tests/soak.py $(or $(SECONDS),600)
 
-screenshots: $(VENV)/.for-test ## Make the README's pictures anew.
+screenshots: $(VENV)/.for-test ## Take the documentation's pictures of Flower again.
 	$(BIN)/python tests/flower/screenshots.py docs/images
-
-docs: $(VENV)/.for-test ## Write docs/error-codes.md from the table of error codes.
-	$(BIN)/python docs/error_codes.py
 
 constraints: $(VENV)/.made ## Pin the newest versions that fit setup.cfg in constraints.txt.
 	$(BIN)/python -m pip install -qq uv
@@ -60,7 +65,7 @@ constraints: $(VENV)/.made ## Pin the newest versions that fit setup.cfg in cons
 		--output-file constraints.txt setup.cfg
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Any
 
 from ..ledger import Ledger, StoredReplay
-from ..producer.replay import Cause, Replay
+from ..producer.bulk_replay import Cause, Replay
 from ..schemas import QueueUnavailable, from_ms
 
 #: Ids of replayed jobs that are kept, to show their states.

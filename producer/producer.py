@@ -24,8 +24,8 @@ from ..schemas import (
 )
 from ..schemas.new_job import with_default_key
 from .batch import EnqueueReport, valid_rows
+from .bulk_replay import Replay
 from .cancellation import Cancellation, CancelReport
-from .replay import Replay
 
 T = TypeVar("T")
 

@@ -41,52 +41,69 @@ PREFIX = "HARASOCIAL_"
 class Settings:
     """All that can be set, with its unit in the name. Secrets are not in its repr."""
 
-    #: The bearer token for every page that `tokens_file` does not name.
+    #: Bearer token with the scope `social.conv`, for each page that `HARASOCIAL_TOKENS_FILE` does
+    #: not list.
     token: str | None = field(default=None, repr=False)
-    #: JSON object, page_id → token; read again when it changes.
+    #: Name of a JSON file that maps a page id to its token. It is read again when it changes.
     tokens_file: Path | None = None
+    #: Address of the API.
     api_url: str = API_URL
+    #: Redis or Valkey: `redis://`, `rediss://` (TLS, verified) or `unix://`, with options such as
+    #: `?ssl_ca_certs=ca.pem`.
     redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
-    #: Set before every key in Redis; two namespaces never see each other.
+    #: Prefix of every key, queue and channel in Redis. Two namespaces never mix.
     namespace: str = "harasocial"
-    #: A job's deadline where none is given, from its enqueueing or `send_at`: Messenger's window.
+    #: Deadline of a job that sets none, counted from `send_at` or the call of `enqueue`. The
+    #: default is Messenger's window.
     expires_seconds: float = 24.0 * 3600
+    #: Attempts before a job fails. Throttled attempts do not count.
     max_attempts: int = 12
+    #: Longest wait after the first failed attempt. It doubles with each further attempt, and the
+    #: actual wait is a random part of it.
     retry_base_seconds: float = 2.0
+    #: Longest wait between two attempts.
     retry_max_seconds: float = 900.0
+    #: Timeout for connecting to the API.
     connect_timeout_seconds: float = 5.0
-    #: Between two pieces of a reply.
+    #: Timeout between two parts of a reply.
     read_timeout_seconds: float = 15.0
-    #: For a whole call, however the server drips.
+    #: Deadline for a whole call, however slowly the reply arrives.
     call_deadline_seconds: float = 20.0
-    #: How long a claim holds; a killed worker's jobs are taken up again after this.
+    #: How long a claim is valid. After that, the jobs of a killed worker are taken over. It must be
+    #: longer than `HARASOCIAL_CALL_DEADLINE_SECONDS`.
     lease_seconds: float = 60.0
-    #: Calls in flight at once, per process.
+    #: Maximum number of calls in flight in each process. Each needs a connection.
     in_flight: int = 256
-    #: Messages a second for one page, over all workers; 0 is no limit. Facebook disables the inbox
-    #: of a page that sends more than 40 in a second; with these defaults, none does.
+    #: Maximum rate of a page in messages per second, over all workers; 0 means no limit. Facebook
+    #: disables the inbox of a page that sends more than 40 in a second; with these defaults, none
+    #: does.
     page_rate: float = 30.0
-    #: Messages that a page may send at once.
+    #: Messages that a page may send at once before `HARASOCIAL_PAGE_RATE` applies.
     page_burst: int = 10
+    #: How long a sent job and its idempotency key are kept.
     sent_ttl_seconds: float = 24.0 * 3600
+    #: How long a failed or canceled job and its idempotency key are kept.
     failed_ttl_seconds: float = 30.0 * 24 * 3600
     #: How long the counts of a campaign are kept after its last change, and the idempotency keys of
     #: its jobs after their end.
     campaign_ttl_seconds: float = 30.0 * 24 * 3600
-    #: `user:password` of Flower.
+    #: Login of Flower, `user:password`. The password has at least 15 characters.
     flower_basic_auth: str | None = field(default=None, repr=False)
-    #: Whether Flower shows each sent message as a task, too.
+    #: Whether Flower also shows each sent message as a task.
     flower_successes: bool = False
-    #: error_code → class, added to (and before) the built-in list.
+    #: Classes of error codes, such as `551=transient,10/999=permanent`. They take precedence over
+    #: the built-in list.
     error_code_classes: dict[str, OutcomeClass] = field(default_factory=dict)
-    #: A proxy for the calls, such as http://proxy:3128. The environment's proxies are not used.
+    #: Proxy for the calls, such as `http://proxy:3128`. `HTTP_PROXY` and the like are not used.
     proxy_url: str | None = field(default=None, repr=False)
-    #: Where the worker serves its metrics to Prometheus; port 0 is nowhere.
+    #: Address where a worker serves its metrics to Prometheus.
     metrics_host: str = "127.0.0.1"
+    #: Port where a worker serves its metrics; 0 switches them off.
     metrics_port: int = 0
-    #: Of the worker: "text", or "json" for one object a line.
+    #: Format of the worker's log: `text`, or `json` for one object per line.
     log_format: str = "text"
-    #: Of what error codes mean and what to do, on the command line: "en" or "vi".
+    #: Language in which commands explain error codes: `en`, or `vi` for Vietnamese. Flower's pages
+    #: follow the browser.
     language: Language = "en"
 
     @property

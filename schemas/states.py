@@ -33,9 +33,9 @@ class State(str, Enum):
 class Delivery(str, Enum):
     """What to do when nobody can know whether a POST was processed."""
 
-    #: Send again: the message may arrive twice, but is not lost.
+    #: Send again. The message may arrive twice, but is not lost.
     AT_LEAST_ONCE = "at_least_once"
-    #: Give up: the message may be lost, but never arrives twice.
+    #: Give up. The message may be lost, but never arrives twice.
     AT_MOST_ONCE = "at_most_once"
 
     def __str__(self) -> str:

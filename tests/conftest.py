@@ -91,7 +91,7 @@ _SLOW = (
     "faults/test_kills.py",
     "faults/test_broker_outages.py",
     "bench_smoke/test_own_figures.py",
-    "readme/test_readme.py",
+    "docs/test_snippets.py",
     "faults/test_redis_faults.py",
     "faults/test_two_hosts.py",
     "docker/test_running.py",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ...ledger import JobFilter
-from ...producer.replay import Replay, ReplayPlan
+from ...producer.bulk_replay import Replay, ReplayPlan
 from ...schemas import QueueUnavailable, Settings, State
 from ...schemas.error_codes import ReplayKind
 from ...schemas.language import Language

@@ -11,7 +11,7 @@ from itertools import pairwise
 from tornado.web import authenticated
 
 from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
-from ...producer.replay import Cause, group_causes
+from ...producer.bulk_replay import Cause, group_causes
 from ...schemas import State, from_ms
 from ..chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
 from ..filters import SPANS, FailureFilter, any_of

@@ -7,7 +7,7 @@ from collections import Counter
 
 from tornado.web import HTTPError, authenticated
 
-from ...producer.replay import Replay, group_causes, warnings_about
+from ...producer.bulk_replay import Replay, group_causes, warnings_about
 from ...schemas import State, from_ms
 from ...schemas.error_codes import KIND_NAMES, ReplayKind
 from ..replays import Stage, TrackedReplay

@@ -9,7 +9,7 @@ from html import unescape
 import pytest
 import requests
 from harasocial_dispatch.ledger import Ledger
-from harasocial_dispatch.producer.replay import Replay
+from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.schemas import State, parse_new_job
 from harasocial_dispatch.schemas.language import LANGUAGES
 from support.flower_harness import Desk, StartFlower, fail_job, job_ids, new_page_id, text_of

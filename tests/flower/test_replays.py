@@ -13,7 +13,7 @@ import redis
 from harasocial_dispatch.flower import replays as replays_module
 from harasocial_dispatch.flower.replays import Replays, Stage, TrackedReplay
 from harasocial_dispatch.ledger import JobFilter, Ledger
-from harasocial_dispatch.producer.replay import Replay
+from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
 from support.flower_harness import fail_job, new_page_id

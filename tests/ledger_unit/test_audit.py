@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harasocial_dispatch.ledger import AUDIT_DAYS, AUDIT_ENTRIES, AuditEntry, JobFilter
-from harasocial_dispatch.producer import Producer
-from harasocial_dispatch.producer import replay as replay_module
-from harasocial_dispatch.producer.replay import Replay
+from harasocial_dispatch.producer import Producer, bulk_replay
+from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, from_ms
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def test_a_replay_of_many_calls_is_one_entry_with_all_jobs(
     """Who, when it began, with what, which jobs and how many; each call adds its jobs."""
     for _ in range(5):
         story.fail()
-    monkeypatch.setattr(replay_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(bulk_replay, "_BATCH_SIZE", 2)
     wanted = JobFilter(error_codes=("551",))
     began = from_ms(story.clock_ms())
 

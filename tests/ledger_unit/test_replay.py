@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harasocial_dispatch.ledger import MAX_VALUES, JobFilter
 from harasocial_dispatch.producer import Producer
-from harasocial_dispatch.producer.replay import Replay
+from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, State
 from harasocial_dispatch.schemas.error_codes import ReplayKind
 

@@ -1,0 +1,246 @@
+"""The commands and the code that the documents show do what the documents say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import Sandbox
+from harasocial_dispatch.schemas import Settings, State
+from support.documents import BLOCKS, ROOT, RUN, Block, blocks_of, name_of
+from support.harness import StartWorker, environment, eventually, free_port
+
+#: Commands that run until they are stopped, with what each prints once it is up.
+SERVERS = {
+    "harasocial-dispatch worker": b" ready.",
+    "harasocial-dispatch flower": b"Visit me at",
+    "harasocial-dispatch sandbox": b"export ",
+    "harasocial-dispatch watch": b" ",
+}
+#: First words of commands that are run.
+PROGRAMS = {"make", "pip", "export", "harasocial-dispatch"}
+NOTES = {"", "not run", "exit status", "file", "output of"}
+#: How each language's blocks are treated: "toctree" and the like are directives of the site.
+LANGUAGES = {"console", "python", "json", "yaml", "text", "ini"}
+
+RUNNABLE = [block for block in BLOCKS if block.note != "not run"]
+COMMANDS = [
+    command for block in RUNNABLE if block.language == "console" for command in block.commands
+]
+
+
+def matching(*beginnings: str) -> list[str]:
+    return sorted({command for command in COMMANDS if command.startswith(beginnings)})
+
+
+def run(command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_is_of_a_kind_that_is_tested(block: Block) -> None:
+    """A new language, note or program needs a test, or the reason why there can be none."""
+    assert block.note in NOTES, block.note
+    if block.note == "not run":
+        assert block.value, "give the reason"
+        return
+    assert block.language in LANGUAGES or block.language.startswith("{"), block.language
+    if block.language == "console":
+        assert block.commands, "no line begins with `$ `"
+        unknown = [line for line in block.commands if line.split()[0] not in PROGRAMS]
+        assert unknown == [], "no test runs these"
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "json": json.loads,
+    "yaml": yaml.safe_load,
+}
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in RUNNABLE if block.language in PARSERS], ids=str
+)
+def test_data_can_be_parsed(block: Block) -> None:
+    PARSERS[block.language](block.text)
+
+
+@pytest.mark.parametrize("command", matching("make "))
+def test_the_make_targets_exist(command: str) -> None:
+    """`make demo` itself is run by the test of the demo, `make test` is running now."""
+    ended = run(f"{command} --dry-run", dict(os.environ), ROOT)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_installation_commands_install_this_package(tmp_path: Path) -> None:
+    """From a copy of the tree, they resolve to this package with what is installed here."""
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "tests", "docs", "build"))
+    for command in matching("pip "):
+        report = tmp_path / "report.json"
+        # Nothing is fetched: setuptools and all dependencies are those of this environment.
+        offline = f"--dry-run --no-index --no-build-isolation --report {report}"
+        ended = run(f"{sys.executable} -m {command} {offline}", dict(os.environ), clone)
+        assert ended.returncode == 0, ended.stderr
+        (package,) = json.loads(report.read_text())["install"]
+        assert package["metadata"]["name"] == "harasocial-dispatch"
+        assert package["download_info"]["url"] == clone.as_uri()
+        assert ("all" in package.get("requested_extras", [])) == ("[all]" in command)
+
+
+def starts_a_server(command: str) -> bool:
+    return command.startswith(tuple(SERVERS))
+
+
+def pages_to_run() -> Iterator[Path]:
+    for page in RUN:
+        blocks = [block for block in RUNNABLE if block.page == page]
+        console = [command for block in blocks for command in block.commands]
+        if any(block.language == "python" for block in blocks) or any(
+            command.startswith("harasocial-dispatch") and not starts_a_server(command)
+            for command in console
+        ):
+            yield page
+
+
+@pytest.mark.parametrize("page", list(pages_to_run()), ids=name_of)
+def test_a_page_works_from_top_to_bottom(
+    page: Path,
+    settings: Settings,
+    producer: Producer,
+    sandbox: Sandbox,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    """Its commands and code run in its order, `ID` being the job that was enqueued last."""
+    start_worker()
+    reader = Reader(environment(settings, sandbox.url), tmp_path, producer)
+    for block in blocks_of(page):
+        reader.do(block)
+
+
+class Reader:
+    """Somebody who tries everything that a page shows, in a folder of their own."""
+
+    def __init__(self, env: dict[str, str], folder: Path, producer: Producer) -> None:
+        self._env = env
+        self._folder = folder
+        self._producer = producer
+        self._job_id = "ID"
+
+    def do(self, block: Block) -> None:
+        if block.note == "file":
+            (self._folder / block.value).write_text(block.text, encoding="utf-8")
+        elif block.note == "output of":
+            ended = self._run(block, block.value, 0)
+            assert shape(json.loads(ended.stdout)) == shape(json.loads(block.text)), str(block)
+        elif block.note != "not run" and block.language == "python":
+            script = self._folder / "snippet.py"
+            script.write_text(block.text, encoding="utf-8")
+            ended = self._run(block, f"python {script}", 0)
+        elif block.note != "not run" and block.language == "console":
+            status = int(block.value) if block.note == "exit status" else 0
+            for command in block.commands:
+                if command.startswith("harasocial-dispatch") and not starts_a_server(command):
+                    self._command(block, command, status)
+
+    def _command(self, block: Block, command: str, status: int) -> None:
+        ended = self._run(block, command, status)
+        assert ended.stdout.strip() or ended.stderr.strip(), f"{block}: {command} printed nothing"
+        words = shlex.split(command)
+        if words[1] == "send" and "--now" not in words and not status:
+            self._job_id = (
+                ended.stdout.split()[0]
+                if "--json" not in words
+                else json.loads(ended.stdout)["job_id"]
+            )
+        if words[1] in ("send", "enqueue", "replay"):
+            self._settle()
+
+    def _run(self, block: Block, command: str, status: int) -> subprocess.CompletedProcess[str]:
+        ended = run(command.replace("ID", self._job_id), self._env, self._folder)
+        assert ended.returncode == status, f"{block}: {command}\n{ended.stdout}\n{ended.stderr}"
+        return ended
+
+    def _settle(self) -> None:
+        """Wait until the worker has nothing to send, as a reader would before they look."""
+        eventually(
+            lambda: (
+                not {State.QUEUED, State.SENDING, State.RETRYING}
+                & {state for state, count in self._producer.count_states().items() if count}
+            ),
+            what="the end of the jobs",
+        )
+
+
+def shape(value: Any) -> Any:
+    """Return a JSON value with types in place of texts and numbers."""
+    if isinstance(value, dict):
+        return {key: shape(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return None if value is None else type(value).__name__
+
+
+@pytest.mark.parametrize("command", matching(*SERVERS))
+def test_the_servers_start_and_stop(
+    command: str, settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """They come up with the options that are shown, and end at SIGTERM."""
+    env = environment(settings, sandbox.url)
+    log = tmp_path / "server.log"
+    words = shlex.split(command.replace("5555", str(free_port())))
+    words[0] = str(shutil.which(words[0], path=env["PATH"]))
+    ready = next(text for beginning, text in SERVERS.items() if command.startswith(beginning))
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            words, env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        eventually(
+            lambda: server.poll() is not None or ready in log.read_bytes(),
+            what=f"the start of {command}",
+        )
+        assert server.poll() is None, log.read_text()
+        server.terminate()
+        assert server.wait(20) in (0, -15)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_the_flask_app_answers_as_the_guide_says(
+    settings: Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """202, again 202, 409 for a key of another message, 422 for an invalid one."""
+    (code,) = [b.text for b in RUNNABLE if b.language == "python" and "from flask" in b.text]
+    script = tmp_path / "snippet.py"
+    script.write_text(
+        f"{code}\n"
+        "body = {'recipient': {'id': '1'}, 'message': {'payload_id': 'p'}, 'page_id': '2'}\n"
+        "for more in ({}, {}, {'metadata': 'm'}, {'page_id': 2}):\n"
+        "    answer = app.test_client().post(\n"
+        "        '/messages', json=body | more, headers={'Idempotency-Key': 'k'}\n"
+        "    )\n"
+        "    print(answer.status_code)\n"
+    )
+    ended = run(f"python {script}", environment(settings, sandbox.url), tmp_path)
+    assert ended.stdout.split() == ["202", "202", "409", "422"], ended.stderr
