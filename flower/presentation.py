@@ -9,7 +9,9 @@ from html import escape
 
 from ..ledger import MANUAL, Pause
 from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
+from ..schemas.language import Language
 from ..schemas.masking import masked
+from ..schemas.pause_reasons import PAUSE_REASONS
 
 #: Bootstrap's colour of each state's badge.
 STATE_COLOURS = {
@@ -20,14 +22,6 @@ STATE_COLOURS = {
     State.SENT: "success",
     State.FAILED: "danger",
     State.CANCELLED: "secondary",
-}
-#: Why a page is paused, by the reason that the worker recorded.
-_PAUSE_REASONS = {
-    "auth": "its token was refused",
-    "failing": "its calls keep failing",
-    "refused": "its messages are refused for one reason",
-    "restricted": "Facebook restricts it",
-    "throttled": "it sent faster than the API allows",
 }
 #: An error code at the beginning of a message, as Facebook writes it.
 _CODE_IN_MESSAGE = re.compile(r"\(#([0-9/]+)\) *")
@@ -63,11 +57,12 @@ def jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{number(count)} jobs"
 
 
-def pause_reason(pause: Pause) -> str:
+def pause_reason(pause: Pause, language: Language) -> str:
     """Return why a page is paused, in words (not yet escaped for HTML)."""
     if pause.reason == MANUAL:
         return f"by {shown(pause.by)}" + (f": {shown(pause.note)}" if pause.note else "")
-    reason = _PAUSE_REASONS.get(pause.reason, shown(pause.reason))
+    texts = PAUSE_REASONS.get(pause.reason)
+    reason = texts[language].meaning.rstrip(".") if texts else shown(pause.reason)
     return f"{reason} ({shown(pause.error_code)})" if pause.error_code else reason
 
 

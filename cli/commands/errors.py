@@ -8,6 +8,7 @@ import click
 
 from ...ledger import JobFilter
 from ...schemas import Settings
+from ...schemas.error_codes import row_of
 from ..input.environment import open_ledger
 from ..input.options import examples, filters, json_option
 from ..output.job_view import meaning
@@ -21,7 +22,11 @@ from ..output.times import local
 @filters()
 @json_option
 def errors(*, wanted: JobFilter, as_json: bool) -> None:
-    """Count failed jobs by error code, the most frequent first."""
+    """Count failed jobs by error code, the most frequent first.
+
+    The column "replay" says whether a replay helps: passing (worth another try), fixable (after a
+    person has fixed the cause) or never.
+    """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         counts = ledger.reader.count_by_error_code(wanted).by_name
@@ -39,6 +44,7 @@ def errors(*, wanted: JobFilter, as_json: bool) -> None:
                 [
                     code,
                     str(count),
+                    row_of(code).replay.value,
                     local(example.finished_at) if example else "",
                     meaning(example, settings.language) if example else "",
                     shown(example.error_message) if example else "",
@@ -48,6 +54,7 @@ def errors(*, wanted: JobFilter, as_json: bool) -> None:
         [
             Column("error_code"),
             Column("count", right=True),
+            Column("replay"),
             Column("latest", spare=1),
             Column("meaning", fit="wrap"),
             Column("message of the latest", fit="cut", spare=2),

@@ -6,6 +6,7 @@ import click
 
 from ...ledger import ALL_PAGES, MANUAL, Ledger, Lifted, Pause, local_user
 from ...schemas import Settings
+from ...schemas.language import Language
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option, page_or_all
 from ..output.pause_view import print_pauses
@@ -22,7 +23,8 @@ def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
     If no operator has paused it, but the worker has (because it fails or is throttled), its next
     message is tried now. If it is not paused at all, the exit status is 1.
     """
-    with open_ledger(Settings.from_environment()) as ledger:
+    settings = Settings.from_environment()
+    with open_ledger(settings) as ledger:
         if page_id == ALL_PAGES:
             was_paused = ledger.resume_all(by=local_user(), via="cli")
             lifted = Lifted.MANUAL if was_paused else Lifted.NOTHING
@@ -38,7 +40,7 @@ def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
             }
         )
     else:
-        _print(page_id, lifted, left)
+        _print(page_id, lifted, left, settings.language)
     if lifted is Lifted.NOTHING:
         ctx.exit(1)
 
@@ -50,7 +52,7 @@ def _manual_pauses(ledger: Ledger, page_id: str) -> list[Pause]:
     return [pause for pause in pauses if pause.reason == MANUAL]
 
 
-def _print(page_id: str, lifted: Lifted, left: list[Pause]) -> None:
+def _print(page_id: str, lifted: Lifted, left: list[Pause], language: Language) -> None:
     everything = page_id == ALL_PAGES
     if lifted is Lifted.MANUAL:
         click.echo("the pause of all pages is over" if everything else f"page {page_id} is resumed")
@@ -64,6 +66,6 @@ def _print(page_id: str, lifted: Lifted, left: list[Pause]) -> None:
         )
     if left and everything:
         print_notice("these pages are paused by name and stay so:")
-        print_pauses(left)
+        print_pauses(left, language)
     elif left:
         print_notice(f"all pages are paused, so it still waits; to end that: {NAME} resume --all")

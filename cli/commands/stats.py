@@ -69,7 +69,7 @@ def stats(as_json: bool) -> None:
         )
     if pauses:
         click.echo()
-        print_pauses(pauses)
+        print_pauses(pauses, settings.language)
 
 
 def _since(seconds_ago: float | None) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ...ledger import MANUAL, Pause
+from ...schemas.language import Language
+from ...schemas.pause_reasons import PAUSE_REASONS
 from .printing import Column, print_table, shown
 from .times import from_stored, local
 
@@ -16,22 +18,14 @@ PAUSE_COLUMNS = [
     Column("until", spare=1),
     Column("what it means", fit="wrap"),
 ]
-#: By the reason that the worker gave (`worker/outcome/policy.py`).
-_MEANINGS = {
-    "auth": "Its token was refused: put a new one into HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE.",
-    "refused": "Its messages are refused for one reason; see the error code.",
-    "restricted": "Facebook restricts it; one message is tried at the end of each pause.",
-    "failing": "Its calls keep failing; one is tried now and then, and it goes on by itself.",
-    "throttled": "It sent faster than the API allows; it goes on by itself.",
-}
 
 
-def print_pauses(pauses: Sequence[Pause]) -> None:
+def print_pauses(pauses: Sequence[Pause], language: Language) -> None:
     """Print a table of pauses."""
-    print_table(PAUSE_COLUMNS, pause_rows(pauses, datetime.now(timezone.utc)))
+    print_table(PAUSE_COLUMNS, pause_rows(pauses, datetime.now(timezone.utc), language))
 
 
-def pause_rows(pauses: Sequence[Pause], now: datetime) -> list[list[str]]:
+def pause_rows(pauses: Sequence[Pause], now: datetime, language: Language) -> list[list[str]]:
     """Return the cells of each pause, under `PAUSE_COLUMNS`."""
     return [
         [
@@ -39,15 +33,16 @@ def pause_rows(pauses: Sequence[Pause], now: datetime) -> list[list[str]]:
             shown(pause.reason),
             shown(pause.error_code),
             _until(pause, now),
-            _meaning(pause),
+            _meaning(pause, language),
         ]
         for pause in pauses
     ]
 
 
-def _meaning(pause: Pause) -> str:
+def _meaning(pause: Pause, language: Language) -> str:
     if pause.reason != MANUAL:
-        return _MEANINGS.get(pause.reason, "")
+        texts = PAUSE_REASONS.get(pause.reason)
+        return " ".join(texts[language]) if texts else ""
     since = local(from_stored(pause.since_ms))
     note = f": {shown(pause.note)}" if pause.note else ""
     return f"Paused by {shown(pause.by)} since {since}{note}"

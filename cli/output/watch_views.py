@@ -137,7 +137,7 @@ def _tables(glance: Glance, language: Language) -> Iterator[tuple[list[Column], 
         [Column("waiting on page"), Column("jobs", right=True)],
         [[shown(page), str(count)] for page, count in glance.waiting.items()],
     )
-    yield PAUSE_COLUMNS, pause_rows(glance.pauses[:_PAUSES], glance.at)
+    yield PAUSE_COLUMNS, pause_rows(glance.pauses[:_PAUSES], glance.at, language)
     yield (
         [
             Column("failed at", spare=2),

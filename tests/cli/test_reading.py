@@ -11,6 +11,8 @@ from harasocial_dispatch.cli.output.times import local
 from harasocial_dispatch.ledger import Ledger, Pause
 from harasocial_dispatch.ledger import Result as JobResult
 from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, Outcome, OutcomeClass, State
+from harasocial_dispatch.schemas.language import LANGUAGES
+from harasocial_dispatch.schemas.pause_reasons import PAUSE_REASONS
 from harasocial_dispatch.worker.outcome.policy import pause_seconds
 
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
@@ -212,7 +214,7 @@ def test_stats_counts_states_pages_and_pauses(run, jobs):
     assert ["queued", "2"] in [line.split() for line in text.splitlines()]
     (told,) = [line for line in text.splitlines() if line.split()[:2] == [OTHER_PAGE, "auth"]]
     assert local(claimed_at(claim) + timedelta(seconds=60))[:13] in told
-    assert "put a new one into HARASOCIAL_TOKEN" in told
+    assert "Set a new token in HARASOCIAL_TOKEN" in told
 
 
 def test_stats_says_if_no_worker_runs(run, jobs):
@@ -234,19 +236,21 @@ def test_a_pause_whose_time_has_come_waits_for_the_next_job():
     """A time that has passed would look like a fault."""
     now = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
     paused = pause_of("failing", until=now)
-    (row,) = pause_rows([paused], now)
+    (row,) = pause_rows([paused], now, "en")
     assert row[:4] == [PAGE, "failing", "", "its next job"]
-    (row,) = pause_rows([paused], now - timedelta(seconds=1))
+    (row,) = pause_rows([paused], now - timedelta(seconds=1), "en")
     assert row[3] == local(now)
 
 
-@pytest.mark.parametrize("reason", ["auth", "failing", "throttled"])
-def test_each_reason_to_pause_is_explained(reason):
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("reason", ["auth", "failing", "throttled", "restricted", "refused"])
+def test_each_reason_to_pause_is_explained(reason, language):
     """What the worker gives as a reason is followed by what it means."""
     assert pause_seconds(reason, 1) > 0
     now = datetime.now(timezone.utc)
-    (row,) = pause_rows([pause_of(reason, until=now)], now)
+    (row,) = pause_rows([pause_of(reason, until=now)], now, language)
     assert row[-1].endswith(".")
+    assert row[-1] == " ".join(PAUSE_REASONS[reason][language])
 
 
 def pause_of(reason: str, *, until: datetime) -> Pause:

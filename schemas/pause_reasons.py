@@ -1,0 +1,64 @@
+"""Why a page pauses by itself, in each language: what it means, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .error_codes import Explanation
+from .language import Language
+
+#: By the reason that is recorded with a pause.
+PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
+    {
+        "auth": {
+            "en": Explanation(
+                "Its token was refused.",
+                "Set a new token in HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE.",
+            ),
+            "vi": Explanation(
+                "Token của trang bị từ chối.",
+                "Đặt token mới trong HARASOCIAL_TOKEN hoặc HARASOCIAL_TOKENS_FILE.",
+            ),
+        },
+        "restricted": {
+            "en": Explanation(
+                "Meta restricts the page.",
+                "Read Meta's notice to the page. One message is tried at the end of each pause.",
+            ),
+            "vi": Explanation(
+                "Meta đang hạn chế trang.",
+                "Đọc thông báo của Meta gửi cho trang. Cuối mỗi lần tạm dừng chỉ thử gửi một tin.",
+            ),
+        },
+        "refused": {
+            "en": Explanation(
+                "Its messages are refused, one after the other, with the same error code.",
+                "Look up the error code. One message is tried at the end of each pause.",
+            ),
+            "vi": Explanation(
+                "Các tin của trang liên tiếp bị từ chối với cùng một mã lỗi.",
+                "Tra cứu mã lỗi đó. Cuối mỗi lần tạm dừng chỉ thử gửi một tin.",
+            ),
+        },
+        "failing": {
+            "en": Explanation(
+                "Its calls keep failing.",
+                "One message is tried now and then; the page resumes by itself.",
+            ),
+            "vi": Explanation(
+                "Trang gửi tin liên tục bị lỗi.",
+                "Thỉnh thoảng một tin được thử gửi; trang sẽ tự chạy tiếp.",
+            ),
+        },
+        "throttled": {
+            "en": Explanation(
+                "It sent faster than the API allows.", "Nothing: the page resumes by itself."
+            ),
+            "vi": Explanation(
+                "Trang gửi nhanh hơn mức API cho phép.",
+                "Không cần làm gì: trang sẽ tự chạy tiếp.",
+            ),
+        },
+    }
+)
