@@ -21,6 +21,8 @@ import click
 
 from ..schemas import (
     AmbiguousJobId,
+    CampaignCanceled,
+    CampaignNotFound,
     EnqueueUnknown,
     IdempotencyConflict,
     InvalidJob,
@@ -30,6 +32,8 @@ from ..schemas import (
     SettingsError,
 )
 from .commands.audit import audit
+from .commands.campaign import campaign
+from .commands.campaigns import campaigns
 from .commands.cancel import cancel
 from .commands.check import check
 from .commands.demo import demo
@@ -63,9 +67,10 @@ Exit status: 0 done; 1 the job failed; 2 wrong usage or settings; 3 some rows we
 With --json, standard error is JSON too, one object a line: an error as
 {{"error": {{"type": "usage", "message": "…", "exit_status": 2}}}}, anything else as
 {{"notice": "…"}}. Types: usage, settings, invalid_job (with "fields"), idempotency_conflict (with
-"idempotency_key", "job_id", "differing_fields"), job_not_found (with "job_id"), ambiguous_job_id
-(with "candidates"), invalid_request, queue_unavailable, enqueue_unknown (with "job_ids"), os,
-failed, interrupted, internal.
+"idempotency_key", "job_id", "differing_fields"), job_not_found (with "job_id"),
+campaign_not_found and campaign_canceled (with "name"), ambiguous_job_id (with "candidates"),
+invalid_request, queue_unavailable, enqueue_unknown (with "job_ids"), os, failed, interrupted,
+internal.
 
 \b
 Completion in the shell, for ~/.bashrc (likewise zsh_source and fish_source):
@@ -178,6 +183,10 @@ def _explain(error: Exception) -> Problem:
             return Problem("idempotency_conflict", [str(error)], 2, details)
         case JobNotFound():
             return Problem("job_not_found", [str(error)], 1, {"job_id": error.job_id})
+        case CampaignNotFound():
+            return Problem("campaign_not_found", [str(error)], 1, {"name": error.name})
+        case CampaignCanceled():
+            return Problem("campaign_canceled", [str(error)], 1, {"name": error.name})
         case AmbiguousJobId():
             return Problem("ambiguous_job_id", [str(error)], 2, {"candidates": error.candidates})
         case OSError():
@@ -243,6 +252,8 @@ for _command in (
     show,
     stats,
     watch,
+    campaigns,
+    campaign,
     replay,
     cancel,
     pause,

@@ -119,7 +119,7 @@ class Ledger:
         self._lost_claim: str | None = None
         self._namespace = Namespace(self._client, prefix, settings.redis_url, self._scripts)
         #: Everything that changes no job.
-        self.reader = Reader(self._namespace)
+        self.reader = Reader(self._namespace, settings.page_rate)
         self.replay_store = ReplayStore(self._namespace)
 
     def check_version(self) -> None:

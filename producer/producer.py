@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from typing import Any, Literal, TypeVar
 
 from ..broker import Doorbell
-from ..ledger import AuditEntry, Campaign, JobFilter, Ledger, Lifted, Via, local_user
+from ..ledger import AuditEntry, Campaign, JobFilter, Ledger, Lifted, Pause, Via, local_user
 from ..schemas import (
     CampaignNotFound,
     IdempotencyConflict,
@@ -483,6 +483,10 @@ class Producer:
     def find_campaigns(self) -> list[Campaign]:
         """Return the campaigns, those that changed last first, without errors and pages."""
         return self._ledger.reader.campaigns()
+
+    def find_pauses(self) -> list[Pause]:
+        """Return what holds up pages, by hand and automatically, with how many jobs wait."""
+        return self._ledger.reader.pauses()
 
     def hold_campaign(
         self, name: str, *, reason: str = "", by: str | None = None, via: Via = "python"

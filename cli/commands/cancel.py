@@ -66,8 +66,8 @@ def cancel(
     by_filter = bool(payload_ids) or not wanted.is_empty
     if bool(job_ids) == by_filter:
         raise click.UsageError(
-            "Name jobs by ID, or by --page-id, --payload-id, --state, --error-code, --since and "
-            "--until: one of the two."
+            "Name jobs by ID, or by --page-id, --campaign, --payload-id, --state, --error-code, "
+            "--since and --until: one of the two."
         )
     if by_filter and not (yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")

@@ -81,8 +81,8 @@ def replay(
     ]
     if bool(job_ids) + bool(kinds or not wanted.is_empty) + every != 1:
         raise click.UsageError(
-            "Name jobs by ID, or by --passing, --fixable, --error-code, --page-id, --since and "
-            "--until, or take --all: one of the three."
+            "Name jobs by ID, or by --passing, --fixable, --error-code, --page-id, --campaign, "
+            "--since and --until, or take --all: one of the three."
         )
     if not (job_ids or yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from ...schemas import State, from_ms, iso_utc
 from ..job_hash import to_int
 from .counts import most_first
 from .namespace import CHUNK, Namespace, chunks
+from .pauses import ALL_PAGES, pauses_of, rates
 
 #: States in which a job waits for something, or is being sent.
 WAITING = (State.SCHEDULED, State.QUEUED, State.SENDING, State.RETRYING)
@@ -219,8 +221,11 @@ def campaigns(namespace: Namespace, names: Sequence[str] | None = None) -> list[
     return found
 
 
-def campaign(namespace: Namespace, name: str) -> Campaign | None:
-    """Return a campaign with its errors and pages, or None if there is none."""
+def campaign(namespace: Namespace, name: str, page_rate: float) -> Campaign | None:
+    """Return a campaign with its errors and pages, or None if there is none.
+
+    `page_rate` is that of pages that have none of their own (messages per second; 0: no limit).
+    """
     found = campaigns(namespace, [name])
     if not found:
         return None
@@ -240,11 +245,57 @@ def campaign(namespace: Namespace, name: str) -> Campaign | None:
             errors[field_name] = count
         elif count:
             page_of(page_id).errors[error_code] = count
-    return replace(
+    complete = replace(
         found[0],
         errors=most_first(errors),
         pages={page_id: pages[page_id] for page_id in sorted(pages)},
     )
+    waiting = [page_id for page_id, page in complete.pages.items() if page.waiting]
+    own_rates = {rate.page_id: rate.rate for rate in rates(namespace)}
+    page_rates = {page_id: own_rates.get(page_id, page_rate) for page_id in waiting}
+    return replace(
+        complete,
+        eta_seconds=eta_seconds(complete, page_rates, _pause_seconds(namespace, waiting)),
+    )
+
+
+def _pause_seconds(namespace: Namespace, page_ids: Sequence[str]) -> dict[str, float]:
+    """Return how long pages are paused from now; infinite until somebody resumes them."""
+    now_ms = namespace.now_ms()
+    seconds = dict.fromkeys(page_ids, 0.0)
+    for pause in pauses_of(namespace, *page_ids):
+        left = math.inf if pause.until_ms is None else (pause.until_ms - now_ms) / 1000
+        for page_id in page_ids if pause.page_id == ALL_PAGES else [pause.page_id]:
+            seconds[page_id] = max(seconds[page_id], left)
+    return seconds
+
+
+def eta_seconds(
+    campaign: Campaign, page_rates: Mapping[str, float], pause_seconds: Mapping[str, float]
+) -> float | None:
+    """Return how long until every row has ended; None if that is unknown, as while it is held.
+
+    At the rate of the latest half minute, and not before each page could send its rows. Neither
+    the times for which jobs are scheduled nor other campaigns' shares of a page are considered.
+
+    Args:
+        page_rates: messages per second of pages; 0 is no limit.
+        pause_seconds: how long pages are paused from now; infinite if that is unknown.
+    """
+    left = campaign.rows - campaign.ended
+    if left <= 0:
+        return 0.0
+    if campaign.held or campaign.canceled:
+        return None
+    longest = 0.0
+    for page_id, page in campaign.pages.items():
+        if page.waiting:
+            rate = page_rates.get(page_id, 0.0)
+            sending = page.waiting / rate if rate > 0 else 0.0
+            longest = max(longest, pause_seconds.get(page_id, 0.0) + sending)
+    if campaign.rate > 0:
+        longest = max(longest, left / campaign.rate)
+    return longest if 0 < longest < math.inf else None
 
 
 def _entries(namespace: Namespace, name: str) -> Iterator[tuple[str, int]]:
@@ -269,12 +320,11 @@ def _campaign(
     # What is canceled will get no more rows.
     is_finished = enqueued > 0 and not waiting and (enqueued == rows or canceled is not None)
     rate = _rate(periods, now_ms, started_ms)
-    hold = _hold(held)
-    return Campaign(
+    listed = Campaign(
         name=name,
         rows=rows,
         states=states,
-        hold=hold,
+        hold=_hold(held),
         canary_left=None if canary is None else max(0, to_int(canary) or 0),
         canceled=canceled is not None,
         rate=rate,
@@ -283,6 +333,7 @@ def _campaign(
         started_at=_time(started_ms),
         finished_at=_time(ended_ms) if is_finished else None,
     )
+    return replace(listed, eta_seconds=eta_seconds(listed, {}, {}))
 
 
 def _rate(periods: Mapping[str, str], now_ms: int, started_ms: int | None) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..job_hash import to_int
 from .lanes import count_waiting, waiting_by_page
-from .namespace import Namespace
+from .namespace import Namespace, chunks
 
 #: The `page_id` of a pause that holds for every page.
 ALL_PAGES = "*"
@@ -85,11 +85,14 @@ def some_pauses(namespace: Namespace, cursor: int) -> tuple[list[Pause], int]:
     return [pause for page_id, text in some.items() for pause in _parse(page_id, text)], int(cursor)
 
 
-def pauses_of(namespace: Namespace, page_id: str) -> list[Pause]:
-    """Return what holds up one page: a pause of all pages, by hand and automatic, in this order."""
-    text = namespace.client.hget(namespace.key("pauses"), page_id)
+def pauses_of(namespace: Namespace, *page_ids: str) -> list[Pause]:
+    """Return what holds up some pages: a pause of all pages, manual ones and automatic ones."""
+    own: list[Pause] = []
+    for some in chunks(page_ids, _ENTRIES):
+        texts = namespace.client.hmget(namespace.key("pauses"), some)
+        for page_id, text in zip(some, texts, strict=True):
+            own += _parse(page_id, text) if text else ()
     everything = pause_of_all(namespace)
-    own = list(_parse(page_id, text)) if text else []
     return [everything, *own] if everything else own
 
 

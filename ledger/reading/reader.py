@@ -39,10 +39,14 @@ class Reader:
     payload, metadata and idempotency key.
 
     Every method raises `QueueUnavailable`.
+
+    Args:
+        page_rate: messages per second of a page that has no rate of its own; 0 is no limit.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, page_rate: float) -> None:
         self._namespace = namespace
+        self._page_rate = page_rate
 
     # One job, or named ones.
 
@@ -202,9 +206,9 @@ class Reader:
         """
         return pauses.pauses(self._namespace)
 
-    def pauses_of(self, page_id: str) -> list[Pause]:
-        """Return what holds up one page: a pause of all pages, an operator's, an automatic one."""
-        return pauses.pauses_of(self._namespace, page_id)
+    def pauses_of(self, *page_ids: str) -> list[Pause]:
+        """Return what holds up some pages: a pause of all pages, manual ones, automatic ones."""
+        return pauses.pauses_of(self._namespace, *page_ids)
 
     def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:
         """Return the pauses of about a thousand pages, and where to continue; 0: the beginning.
@@ -241,7 +245,7 @@ class Reader:
 
     def campaign(self, name: str) -> Campaign | None:
         """Return a campaign with its errors and pages, or None if there is none."""
-        return campaigns.campaign(self._namespace, name)
+        return campaigns.campaign(self._namespace, name, self._page_rate)
 
     def watched_campaigns(self, cursor: int = 0) -> tuple[list[WatchedCampaign], int]:
         """Return about a hundred campaigns with rules, and where to continue; 0: the beginning."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,8 @@ class Jobs:
 
 @pytest.fixture
 def jobs(environment: pytest.MonkeyPatch) -> Iterator[Jobs]:
-    settings = Settings.from_environment()
+    # Jobs end as fast as a test lets them.
+    settings = replace(Settings.from_environment(), page_rate=0.0)
     ledger = Ledger(settings)
     producer = Producer(settings, ledger=ledger)
     yield Jobs(ledger, producer)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from harasocial_dispatch.ledger import Claim, JobFilter
+from harasocial_dispatch.ledger import Campaign, CampaignPage, Claim, JobFilter
+from harasocial_dispatch.ledger.reading.campaigns import eta_seconds
 from harasocial_dispatch.schemas import (
     CampaignCanceled,
     CampaignNotFound,
@@ -456,3 +458,62 @@ def test_only_the_latest_500_outcomes_decide(story: Story):
     end(story, claim(story, 400), failed=0)
     (watched,), _ = story.ledger.reader.watched_campaigns()
     assert (watched.outcomes, watched.failures) == (500, 100)
+
+
+# Time left.
+
+
+@pytest.mark.parametrize(
+    ("changes", "page_rates", "pause_seconds", "seconds"),
+    [
+        ({}, {}, {}, None),
+        ({"rate": 10.0}, {}, {}, 40.0),
+        ({"rate": 10.0}, {"1": 2.0, "2": 100.0}, {}, 150.0),
+        ({}, {"1": 30.0, "2": 30.0}, {}, 10.0),
+        ({}, {"1": 30.0, "2": 30.0}, {"1": 60.0}, 70.0),
+        ({"rate": 10.0}, {"1": 30.0}, {"1": math.inf}, None),
+        ({"rate": 10.0, "rows": 1000}, {}, {}, 100.0),
+        ({"rate": 10.0, "canary_left": 0}, {}, {}, None),
+        ({"rate": 10.0, "canceled": True}, {}, {}, None),
+    ],
+)
+def test_time_left(
+    changes: dict[str, float],
+    page_rates: dict[str, float],
+    pause_seconds: dict[str, float],
+    seconds: float | None,
+):
+    """Given 300 jobs waiting on page 1 and 100 on page 2, then the slowest decides."""
+
+    def counts(waiting: int) -> dict[State, int]:
+        return dict.fromkeys(State, 0) | {State.QUEUED: waiting}
+
+    campaign = Campaign(
+        name="c",
+        **{"rows": 400, **changes},  # type: ignore[arg-type]
+        states=counts(400),
+        pages={
+            "1": CampaignPage(states=counts(300), errors={}),
+            "2": CampaignPage(states=counts(100), errors={}),
+        },
+    )
+    assert eta_seconds(campaign, page_rates, pause_seconds) == seconds
+
+
+def test_a_campaigns_time_left_follows_rates_and_pauses(make_story: MakeStory):
+    """By the page's own rate, else the setting's; unknown while a page waits for its operator."""
+    story = make_story(page_rate=2.0)
+    enqueue(story, 10, "c")
+
+    def left() -> float | None:
+        campaign = story.ledger.reader.campaign("c")
+        assert campaign is not None
+        return campaign.eta_seconds
+
+    assert left() == 5.0
+    story.ledger.set_rate("1", 10.0, by="ann")
+    assert left() == 1.0
+    story.ledger.pause_page("1", by="ann", for_seconds=60)
+    assert left() == 61.0
+    story.ledger.pause_all(by="ann")
+    assert left() is None

@@ -1,0 +1,149 @@
+"""`campaign`: show a campaign, hold it, release it, cancel it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+
+import click
+
+from ...producer import Producer
+from ...schemas import State
+from ..input.environment import open_producer
+from ..input.options import examples, json_option
+from ..output.campaign_view import print_campaign, progress_line
+from ..output.printing import (
+    NAME,
+    is_terminal,
+    jobs,
+    print_json,
+    print_notice,
+    progress_bar,
+    shown,
+)
+
+#: Between two looks of --watch.
+_WATCH_EVERY_SECONDS = 1.0
+
+_name = click.argument("name", metavar="NAME")
+
+
+@click.group()
+def campaign() -> None:
+    """Show a campaign, hold it, release it, or cancel it."""
+
+
+@campaign.command(
+    epilog=examples(
+        "campaign show tet-2026",
+        "campaign show tet-2026 --watch",
+        "campaign show tet-2026 --json | jq .errors",
+    )
+)
+@_name
+@click.option("--watch", is_flag=True, help="Again each second, until it has finished.")
+@json_option
+def show(name: str, watch: bool, as_json: bool) -> None:
+    """Show how far a campaign is, what failed and why, when it will end, and its pages.
+
+    With --watch, the view stays in place on a terminal; elsewhere there is a line each second.
+    """
+    with open_producer() as producer:
+        if not watch:
+            found = producer.get_campaign(name)
+            if as_json:
+                print_json(found.as_json())
+            else:
+                print_campaign(found, producer.find_pauses(), producer.settings.language)
+            return
+        with suppress(KeyboardInterrupt):
+            while not _look(producer, name, as_json):
+                time.sleep(_WATCH_EVERY_SECONDS)
+
+
+def _look(producer: Producer, name: str, as_json: bool) -> bool:
+    """Print the campaign once; return whether it has finished."""
+    found = producer.get_campaign(name)
+    if as_json:
+        print_json(found.as_json())
+    elif is_terminal():
+        pauses = producer.find_pauses()
+        click.clear()
+        print_campaign(found, pauses, producer.settings.language)
+    else:
+        click.echo(progress_line(found))
+    return found.finished_at is not None
+
+
+@campaign.command(epilog=examples("campaign hold tet-2026 --reason 'wrong price'"))
+@_name
+@click.option("--reason", default="", metavar="TEXT", help="Why; shown to other operators.")
+@json_option
+def hold(name: str, reason: str, as_json: bool) -> None:
+    """Let the jobs of a campaign wait until it is released.
+
+    Takes effect at once in every worker, however many jobs wait. Calls in flight end normally, and
+    other messages of its pages are sent. Waiting jobs spend no attempt, but fail when their
+    deadline passes.
+    """
+    with open_producer() as producer:
+        is_new = producer.hold_campaign(name, reason=reason, via="cli")
+        found = producer.get_campaign(name)
+    if as_json:
+        print_json(found.as_json())
+    elif is_new:
+        click.echo(
+            f"campaign {name} is held; {jobs(found.waiting)} wait until it is released: "
+            f"{NAME} campaign release {name}"
+        )
+    else:
+        click.echo(f"campaign {name} was held before: {shown(found.reason)}")
+
+
+@campaign.command(epilog=examples("campaign release tet-2026"))
+@_name
+@json_option
+def release(name: str, as_json: bool) -> None:
+    """Send the jobs of a held campaign, or those that wait for its canary."""
+    with open_producer() as producer:
+        was_held = producer.release_campaign(name, via="cli")
+        found = producer.get_campaign(name)
+    if as_json:
+        print_json(found.as_json())
+    elif was_held:
+        click.echo(f"campaign {name} is released; {jobs(found.waiting)} are to be sent")
+    else:
+        click.echo(f"campaign {name} is not held; nothing was changed")
+
+
+@campaign.command(epilog=examples("campaign cancel tet-2026", "campaign cancel tet-2026 --yes"))
+@_name
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def cancel(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:
+    """Cancel a campaign for good: nothing of it is sent from now on.
+
+    Takes effect at once, however many jobs wait; they are then canceled one after the other, by the
+    workers if this command is interrupted. Calls in flight end normally.
+    """
+    if not (yes or sys.stdin.isatty()):
+        raise click.UsageError("Nobody can be asked here, so --yes is required.")
+    with open_producer() as producer:
+        found = producer.get_campaign(name)
+        to_cancel = found.waiting - found.states[State.SENDING]
+        if not yes:
+            question = f"Cancel campaign {name} for good ({jobs(to_cancel)} not sent yet)?"
+            if not click.confirm(question, err=True):
+                print_notice("nothing was canceled")
+                ctx.exit(1)
+        with progress_bar(to_cancel, "jobs") as advance:
+            count = producer.cancel_campaign(
+                name, progress=lambda done: advance(done, done), via="cli"
+            )
+        found = producer.get_campaign(name)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        click.echo(f"campaign {name} is canceled: {jobs(count)} will not be sent")
