@@ -6,7 +6,7 @@ Redis is touched in this folder alone.
 from .audit import AUDIT_DAYS, AUDIT_ENTRIES, AuditEntry, Via, local_user
 from .bulk_cancel import CANCELABLE, CanceledJobs
 from .claim import Claim
-from .exchange import Claimed, Enqueued, EnqueuedJob, Result, Swept
+from .exchange import Claimed, Enqueued, EnqueuedJob, PageChange, Result, Swept
 from .ledger import Ledger, Lifted
 from .reading import (
     ALL_PAGES,
@@ -50,6 +50,7 @@ __all__ = [
     "JobStatus",
     "Ledger",
     "Lifted",
+    "PageChange",
     "PageRate",
     "Pause",
     "Reader",

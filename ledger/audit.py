@@ -28,7 +28,7 @@ AUDIT_DAYS = 90
 AUDIT_ENTRIES = 10_000
 
 #: What a change was made with.
-Via = Literal["cli", "flower", "python"]
+Via = Literal["cli", "flower", "python", "worker"]
 
 #: Characters kept of each text of an entry, and of the name of this process's user.
 _MAX_CHARACTERS, _MAX_USER_CHARACTERS = 200, 100
@@ -51,7 +51,8 @@ class AuditEntry:
     Attributes:
         action: "replay", "cancel", "pause", "resume", "rate", "hold" or "release".
         by: who did it: `user@host` (this process's, by default), or the login at Flower.
-        via: "cli", "flower" or "python"; another text if another client wrote the entry.
+        via: "cli", "flower", "python" or "worker" (a rule of a campaign); another text if another
+            client wrote the entry.
         count: jobs or pages that were changed; 0 in an entry that is yet to be written.
         at: when it began, by the ledger's clock; None in an entry that is yet to be written.
         page_id, campaign, reason: what was changed and why, where that applies.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..schemas import JobVerdict, LaneVerdict, NewJob, Outcome, SendJob
 from .claim import Claim
@@ -81,6 +82,39 @@ class Swept:
     oldest_due_seconds: float
     claims: list[Claim]
     repairs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageChange:
+    """What became of a page, for the log.
+
+    Attributes:
+        change: "paused", "probed" (one job of a paused page is sent) or "resumed".
+        reason: why it is, or was, paused: auth, failing, refused, restricted or throttled.
+        error_code: of the reply that caused the pause.
+        until_ms: end of the pause (ms since the epoch); when it was resumed, this means nothing.
+        waiting: jobs in the page's lane.
+    """
+
+    page_id: str
+    change: str
+    reason: str
+    error_code: str | None
+    until_ms: int
+    waiting: int
+
+
+def to_page_change(row: Sequence[Any]) -> PageChange:
+    """Return the page change of a row that a script returned."""
+    page_id, change, reason, error_code, until_ms, waiting = row
+    return PageChange(
+        page_id=page_id,
+        change=change,
+        reason=reason,
+        error_code=error_code or None,
+        until_ms=int(until_ms),
+        waiting=waiting,
+    )
 
 
 def new_job_rows(job_ids: Iterable[str], jobs: Iterable[NewJob]) -> str:

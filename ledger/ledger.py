@@ -38,9 +38,11 @@ from .connection import connect, translated_errors
 from .exchange import (
     Claimed,
     Enqueued,
+    PageChange,
     Result,
     Swept,
     result_row,
+    to_page_change,
 )
 from .reading import ALL_PAGES, JobFilter, Reader
 from .reading.namespace import Namespace
@@ -88,6 +90,8 @@ class Ledger:
         timeout_seconds: for connecting, and for each answer.
         ring: called when a doorbell must wake a worker; must not raise. A ledger that is only
             read needs none.
+        on_page_change: called when a page is paused by an outcome, probed, or resumed; must not
+            raise.
         client: instead of a connection made from the settings, for tests.
 
     Every method raises `QueueUnavailable` when Redis does not do what was asked.
@@ -99,6 +103,7 @@ class Ledger:
         *,
         timeout_seconds: float = 5.0,
         ring: Callable[[], object] = lambda: None,
+        on_page_change: Callable[[PageChange], object] = lambda _: None,
         client: redis.Redis | None = None,
     ) -> None:
         self._settings = settings
@@ -112,6 +117,7 @@ class Ledger:
             "CANCELED_TTL_S": round(settings.failed_ttl_seconds),
         }
         self._scripts = Scripts(self._client, prefix, ring, constants)
+        self._on_page_change = on_page_change
         # The claims' owner: a claim token is "holder:number".
         self._holder = uuid.uuid4().hex
         self._claim_number = 0
@@ -183,7 +189,7 @@ class Ledger:
         asked_at = time.monotonic()
         self._lost_claim = token
         with translated_errors(settings.redis_url):
-            wait_ms, now_ms, *rows = self._scripts.and_ring(
+            wait_ms, now_ms, changes, *rows = self._scripts.and_ring(
                 "claim",
                 token,
                 max_jobs,
@@ -198,6 +204,7 @@ class Ledger:
                 round(START_WITHIN_SECONDS * 1000),
             )
         self._lost_claim = None
+        self._report(changes)
         return Claimed(
             claims=_to_claims(rows, token, now_ms, asked_at),
             wait_seconds=None if wait_ms < 0 else wait_ms / 1000,
@@ -239,13 +246,18 @@ class Ledger:
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record outcomes; for each, whether its claim still held (design promise 6)."""
         with translated_errors(self._settings.redis_url):
-            held = self._scripts(
+            changes, *held = self._scripts(
                 "record",
                 round(self._settings.sent_ttl_seconds),
                 FAILURES_IN_A_ROW,
                 *map(result_row, results),
             )
+        self._report(changes)
         return [answer == 1 for answer in held]
+
+    def _report(self, changes: Sequence[Sequence[Any]]) -> None:
+        for row in changes:
+            self._on_page_change(to_page_change(row))
 
     def sweep(self, *, end_leases: bool = True) -> Swept:
         """Move on what is due, claim what must be ended, forget what is past its retention.
@@ -288,7 +300,8 @@ class Ledger:
         """End the pauses of pages (page_id → fingerprint of the token that was refused)."""
         pairs = [text for pair in refused.items() for text in pair]
         with translated_errors(self._settings.redis_url):
-            self._scripts.and_ring("resume", *pairs)
+            (changes,) = self._scripts.and_ring("resume", *pairs)
+        self._report(changes)
 
     def cancel(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
         """Cancel jobs not yet sent; returns each one's state afterwards, None if unknown.

@@ -25,6 +25,7 @@ from .engine import Engine
 from .observe.events import JobEvents
 from .observe.logs import format_logs
 from .observe.metrics import Metrics
+from .observe.page_log import flush_page_log
 from .observe.recorded import chain, flush_log, log
 from .sweeper import Sweeper
 from .tokens import Tokens
@@ -177,6 +178,7 @@ def _stop_claiming(**_: Any) -> None:
 def _stop_sweeping(**_: Any) -> None:
     sweeper.stop()
     flush_log()
+    flush_page_log()
     events.stop()
     metrics.stop()
 
@@ -184,6 +186,7 @@ def _stop_sweeping(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 def _stop_telling(**_: Any) -> None:
     flush_log()
+    flush_page_log()
     events.stop()
 
 

@@ -11,6 +11,7 @@ from ..schemas import Settings
 from . import shutdown
 from .http import Client, Endpoint
 from .interruptible_executor import InterruptibleExecutor
+from .observe.page_log import log_page_change
 from .observe.recorded import Observer, log
 from .open_files import raise_open_file_limit
 from .pump import Pump
@@ -73,7 +74,11 @@ class Engine:
             doorbell = Doorbell(settings)
             thread = self._ledger_thread = InterruptibleExecutor(1, "ledger")
             # After the visit under way: a slow broker must not delay what it claimed.
-            self._ledger = Ledger(settings, ring=lambda: thread.submit(doorbell.ring))
+            self._ledger = Ledger(
+                settings,
+                ring=lambda: thread.submit(doorbell.ring),
+                on_page_change=log_page_change,
+            )
             endpoint = Endpoint(settings)
             self._sender = Sender(endpoint=endpoint, tokens=Tokens(settings), settings=settings)
             self._client = Client(

@@ -13,6 +13,7 @@ from ..broker import Doorbell
 from ..ledger import Claim, Ledger, Result
 from ..schemas import CampaignCanceled, CampaignNotFound, Outcome, QueueUnavailable, Settings
 from .campaign_guard import ReleaseCanary, decide
+from .observe.page_log import OperationLog, log_page_change
 from .observe.recorded import Observer, log, pair
 from .outcome.classify import outcome_without_call
 from .outcome.policy import judge
@@ -55,12 +56,15 @@ class Sweeper:
         self._pauses_cursor = 0
         self._campaigns_cursor = 0
         self._unrecorded: list[Result] = []
+        self._operations = OperationLog()
 
     def start(self) -> None:
         """Begin to sweep."""
         if self._thread is not None:
             return
-        self._ledger = Ledger(self._settings, ring=Doorbell(self._settings).ring)
+        self._ledger = Ledger(
+            self._settings, ring=Doorbell(self._settings).ring, on_page_change=log_page_change
+        )
         self._tokens = Tokens(self._settings)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
@@ -106,6 +110,7 @@ class Sweeper:
         # What whoever released or canceled a campaign left to do.
         campaign_work_left, _ = self._ledger.continue_campaign_work()
         self._guard_campaigns()
+        self._operations.look(self._ledger.reader)
         return swept.more or campaign_work_left
 
     def _judge(self, claim: Claim, outcome: Outcome) -> Result:

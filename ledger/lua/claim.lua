@@ -16,7 +16,8 @@
 --          poisonous job would spend the attempts of all those that were in flight beside it, again
 --          and again
 -- ARGV[11] how long (ms) after the claim was asked for a request of a page with a rate may begin
--- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms, claim, …};
+-- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms, {page change, …}
+--          (see note_page_change in transitions.lua), claim, …};
 --          for a claim see claim_job in transitions.lua
 --
 -- Jobs whose deadline has passed, and entries that are no complete job, are claimed like any other:
@@ -317,6 +318,7 @@ local function serve(page_id, share)
     pause.until_ms = NOW + (IS_STUBBORN[pause.reason] and math.max(probe_ms, pause.length_ms)
       or probe_ms)
     write_pause(page_id, pause)
+    note_page_change(page_id, 'probed', pause)
     next_at = pause.until_ms
   end
   if empty and #how.postponed + #how.suspects == 0 then return nil end
@@ -327,11 +329,11 @@ local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 
 -- Its sender has given up on this call (see release.lua): a claim would serve nobody.
 local revoked = number(redis.call('GET', key('revoked_claims:' .. holder)))
-if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW) } end
+if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
 
 if ARGV[8] == '1' then answer_bell() end
 
-if redis.call('GET', key('paused_all')) then return { 0, -1, int(NOW) } end
+if redis.call('GET', key('paused_all')) then return { 0, -1, int(NOW), {} } end
 
 local function next_open_lanes(how_many)
   -- Up to the end of this millisecond: within it, scores have fractions (see `turn`).
@@ -394,4 +396,4 @@ elseif tonumber(ARGV[9]) > 0 then
 elseif redis.call('GET', key('bell')) == 'attentive' then
   redis.call('DEL', key('bell'))
 end
-return { ring, wait_ms, int(NOW), unpack(claimed) }
+return { ring, wait_ms, int(NOW), page_changes, unpack(claimed) }

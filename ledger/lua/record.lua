@@ -9,8 +9,9 @@
 --            state is sent, failed, retrying (due after delay_ms) or queued (back to its lane, unsent);
 --            effect is none, success, answer, count or pause: see LaneVerdict. A job of a canceled
 --            campaign is canceled in place of retrying or queued
--- returns    for each job 1, or 0 where the claim no longer holds: then nothing was changed,
---            since only the holder of the current claim may record an outcome (design promise 6)
+-- returns    {{page change, …} (see note_page_change in transitions.lua), and for each job 1, or 0 where
+--            the claim no longer holds: then nothing was changed, since only the holder of the current
+--            claim may record an outcome (design promise 6)}
 
 local sent_ttl_s, too_many = ARGV[1], tonumber(ARGV[2])
 
@@ -98,6 +99,11 @@ local function affect_lane(page_id, of_page)
   if not stored and is_empty(pause) then return end
   write_pause(page_id, pause)
   if level > 0 or pause.level > 0 then reschedule_lane(page_id, pause) end
+  if pause.level > level then
+    note_page_change(page_id, 'paused', pause)
+  elseif level > 0 and pause.level == 0 then
+    note_page_change(page_id, 'resumed', pause)
+  end
 end
 
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
@@ -158,10 +164,10 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
   return 1
 end
 
-local held = {}
+local answer = { page_changes }
 for i = 3, #ARGV do
-  held[#held + 1] = record(unpack(cjson.decode(ARGV[i])))
+  answer[#answer + 1] = record(unpack(cjson.decode(ARGV[i])))
 end
 for page_id, of_page in pairs(effects) do affect_lane(page_id, of_page) end
 write_counts()
-return held
+return answer

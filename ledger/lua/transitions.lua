@@ -659,3 +659,30 @@ end
 local function reschedule_lane(page_id, pause)
   redis.call('ZADD', key('lanes'), 'XX', int(math.max(NOW, paused_until(pause))), page_id)
 end
+
+-- Campaigns of a page whose waiting jobs are counted for the log.
+local CAMPAIGNS_COUNTED = 100
+
+-- How many jobs wait in the lane of a page; without those of held campaigns.
+local function waiting_on(page_id)
+  local lanes = { page_id }
+  for _, campaign in ipairs(redis.call('ZRANGE', key('campaign_lanes:' .. page_id), 0,
+      CAMPAIGNS_COUNTED - 1)) do
+    lanes[#lanes + 1] = lane_name(page_id, campaign)
+  end
+  local jobs = redis.call('LLEN', key('urgent:' .. page_id))
+  for _, lane in ipairs(lanes) do
+    jobs = jobs + redis.call('LLEN', key('ready:' .. lane)) + redis.call('LLEN', key('again:' .. lane))
+  end
+  return jobs
+end
+
+-- What became of pages in this call, for the log of the caller:
+--   {page_id, "paused", "probed" or "resumed", reason, error_code or "", until_ms, waiting jobs}, …
+local page_changes = {}
+
+local function note_page_change(page_id, what, pause)
+  page_changes[#page_changes + 1] = {
+    page_id, what, pause.reason or '', pause.error_code or '', int(pause.until_ms), waiting_on(page_id)
+  }
+end

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from celery.utils.log import ColorFormatter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.worker.observe.logs import TextFormatter, format_logs
-from support.harness import StartWorker, body, wait_until_ended
+from support.harness import StartWorker, body, eventually, wait_until_ended
 from support.scrape import RECIPIENT, Day
 
+PAGE = "500725830264749"
 PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
 FACTS = {
     "action": "job_failed",
@@ -58,6 +60,56 @@ def test_neither_token_nor_person_nor_payload_is_logged(day: Day, secret: str) -
     log = day.worker.log()
     assert '"level": "DEBUG"' in log
     assert secret not in log
+
+
+def test_what_becomes_of_a_page_is_one_line_each(
+    producer: Producer, start_worker: StartWorker
+) -> None:
+    """Restricted by a reply; paused, resumed and given a rate by an operator."""
+    worker = start_worker("--pool", "solo", "--loglevel", "INFO", LOG_FORMAT="json")
+    job_ids = [producer.enqueue(body("sandbox:code:368")) for _ in range(3)]
+
+    def page_lines() -> list[dict[str, Any]]:
+        return [line for line in lines_of(worker.log()) if line.get("reason")]
+
+    (restricted,) = eventually(page_lines)
+    names = ("action", "level", "page_id", "reason", "error_code")
+    assert [restricted[name] for name in names] == [
+        "page_restricted", "WARNING", PAGE, "restricted", "368",
+    ]  # fmt: skip
+    assert 1 <= restricted["waiting_jobs"] <= 3, "those not in flight"
+    at = datetime.fromisoformat(restricted["until"].rstrip("Z") + "+00:00")
+    assert timedelta(minutes=29) < at - datetime.now(timezone.utc) < timedelta(minutes=31)
+    assert f"page {PAGE} is restricted until {restricted['until']}" in restricted["message"]
+
+    producer.pause_page(PAGE, reason="wrong price", for_seconds=3600, by="hoa@shop")
+    producer.resume_page(PAGE, by="thao")
+    producer.set_rate(PAGE, 20, 5, by="thao")
+    eventually(lambda: len(page_lines()) == 4)
+    lines = page_lines()[1:]
+    assert [(line["action"], line["page_id"], line["waiting_jobs"]) for line in lines] == [
+        ("page_paused", PAGE, 3),
+        ("page_resumed", PAGE, 3),
+        ("page_rate", PAGE, 3),
+    ]
+    paused = lines[0]
+    assert paused["until"]
+    assert paused["message"].startswith(f"page {PAGE}: pause by hoa@shop (python): wrong price")
+    assert producer.get_job(job_ids[0]).attempt_count == 0
+
+
+def test_a_flood_of_failures_is_summarized(producer: Producer, start_worker: StartWorker) -> None:
+    """Real processes: few lines, and a count of the others also when the flood has ended."""
+    worker = start_worker("--concurrency", "1", LOG_FORMAT="json", PAGE_RATE=0)
+    job_ids = producer.enqueue_many([body("sandbox:code:10/2018278") for _ in range(300)]).accepted
+    wait_until_ended(producer, job_ids)
+
+    def of_jobs() -> list[dict[str, Any]]:
+        return [line for line in lines_of(worker.log()) if line.get("action") == "job_failed"]
+
+    eventually(lambda: sum(line.get("count", 1) for line in of_jobs()) == len(job_ids))
+    assert len(of_jobs()) <= 60
+    assert all(line["page_id"] == PAGE for line in of_jobs())
 
 
 def test_as_text_a_line_has_the_facts_too(producer: Producer, start_worker: StartWorker) -> None:

@@ -27,8 +27,9 @@ Kind = TypeVar("Kind", bound=Hashable)
 
 
 class Line(NamedTuple):
-    """What is logged: a message, its arguments, and the facts beside it (see logs.py)."""
+    """What is logged: level, message, its arguments, and the facts beside it (see logs.py)."""
 
+    level: int
     message: str
     args: tuple[object, ...]
     facts: dict[str, Any]
@@ -91,13 +92,11 @@ class LimitedLog(Generic[Kind]):
     def __init__(
         self,
         logger: logging.Logger,
-        level: int,
         *,
         summary_line: Callable[[Kind, int], Line],
         others_line: Callable[[int, int], Line],
     ) -> None:
         self._logger = logger
-        self._level = level
         self._summary_line = summary_line
         self._others_line = others_line
         self._limit = RepeatLimit[Kind]()
@@ -138,4 +137,4 @@ class LimitedLog(Generic[Kind]):
             self.flush()
 
     def _write(self, line: Line) -> None:
-        self._logger.log(self._level, line.message, *line.args, extra=line.facts)
+        self._logger.log(line.level, line.message, *line.args, extra=line.facts)

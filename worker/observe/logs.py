@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from ...schemas import iso_utc, sanitize
 
 #: The fields that a record may have, given as `extra` where it is logged.
-FACTS = ("action", "job_id", "page_id", "error_code", "count")
+FACTS = ("action", "job_id", "page_id", "error_code", "count", "reason", "until", "waiting_jobs")
 #: Characters kept of a line that tells of a job.
 _MAX_CHARACTERS = 2000
 

@@ -77,6 +77,7 @@ def _kind_of(recorded: Recorded) -> _Kind:
 def _line_of(recorded: Recorded) -> Line:
     kind, job_id = _kind_of(recorded), recorded.result.claim.job_id
     return Line(
+        logging.WARNING,
         "job %s of page %s: %s (%s)",
         (job_id, kind.page_id, kind.state, kind.error_code),
         {
@@ -90,6 +91,7 @@ def _line_of(recorded: Recorded) -> Line:
 
 def _summary_line(kind: _Kind, count: int) -> Line:
     return Line(
+        logging.WARNING,
         "%d more jobs of page %s: %s (%s)",
         (count, kind.page_id, kind.state, kind.error_code),
         {
@@ -103,12 +105,11 @@ def _summary_line(kind: _Kind, count: int) -> Line:
 
 def _others_line(kinds: int, count: int) -> Line:
     return Line(
+        logging.WARNING,
         "%d more jobs of other pages or with other error codes (%d kinds)",
         (count, kinds),
         {"action": "jobs_not_logged", "count": count},
     )
 
 
-_failures = LimitedLog[_Kind](
-    logger, logging.WARNING, summary_line=_summary_line, others_line=_others_line
-)
+_failures = LimitedLog[_Kind](logger, summary_line=_summary_line, others_line=_others_line)

@@ -1,0 +1,109 @@
+"""What the ledger reports of pages, for the log: paused, probed, resumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from harasocial_dispatch.ledger import PageChange
+from harasocial_dispatch.schemas import OutcomeClass
+
+if TYPE_CHECKING:
+    from .conftest import Story
+
+
+@pytest.fixture
+def changes(story: Story) -> list[PageChange]:
+    """Return the list to which the story's ledger adds what it reports."""
+    found: list[PageChange] = []
+    story.ledger._on_page_change = found.append
+    return found
+
+
+def seen(changes: list[PageChange]) -> list[tuple[str, str, str | None, int]]:
+    """Return what was reported since the last call."""
+    found = [(each.change, each.reason, each.error_code, each.waiting) for each in changes]
+    changes.clear()
+    return found
+
+
+def test_a_failing_page_is_reported_once_at_each_turn(story: Story, changes: list[PageChange]):
+    """Paused; probed, and paused for longer; probed, and resumed: however many calls fail."""
+    for _ in range(12):
+        story.enqueue()
+    claims = story.claim(7)
+    assert len(claims) == 6, "a page leaves some slots to others"
+    for claim in claims:
+        story.record(claim, OutcomeClass.TRANSIENT, error_code="http_503")
+    (change,) = changes
+    assert change.page_id == "1"
+    assert change.until_ms > story.clock_ms()
+    assert seen(changes) == [("paused", "failing", "http_503", 6)]
+
+    story.wait(1.001)
+    (probe,) = story.claim()
+    assert seen(changes) == [("probed", "failing", "http_503", 5)]
+    assert story.claim() == []
+    story.record(probe, OutcomeClass.TRANSIENT, error_code="http_502")
+    assert seen(changes) == [("paused", "failing", "http_502", 5)]
+
+    story.wait(2.001)
+    (probe,) = story.claim()
+    story.record(probe, OutcomeClass.ACCEPTED)
+    assert [change.change for change in changes] == ["probed", "resumed"]
+    assert seen(changes)[1] == ("resumed", "failing", "http_502", 4)
+    story.wait(10)
+    for claim in story.claim():
+        story.record(claim, OutcomeClass.ACCEPTED)
+    assert seen(changes) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (OutcomeClass.THROTTLED, "throttled"),
+        (OutcomeClass.RESTRICTED, "restricted"),
+        (OutcomeClass.AUTH, "auth"),
+    ],
+)
+def test_calls_in_flight_together_pause_their_page_once(
+    story: Story, changes: list[PageChange], outcome: OutcomeClass, reason: str
+):
+    """Whatever the others say after the first."""
+    for _ in range(5):
+        story.enqueue()
+    for claim in story.claim(3):
+        story.record(claim, outcome, error_code="368")
+    assert [(each.change, each.reason) for each in changes] == [("paused", reason)]
+
+
+def test_a_new_token_resumes_its_pages(story: Story, changes: list[PageChange]):
+    """Each is reported; others are not."""
+    story.fail_token("1")
+    story.fail_token("2")
+    changes.clear()
+    story.ledger.resume({"1": "old-token", "2": "another-token"})
+    assert [(each.page_id, each.change, each.reason) for each in changes] == [
+        ("1", "resumed", "auth")
+    ]
+
+
+def test_jobs_of_campaigns_count_as_waiting(story: Story, changes: list[PageChange]):
+    """Beside single and urgent ones."""
+    first = story.enqueue()
+    (claim,) = story.claim()
+    assert claim.job_id == first
+    for options in ({}, {"urgent": True}, {"campaign": "a"}, {"campaign": "b"}):
+        story.enqueue(**options)
+    story.record(claim, OutcomeClass.RESTRICTED, error_code="368")
+    # The job itself is back in its lane.
+    assert [each.waiting for each in changes] == [5]
+
+
+def test_nothing_is_reported_twice_where_a_reply_was_lost(story: Story, changes: list[PageChange]):
+    """A batch that is recorded again holds no claims any more."""
+    story.enqueue()
+    (claim,) = story.claim()
+    story.record(claim, OutcomeClass.RESTRICTED, error_code="368")
+    assert story.record(claim, OutcomeClass.RESTRICTED, error_code="368") is False
+    assert len(changes) == 1
