@@ -1,29 +1,49 @@
-"""`enqueue`: enqueue the rows of a file, however many there are."""
+"""`enqueue`: enqueue the rows of a file, alone or as a campaign."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 import click
 
+from ...ledger import Ledger, local_user
 from ...producer import Producer
+from ...producer.preview import PagePreview, Preview, preview_pages
 from ...producer.producer import BATCH_SIZE
-from ...schemas import EnqueueUnknown, QueueUnavailable, Settings
+from ...schemas import (
+    CampaignCanceled,
+    EnqueueUnknown,
+    InvalidJob,
+    QueueUnavailable,
+    Settings,
+    parse_row,
+)
+from ...schemas.new_job import campaign_name_fault, with_default_key
+from ...worker.tokens import read_tokens
 from ..input.environment import open_ledger
-from ..input.options import examples, json_option
-from ..input.rejections import Rejections, collected
+from ..input.options import Percentage, examples, json_option
+from ..input.rejections import MAX_SHOWN, MAX_SHOWN_BEFORE, Rejections, collected
 from ..input.rejects import check_rejects_file
 from ..input.rows import Row, Rows
+from ..output.preview_view import page_json, preview_lines, rows_text
 from ..output.printing import print_notice, progress_bar
+
+_CONFLICT_IN_FILE = "The key belongs to an earlier row, which has another body."
 
 
 @click.command(
     epilog=examples(
         "enqueue messages.jsonl",
-        "enqueue campaign.csv --rejects rejected.csv",
+        "enqueue campaign.csv --campaign november-sale --dry-run --rejects rejected.csv",
+        "enqueue campaign.csv --campaign november-sale --canary 200 --hold-at 20%",
         "enqueue --format csv --json - < messages.txt",
     )
     + """
@@ -36,7 +56,7 @@ A JSON line is the API's own body, with options beside its fields if wanted:
 \b
 CSV has a header row with some of these columns; an empty cell is left out:
   recipient_id, payload_id, page_id, metadata,
-  idempotency_key, send_at, expires_at, delivery, urgent
+  idempotency_key, campaign, send_at, expires_at, delivery, urgent
 
 \b
 A file is UTF-8 or UTF-16; CSV is separated by commas, semicolons or tabs. send_at and expires_at
@@ -52,11 +72,47 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
     help="Format of the file.  [default: by its ending, else by its first character]",
 )
 @click.option(
+    "--campaign",
+    metavar="NAME",
+    help="Make the rows a campaign: show what would be sent when, ask, and enqueue. A row without "
+    "an idempotency key gets one of campaign, page, recipient and payload.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Read the whole file and show what would be sent when, without storing anything.",
+)
+@click.option(
     "--rejects",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write rejected rows to this file, with the reason, to correct and enqueue again.",
 )
+@click.option(
+    "--allow-duplicates",
+    is_flag=True,
+    help="Campaign only: enqueue a row without an idempotency key also if an earlier row has the "
+    "same page, recipient and payload.",
+)
+@click.option(
+    "--canary",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Campaign only: send N messages first, and hold the rest until the campaign is released.",
+)
+@click.option(
+    "--canary-max-failures",
+    type=Percentage(),
+    metavar="P%",
+    help="Release the rest without a person if at most this share of the canary fails.",
+)
+@click.option(
+    "--hold-at",
+    type=Percentage(),
+    metavar="P%",
+    help="Campaign only: hold it when more than this share of its last 500 messages fail for good.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a campaign is enqueued.")
 @json_option
 @click.pass_context
 def enqueue(
@@ -64,7 +120,14 @@ def enqueue(
     *,
     file: BinaryIO,
     file_format: str | None,
+    campaign: str | None,
+    dry_run: bool,
     rejects: Path | None,
+    allow_duplicates: bool,
+    canary: int | None,
+    canary_max_failures: float | None,
+    hold_at: float | None,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Enqueue the rows of FILE, or of standard input (-).
@@ -74,18 +137,160 @@ def enqueue(
 
     With an idempotency key on every row, the same file can be enqueued again, also after Ctrl-C:
     rows whose jobs are still kept (see HARASOCIAL_SENT_TTL_SECONDS) are counted as already there,
-    and not sent again. Rows without a key are sent again.
+    and not sent again. With --campaign every row has a key, which is kept for
+    HARASOCIAL_CAMPAIGN_TTL_SECONDS. Other rows without a key are sent again.
     """
-    with open_ledger(settings := Settings.from_environment()) as ledger:
-        rows = Rows(file, str(getattr(file, "name", "-")), file_format)
+    only_of_campaign = {
+        "--allow-duplicates": allow_duplicates,
+        "--canary": canary,
+        "--canary-max-failures": canary_max_failures,
+        "--hold-at": hold_at,
+    }
+    _check_usage(campaign, only_of_campaign, can_ask=yes or dry_run or sys.stdin.isatty())
+    settings = Settings.from_environment()
+    name = str(getattr(file, "name", "-"))
+    is_read_twice = campaign is not None and not dry_run
+    with open_ledger(settings) as ledger, _rereadable(file, needed=is_read_twice) as stream:
+        begin = stream.tell() if stream.seekable() else 0
+        read = partial(
+            Rows, stream, name, file_format, campaign=campaign, allow_duplicates=allow_duplicates
+        )
+        rows = read()
         if rejects is not None:
             check_rejects_file(rejects, rows)
         for notice in rows.notices:
             print_notice(notice)
+        if dry_run or campaign is not None:
+            # In the file of rejected rows they stand once: now, or when the others are enqueued.
+            with collected(
+                rejects if dry_run else None,
+                rows,
+                as_json=as_json and dry_run,
+                max_shown=MAX_SHOWN if dry_run else MAX_SHOWN_BEFORE,
+            ) as found:
+                preview = _preview(rows, found)
+                pages = _preview_pages(preview, ledger, settings, campaign)
+                _print_preview(preview, pages, found, is_result=dry_run)
+            if dry_run:
+                ctx.exit(3 if found.count else 0)
+        if campaign is not None:
+            question = f"Enqueue {rows_text(preview.job_count)} as campaign {campaign}?"
+            if not (yes or click.confirm(question, err=True)):
+                print_notice("nothing was enqueued")
+                ctx.exit(1)
+            ledger.announce_campaign(
+                campaign,
+                rows=preview.job_count,
+                canary=canary,
+                canary_max_failures=canary_max_failures,
+                hold_at=hold_at,
+                by=local_user(),
+            )
+            stream.seek(begin)
+            rows = read()
         with collected(rejects, rows, as_json=as_json) as rejections:
             _enqueue(Producer(settings, ledger=ledger), rows, rejections)
+        if campaign is not None:
+            # It has as many rows as it has jobs now: some rows may be jobs of another campaign.
+            ledger.announce_campaign(campaign, rows=0, by=local_user())
     if rejections.count:
         ctx.exit(3)
+
+
+def _check_usage(
+    campaign: str | None, only_of_campaign: Mapping[str, object], *, can_ask: bool
+) -> None:
+    if campaign is None:
+        for option, value in only_of_campaign.items():
+            if value:
+                raise click.UsageError(f"{option} is about a campaign; it needs --campaign NAME.")
+    elif fault := campaign_name_fault(campaign):
+        raise click.BadParameter(fault, param_hint="--campaign")
+    elif not can_ask:
+        raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
+    if only_of_campaign["--canary-max-failures"] and not only_of_campaign["--canary"]:
+        raise click.UsageError("--canary-max-failures is about a canary; it needs --canary N.")
+
+
+@contextmanager
+def _rereadable(file: BinaryIO, *, needed: bool) -> Iterator[BinaryIO]:
+    """Yield the file; if `needed`, a copy of one that can be read only once, such as a pipe."""
+    if not needed or file.seekable():
+        yield file
+        return
+    with TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        yield cast("BinaryIO", copy)
+
+
+def _preview(rows: Rows, rejections: Rejections) -> Preview:
+    """Validate all rows without storing any, and return a preview of them."""
+    preview = Preview()
+    with closing(preview), progress_bar(rows.size_bytes, "rows", "reading") as advance:
+        for count, row in enumerate(rows, start=1):
+            errors = row.errors
+            if errors is None:
+                try:
+                    new = with_default_key(parse_row(row.body))
+                except InvalidJob as error:
+                    errors = error.errors
+                else:
+                    if preview.add(new) == "conflict":
+                        errors = {"idempotency_key": [_CONFLICT_IN_FILE]}
+            if errors is not None:
+                rejections.add(row, errors)
+            if count % BATCH_SIZE == 0:
+                advance(rows.bytes_read, count)
+    return preview
+
+
+def _token_check(settings: Settings) -> Callable[[str], bool | None]:
+    """Return what tells whether a page has a token; None if no tokens are set here.
+
+    Raises:
+        SettingsError: the tokens file cannot be read.
+    """
+    if settings.token is not None:
+        return lambda _page_id: True
+    if settings.tokens_file is None:
+        return lambda _page_id: None
+    return read_tokens(settings.tokens_file).__contains__
+
+
+def _preview_pages(
+    preview: Preview, ledger: Ledger, settings: Settings, campaign: str | None
+) -> list[PagePreview]:
+    """Return what each page would send.
+
+    Raises:
+        CampaignCanceled: the campaign is canceled.
+    """
+    known = None if campaign is None else ledger.reader.campaign(campaign)
+    if known is not None and known.canceled:
+        raise CampaignCanceled(known.name)
+    has_token = _token_check(settings)
+    return preview_pages(preview, ledger.reader, settings, campaign=known, has_token=has_token)
+
+
+def _print_preview(
+    preview: Preview, pages: Sequence[PagePreview], rejections: Rejections, *, is_result: bool
+) -> None:
+    """Print the preview: as the command's result, or on standard error before it asks."""
+    rejections.finish(
+        {
+            "valid": preview.job_count + preview.duplicate_count,
+            "duplicates": preview.duplicate_count,
+            "pages": [page_json(page) for page in pages],
+        }
+    )
+    if rejections.as_json:
+        return
+    write = click.echo if is_result else print_notice
+    for line in preview_lines(preview, pages, rejections.count):
+        write(line)
+    if is_result:
+        write("nothing was enqueued (--dry-run)")
 
 
 def _enqueue(producer: Producer, rows: Rows, rejections: Rejections) -> None:
@@ -143,17 +348,18 @@ class _Tally:
         return self.new + self.already_there
 
     def warn_of_missing_key(self, rows: Iterable[Row]) -> None:
-        """Warn once, if a row has no idempotency key."""
+        """Warn once, if a row has no idempotency key and is in no campaign, which gives it one."""
         if self._lacks_keys:
             return
         for row in rows:
             body = row.body
-            if isinstance(body, dict) and body.get("idempotency_key") is None:
+            if isinstance(body, dict) and not (body.get("idempotency_key") or body.get("campaign")):
                 self._lacks_keys = True
                 print_notice(
                     f"warning: line {row.line} has no idempotency_key. If this file is enqueued "
                     "again, such rows are sent again. To prevent that, give every row an "
-                    "idempotency_key: a column in CSV, a field in JSON lines."
+                    "idempotency_key (a column in CSV, a field in JSON lines), or enqueue them "
+                    "with --campaign NAME."
                 )
                 return
 

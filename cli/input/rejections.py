@@ -14,6 +14,8 @@ from .rows import Row, Rows
 
 #: Rejected rows that are shown to people; --json has them all.
 MAX_SHOWN = 20
+#: The same before a question, after which they are shown again.
+MAX_SHOWN_BEFORE = 5
 
 
 class Rejections:
@@ -22,10 +24,12 @@ class Rejections:
     Args:
         write: adds a row to the file of rejected rows.
         as_json: print each row as it comes, as a part of one JSON object.
+        max_shown: how many are printed otherwise.
     """
 
-    def __init__(self, write: Reject, *, as_json: bool) -> None:
+    def __init__(self, write: Reject, *, as_json: bool, max_shown: int = MAX_SHOWN) -> None:
         self._write = write
+        self._max_shown = max_shown
         self.as_json = as_json
         self._shown: list[tuple[int, Mapping[str, Sequence[str]]]] = []
         self.count = 0
@@ -37,7 +41,7 @@ class Rejections:
         if self.as_json:
             opening = '{"rejected": [' if self.count == 1 else ", "
             click.echo(opening + json_text({"line": row.line, "errors": errors}), nl=False)
-        elif len(self._shown) < MAX_SHOWN:
+        elif len(self._shown) < self._max_shown:
             self._shown.append((row.line, errors))
 
     def finish(self, results: Mapping[str, object]) -> None:
@@ -57,7 +61,9 @@ class Rejections:
 
 
 @contextmanager
-def collected(rejects: Path | None, rows: Rows, *, as_json: bool) -> Iterator[Rejections]:
+def collected(
+    rejects: Path | None, rows: Rows, *, as_json: bool, max_shown: int = MAX_SHOWN
+) -> Iterator[Rejections]:
     """Yield what collects the rejected of `rows`, also in the file `rejects` if there is one."""
     with open_rejects(rejects, rows) as write:
-        yield Rejections(write, as_json=as_json)
+        yield Rejections(write, as_json=as_json, max_shown=max_shown)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timezone
 from itertools import chain, islice
 from pathlib import PurePath
@@ -15,10 +17,11 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import click
 
-from ...schemas import State
+from ...producer.preview import SeenKeys
+from ...schemas import InvalidJob, State, parse_row
 from ...schemas.export import COLUMNS as EXPORTED_COLUMNS
 from ...schemas.export import unprotected
-from ...schemas.new_job import OPTION_NAMES
+from ...schemas.new_job import OPTION_NAMES, with_default_key
 from ..output.printing import NAME
 from .decoding import open_text, undecodable_at
 from .rounding import ends_in_zeros, is_rounded_id, is_rounded_key, judge_column
@@ -88,6 +91,9 @@ class Rows:
         name: of the file; its ending tells the format, unless `file_format` does. Where neither
             does, the first character tells.
         file_format: "jsonl", "csv" or None.
+        campaign: if given, each row is in this campaign, whatever it says itself.
+        allow_duplicates: whether rows of the campaign that are the same message get keys of their
+            own.
 
     Attributes:
         name: as given.
@@ -102,7 +108,15 @@ class Rows:
             with a column that is not known.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, file_format: str | None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        file_format: str | None,
+        *,
+        campaign: str | None = None,
+        allow_duplicates: bool = False,
+    ) -> None:
         text = open_text(stream, name)
         self.name = name
         self.size_bytes = _size(stream)
@@ -129,6 +143,8 @@ class Rows:
             self._json_rows(all_lines) if self.file_format == "jsonl" else self._csv_rows(all_lines)
         )
         self._rows = map(_with_times, rows)
+        if campaign is not None:
+            self._rows = _campaign_rows(self._rows, campaign, numbered=allow_duplicates)
 
     def __iter__(self) -> Iterator[Row]:
         return self._rows
@@ -298,6 +314,32 @@ def _with_times(row: Row) -> Row:
             except ValueError:
                 errors[name] = [_NOT_A_TIME]
     return row._replace(body=None, errors=errors) if errors else row._replace(body=body | times)
+
+
+def _campaign_rows(rows: Iterable[Row], campaign: str, *, numbered: bool) -> Iterator[Row]:
+    """Yield the rows as those of the campaign.
+
+    If `numbered`, each repetition of a message gets a key of its own, which is the same one when
+    the file is read again.
+    """
+    with closing(SeenKeys()) as seen:
+        for row in rows:
+            if isinstance(row.body, dict):
+                row.body["campaign"] = campaign
+                if numbered and row.body.get("idempotency_key") is None:
+                    _number(row.body, seen)
+            yield row
+
+
+def _number(body: dict[str, Any], seen: SeenKeys) -> None:
+    try:
+        key = with_default_key(parse_row(body)).idempotency_key or ""
+    except InvalidJob:
+        return  # It will be rejected.
+    occurrence, _ = seen.add(key)
+    if occurrence > 1:
+        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        body["idempotency_key"] = f"{body['campaign']}/{digest}/{occurrence}"
 
 
 def _unreadable(number: int, message: str, source: Any = None) -> Row:

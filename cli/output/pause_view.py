@@ -32,7 +32,7 @@ def pause_rows(pauses: Sequence[Pause], now: datetime, language: Language) -> li
             shown(pause.page_id),
             shown(pause.reason),
             shown(pause.error_code),
-            _until(pause, now),
+            until_text(pause, now),
             _meaning(pause, language),
         ]
         for pause in pauses
@@ -48,7 +48,8 @@ def _meaning(pause: Pause, language: Language) -> str:
     return f"Paused by {shown(pause.by)} since {since}{note}"
 
 
-def _until(pause: Pause, now: datetime) -> str:
+def until_text(pause: Pause, now: datetime) -> str:
+    """Return what ends a pause, as text that follows the word "until"."""
     if pause.until_ms is None:
         return "it is resumed"
     until = from_stored(pause.until_ms)

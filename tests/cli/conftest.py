@@ -43,6 +43,8 @@ def environment(
     monkeypatch.setenv("HARASOCIAL_NAMESPACE", f"test-{uuid.uuid4().hex[:12]}")
     # Nothing listens there: no test may reach the real one.
     monkeypatch.setenv("HARASOCIAL_API_URL", "http://127.0.0.1:1/social/messages.json")
+    # Jobs end as fast as the test wants.
+    monkeypatch.setenv("HARASOCIAL_PAGE_RATE", "0")
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
@@ -84,7 +86,7 @@ class Jobs:
                         claim=claim,
                         outcome=outcome,
                         job_verdict=JobVerdict(state=state, delay_seconds=60),
-                        lane_verdict=LaneVerdict(effect="clear"),
+                        lane_verdict=LaneVerdict(effect="none"),
                         attempt_at_ms=claim.claimed_at_ms,
                         attempt_duration_ms=5,
                     )

@@ -17,8 +17,8 @@ def warning(line):
     """Return what is said of the first row without a key."""
     return (
         f"warning: line {line} has no idempotency_key. If this file is enqueued again, such rows "
-        "are sent again. To prevent that, give every row an idempotency_key: a column in CSV, a "
-        "field in JSON lines."
+        "are sent again. To prevent that, give every row an idempotency_key (a column in CSV, a "
+        "field in JSON lines), or enqueue them with --campaign NAME."
     )
 
 

@@ -44,6 +44,7 @@ def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
         "http_status": "400",
         "attempts": "1",
         "page_id": f"'{PAGE}",
+        "campaign": "",
         "recipient_id": f"'{RECIPIENT}",
         "payload_id": jobs.producer.get_job(first).job["message"]["payload_id"],
         "metadata": "order 1001, paid",

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import shlex
 import signal
 import subprocess
-import time
 import urllib.request
 from importlib import import_module
 
@@ -19,6 +16,7 @@ import pytest
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import EnqueueUnknown, State
+from support.terminal import on_terminal
 
 SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
         "--payload-id", "p")  # fmt: skip
@@ -210,30 +208,6 @@ def test_a_reader_that_goes_away_is_no_error_message(program, jobs, environment)
     )
     os.close(write_end)
     assert (process.returncode, process.stderr) == (141, "")
-
-
-def on_terminal(command, answer="", timeout_seconds=20, term="dumb"):
-    """Run a command on a terminal of its own; returns what a person sees, and the status."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM=term, COLUMNS="200")
-        os.execv(command[0], command)
-    seen = b""
-    deadline = time.monotonic() + timeout_seconds
-    while select.select([terminal], [], [], deadline - time.monotonic())[0]:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            break
-        if not data:
-            break
-        seen += data
-        if answer and seen.endswith(b"[y/N]: "):
-            os.write(terminal, answer.encode())
-            answer = ""
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    return seen.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(status)
 
 
 def test_on_a_terminal_send_says_what_to_type_next(program, jobs):

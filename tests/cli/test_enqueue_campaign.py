@@ -1,0 +1,287 @@
+"""`enqueue --campaign` and `enqueue --dry-run`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+from datetime import datetime, timezone
+
+import pytest
+from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.schemas import QueueUnavailable, State
+from support.harness import eventually
+from support.terminal import on_terminal
+
+PAGE, OTHER_PAGE = "500725830264749", "600"
+HEADER = "recipient_id,payload_id,page_id,metadata,expires_at,idempotency_key\n"
+
+
+def table(count, page_id=PAGE, *, first=1000, **cells):
+    """Return rows of CSV, each to another person."""
+    names = HEADER.strip().split(",")
+    rows = [
+        {"recipient_id": str(first + i), "payload_id": "p", "page_id": page_id, **cells}
+        for i in range(count)
+    ]
+    return "".join(",".join(row.get(name, "") for name in names) + "\n" for row in rows)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "sale.csv"
+
+
+def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environment):
+    """Valid and invalid rows, duplicates, and whether each page can send its rows in time."""
+    environment.setenv("HARASOCIAL_PAGE_RATE", "20")
+    tokens = file.with_name("tokens.json")
+    tokens.write_text(json.dumps({PAGE: "a-token-of-this-page"}))
+    environment.setenv("HARASOCIAL_TOKENS_FILE", str(tokens))
+    file.write_text(
+        HEADER
+        + table(1400)
+        + table(3, OTHER_PAGE)
+        + table(200, OTHER_PAGE, expires_at="1s", first=9000)
+        + table(2)
+        + table(1, metadata="another")
+        + "x,p,1,,,\n"
+    )
+    rejected = file.with_name("rejected.csv")
+
+    result = run("enqueue", file, "--campaign", "sale", "--dry-run", "--rejects", rejected)
+
+    assert result.exit_code == 3, result.stderr
+    first, *pages, last = result.stdout.splitlines()
+    assert first == ("1,605 rows valid (2 repeat an earlier one, and are sent once), 2 rejected")
+    assert pages[0].startswith(f"page {OTHER_PAGE}: 203 rows at 20/s take ")
+    assert "will expire: raise the rate or the deadline" in pages[0]
+    assert pages[1].startswith("  it has no token: its messages are not sent until")
+    assert pages[2].startswith(f"page {PAGE}: 1,400 rows at 20/s take 70 s (until ")
+    assert pages[2].endswith("; all end before their deadline")
+    assert len(pages) == 3
+    assert last == "nothing was enqueued (--dry-run)"
+    assert result.stderr.splitlines() == [
+        "line 1607: idempotency_key: The key belongs to an earlier row, which has another body.",
+        "line 1608: recipient.id: Must be a string of digits, nothing else.",
+    ]
+    assert len(list(csv.reader(rejected.open(encoding="utf-8-sig")))) == 3
+    assert not any(jobs.producer.count_states().values())
+    assert jobs.ledger.reader.campaign("sale") is None
+
+
+def test_a_dry_run_is_json_for_programs(run, jobs, environment):
+    """With every rejected row and every page."""
+    environment.setenv("HARASOCIAL_PAGE_RATE", "20")
+    jobs.enqueue()
+    jobs.producer.set_rate(OTHER_PAGE, 5)
+    jobs.producer.pause_page(OTHER_PAGE, reason="the shop is closed")
+    text = HEADER + table(40) + table(1) + "x,p,1,,,\n" + table(10, OTHER_PAGE)
+    result = run("enqueue", "-", "--campaign", "sale", "--dry-run", "--json", stdin=text)
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    other, page = found.pop("pages")
+    ends_at = datetime.fromisoformat(page.pop("ends_at").replace("Z", "+00:00"))
+    assert 0 < (ends_at - datetime.now(timezone.utc)).total_seconds() < 3
+    assert page == {
+        "page_id": PAGE,
+        "rows": 40,
+        "rate": 20.0,
+        "waiting": 1,
+        "sending_seconds": 2.0,
+        "will_expire": 0,
+        "has_token": None,
+        "paused": [],
+    }
+    # A page with a live rate, and one that is paused comes first.
+    assert (other["page_id"], other["rate"], other["sending_seconds"]) == (OTHER_PAGE, 5, 2)
+    assert other["paused"] == ["manual"]
+    assert found == {
+        "rejected": [
+            {"line": 43, "errors": {"recipient.id": ["Must be a string of digits, nothing else."]}}
+        ],
+        "valid": 51,
+        "duplicates": 1,
+    }
+
+
+def test_a_dry_run_needs_no_campaign(run, jobs, file):
+    """And says nothing of duplicates among rows that have no key."""
+    file.write_text(HEADER + table(2) + table(2))
+    result = run("enqueue", file, "--dry-run")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "4 rows valid, 0 rejected")
+    assert not any(jobs.producer.count_states().values())
+
+
+def test_a_campaign_is_enqueued_once(run, jobs, file):
+    """Each row gets a key: neither a repetition in the file nor another run sends it again."""
+    file.write_text(HEADER + table(1300) + table(5) + "x,p,1,,,\n")
+    result = run("enqueue", file, "--campaign", "sale", "--yes")
+    assert (result.exit_code, result.stdout) == (3, "1,300 new, 5 already there, 1 rejected\n")
+    assert "1,305 rows valid (5 repeat" in result.stderr
+    again = run("enqueue", file, "--campaign", "sale", "--yes", "--json")
+    report = json.loads(again.stdout)
+    assert (report["new"], report["already_enqueued"], len(report["rejected"])) == (0, 1305, 1)
+    campaign = jobs.ledger.reader.campaign("sale")
+    assert (campaign.rows, campaign.states[State.QUEUED]) == (1300, 1300)
+    job = jobs.producer.find_jobs(limit=1)[0]
+    assert job.campaign == "sale"
+
+    # and another campaign is another matter
+    assert "1,300 new" in run("enqueue", file, "--campaign", "sale2", "--yes").stdout
+
+
+def test_a_campaign_of_a_pipe_is_read_twice(program, jobs):
+    """It is kept in a temporary file meanwhile."""
+    result = subprocess.run(
+        [*program, "enqueue", "-", "--campaign", "sale", "--yes"],
+        input=HEADER + table(700),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, "700 new, 0 already there, 0 rejected\n")
+    assert jobs.ledger.reader.campaign("sale").enqueued == 700
+
+
+def test_duplicates_may_be_allowed_and_are_still_enqueued_once_each(run, jobs, file):
+    """The second message to a person is another row, also when the file is enqueued again."""
+    file.write_text(HEADER + table(3) + table(3, metadata="second") + table(1))
+    options = ["--campaign", "sale", "--yes", "--allow-duplicates"]
+    assert run("enqueue", file, *options).stdout == "7 new, 0 already there, 0 rejected\n"
+    assert run("enqueue", file, *options).stdout == "0 new, 7 already there, 0 rejected\n"
+    assert jobs.ledger.reader.campaign("sale").rows == 7
+
+
+def test_keys_of_other_campaigns_do_not_keep_it_unfinished(run, jobs, file):
+    """Rows whose keys belong to jobs elsewhere are not its rows."""
+    file.write_text(HEADER + table(1, idempotency_key="k") + table(1))
+    jobs.producer.enqueue(
+        {"recipient": {"id": "1000"}, "message": {"payload_id": "p"}, "page_id": PAGE},
+        idempotency_key="k",
+    )
+    result = run("enqueue", file, "--campaign", "sale", "--yes")
+    assert result.stdout == "1 new, 1 already there, 0 rejected\n"
+    assert jobs.ledger.reader.campaign("sale").rows == 1
+
+
+def test_what_guards_a_campaign_is_announced_before_its_rows(run, jobs, file, monkeypatch):
+    """So that no row is sent unguarded."""
+    calls = []
+
+    def announce(self, name, **options):
+        calls.append((name, options, sum(self.reader.count_states().values())))
+
+    monkeypatch.setattr(Ledger, "announce_campaign", announce)
+    file.write_text(HEADER + table(20))
+    options = ["--canary", "5", "--canary-max-failures", "5%", "--hold-at", "20"]
+    assert run("enqueue", file, "--campaign", "sale", "--yes", *options).exit_code == 0
+    (name, given, stored), _ = calls
+    by = given.pop("by")
+    assert (name, stored) == ("sale", 0)
+    assert given == {"rows": 20, "canary": 5, "canary_max_failures": 0.05, "hold_at": 0.2}
+    assert "@" in by
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--campaign", "a b", "--yes"], "Must be 1 to 64 of the characters"),
+        (["--campaign", "sale"], "Nobody can be asked here, so --yes is required (or --dry-run)."),
+        (["--canary", "5"], "--canary is about a campaign; it needs --campaign NAME."),
+        (["--allow-duplicates"], "--allow-duplicates is about a campaign"),
+        (["--hold-at", "20%"], "--hold-at is about a campaign"),
+        (["--campaign", "sale", "--yes", "--hold-at", "0%"], "'0%' is not a percentage"),
+        (["--campaign", "sale", "--yes", "--hold-at", "lots"], "'lots' is not a percentage"),
+        (
+            ["--campaign", "sale", "--yes", "--canary-max-failures", "5%"],
+            "--canary-max-failures is about a canary; it needs --canary N.",
+        ),
+    ],
+)
+def test_options_that_make_no_sense_are_wrong_usage(run, jobs, file, options, message):
+    """Nothing is stored."""
+    file.write_text(HEADER + table(2))
+    result = run("enqueue", file, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not any(jobs.producer.count_states().values())
+
+
+def test_a_canceled_campaign_takes_no_rows(run, jobs, file):
+    """They would never be sent."""
+    file.write_text(HEADER + table(2))
+    run("enqueue", file, "--campaign", "sale", "--yes")
+    jobs.ledger.cancel_campaign("sale", by="somebody")
+    result = run("enqueue", file, "--campaign", "sale", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "campaign 'sale' is canceled" in result.stderr
+
+
+def test_pauses_are_shown_before_a_campaign_is_enqueued(run, jobs, file):
+    """They say nothing about how long it takes, so they stand beside that."""
+    jobs.producer.pause_page(PAGE, reason="the shop is closed")
+    jobs.producer.pause_all(for_seconds=3600)
+    file.write_text(HEADER + table(2))
+    lines = run("enqueue", file, "--dry-run").stdout.splitlines()
+    assert sorted(lines[2:4])[0].startswith("  all pages are paused now (manual) until 2")
+    assert sorted(lines[2:4])[1] == "  it is paused now (manual) until it is resumed"
+
+
+@pytest.mark.parametrize(("answer", "status", "count"), [("y\n", 0, 700), ("n\n", 1, 0)])
+def test_on_a_terminal_a_campaign_is_shown_and_confirmed(
+    program, jobs, file, answer, status, count
+):
+    """With what would be sent when; no is nothing stored."""
+    file.write_text(HEADER + table(700))
+    text, ended = on_terminal([*program, "enqueue", str(file), "--campaign", "sale"], answer)
+    assert "700 rows valid, 0 rejected" in text
+    assert f"page {PAGE}: 700 rows" in text
+    assert "Enqueue 700 rows as campaign sale? [y/N]: " in text
+    assert ended == status
+    assert jobs.producer.count_states()[State.QUEUED] == count
+
+
+def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
+    """Every row is enqueued exactly once, whenever it was interrupted."""
+    file.write_text(HEADER + table(30_000))
+    command = [*program, "enqueue", str(file), "--campaign", "sale", "--yes"]
+    for _ in range(2):
+        already = jobs.producer.count_states()[State.QUEUED]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            eventually(lambda a=already: jobs.producer.count_states()[State.QUEUED] > a)
+            os.kill(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert b"The same command continues, and enqueues no row twice" in errors
+    stored = jobs.producer.count_states()[State.QUEUED]
+    assert 0 < stored < 30_000
+    campaign = jobs.ledger.reader.campaign("sale")
+    assert (campaign.rows, campaign.finished_at) == (30_000, None)
+
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout == f"{30_000 - stored:,} new, {stored:,} already there, 0 rejected\n"
+    assert jobs.producer.count_states()[State.QUEUED] == 30_000
+    assert jobs.ledger.reader.campaign("sale").rows == 30_000
+
+
+def test_a_lost_redis_is_said_and_the_same_command_continues(run, jobs, file, monkeypatch):
+    """With the exit status for that."""
+    store, calls = Ledger.enqueue, []
+
+    def fail_at_second(self, jobs, **options):
+        calls.append(jobs)
+        if len(calls) == 2:
+            raise QueueUnavailable("Redis at test is away")
+        return store(self, jobs, **options)
+
+    monkeypatch.setattr(Ledger, "enqueue", fail_at_second)
+    file.write_text(HEADER + table(1200))
+    command = ["enqueue", file, "--campaign", "sale", "--yes"]
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (4, "500 new, 0 already there, 0 rejected\n")
+    assert "none after that. The same command continues" in result.stderr
+    assert run(*command).stdout == "700 new, 500 already there, 0 rejected\n"

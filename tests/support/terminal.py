@@ -1,0 +1,32 @@
+"""Commands on a terminal of their own, as a person runs them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import time
+
+
+def on_terminal(command, answer="", timeout_seconds=20, term="dumb"):
+    """Run a command on a terminal of its own; returns what a person sees, and the status."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM=term, COLUMNS="200")
+        os.execv(command[0], command)
+    seen = b""
+    deadline = time.monotonic() + timeout_seconds
+    while select.select([terminal], [], [], deadline - time.monotonic())[0]:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+        if answer and seen.endswith(b"[y/N]: "):
+            os.write(terminal, answer.encode())
+            answer = ""
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return seen.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(status)
