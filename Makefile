@@ -109,4 +109,6 @@ $(VENV)/peers/%/.made: tests/bench/requirements/%.txt $(VENV)/.made
 .typing: Makefile
 	@mkdir -p $@/harasocial_dispatch
 	@for part in $(PARTS); do ln -sfn ../../$$part $@/harasocial_dispatch/$$part; done
+	@ln -sfn ../tests $@/tests
+	@ln -sfn ../tests/support $@/support
 	@touch $@

@@ -127,6 +127,11 @@ class AsyncProducer:
     pause_all = _awaited(Producer.pause_all)
     resume_all = _awaited(Producer.resume_all)
     set_rate = _awaited(Producer.set_rate)
+    get_campaign = _awaited(Producer.get_campaign)
+    find_campaigns = _awaited(Producer.find_campaigns)
+    hold_campaign = _awaited(Producer.hold_campaign)
+    release_campaign = _awaited(Producer.release_campaign)
+    cancel_campaign = _awaited(Producer.cancel_campaign)
 
     async def close(self) -> None:
         """Close the connections to Redis, and end the threads."""
@@ -199,6 +204,10 @@ if TYPE_CHECKING:
     pause_page = _typed.pause_page
     resume_page = _typed.resume_page
     set_rate = _typed.set_rate
+    get_campaign = _typed.get_campaign
+    hold_campaign = _typed.hold_campaign
+    release_campaign = _typed.release_campaign
+    cancel_campaign = _typed.cancel_campaign
 else:
     _FUNCTIONS = [name for name in producer.__all__ if hasattr(AsyncProducer, name)]
 

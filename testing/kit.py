@@ -113,6 +113,7 @@ class TestKit:
         payload_id: str | None = None,
         metadata: str | None = None,
         idempotency_key: str | None = None,
+        campaign: str | None = None,
         count: int | None = None,
     ) -> list[JobRecord]:
         """Return the jobs that have all given values; fail if there is none.
@@ -130,6 +131,7 @@ class TestKit:
             payload_id=payload_id,
             metadata=metadata,
             idempotency_key=idempotency_key,
+            campaign=campaign,
         )
         jobs = self.enqueued()
         found = matching(jobs, wanted)

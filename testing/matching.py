@@ -19,6 +19,7 @@ def fields_of(job: JobRecord) -> dict[str, Any]:
         "payload_id": job.job.get("message", {}).get("payload_id"),
         "metadata": job.job.get("metadata"),
         "idempotency_key": job.idempotency_key,
+        "campaign": job.campaign,
     }
 
 

@@ -185,8 +185,8 @@ def test_times_in_files_are_those_of_the_options(run, jobs, monkeypatch):
         for kind in ("csv", "jsonl"):
             found = [job for job in jobs.producer.find_jobs() if job.job["metadata"] == kind]
             send_at = sorted(job.send_at for job in found)
-            for one, expected in zip(send_at, sorted(times.values()), strict=True):
-                assert abs(one - expected) < timedelta(seconds=30)
+            for one, wanted in zip(send_at, sorted(times.values()), strict=True):
+                assert abs(one - wanted) < timedelta(seconds=30)
             assert all(abs(job.expires_at - now - timedelta(days=5)).seconds < 30 for job in found)
 
         wrong = row(send_at="soon") + row(expires_at="tomorrow", send_at="2h") + row(send_at=5)

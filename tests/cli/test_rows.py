@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import tracemalloc
+from typing import BinaryIO, cast
 
 import click
 import pytest
@@ -288,7 +289,7 @@ def test_a_large_file_is_not_held_in_memory(line, size, most):
     peaks = []
     for _ in range(3):
         tracemalloc.start()
-        count = sum(1 for _ in Rows(EndlessLines(line, size), "-", "jsonl"))
+        count = sum(1 for _ in Rows(cast(BinaryIO, EndlessLines(line, size)), "-", "jsonl"))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count >= 1

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -100,7 +101,7 @@ def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
 ) -> None:
     """Promise 10: each becomes a failed `invalid_job`; good jobs of the same lane are sent."""
     # given a lane with entries of every wrong kind between good ones
-    client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+    client: Any = redis.Redis.from_url(settings.redis_url, decode_responses=True)
     prefix = f"{{{settings.namespace}}}:"
     page_id = "500725830264749"
     good = [producer.enqueue(body(metadata="before"))]
@@ -140,7 +141,7 @@ def test_keys_of_a_later_version_stop_a_worker_before_it_starts(
     settings: Settings, producer: Producer, tmp_path: Path
 ) -> None:
     """Both versions and what to do are named; a web app is refused the same way."""
-    client = redis.Redis.from_url(settings.redis_url)
+    client: Any = redis.Redis.from_url(settings.redis_url)
     client.set(f"{{{settings.namespace}}}:version", "99")
     env = environment(settings, "http://127.0.0.1:1/")
     words = ["layout 99", "layout 2", "HARASOCIAL_NAMESPACE"]
@@ -161,7 +162,7 @@ def test_bookkeeping_replaced_under_a_live_worker_is_repaired_within_seconds(
     """Each key in turn becomes one of the wrong type; what waits then and later is sent."""
     scrape = Scrape(free_port())
     worker = start_worker(METRICS_PORT=scrape.port)
-    client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+    client: Any = redis.Redis.from_url(settings.redis_url, decode_responses=True)
     prefix = f"{{{settings.namespace}}}:"
     page_id = "500725830264749"
     strings = ["bell", "clock", "version"]
@@ -172,7 +173,8 @@ def test_bookkeeping_replaced_under_a_live_worker_is_repaired_within_seconds(
         soon = datetime.now(timezone.utc) + timedelta(seconds=1)
         waiting = producer.enqueue(body(), send_at=soon)
         wrong = "list" if name in strings else "string"
-        replacing = client.pipeline(transaction=True).delete(prefix + name)
+        replacing = client.pipeline(transaction=True)
+        replacing.delete(prefix + name)
         if wrong == "list":
             replacing.rpush(prefix + name, "x").execute()
         else:

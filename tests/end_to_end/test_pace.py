@@ -11,9 +11,9 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
-from relay import Relay
-from scripted_server import CERTIFICATE, tls_context
-from stage import StartWorker, body, eventually, wait_until_ended
+from support.harness import StartWorker, body, eventually, wait_until_ended
+from support.relay import Relay
+from support.scripted_server import CERTIFICATE, tls_context
 
 
 class SlowToOpen(Relay):

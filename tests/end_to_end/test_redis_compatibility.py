@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from support.harness import StartWorker, body, eventually, wait_until_ended
 
 pytestmark = pytest.mark.needs("redis-server")
 
-DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+DURABLE: dict[str, Any] = {"appendonly": "yes", "appendfsync": "always"}
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ URLS = {
 }
 
 
-@pytest.fixture(params=URLS.values(), ids=URLS)
+@pytest.fixture(params=list(URLS.values()), ids=list(URLS))
 def server_settings(
     request: pytest.FixtureRequest, server: EmbeddedValkey, settings: Settings
 ) -> Settings:

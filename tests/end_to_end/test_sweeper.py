@@ -63,7 +63,7 @@ def _sweep_without_recording(settings: Settings, claimed: Any) -> None:
         claimed.set()
         time.sleep(60)
 
-    Ledger.record = record  # type: ignore[method-assign]  # in a process of its own
+    Ledger.record = record  # type: ignore[assignment, method-assign]  # in a process of its own
     Sweeper(settings).start()
     time.sleep(60)
 
@@ -76,8 +76,8 @@ def test_a_sweeper_killed_before_it_records_loses_nothing(
 ) -> None:
     """Another one claims the job again; one attempt is recorded of the one call."""
     # given a job whose worker went away
-    waits = {"retry_base_seconds": 1000.0, "retry_max_seconds": 1000.0}
-    settings = replace(settings, token="secret", lease_seconds=0.5, **waits)
+    waits = replace(settings, retry_base_seconds=1000.0, retry_max_seconds=1000.0)
+    settings = replace(waits, token="secret", lease_seconds=0.5)
     job_id = producer.enqueue(body(), delivery=delivery)
     assert len(Ledger(settings).claim(1).claims) == 1
 

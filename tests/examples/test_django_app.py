@@ -74,9 +74,13 @@ def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, 
     class OutOfStockError(Exception):
         pass
 
-    with pytest.raises(OutOfStockError), transaction.atomic():
-        django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
-        raise OutOfStockError
+    def order_what_is_out_of_stock():
+        with transaction.atomic():
+            django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
+            raise OutOfStockError
+
+    with pytest.raises(OutOfStockError):
+        order_what_is_out_of_stock()
 
     assert django_module.Order.objects.count() == 0
     harasocial.assert_enqueued(count=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import kombu
 import pytest
 import redis
@@ -34,7 +36,8 @@ def test_a_refusal_means_connect_again(settings: Settings) -> None:
     """Celery goes on after a connection error, and ends after any other."""
     connection = SeparateCelery("test", settings).connection_for_read()
     with pytest.raises(connection.connection_errors) as refused:
-        connection.channel().client.execute_command("NO-SUCH-COMMAND")
+        channel: Any = connection.channel()
+        channel.client.execute_command("NO-SUCH-COMMAND")
     assert isinstance(refused.value, ResponseError)
     connection.release()
 

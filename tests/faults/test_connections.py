@@ -264,7 +264,7 @@ def test_a_connection_on_which_the_server_speaks_first_gets_no_request() -> None
 
 def test_a_kept_connection_that_dies_with_the_request_is_not_tried_again() -> None:
     """Not one byte of a reply came, but the request may have been read: nobody may repeat it."""
-    answers = iter([[OK], [Ending.RESET], [OK]])
+    answers: Iterator[list[Step]] = iter([[OK], [Ending.RESET], [OK]])
     with ScriptedServer(lambda: next(answers)) as server, Caller(server.url) as caller:
         codes = [error_code(caller.send()) for _ in range(3)]
 

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -23,7 +24,7 @@ from support.harness import WorkerProcess, body, environment, eventually
 JOBS = 1500
 
 #: Every write is on disk before it is answered: then Redis keeps its data also when it is killed.
-DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+DURABLE: dict[str, Any] = {"appendonly": "yes", "appendfsync": "always"}
 
 
 @pytest.fixture

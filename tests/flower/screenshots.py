@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
 
@@ -75,7 +75,7 @@ def fill(client: redis.Redis, prefix: str, chance: random.Random) -> list[str]:
 
 
 def _put(
-    pipeline: redis.client.Pipeline,
+    pipeline: Any,
     prefix: str,
     job_id: str,
     kind: Kind,
@@ -135,6 +135,7 @@ def show(ledger: Ledger, job_ids: Sequence[str], settings: Settings) -> None:
 
 def take(browser: Browser, flower: Flower, job_id: str, folder: Path) -> None:
     """Take the pictures."""
+    scheme: Literal["light", "dark"]
     for name, path, scheme, height in (
         ("failures", "/failures", "light", 1400),
         ("failures-dark", "/failures", "dark", 1400),

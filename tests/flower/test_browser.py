@@ -73,7 +73,8 @@ class Office:
         page.on("request", lambda request: faults.extend(_outside(request.url)))
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("dialog", lambda dialog: dialog.dismiss())
         if path:
             page.goto(path)
         yield page
@@ -163,8 +164,10 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
 @pytest.mark.parametrize("path", ["/", "/tasks", "/failures"])
 def test_a_wrong_password_stays_out(office: Office, path: str) -> None:
     """Of Flower's own pages, and of ours."""
-    wrong = {"username": USER, "password": "not-the-password"}
-    context = office.browser.new_context(base_url=office.flower.url, http_credentials=wrong)
+    context = office.browser.new_context(
+        base_url=office.flower.url,
+        http_credentials={"username": USER, "password": "not-the-password"},
+    )
     answer = context.new_page().goto(path)
     assert answer is not None
     assert (answer.status, answer.text()) == (401, "Access denied")

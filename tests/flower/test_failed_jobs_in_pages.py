@@ -161,7 +161,7 @@ def test_times_that_are_none_of_ours_end_no_page(desc: bool) -> None:
     after: Cursor | None = None
     for _ in range(100):
         page = read_ids(
-            Namespace(client, "{test}:", "", Scripts(client, "{test}:", lambda: None)),
+            Namespace(client, "{test}:", "", Scripts(client, "{test}:", lambda: None, {})),
             Selection(indexes=["failed"]),
             after=after,
             desc=desc,

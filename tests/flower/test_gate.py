@@ -20,7 +20,7 @@ from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
 from support.harness import environment, eventually
-from tornado.web import URLSpec
+from tornado.routing import URLSpec
 
 #: Ours; Flower's own come from its list.
 OURS = [
@@ -147,14 +147,17 @@ def test_whatever_is_no_login_is_a_wrong_one(proxied_flower: Flower, header: str
     """And no fault of this program, nor a way to learn anything."""
     # Each from its own address: wrong logins are limited for each.
     address = f"192.0.2.{100 + WRONG_HEADERS.index(header)}"
-    headers = {"Authorization": header.encode("latin-1"), "X-Real-Ip": address}
+    headers: dict[str, str | bytes] = {
+        "Authorization": header.encode("latin-1"),
+        "X-Real-Ip": address,
+    }
     for path in ("/failures", "/workers", "/api/tasks", "/metrics", "/unknown"):
         answer = requests.get(proxied_flower.url + path, headers=headers, timeout=30)
         assert (answer.status_code, answer.text) == (401, "Access denied")
     assert "Traceback" not in proxied_flower.log()
 
 
-def sent(desk: Desk, path: str, headers: dict[str, str], body: bytes) -> tuple[int, float]:
+def sent(desk: Desk, path: str, headers: dict[str, str], body: bytes) -> int:
     """Announce a body, send only its beginning, and return the status of the answer."""
     with socket.create_connection(("127.0.0.1", desk.flower.port), timeout=20) as connection:
         lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1"]

@@ -43,7 +43,7 @@ class Watcher:
     """Flower's memory of tasks, and its search over them."""
 
     def __init__(self) -> None:
-        self.state = CeleryState()
+        self.state: Any = CeleryState()  # celery-types lacks its tasks
         self.engine = TaskSearchEngine()
 
     def tell(self, news: JobEvent) -> Task:

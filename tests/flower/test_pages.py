@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from urllib.parse import quote
 
 import pytest
 import redis
-import requests
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
 from support.flower_harness import Desk, job_ids, new_page_id, text_of
@@ -211,7 +211,7 @@ def test_a_job_of_other_hands_can_be_looked_at(desk: Desk, valkey: EmbeddedValke
     client = redis.Redis.from_url(valkey.url)
     client.hset(f"{prefix}job:{strange}", mapping={"state": "failed", "error_code": "invalid_job"})
     client.zadd(f"{prefix}failed", {strange: 1})
-    page = desk.flower.get("/failures/" + requests.utils.quote(strange, safe=""))
+    page = desk.flower.get("/failures/" + quote(strange, safe=""))
     assert page.status_code == 200
     assert "invalid_job" in page.text
     assert desk.flower.get("/failures?until=1999-01-01T00:00Z").status_code == 200

@@ -162,7 +162,7 @@ def test_read_only_is_for_ours_too(start_flower: StartFlower, ledger: Ledger) ->
     ]:
         refused = flower.post(path, fields)
         assert (refused.status_code, "--read-only" in refused.text) == (403, True)
-    assert str(ledger.reader.get(job_id).state) == "failed"  # type: ignore[union-attr]
+    assert str(ledger.reader.get(job_id).state) == "failed"
 
 
 def test_flowers_own_controls_can_be_had(start_flower: StartFlower, ledger: Ledger) -> None:

@@ -62,7 +62,7 @@ def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
     ids = [
         host.enqueue(body("one", recipient_id=ANN, metadata="x"), idempotency_key="k"),
         host.enqueue(body("two", recipient_id=ANN)),
-        host.enqueue(body("two", recipient_id=BOB, page_id="7")),
+        host.enqueue(body("two", recipient_id=BOB, page_id="7"), campaign="tet"),
     ]
 
     def found(**wanted: Any) -> list[str]:
@@ -70,7 +70,7 @@ def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
 
     assert found() == ids
     assert found(recipient_id=ANN) == ids[:2]
-    assert found(page_id="7", payload_id="two", count=1) == ids[2:]
+    assert found(page_id="7", payload_id="two", count=1) == found(campaign="tet") == ids[2:]
     assert found(metadata="x") == found(idempotency_key="k") == ids[:1]
     assert found(payload_id="three", count=0) == []
 
@@ -83,8 +83,8 @@ def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
         "idempotency_key='k' (queued)   <- differs in recipient_id",
         f"  page_id='500725830264749', recipient_id='{ANN}', payload_id='two' (queued)   "
         "<- differs in recipient_id, payload_id",
-        f"  page_id='7', recipient_id='{BOB}', payload_id='two' (queued)   "
-        "<- differs in payload_id",
+        f"  page_id='7', recipient_id='{BOB}', payload_id='two', "
+        f"idempotency_key='tet/7/{BOB}/two', campaign='tet' (queued)   <- differs in payload_id",
     ]
     for wanted in ({"payload_id": "two", "count": 1}, {"count": 0}, {"metadata": "y"}):
         with pytest.raises(AssertionError, match=r"^expected .* of 3 messages enqueued fit\n"):
@@ -187,6 +187,17 @@ def test_a_page_paused_by_hand_waits_until_it_is_resumed(kit: TestKit) -> None:
 
     assert [str(job.state) for job in kit.drain()] == ["queued", "sent", "sent"]
     kit.producer.resume_page("1")
+    assert [str(job.state) for job in kit.drain()] == ["sent"]
+
+
+def test_a_held_campaign_waits_until_it_is_released(kit: TestKit) -> None:
+    """A drain sends nothing of it, and ends."""
+    for campaign in ("held", "other"):
+        host.enqueue(body(), campaign=campaign)
+    kit.producer.hold_campaign("held", reason="test")
+
+    assert [str(job.state) for job in kit.drain()] == ["queued", "sent"]
+    kit.producer.release_campaign("held")
     assert [str(job.state) for job in kit.drain()] == ["sent"]
 
 

@@ -223,20 +223,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(campaign=campaigns)
     def hold(self, campaign: str) -> None:
         with suppress(CampaignNotFound, CampaignCanceled):
-            self.story.ledger.hold_campaign(campaign, "why", "who")
+            self.story.ledger.hold_campaign(campaign, "why", by="who")
             self.held.add(campaign)
 
     @rule(campaign=campaigns)
     def release(self, campaign: str) -> None:
         with suppress(CampaignNotFound, CampaignCanceled):
-            self.story.ledger.release_campaign(campaign)
+            self.story.ledger.release_campaign(campaign, by="who")
             self.held.discard(campaign)
 
     @rule(campaign=campaigns, chunks=st.integers(0, 3))
     def cancel_campaign(self, campaign: str, chunks: int) -> None:
         """Whoever cancels may die after any chunk."""
         with suppress(CampaignNotFound):
-            self.story.ledger.cancel_campaign(campaign)
+            self.story.ledger.cancel_campaign(campaign, by="who")
             self.canceled.add(campaign)
             for _ in range(chunks):
                 self.story.ledger.cancel_campaign_chunk(campaign, 1)
@@ -267,12 +267,12 @@ class LedgerMachine(RuleBasedStateMachine):
             assert counted[state] == len(by_state[state.value]), state
         stored = client.hgetall(key("counts"))
         assert all(int(count) >= 0 for count in stored.values())
-        for state in ("sent", "cancelled"):
+        for ended in ("sent", "cancelled"):
             # What expired by itself leaves its list at the next sweep.
-            listed = client.lrange(key(state), 0, -1)
+            listed = client.lrange(key(ended), 0, -1)
             assert len(listed) == len(set(listed))
-            assert [job_id for job_id in listed if job_id in jobs] == listed[: len(by_state[state])]
-            assert set(listed) >= by_state[state]
+            assert [job_id for job_id in listed if job_id in jobs] == listed[: len(by_state[ended])]
+            assert set(listed) >= by_state[ended]
 
         self.campaigns_agree(jobs)
 
@@ -359,7 +359,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Promise 1: with workers about, every job comes to its end, and the counts say so."""
         story = self.story
         for campaign in self.held - self.canceled:
-            story.ledger.release_campaign(campaign)
+            story.ledger.release_campaign(campaign, by="who")
         for _ in range(100):
             story.ledger.continue_campaign_work()
             story.wait(300)

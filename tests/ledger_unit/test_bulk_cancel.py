@@ -181,7 +181,7 @@ def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
     """A second one cancels the others."""
     enqueue(story, "1", 500)
     wanted = JobFilter(page_ids=("1",))
-    steps = Cancellation(story.ledger, wanted, by="thao", via="cli").run()
+    steps: Any = Cancellation(story.ledger, wanted, by="thao", via="cli").run()
     for report in itertools.islice(steps, 2):
         done = report.count
     steps.close()

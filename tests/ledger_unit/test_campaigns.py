@@ -304,7 +304,7 @@ def test_canceling_stops_a_campaign_at_once_and_for_good(story: Story):
     assert campaign is not None and campaign.finished_at is not None
     for action in (story.ledger.hold_campaign, story.ledger.release_campaign):
         with pytest.raises(CampaignCanceled):
-            action("c", by="ann")  # type: ignore[operator]
+            action("c", by="ann")
 
 
 def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(story: Story):

@@ -45,7 +45,11 @@ def new_job(
 
 def test_the_same_key_and_body_give_the_same_job(story: Story):
     """The first call's options apply: a repeated `send_at` of "in two hours" is another time."""
-    options = {"send_at": START + timedelta(hours=2), "urgent": True, "delivery": "at_most_once"}
+    options: dict[str, Any] = {
+        "send_at": START + timedelta(hours=2),
+        "urgent": True,
+        "delivery": "at_most_once",
+    }
     job = new_job(metadata=LONG, idempotency_key="k")
     (first,) = story.ledger.enqueue([job]).jobs
     (second,) = story.ledger.enqueue([new_job(metadata=LONG, idempotency_key="k", **options)]).jobs

@@ -22,7 +22,7 @@ START_MS = 1_769_851_800_000
 def codes(claims: list[Claim]) -> dict[str, str | None]:
     """Return the error code with which each claimed job ends; None for one to be sent."""
     outcomes = {claim.job_id: outcome_without_call(claim) for claim in claims}
-    return {job_id: outcome and outcome.error_code for job_id, outcome in outcomes.items()}
+    return {job_id: outcome.error_code if outcome else None for job_id, outcome in outcomes.items()}
 
 
 def put_ghost(story: Story, page_id: str) -> None:

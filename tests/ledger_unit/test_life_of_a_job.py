@@ -309,7 +309,7 @@ def test_a_failed_job_can_be_replayed(story: Story):
     assert story.rings(lambda: story.ledger.replay([job_id]) == [State.FAILED])
     record = story.get(job_id)
     assert (record.state, record.attempt_count) == (State.QUEUED, 1)
-    assert record.error_code is record.error_message is record.http_status is None
+    assert (record.error_code, record.error_message, record.http_status) == (None, None, None)
     assert record.finished_at is None
     assert record.expires_at == after(100) + DAY
     assert [attempt.error_code for attempt in record.attempts] == ["551"]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Claim, Lifted, PageRate, Pause
+from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Lifted, PageRate, Pause
 from harasocial_dispatch.schemas import InvalidRequest, OutcomeClass
 
 if TYPE_CHECKING:
     from .conftest import Story
 
+T = TypeVar("T")
+
 BY = "hoa@ops-1"
 START_MS = 1_769_851_800_000
 
 
-def only(claims: list[Claim]) -> Claim:
-    (claim,) = claims
-    return claim
+def only(found: list[T]) -> T:
+    (one,) = found
+    return one
 
 
 def test_a_paused_page_waits_until_it_is_resumed(story: Story):

@@ -56,6 +56,18 @@ KEYS = {
     "repairs": "list",
     "rebuild": "hash",
 }
+
+
+def sets(text: str) -> Wreck:
+    """Return what replaces a key by a string."""
+    return lambda client, key: client.set(key, text)
+
+
+def hsets(fields: dict[str, str]) -> Wreck:
+    """Return what sets fields of a hash."""
+    return lambda client, key: client.hset(key, mapping=fields)
+
+
 TYPES: dict[str, Wreck] = {
     "string": lambda client, key: client.set(key, "nonsense"),
     "list": lambda client, key: client.rpush(key, "nonsense", "", "1"),
@@ -63,39 +75,27 @@ TYPES: dict[str, Wreck] = {
 STATES = ("scheduled", "queued", "sending", "retrying")
 NUMBERS = ("", "x", "-1", "1e400", "nan", "inf", "1.5", "9" * 18, "9" * 30, str(2**63 - 1))
 CONTENTS: dict[str, list[Wreck]] = {
-    "counts": [
-        lambda client, key, value=value: client.hset(key, mapping=dict.fromkeys(STATES, value))
-        for value in (*NUMBERS, "5")
-    ],
+    "counts": [hsets(dict.fromkeys(STATES, value)) for value in (*NUMBERS, "5")],
     "spent:1": [
-        lambda client, key, value=value: client.set(key, value)
+        sets(value)
         for value in (*NUMBERS, *(f"{number} 1" for number in NUMBERS), "1 99999999999999999999")
     ],
-    "clock": [lambda client, key, value=value: client.set(key, value) for value in NUMBERS],
-    "revoked_claims:<holder>": [
-        lambda client, key, value=value: client.set(key, value)
-        for value in NUMBERS
-        if value != "9" * 18
-    ],
+    "clock": [sets(value) for value in NUMBERS],
+    "revoked_claims:<holder>": [sets(value) for value in NUMBERS if value != "9" * 18],
     "bell": [
-        lambda client, key, value=value: client.set(key, value)
+        sets(value)
         for value in (*NUMBERS, "attentive", "99999999999999 1", "1 99999999999999999999", "-1 -1")
     ],
     "last_claim:<holder>": [
-        lambda client, key, value=value: client.set(key, value)
-        for value in ("[]", "{}", "5", "null", "[1, {}, [], null]", "[" * 2000)
+        sets(value) for value in ("[]", "{}", "5", "null", "[1, {}, [], null]", "[" * 2000)
     ],
-    "version": [
-        lambda client, key, value=value: client.set(key, value) for value in ("", "x", "1.5")
-    ],
+    "version": [sets(value) for value in ("", "x", "1.5")],
     "rebuild": [
-        lambda client, key, value=value: client.hset(
-            key, mapping={"cursor": value, "found": value, "started_ms": value, "ready:1": value}
-        )
+        hsets(dict.fromkeys(["cursor", "found", "started_ms", "ready:1"], value))
         for value in NUMBERS
     ],
     "pauses": [
-        lambda client, key, value=value: client.hset(key, "1", value)
+        hsets({"1": value})
         for value in (
             '{"level": 0, "failures": 1, "until_ms": 1, "x": 1e400, "y": null, "z": {"a": []}}',
             '{"level": 0, "failures": "x", "written_ms": 1e300, "reason": {}}',

@@ -62,7 +62,7 @@ def test_every_module_is_imported_from_the_wheel(
     """Nothing that a module needs at import is missing, and none comes from the repository."""
     assert len(wheel.modules) > len(PARTS)
     run_well(
-        *(installed.python, "-c", IMPORT_ALL, installed.site_packages, *wheel.modules),
+        *(f"{installed.python}", "-c", IMPORT_ALL, f"{installed.site_packages}", *wheel.modules),
         cwd=tmp_path,
     )
 

@@ -106,4 +106,4 @@ def brought_along(wheel: Built, *, extra: str) -> set[str]:
                     for needed in map(Requirement, needs or [])
                     if needed.marker is None or needed.marker.evaluate({"extra": chosen})
                 ]
-    return {name for name, _ in brought} - {itself}
+    return {str(name) for name, _ in brought} - {itself}

@@ -29,8 +29,10 @@ SPRING_MS = 1_769_826_600_000
 class NoOffset(tzinfo):
     """A time zone that does not know how far it is from UTC."""
 
-    def utcoffset(self, _: datetime | None) -> timedelta | None:
+    def utcoffset(self, _: datetime | None) -> None:
         return None
+
+    dst = tzname = utcoffset
 
 
 def errors_of(body: Any, options: dict[str, Any]) -> dict[str, list[str]]:

@@ -236,7 +236,7 @@ def end(traces: Traces, producer: Producer, name: str, payload_id: str, **option
 
 def put_by_other_hands(settings: Settings) -> str:
     """Put a job into a lane that is no valid one, its texts hostile; return its id."""
-    client = redis.Redis.from_url(settings.redis_url)
+    client: Any = redis.Redis.from_url(settings.redis_url)
     prefix = f"{{{settings.namespace}}}:"
     job_id, page_id = "by-hand", "9999"
     fields = {

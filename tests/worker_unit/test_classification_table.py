@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from harasocial_dispatch.schemas import CallLimit, Outcome, OutcomeClass, parse_reply
+from harasocial_dispatch.worker.http import Reply
 from harasocial_dispatch.worker.outcome.classify import (
-    Reply,
     classify_failure,
     classify_reply,
     invalid_job,
