@@ -112,7 +112,7 @@ def print_campaign(campaign: Campaign, pauses: Sequence[Pause], language: Langua
     holding = [p for p in pauses if p.page_id in waiting or (waiting and p.page_id == ALL_PAGES)]
     if holding:
         click.echo()
-        print_pauses(holding)
+        print_pauses(holding, language)
 
 
 def _facts(campaign: Campaign) -> list[tuple[str, str]]:

@@ -14,9 +14,12 @@ from .printing import NAME, STATE_STYLES, Cell, Column, is_terminal, print_table
 from .times import local
 
 
-def print_job(record: JobRecord, language: Language) -> None:
-    """Print all that `record` has; of the recipient's id only the end."""
-    for label, text in _facts(record, language):
+def print_job(record: JobRecord, language: Language, waiting: str = "") -> None:
+    """Print all that `record` has; of the recipient's id only the end.
+
+    `waiting` says why it waits, if it does.
+    """
+    for label, text in _facts(record, language, waiting):
         if text:
             click.echo(f"{label + ':':<17}{text}")
     click.echo()
@@ -33,7 +36,7 @@ def meaning(record: JobRecord, language: Language) -> str:
     return explanation.meaning if explanation else shown(record.error_message)
 
 
-def _facts(record: JobRecord, language: Language) -> list[tuple[str, str]]:
+def _facts(record: JobRecord, language: Language, waiting: str) -> list[tuple[str, str]]:
     body = record.job
     style = STATE_STYLES[record.state]
     explanation = explain_any(record.error_code, language) if record.error_code else None
@@ -42,6 +45,7 @@ def _facts(record: JobRecord, language: Language) -> list[tuple[str, str]]:
     return [
         ("job id", shown(record.job_id)),
         ("state", click.style(record.state.value, fg=style)),
+        ("waiting", waiting),
         ("error code", shown(record.error_code)),
         ("error message", shown(record.error_message)),
         ("meaning", explanation.meaning if explanation else ""),

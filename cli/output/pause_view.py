@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from ...ledger import MANUAL, Pause
+from ...ledger import ALL_PAGES, MANUAL, Hold, Pause
 from ...schemas.language import Language
 from ...schemas.pause_reasons import PAUSE_REASONS
-from .printing import Column, print_table, shown
+from .printing import Column, jobs, print_table, shown
 from .times import from_stored, local
 
 PAUSE_COLUMNS = [
@@ -37,6 +37,33 @@ def pause_rows(pauses: Sequence[Pause], now: datetime, language: Language) -> li
         ]
         for pause in pauses
     ]
+
+
+def waiting_text(
+    pauses: Sequence[Pause], hold: Hold | None, ahead: int | None, now: datetime
+) -> str:
+    """Return why a job waits: the pauses of its page, the hold of its campaign, the jobs ahead."""
+    parts = [_pause_in_words(pause, now) for pause in pauses]
+    if hold is not None:
+        parts.append(f"campaign held{_by_whom(hold.reason, hold.by, hold.at)}")
+    if ahead is not None:
+        parts.append(f"{jobs(ahead)} ahead")
+    return ", ".join(parts)
+
+
+def _pause_in_words(pause: Pause, now: datetime) -> str:
+    subject = "all pages" if pause.page_id == ALL_PAGES else "page"
+    until = f" until {_until(pause, now)}"
+    if pause.reason != MANUAL:
+        code = f", {shown(pause.error_code)}" if pause.error_code else ""
+        return f"{subject} paused ({shown(pause.reason)}{code}){until}"
+    whom = _by_whom(pause.note, pause.by, from_stored(pause.since_ms))
+    return f"{subject} paused by hand{whom}{until}"
+
+
+def _by_whom(reason: str | None, by: str | None, since: datetime | None) -> str:
+    text = f": {shown(reason)}" if reason else ""
+    return f"{text} (by {shown(by)} since {local(since)})"
 
 
 def _meaning(pause: Pause, language: Language) -> str:

@@ -197,6 +197,16 @@ class Reader:
         """Return how many jobs wait in the lanes of some pages."""
         return lanes.count_waiting(self._namespace, page_ids)
 
+    def jobs_ahead(self, record: JobRecord) -> int | None:
+        """Return how many jobs of its page are served before a queued one.
+
+        Jobs that have failed and jobs of other campaigns take turns with it, so it is an estimate.
+        None if it is not among the first 100,000 of its lane.
+        """
+        if record.page_id is None:
+            return None
+        return lanes.jobs_ahead(self._namespace, record.job_id, record.page_id, record.campaign)
+
     # Pauses and rates.
 
     def pauses(self) -> list[Pause]:

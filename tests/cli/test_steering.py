@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -107,6 +107,44 @@ def test_all_pages_are_paused_and_resumed(run, jobs):
     jobs.end(State.SENT)
     assert jobs.state(job_id) is State.QUEUED
     assert [page for _, page, *_ in audited(run)] == ["*", PAGE, PAGE, "*", PAGE]
+
+
+def waiting_of(run: Any, job_id: str) -> str:
+    """Return what `show` says about why a job waits."""
+    lines = run("show", job_id).stdout.splitlines()
+    found = [line for line in lines if line.startswith("waiting:")]
+    return found[0].removeprefix("waiting:").strip() if found else ""
+
+
+def test_show_says_why_a_job_waits_and_behind_how_many(run, jobs):
+    """The pauses that hold it up, by whom and since when; a campaign's hold; the jobs ahead."""
+    ahead = [jobs.enqueue() for _ in range(29)]
+    job_id = jobs.enqueue()
+    assert waiting_of(run, ahead[0]) == "0 jobs ahead"
+    assert waiting_of(run, job_id) == "29 jobs ahead"
+    jobs.enqueue(urgent=True)
+    assert waiting_of(run, job_id) == "30 jobs ahead"
+
+    jobs.producer.pause_page(PAGE, reason="wrong price", by="hoa@ops-1")
+    text = waiting_of(run, job_id)
+    assert text.startswith("page paused by hand: wrong price (by hoa@ops-1 since 20")
+    assert text.endswith(") until it is resumed, 30 jobs ahead")
+    jobs.producer.pause_all(by="thao", for_seconds=3600)
+    assert waiting_of(run, job_id).startswith("all pages paused by hand (by thao since 20")
+    jobs.producer.resume_all()
+    jobs.producer.resume_page(PAGE)
+
+    in_campaign = jobs.enqueue(campaign="tet")
+    assert waiting_of(run, in_campaign) == "31 jobs ahead"
+    jobs.producer.hold_campaign("tet", reason="wrong text", by="hoa@ops-1")
+    text = waiting_of(run, in_campaign)
+    assert text.startswith("campaign held: wrong text (by hoa@ops-1 since 20")
+    assert text.endswith("), 31 jobs ahead")
+    later = jobs.enqueue(send_at=datetime.now(timezone.utc) + timedelta(hours=1))
+    assert waiting_of(run, later) == ""
+
+    jobs.end(State.FAILED, "551")
+    assert waiting_of(run, job_id) == ""
 
 
 def test_what_is_not_paused_cannot_be_resumed(run, jobs):
