@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from datetime import datetime, timezone
+from functools import partial
 
 import pytest
 from harasocial_dispatch.ledger import Ledger
@@ -247,12 +248,16 @@ def test_on_a_terminal_a_campaign_is_shown_and_confirmed(
 
 def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
     """Every row is enqueued exactly once, whenever it was interrupted."""
+
+    def has_more_than(count):
+        return jobs.producer.count_states()[State.QUEUED] > count
+
     file.write_text(HEADER + table(30_000))
     command = [*program, "enqueue", str(file), "--campaign", "sale", "--yes"]
     for _ in range(2):
         already = jobs.producer.count_states()[State.QUEUED]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            eventually(lambda a=already: jobs.producer.count_states()[State.QUEUED] > a)
+            eventually(partial(has_more_than, already))
             os.kill(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 130

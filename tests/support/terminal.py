@@ -6,9 +6,12 @@ import os
 import pty
 import select
 import time
+from collections.abc import Sequence
 
 
-def on_terminal(command, answer="", timeout_seconds=20, term="dumb"):
+def on_terminal(
+    command: list[str], answer: str = "", timeout_seconds: float = 20, term: str = "dumb"
+) -> tuple[str, int]:
     """Run a command on a terminal of its own; returns what a person sees, and the status."""
     pid, terminal = pty.fork()
     if pid == 0:
