@@ -53,7 +53,7 @@ def waiting_text(
 
 def _pause_in_words(pause: Pause, now: datetime) -> str:
     subject = "all pages" if pause.page_id == ALL_PAGES else "page"
-    until = f" until {_until(pause, now)}"
+    until = f" until {until_text(pause, now)}"
     if pause.reason != MANUAL:
         code = f", {shown(pause.error_code)}" if pause.error_code else ""
         return f"{subject} paused ({shown(pause.reason)}{code}){until}"

@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import time
-from collections.abc import Sequence
 
 
 def on_terminal(
