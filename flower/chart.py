@@ -1,4 +1,4 @@
-"""A chart of failures over time, as SVG made here: no script, no file from outside. Pure."""
+"""A chart of counts over time, as SVG made here: no script, no file from outside. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAX_BARS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """How many failed in each bar's time, of one name. `is_rest`: of all names not told apart."""
+    """What is counted in each bar's time under one name. `is_rest`: of all names not told apart."""
 
     name: str
     counts: Sequence[int]
@@ -55,21 +55,31 @@ def edges_ms(earliest_ms: int, latest_ms: int) -> list[int]:
     return [(first + i) * step_ms for i in range(count + 1)]
 
 
-def draw(series: Sequence[Series], bars: Sequence[Bar]) -> str:
-    """Return the chart as an SVG element; each bar links to its time."""
+def draw(
+    series: Sequence[Series],
+    bars: Sequence[Bar],
+    *,
+    title: str = "Failures over time",
+    noun: str = "failures",
+) -> str:
+    """Return the chart as an SVG element; each bar links to its time.
+
+    Args:
+        noun: what is counted, in the plural.
+    """
     top = _round_up(max((bar.total for bar in bars), default=0))
     parts = [
         f'<svg class="failures-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="group" '
         'aria-labelledby="chart-title chart-summary" xmlns="http://www.w3.org/2000/svg">',
-        '<title id="chart-title">Failures over time</title>',
-        f'<desc id="chart-summary">{escape(_summary(bars))}</desc>',
+        f'<title id="chart-title">{escape(title)}</title>',
+        f'<desc id="chart-summary">{escape(_summary(bars, noun))}</desc>',
         *_grid(top),
         *_labels(bars),
     ]
     width = _PLOT_WIDTH / max(1, len(bars))
     for i, bar in enumerate(bars):
         parts += _bar(
-            i, bar, [(rank, each.counts[i]) for rank, each in _ranked(series)], top, width
+            i, bar, [(rank, each.counts[i]) for rank, each in _ranked(series)], top, width, noun
         )
     return "".join([*parts, "</svg>"])
 
@@ -78,10 +88,12 @@ def _ranked(series: Sequence[Series]) -> list[tuple[str, Series]]:
     return [("rest" if each.is_rest else str(i), each) for i, each in enumerate(series)]
 
 
-def _bar(i: int, bar: Bar, counts: Sequence[tuple[str, int]], top: int, width: float) -> list[str]:
+def _bar(
+    i: int, bar: Bar, counts: Sequence[tuple[str, int]], top: int, width: float, noun: str
+) -> list[str]:
     x = _LEFT + i * width
     gap = min(2.0, width * 0.2)
-    label = f"{_interval(bar)}: {number(bar.total)} failed"
+    label = f"{_interval(bar)}: {number(bar.total)} {noun}"
     # Out of the way of the keyboard: the table below the chart has the same links.
     parts = [
         f'<a href="{escape(bar.address)}" tabindex="-1" aria-hidden="true">'
@@ -140,13 +152,13 @@ def _labels(bars: Sequence[Bar]) -> list[str]:
     ]
 
 
-def _summary(bars: Sequence[Bar]) -> str:
+def _summary(bars: Sequence[Bar], noun: str) -> str:
     if not bars:
-        return "No failures."
+        return f"No {noun}."
     total = sum(bar.total for bar in bars)
     most = max(bars, key=lambda bar: bar.total)
     return (
-        f"{number(total)} failures from {_utc(bars[0].since)} to {_utc(bars[-1].until)}; "
+        f"{number(total)} {noun} from {_utc(bars[0].since)} to {_utc(bars[-1].until)}; "
         f"most, {number(most.total)}, {_interval(most)}."
     )
 

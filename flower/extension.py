@@ -24,11 +24,13 @@ from tornado.web import StaticFileHandler, url
 from ..schemas import Settings
 from . import assets, safety
 from .ending import end_in_time
+from .pages.campaigns import CampaignHandler, CampaignsHandler
 from .pages.export import ExportHandler
 from .pages.failures import FailuresHandler
 from .pages.job import JobHandler
 from .pages.language import LanguageHandler
 from .pages.metrics import MetricsHandler
+from .pages.overview import HomeHandler, OverviewHandler, PageControlHandler
 from .pages.replays import ReplayHandler, ReplaysHandler
 from .pages.waiting import WaitingHandler
 from .server import GuardedFlower
@@ -93,6 +95,11 @@ def _handlers(flowers: list[Any], site: Site) -> list[Any]:
     """Return Flower's handlers with ours among them."""
     shared = {"site": site}
     ours = [
+        url(r"/", HomeHandler, shared, name="main"),
+        url(r"/overview", OverviewHandler, shared, name="overview"),
+        url(r"/overview/page", PageControlHandler, shared, name="page-control"),
+        url(r"/campaigns", CampaignsHandler, shared, name="campaigns"),
+        url(r"/campaigns/([A-Za-z0-9._-]+)", CampaignHandler, shared, name="campaign"),
         url(r"/failures", FailuresHandler, shared, name="failures"),
         url(r"/failures/", FailuresHandler, shared),
         url(r"/failures/export\.(csv|jsonl)", ExportHandler, shared, name="failures-export"),
@@ -110,4 +117,4 @@ def _handlers(flowers: list[Any], site: Site) -> list[Any]:
         url(r"/metrics", MetricsHandler, shared, name="metrics"),
     ]
     # Tornado takes the first that fits; Flower's last one fits everything.
-    return [*ours, *flowers]
+    return [*ours, *(each for each in flowers if getattr(each, "name", None) != "main")]

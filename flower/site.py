@@ -20,6 +20,7 @@ class Site:
 
     ledger: Ledger
     replays: Replays
+    settings: Settings
     #: What talks to Redis for a page runs here, so that it does not wait for Flower's own calls to
     #: workers, which take their time.
     threads: ThreadPoolExecutor = field(
@@ -31,4 +32,4 @@ class Site:
     def of(cls, settings: Settings) -> Site:
         """Return the site of the ledger that `settings` name; nothing is connected yet."""
         ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS, ring=Doorbell(settings).ring)
-        return cls(ledger, Replays(ledger))
+        return cls(ledger, Replays(ledger), settings)

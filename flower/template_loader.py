@@ -9,14 +9,20 @@ from tornado.template import BaseLoader, Template
 
 _OURS = Path(__file__).parent / "templates"
 
-#: In the bar at the top of every page, after Flower's own sections.
-_LINK_IN_BAR = """
+#: In the bar at the top of every page: ours come before Flower's own sections.
+_LINKS_IN_BAR = "".join(
+    f"""
         <li class="nav-item">
-          <a class="nav-link{% if active_tab == 'failures' %} active{% end %}"
-            href="{{ reverse_url('failures') }}"
-            {% if active_tab == 'failures' %}aria-current="page"{% end %}>Failures</a>
-        </li>
-      """
+          <a class="nav-link{{% if active_tab == '{name}' %}} active{{% end %}}"
+            href="{{{{ reverse_url('{name}') }}}}"
+            {{% if active_tab == '{name}' %}}aria-current="page"{{% end %}}>{title}</a>
+        </li>"""
+    for name, title in (
+        ("overview", "Overview"),
+        ("campaigns", "Campaigns"),
+        ("failures", "Failures"),
+    )
+)
 #: On the page of a task that stands for a job.
 _LINK_ON_TASK = """
       {% if task.name == 'harasocial.send' %}
@@ -25,7 +31,7 @@ _LINK_ON_TASK = """
 
 #: Flower's template → what is inserted where: before or after the first mark.
 _INSERTIONS = {
-    "navbar.html": ("before", "</ul>", _LINK_IN_BAR),
+    "navbar.html": ("after", '<ul class="app-nav navbar-nav">', _LINKS_IN_BAR),
     "task.html": ("after", '<div class="detail-actions">', _LINK_ON_TASK),
 }
 

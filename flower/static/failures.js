@@ -94,13 +94,37 @@
     });
   }
 
+  var live = true;
+
+  function isInUse(part) {
+    return part.contains(document.activeElement) || part.querySelector("details[open]") !== null;
+  }
+
+  // The button that stops the page from changing while somebody reads it.
+  function offerLiveSwitch() {
+    document.querySelectorAll("[data-live-switch]").forEach(function (button) {
+      button.hidden = false;
+      button.addEventListener("click", function () {
+        live = !live;
+        button.textContent = live ? "Pause updates" : "Resume updates";
+      });
+    });
+  }
+
+  // On a narrow screen, a chart of what happens now shows its newest end.
+  function showNewest(root) {
+    root.querySelectorAll("[data-newest-last]").forEach(function (chart) {
+      chart.scrollLeft = chart.scrollWidth;
+    });
+  }
+
   // A part of the page that moves is fetched again, until it stands still.
   function follow(id) {
     var part = document.getElementById(id);
     if (!part || !part.dataset.live) return;
     window.setTimeout(function () {
       // What somebody is about to use stays under their hands.
-      if (document.hidden || part.contains(document.activeElement)) return follow(id);
+      if (!live || document.hidden || isInUse(part)) return follow(id);
       fetch(window.location.href, { credentials: "same-origin" })
         .then(function (reply) {
           if (!reply.ok) throw new Error(reply.status);
@@ -111,6 +135,7 @@
           if (!fresh) return;
           localize(fresh);
           part.replaceWith(document.adoptNode(fresh));
+          showNewest(fresh);
           announce(fresh);
           follow(id);
         })
@@ -131,7 +156,9 @@
   localize(document);
   localizeForm();
   followSelection();
-  ["job", "replay"].forEach(function (id) {
+  offerLiveSwitch();
+  showNewest(document);
+  ["job", "replay", "overview", "campaigns", "campaign"].forEach(function (id) {
     var part = document.getElementById(id);
     if (part) announced = part.dataset.status || "";
     follow(id);

@@ -48,6 +48,7 @@
 --   recent:<campaign>    list    how its latest jobs ended, 1 if failed, else 0; if it has hold_at
 --   campaign_work        hash    campaign -> cursor: lanes to reopen after a release, or jobs to end
 --                                after a cancel; see campaign_work.lua
+--   minute:<minute>      hash    state -> jobs that ended in it; minutes since the epoch
 --   campaign_rate:<campaign>    hash  number of a period of RATE_PERIOD_MS -> jobs that it sent or failed
 --   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
 --   revoked_claims:<holder>  string  claims of this process up to this number are revoked
@@ -181,7 +182,7 @@ local ENDED = { sent = true, failed = true, cancelled = true }
 
 -- Changes to `counts` and to the counts of campaigns, gathered, so that a batch costs one command a
 -- state.
-local count_changes, campaign_changes = {}, {}
+local count_changes, campaign_changes, minute_changes = {}, {}, {}
 
 local function add(counts, name, by)
   counts[name] = (counts[name] or 0) + by
@@ -206,6 +207,7 @@ end
 -- Note that a job (page_id, campaign, error_code) moved from a state to another. `from` is nil for a
 -- new job.
 local function moved(job, from, to)
+  if from == 'sending' and ENDED[to] then add(minute_changes, to, 1) end
   if COUNTED[from] then add(count_changes, from, -1) end
   if COUNTED[to] then add(count_changes, to, 1) end
   if not job.campaign or from == to then return end
@@ -267,8 +269,16 @@ local function count_rate(campaign, jobs)
   end
 end
 
+-- How long the counts of one minute are kept: an hour is charted.
+local MINUTES_KEPT_SECONDS = 2 * 3600
+
 local function write_counts()
   write_changes('counts', count_changes)
+  if next(minute_changes) then
+    local name = 'minute:' .. int(math.floor(NOW / 60000))
+    write_changes(name, minute_changes)
+    redis.call('EXPIRE', key(name), MINUTES_KEPT_SECONDS)
+  end
   for campaign, change in pairs(campaign_changes) do
     local name, states = 'campaign:' .. campaign, change.states
     write_changes(name, states)

@@ -1,7 +1,7 @@
 """Reading the ledger: jobs, counts and lanes. `Reader` is the way in."""
 
 from .campaigns import Campaign, CampaignPage, Hold, WatchedCampaign
-from .counts import Counts
+from .counts import Counts, Minute
 from .cursor import Cursor
 from .failed_jobs import JobPage
 from .index_page import IdPage
@@ -24,6 +24,7 @@ __all__ = [
     "JobFilter",
     "JobPage",
     "JobStatus",
+    "Minute",
     "PageRate",
     "Pause",
     "Reader",

@@ -199,10 +199,13 @@ def _share(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
 
 
-def campaigns(namespace: Namespace, names: Sequence[str] | None = None) -> list[Campaign]:
+def campaigns(
+    namespace: Namespace, names: Sequence[str] | None = None, *, limit: int | None = None
+) -> list[Campaign]:
     """Return campaigns, those that changed last first, without errors and pages."""
     if names is None:
-        names = namespace.client.zrevrange(namespace.key("campaigns"), 0, -1)
+        last = -1 if limit is None else limit - 1
+        names = namespace.client.zrevrange(namespace.key("campaigns"), 0, last)
     now_ms = namespace.now_ms()
     found = []
     for some in chunks(names, CHUNK):

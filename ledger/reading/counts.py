@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import islice, pairwise
 
-from ...schemas import State
+from ...schemas import State, from_ms
 from ..job_hash import to_int
 from .cursor import iterate
 from .failed_jobs import failed_ids, failed_indexes, failed_selection
@@ -20,6 +21,7 @@ from .namespace import CHUNK, Namespace, chunks
 
 #: Entries read before they are counted.
 _IDS = 2000
+_MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,15 @@ class Counts:
     by_name: dict[str, int] = field(default_factory=dict)
     sample: int | None = None
     names_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """How many jobs ended with a call in one minute; `at` is its beginning."""
+
+    at: datetime
+    sent: int
+    failed: int
 
 
 def count_by_error_code(namespace: Namespace, wanted: JobFilter, limit: int | None) -> Counts:
@@ -96,6 +107,23 @@ def count_states(namespace: Namespace) -> dict[State, int]:
     waiting, sent, cancelled, failed = pipeline.execute()
     counts = {state: max(0, to_int(waiting.get(state.value)) or 0) for state in State}
     return counts | {State.SENT: sent, State.CANCELLED: cancelled, State.FAILED: failed}
+
+
+def throughput(namespace: Namespace, minutes: int) -> list[Minute]:
+    """Return how many jobs ended in each of the latest minutes; see `Reader.throughput`."""
+    current = namespace.now_ms() // _MINUTE_MS
+    numbers = range(current - minutes + 1, current + 1)
+    pipeline = namespace.pipeline()
+    for number in numbers:
+        pipeline.hmget(namespace.key(f"minute:{number}"), State.SENT.value, State.FAILED.value)
+    return [
+        Minute(
+            at=from_ms(number * _MINUTE_MS),
+            sent=max(0, to_int(sent) or 0),
+            failed=max(0, to_int(failed) or 0),
+        )
+        for number, (sent, failed) in zip(numbers, pipeline.execute(), strict=True)
+    ]
 
 
 def sent_since(namespace: Namespace, job_id: str | None) -> tuple[int, str | None]:

@@ -12,7 +12,7 @@ from ..audit import AuditEntry
 from ..job_hash import to_int, to_state
 from . import audit, campaigns, counts, failed_jobs, lanes, pauses, search, waiting
 from .campaigns import Campaign, WatchedCampaign
-from .counts import Counts
+from .counts import Counts, Minute
 from .cursor import Cursor, iterate
 from .failed_jobs import JobPage
 from .index_page import IdPage
@@ -171,6 +171,10 @@ class Reader:
         """Return how many jobs are in each state; sent and canceled ones while they are kept."""
         return counts.count_states(self._namespace)
 
+    def throughput(self, minutes: int = 60) -> list[Minute]:
+        """Return how many calls ended in each of the latest minutes (at most 60); oldest first."""
+        return counts.throughput(self._namespace, minutes)
+
     def sent_since(self, job_id: str | None) -> tuple[int, str | None]:
         """Return how many jobs were sent after `job_id` was, and the one that was sent last.
 
@@ -249,9 +253,12 @@ class Reader:
 
     # Campaigns.
 
-    def campaigns(self) -> list[Campaign]:
-        """Return the campaigns, those that changed last first, without errors and pages."""
-        return campaigns.campaigns(self._namespace)
+    def campaigns(self, limit: int | None = None) -> list[Campaign]:
+        """Return at most `limit` campaigns, those that changed last first.
+
+        They are without errors and pages.
+        """
+        return campaigns.campaigns(self._namespace, limit=limit)
 
     def campaign(self, name: str) -> Campaign | None:
         """Return a campaign with its errors and pages, or None if there is none."""

@@ -1,0 +1,147 @@
+"""What the Overview shows, from what the ledger returned. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..ledger import ALL_PAGES, MANUAL, Campaign, Minute, PageRate, Pause
+from ..schemas import State, from_ms
+from .chart import Bar, Series
+
+#: What an automatic pause means, by its reason.
+PAUSE_WORDS = {
+    "auth": "waits for a valid token",
+    "failing": "keeps failing",
+    "refused": "is refused by the API",
+    "restricted": "is restricted by Facebook",
+    "throttled": "was too fast",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageCard:
+    """One page: its waiting jobs, how fast it may send, and what pauses it.
+
+    Attributes:
+        rate: messages a second; 0 is no limit.
+        has_own_rate: whether an operator set it.
+        seconds_left: until its waiting jobs are sent at this rate; None if that is unknown.
+        pauses: an operator's first.
+    """
+
+    page_id: str
+    waiting: int
+    rate: float
+    burst: int
+    has_own_rate: bool
+    pauses: Sequence[Pause]
+    seconds_left: float | None
+
+    @property
+    def is_paused_by_hand(self) -> bool:
+        """Whether an operator has paused it."""
+        return any(pause.reason == MANUAL for pause in self.pauses)
+
+
+def page_cards(
+    waiting: Mapping[str, int],
+    pauses: Sequence[Pause],
+    rates: Sequence[PageRate],
+    *,
+    default_rate: float,
+    default_burst: int,
+) -> list[PageCard]:
+    """Return the pages that wait or are paused: the paused ones first, then the longest lanes."""
+    by_page: dict[str, list[Pause]] = {}
+    for pause in sorted(pauses, key=lambda pause: pause.reason != MANUAL):
+        if pause.page_id != ALL_PAGES:
+            by_page.setdefault(pause.page_id, []).append(pause)
+    counts = {pause.page_id: pause.waiting for pause in pauses if pause.page_id != ALL_PAGES}
+    counts |= waiting
+    own = {rate.page_id: rate for rate in rates}
+    cards = []
+    for page_id, count in counts.items():
+        rate = own[page_id].rate if page_id in own else default_rate
+        paused = by_page.get(page_id, [])
+        cards.append(
+            PageCard(
+                page_id=page_id,
+                waiting=count,
+                rate=rate,
+                burst=own[page_id].burst if page_id in own else default_burst,
+                has_own_rate=page_id in own,
+                pauses=paused,
+                seconds_left=None if paused or not rate else count / rate,
+            )
+        )
+    return sorted(cards, key=lambda card: (not card.pauses, -card.waiting, card.page_id))
+
+
+def pause_until(pause: Pause) -> datetime | None:
+    """Return when a pause ends by itself; None if an operator has to end it."""
+    return None if pause.until_ms is None else from_ms(pause.until_ms)
+
+
+def throughput_series(minutes: Sequence[Minute]) -> list[Series]:
+    """Return what the chart of the last hour shows."""
+    return [
+        Series(name="sent", counts=[minute.sent for minute in minutes]),
+        Series(name="failed", counts=[minute.failed for minute in minutes]),
+    ]
+
+
+def throughput_bars(minutes: Sequence[Minute], addresses: Sequence[str]) -> list[Bar]:
+    """Return one bar a minute; `addresses` are where each leads to."""
+    return [
+        Bar(
+            since=minute.at,
+            until=from_ms(round(minute.at.timestamp() * 1000) + 60_000),
+            total=minute.sent + minute.failed,
+            address=address,
+        )
+        for minute, address in zip(minutes, addresses, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A part of a progress bar: what it counts, where it begins and how wide it is (percent)."""
+
+    name: str
+    count: int
+    begins: float
+    width: float
+
+
+def progress(campaign: Campaign) -> list[Share]:
+    """Return the parts of a campaign's progress bar, of all its rows: sent, failed, canceled."""
+    rows = max(1, campaign.rows)
+    shares = []
+    begins = 0.0
+    for name, state in (
+        ("sent", State.SENT),
+        ("failed", State.FAILED),
+        ("canceled", State.CANCELLED),
+    ):
+        count = campaign.states[state]
+        width = min(100.0 - begins, 100 * count / rows)
+        shares.append(Share(name=name, count=count, begins=begins, width=width))
+        begins += width
+    return shares
+
+
+#: Bootstrap's color of a campaign's badge, where it is not the usual one.
+CONDITION_COLOURS = {"running": "info", "held": "warning", "finished": "success"}
+
+
+def condition(campaign: Campaign) -> str:
+    """Return in one word where a campaign stands."""
+    if campaign.finished_at is not None:
+        return "canceled" if campaign.canceled else "finished"
+    if campaign.canceled:
+        return "being canceled"
+    if campaign.held:
+        return "held"
+    return "running" if campaign.started_at is not None else "waiting"
