@@ -54,7 +54,7 @@ def test_each_bar_leads_to_its_time_and_says_its_count() -> None:
     svg = drawn(Series(name="551", counts=[10, 0]))
     links = list(svg.iter(f"{SVG}a"))
     assert [link.attrib["href"] for link in links] == ["/failures?n=0&x=1", "/failures?n=1&x=1"]
-    assert "10 failed" in (links[0].findtext(f"{SVG}title") or "")
+    assert "10 failures" in (links[0].findtext(f"{SVG}title") or "")
     assert all(link.attrib["tabindex"] == "-1" for link in links)
 
 
