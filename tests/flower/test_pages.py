@@ -159,7 +159,7 @@ def test_the_page_counts_and_explains(desk: Desk) -> None:
     assert "10/2018278 3" in text
     assert "The messaging window is closed" in text
     assert f"Page {page_id} 4" in text
-    counts = [int(n) for n in re.findall(r"<title>[^<]*: (\d+) failed</title>", page.text)]
+    counts = [int(n) for n in re.findall(r"<title>[^<]*: (\d+) failures</title>", page.text)]
     assert sum(counts) == 4
     assert 'aria-labelledby="chart-title' in page.text
 
