@@ -10,15 +10,6 @@ from ..ledger import ALL_PAGES, MANUAL, Campaign, Minute, PageRate, Pause
 from ..schemas import State, from_ms
 from .chart import Bar, Series
 
-#: What an automatic pause means, by its reason.
-PAUSE_WORDS = {
-    "auth": "waits for a valid token",
-    "failing": "keeps failing",
-    "refused": "is refused by the API",
-    "restricted": "is restricted by Facebook",
-    "throttled": "was too fast",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageCard:

@@ -98,7 +98,6 @@ class OverviewHandler(LivePageHandler):
             chart=draw(series, bars, title="Messages per minute", noun="messages"),
             done=_DONE.get(self.text_argument("done")),
             pause_until=overview.pause_until,
-            pause_words=overview.PAUSE_WORDS,
             seen=seen,
             series=series,
             workers=_workers(self.application),

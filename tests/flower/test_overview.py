@@ -224,7 +224,7 @@ def test_an_operator_pauses_paces_and_resumes_a_page(screen: Screen) -> None:
     card.get_by_label("Reason").fill("a customer complained")
     card.get_by_label("For how long").select_option("2 hours")
     card.get_by_role("button", name=f"Pause page {screen.page_id}").click()
-    expect(card).to_contain_text(f"Paused: a customer complained. By {USER}. Until ")
+    expect(card).to_contain_text(f"Paused by {USER}: a customer complained. Until ")
     (paused,) = screen.pauses()
     assert (paused.note, paused.by, paused.until_ms is None) == (
         "a customer complained",
