@@ -154,10 +154,8 @@ def test_a_wrong_form_gets_words_and_changes_nothing(
 def test_a_form_without_its_token_is_refused(desk: Desk) -> None:
     """Another site cannot press these buttons."""
     fields = {"action": "pause", "page_id": ""}
-    with_login = {"auth": LOGIN, "timeout": 30}
-    assert (
-        requests.post(desk.flower.url + "/overview/page", fields, **with_login).status_code == 403
-    )
+    reply = requests.post(f"{desk.flower.url}/overview/page", fields, auth=LOGIN, timeout=30)
+    assert reply.status_code == 403
     assert not any(each.page_id == ALL_PAGES for each in desk.ledger.reader.pauses())
 
 
