@@ -80,7 +80,7 @@ def _table(title: str, rows: Iterable[ErrorCode], language: Language, other: str
         meaning, remedy = row.texts[language]
         code = f"`{row.code}`" if row.code else other
         cells = (
-            f"{code} †" if row.may_be_sent else code,
+            f"{code} †" if row.may_have_been_sent else code,
             f"`{row.outcome_class}`",
             "" if row.about is Subject.OTHER else row.about.value,
             row.replay.value,

@@ -55,8 +55,8 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KindOfCauses:
-    """The causes of which a replay helps alike."""
+class CauseGroup:
+    """The causes with the same kind of replay."""
 
     kind: ReplayKind
     causes: Sequence[Cause]
@@ -86,16 +86,16 @@ class ReplayPlan:
     refused: Mapping[str, State | None] = field(default_factory=dict)
 
     @property
-    def kinds(self) -> list[KindOfCauses]:
-        """The causes by whether a replay helps: those that are worth another try first."""
+    def kinds(self) -> list[CauseGroup]:
+        """The causes by kind of replay, those worth another try first."""
         return group_causes(self.causes)
 
     def warnings(self, language: Language) -> list[str]:
-        """Return what to consider before the replay, a sentence each."""
+        """Return what to consider before the replay, one sentence each."""
         return warnings_about(self.causes, language)
 
 
-#: By what they are about: for one job, and for several.
+#: The warnings, for one job and for several.
 _WARNINGS: Mapping[str, tuple[Mapping[Language, str], Mapping[Language, str]]] = {
     "never": (
         {
@@ -138,7 +138,7 @@ def warnings_about(causes: Sequence[Cause], language: Language) -> list[str]:
     maybe_sent = sum(
         cause.count
         for cause in causes
-        if cause.row.may_be_sent and cause.row.replay is not ReplayKind.NEVER
+        if cause.row.may_have_been_sent and cause.row.replay is not ReplayKind.NEVER
     )
     numbers = {
         "never": counts.get(ReplayKind.NEVER, 0),
@@ -152,10 +152,10 @@ def warnings_about(causes: Sequence[Cause], language: Language) -> list[str]:
     ]
 
 
-def group_causes(causes: Sequence[Cause]) -> list[KindOfCauses]:
-    """Return the causes by whether a replay helps: those that are worth another try first."""
+def group_causes(causes: Sequence[Cause]) -> list[CauseGroup]:
+    """Return the causes by kind of replay, those worth another try first."""
     groups = (
-        KindOfCauses(kind=kind, causes=[each for each in causes if each.row.replay is kind])
+        CauseGroup(kind=kind, causes=[each for each in causes if each.row.replay is kind])
         for kind in KIND_NAMES
     )
     return [group for group in groups if group.causes]
@@ -193,7 +193,7 @@ class Replay:
         job_ids: the jobs; or None, and then `wanted` and `text` select them.
         wanted: a filter of failed jobs.
         text: a text that the jobs contain; see `Reader`.
-        kinds: only jobs whose error codes are of these kinds; none is no condition.
+        kinds: only jobs whose error codes have these kinds of replay; empty for any kind.
         by: who replays them, for the audit; by default `user@host`.
         via: what that is done with.
     """
@@ -375,7 +375,7 @@ class Replay:
         return self._bounded
 
     def _of_kinds(self, wanted: JobFilter) -> list[JobFilter]:
-        """Return filters that together have the jobs of `wanted` whose codes are of the kinds."""
+        """Return filters that together select the jobs of `wanted` with the wanted kinds."""
         if not self._kinds:
             return [wanted]
         codes = [

@@ -1,9 +1,10 @@
-"""The error codes that are known, one row each: class, meaning, remedy, in each language. Pure.
+"""The table of error codes: class, meaning and remedy of each, in each language. Pure.
 
-The numbers are Messenger's and Graph's, which the API may pass on, compound as `code/subcode` or
-either alone. The words are this package's own, for where the API gave no code. Sources: the
-Messenger Platform and Graph API error references, and what other senders document. Where those
-disagree (551), the reading that cannot harm a page or a person holds.
+Numeric codes are those of Messenger and Graph, which the API may pass on: compound as
+`code/subcode`, or either part alone. Codes in words are this package's own; they are used if the
+API gives none. Sources: the error references of the Messenger Platform and the Graph API, and the
+documentation of other senders. Where they disagree (551), the table takes the reading that cannot
+harm a page or a person.
 
 `docs/error-codes.md` is generated from the rows: `make docs`.
 """
@@ -19,14 +20,14 @@ from typing import NamedTuple
 from .language import Language
 from .states import OutcomeClass
 
-#: The HTTP statuses that have no row of their own, and so the rows of their families.
+#: The first digit of an HTTP status that has no row of its own, and the row that it has instead.
 _STATUS_FAMILIES = {"4": "http_4xx", "5": "http_5xx"}
-#: A subcode this long means the same whatever code it comes with, so it may stand alone.
+#: A subcode with at least this many digits means the same with every code, and without one.
 _UNIQUE_SUBCODE_DIGITS = 6
 
 
 class Explanation(NamedTuple):
-    """An error code in words: what it means, and what to do about it."""
+    """What an error code means, and what to do about it."""
 
     meaning: str
     remedy: str
@@ -35,11 +36,11 @@ class Explanation(NamedTuple):
 class ReplayKind(str, Enum):
     """Whether a replay of a failed job helps."""
 
-    #: After a person has done something.
+    #: Yes, after a person has fixed the cause.
     FIXABLE = "fixable"
-    #: The cause passes by itself.
+    #: Yes: the cause passes by itself.
     PASSING = "passing"
-    #: It would fail again, or reach a person twice.
+    #: No: the job would fail again, or the person would get the message twice.
     NEVER = "never"
 
     def __str__(self) -> str:
@@ -47,12 +48,13 @@ class ReplayKind(str, Enum):
 
 
 class Subject(str, Enum):
-    """What a refusal is about, where that matters to the page's other messages."""
+    """What a refusal is about, which determines whether it counts against the page."""
 
-    #: Perhaps the page: its other messages may be refused likewise.
+    #: It may be the page, whose other messages would be refused too.
     PAGE = "page"
-    #: The person that it goes to: it says nothing about the page.
+    #: The recipient.
     PERSON = "person"
+    #: Something else, such as the message or the connection.
     OTHER = "other"
 
     def __str__(self) -> str:
@@ -64,12 +66,13 @@ class ErrorCode:
     """A row of the table.
 
     Attributes:
-        code: the code; a range of numbers, such as `200-299`; or a family of HTTP statuses.
-        outcome_class: of an attempt that ends with it.
-        replay: whether a replay of a job that failed with it helps.
-        texts: in words, by language.
-        about: what it is about.
-        may_be_sent: the message may have gone out nevertheless.
+        code: the code, a range such as `200-299`, or a family of HTTP statuses such as `http_5xx`.
+        outcome_class: the class of an attempt that ends with the code.
+        replay: whether it helps to replay a job that failed with the code.
+        texts: the explanation in each language.
+        about: what the error is about.
+        may_have_been_sent: whether the message may have been sent despite the error. With
+            `at_most_once` a transient error is then ambiguous.
     """
 
     code: str
@@ -77,11 +80,11 @@ class ErrorCode:
     replay: ReplayKind
     texts: Mapping[Language, Explanation]
     about: Subject = Subject.OTHER
-    may_be_sent: bool = False
+    may_have_been_sent: bool = False
 
     @property
-    def is_sent_for_sure(self) -> bool:
-        """Whether the message was sent despite the error, so that nothing may send it again."""
+    def was_sent(self) -> bool:
+        """Whether the message was certainly sent despite the error."""
         return self.outcome_class is _AMBIGUOUS and self.replay is ReplayKind.NEVER
 
 
@@ -101,7 +104,7 @@ _TRANSIENT, _THROTTLED, _APP_THROTTLED, _RESTRICTED, _AUTH, _AMBIGUOUS, _PERMANE
 _FIXABLE, _PASSING, _NEVER = ReplayKind.FIXABLE, ReplayKind.PASSING, ReplayKind.NEVER
 _PAGE, _PERSON, _OTHER = Subject.PAGE, Subject.PERSON, Subject.OTHER
 
-# What several rows say.
+# Texts that several rows share.
 
 _FAULT = _texts(
     (
@@ -210,8 +213,8 @@ _NO_LINK = _texts(
 
 #: The API's own codes.
 API_CODES: tuple[ErrorCode, ...] = (
-    ErrorCode("-1", _TRANSIENT, _PASSING, _FAULT, may_be_sent=True),
-    ErrorCode("1", _TRANSIENT, _PASSING, _FAULT, may_be_sent=True),
+    ErrorCode("-1", _TRANSIENT, _PASSING, _FAULT, may_have_been_sent=True),
+    ErrorCode("1", _TRANSIENT, _PASSING, _FAULT, may_have_been_sent=True),
     ErrorCode("1/99", _PERMANENT, _FIXABLE, _PERMISSION, _PAGE),
     ErrorCode(
         "1/1357046",
@@ -227,7 +230,7 @@ API_CODES: tuple[ErrorCode, ...] = (
                 "Không gửi lại: tin nhắn đã đến nơi.",
             ),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode("2", _TRANSIENT, _PASSING, _FAULT),
     ErrorCode(
@@ -486,7 +489,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
                 _NOT_FOUND_OUT[1],
             ),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "expired",
@@ -521,7 +524,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
                 "đã được gửi.",
             ),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "invalid_job",
@@ -552,7 +555,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
                 _NOT_FOUND_OUT[1],
             ),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "not_accepted",
@@ -598,7 +601,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
                 _NOT_FOUND_OUT[1],
             ),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "token_missing",
@@ -629,7 +632,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
                 _NOT_FOUND_OUT[1],
             ),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "unspecified",
@@ -748,7 +751,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
             ("The API failed while it handled the message.", _FIRST_MAY_BE_SENT[0]),
             ("API gặp lỗi khi đang xử lý tin nhắn.", _FIRST_MAY_BE_SENT[1]),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "http_502",
@@ -776,7 +779,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
             ("The API's gateway got no answer in time.", _FIRST_MAY_BE_SENT[0]),
             ("Cổng kết nối của API không nhận được trả lời kịp thời.", _FIRST_MAY_BE_SENT[1]),
         ),
-        may_be_sent=True,
+        may_have_been_sent=True,
     ),
     ErrorCode(
         "http_4xx",
@@ -815,7 +818,7 @@ KIND_NAMES: Mapping[ReplayKind, Mapping[Language, str]] = MappingProxyType(
     }
 )
 
-#: What holds of every code that is not in the table.
+#: The row of every code that is not in the table.
 UNKNOWN = ErrorCode(
     "",
     _PERMANENT,
@@ -837,13 +840,13 @@ UNKNOWN = ErrorCode(
 
 
 def _unique_subcode(error_code: str) -> str:
-    """Return the subcode of a compound `code/subcode` that says enough by itself, or ""."""
+    """Return the subcode of a compound `code/subcode` if it can be found alone, else ""."""
     subcode = error_code.partition("/")[2]
     return subcode if len(subcode) >= _UNIQUE_SUBCODE_DIGITS else ""
 
 
 def _by_name(rows: tuple[ErrorCode, ...]) -> Mapping[str, ErrorCode]:
-    """Return the rows by every name of a code: itself, each number of a range, a lone subcode."""
+    """Return the rows by code, by each number of a range, and by subcodes without their code."""
     named: dict[str, ErrorCode] = {}
     for row in rows:
         if subcode := _unique_subcode(row.code):
@@ -859,7 +862,7 @@ _OWN_ROWS = _by_name(OWN_CODES)
 
 
 def _names(error_code: str) -> tuple[str, ...]:
-    """Return the names of a code under which it may be listed, the most exact first."""
+    """Return the keys under which a code may be listed, the most specific first."""
     names = (error_code, _unique_subcode(error_code), error_code.partition("/")[0])
     return tuple(filter(None, names))
 
@@ -874,7 +877,7 @@ def find_api_code(error_code: str | None) -> ErrorCode | None:
 
 
 def find_own_code(error_code: str) -> ErrorCode | None:
-    """Return the row of one of this package's own codes, or None if it is none of them."""
+    """Return the row of one of this package's own codes, or None if it is not one of them."""
     prefix, _, status = error_code.partition("_")
     if prefix == "http" and len(status) == 3 and status.isascii() and status.isdecimal():
         error_code = (
@@ -888,8 +891,8 @@ def class_of(
 ) -> OutcomeClass | None:
     """Return the class of an API error code, or None if it is not known.
 
-    `extra`, an operator's list, comes before the table. A part of a compound code stands for it as
-    in `find_api_code`.
+    `extra`, the operator's list, takes precedence over the table. Compound codes that are not
+    listed fall back as in `find_api_code`.
     """
     lone = {subcode: extra[code] for code in extra if (subcode := _unique_subcode(code))}
     listed = lone | dict(extra)
@@ -901,7 +904,7 @@ def class_of(
 
 
 def row_of(error_code: str) -> ErrorCode:
-    """Return the row of a failed job's error code; `UNKNOWN` if it has none."""
+    """Return the row of a failed job's error code; `UNKNOWN` if it is not in the table."""
     return find_own_code(error_code) or find_api_code(error_code) or UNKNOWN
 
 
@@ -912,5 +915,5 @@ def explain(error_code: str | None, language: Language = "en") -> Explanation | 
 
 
 def explain_any(error_code: str | None, language: Language = "en") -> Explanation:
-    """Return what `explain` does; for a code that is not known, what holds of those."""
+    """Return what `explain` does, or for a code that is not known the text for such codes."""
     return explain(error_code, language) or UNKNOWN.texts[language]

@@ -9,7 +9,7 @@ from .states import OutcomeClass, State
 
 @dataclass(frozen=True, slots=True)
 class CallLimit:
-    """How full the API's bucket of calls is: a reply's `X-Haravan-Api-Call-Limit: 32/80`.
+    """How full the API's leaky bucket is, from a reply's `X-Haravan-Api-Call-Limit: 32/80`.
 
     `limit` is at least 1, and `used` is from 0 to `limit`.
     """

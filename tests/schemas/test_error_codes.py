@@ -57,8 +57,8 @@ def test_each_code_has_one_row() -> None:
 def test_the_columns_of_a_row_agree(row: ErrorCode) -> None:
     """Where a message may have gone out, or must not be sent again, every column says so."""
     ambiguous = row.outcome_class is OutcomeClass.AMBIGUOUS
-    assert row.may_be_sent or not ambiguous
-    assert not row.may_be_sent or ambiguous or row.outcome_class is OutcomeClass.TRANSIENT
+    assert row.may_have_been_sent or not ambiguous
+    assert not row.may_have_been_sent or ambiguous or row.outcome_class is OutcomeClass.TRANSIENT
     says_never = row.texts["en"].remedy.startswith("Do not replay")
     assert says_never == (row.replay is ReplayKind.NEVER)
     assert says_never == row.texts["vi"].remedy.startswith("Không gửi lại")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import sys
 
@@ -197,6 +198,22 @@ def test_any_object_gives_texts_that_are_safe_to_show(reply: dict[str, object]):
         (found.error_message, 500) if found else (None, 0),
     ):
         assert text is None or (text.isprintable() and 0 < len(text.strip()) <= limit)
+
+
+CODE = re.compile(r"-?[0-9]{1,10}(/[0-9]{1,10})?", re.ASCII)
+
+
+@given(
+    st.text(st.characters())
+    | st.from_regex(r"\A\(#-?[0-9]{1,12}(/[0-9]{0,3})?\)? ?", fullmatch=False)
+)
+def test_a_message_gives_a_code_or_none(message: str):
+    """Whatever it begins with, and only what is between `(#` and `)`."""
+    found = parse_reply(refusal(error_code=None, error_message=message))
+    assert found is not None
+    if found.error_code is not None:
+        assert CODE.fullmatch(found.error_code)
+        assert (found.error_message or "").startswith(f"(#{found.error_code})")
 
 
 @given(secrets, st.data())

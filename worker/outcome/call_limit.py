@@ -6,17 +6,17 @@ import re
 
 from ...schemas import CallLimit
 
-#: A larger bucket than this is taken for a mistake of the server.
+#: A larger limit is ignored as a mistake of the server.
 _MAX_LIMIT = 1_000_000
 
 _USED_OF_LIMIT = re.compile(r"\s*([0-9]{1,7})\s*/\s*([0-9]{1,7})\s*", re.ASCII)
 
 
 def parse_call_limit(value: str | None) -> CallLimit | None:
-    """Return the bucket that a header's text describes, or None if it describes none.
+    """Return the bucket that the header describes, or None if it is missing or invalid.
 
-    Obeying a nonsensical bucket could stop a page: what is not `used/limit` in whole numbers, with
-    a limit from 1 to a million and no more used than that, is ignored.
+    A valid header is `used/limit` in whole numbers, with a limit from 1 to a million that is not
+    exceeded. Anything else is ignored, because obeying it could stop a page for no reason.
     """
     if value is None or (match := _USED_OF_LIMIT.fullmatch(value)) is None:
         return None

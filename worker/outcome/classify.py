@@ -26,9 +26,9 @@ from .call_limit import parse_call_limit
 from .retry_after import parse_retry_after
 
 _NO_CODES: Mapping[str, OutcomeClass] = MappingProxyType({})
-#: The row of a code that only the operator's list has.
+#: The row of a code that is only in the operator's list.
 _LISTED = replace(UNKNOWN, about=Subject.OTHER)
-#: The classes of which a job, or its page, waits as long as the reply asks.
+#: The classes for which `Retry-After` is obeyed.
 _MAY_WAIT = frozenset(
     (
         OutcomeClass.TRANSIENT,
@@ -52,8 +52,9 @@ def classify_reply(
 
     Args:
         now: the time that an HTTP date in `Retry-After` is relative to (aware).
-        at_most_once: a reply that leaves open whether the message went out is then ambiguous.
-        codes: classes of error codes, which come before the built-in ones.
+        at_most_once: whether the job must not be sent twice. A reply after which the message may
+            have been sent is then ambiguous.
+        codes: the operator's classes of error codes, which take precedence over the table.
         secret: the token, which the API might echo; it is cut out of what is kept.
     """
     api = parse_reply(reply.body, secret=secret) if reply.body is not None else None
@@ -71,7 +72,7 @@ def classify_reply(
         known = class_of(api_code, codes)
         if known is not None:
             row, outcome_class = api_row or _LISTED, known
-    if at_most_once and row.may_be_sent and outcome_class is OutcomeClass.TRANSIENT:
+    if at_most_once and row.may_have_been_sent and outcome_class is OutcomeClass.TRANSIENT:
         outcome_class = OutcomeClass.AMBIGUOUS
     return Outcome(
         outcome_class=outcome_class,
@@ -83,7 +84,7 @@ def classify_reply(
             if outcome_class in _MAY_WAIT
             else None
         ),
-        final=api_row is not None and api_row.is_sent_for_sure,
+        final=api_row is not None and api_row.was_sent,
         about_page=outcome_class is OutcomeClass.PERMANENT and row.about is Subject.PAGE,
         about_person=row.about is Subject.PERSON,
         call_limit=call_limit,
@@ -91,15 +92,15 @@ def classify_reply(
 
 
 def _is_refusal(status: int, api: ApiReply | None, row: ErrorCode | None) -> bool:
-    """Return whether the reply's error code counts, rather than its status alone."""
+    """Return whether the reply is classified by its error code rather than by its status."""
     if api is None or not api.has_error:
         return False
-    # "Sent despite the error" holds whatever the status.
-    return 200 <= status < 300 or 400 <= status < 500 or (row is not None and row.is_sent_for_sure)
+    # A message that was sent despite the error must not be sent again, whatever the status.
+    return 200 <= status < 300 or 400 <= status < 500 or (row is not None and row.was_sent)
 
 
 def _own_code(status: int, api: ApiReply | None) -> str:
-    """Return our code of a reply that is no success, for where the API gave none."""
+    """Return this package's code for a reply that is not a success."""
     has_error = api is not None and api.has_error
     if 200 <= status < 300 and api is not None:
         return "unspecified" if has_error else "not_accepted"
@@ -110,12 +111,11 @@ def _own_code(status: int, api: ApiReply | None) -> str:
         code = f"http_{status}"
         is_permanent = _own_row(code).outcome_class is OutcomeClass.PERMANENT
         return "unspecified" if has_error and is_permanent else code
-    # The message may well have been processed: this reply just does not say. Nor does a final
-    # status below 200 or from 600 up, which is no HTTP.
+    # The message may have been processed. A final status below 200 or above 599 is not HTTP.
     return "invalid_response"
 
 
-#: Our own codes in words, for where the API says nothing.
+#: Messages of our own codes, if the API gave none.
 _MESSAGES = {
     "not_accepted": "the API reported no error, but no success either",
     "unspecified": "the API reported an error without saying which",
@@ -130,7 +130,7 @@ def _message(reply: Reply, api: ApiReply | None, own_code: str) -> str:
     return _MESSAGES.get(own_code, f"the API answered with HTTP status {reply.status}")
 
 
-#: Why a call got no reply, in words.
+#: Messages of calls that got no reply.
 _FAILURES = {
     "connection_failed": "no connection; the request did not go out",
     "connection_lost": "the connection ended without a reply; the message may have gone out",
