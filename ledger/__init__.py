@@ -10,6 +10,7 @@ from .exchange import Claimed, Enqueued, EnqueuedJob, PageChange, Result, Swept
 from .ledger import Ledger, Lifted
 from .reading import (
     ALL_PAGES,
+    APP_THROTTLED,
     MANUAL,
     MAX_VALUES,
     Campaign,
@@ -30,6 +31,7 @@ from .replay_store import StoredReplay
 
 __all__ = [
     "ALL_PAGES",
+    "APP_THROTTLED",
     "AUDIT_DAYS",
     "AUDIT_ENTRIES",
     "CANCELABLE",

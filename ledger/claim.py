@@ -21,6 +21,7 @@ class Claim:
         attempts_spent: since the enqueueing or the latest replay.
         consecutive_pauses: of the page's lane; above 0, this claim is its probe, or the page
             recovers from a pause.
+        token_pauses: the same of the page's token.
         claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
             by this process's monotonic clock (seconds).
         received_at: when the reply with the claim was read, by this process's monotonic clock.
@@ -46,6 +47,7 @@ class Claim:
     remaining_seconds: float
     lease_ended: bool = False
     defect: str | None = None
+    token_pauses: int = 0
     is_paced: bool = False
     possible_poison: bool = False
     #: The latest ones before this claim, at most 50, oldest first.
@@ -58,7 +60,7 @@ class Claim:
 
 def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) -> Claim:
     """Return the claim of a row that claim.lua or sweep.lua has just returned."""
-    job_id, consecutive_pauses, lease_ended, defect, is_paced, flat = row
+    job_id, consecutive_pauses, token_pauses, lease_ended, defect, is_paced, flat = row
     job: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
     spent = (to_int(job.get("attempts")) or 0) - (to_int(job.get("attempts_before_replay")) or 0)
     return Claim(
@@ -73,6 +75,7 @@ def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) ->
         claimed_at=asked_at,
         received_at=time.monotonic(),
         lease_ended=lease_ended == 1,
+        token_pauses=token_pauses,
         defect=defect or None,
         is_paced=is_paced == 1,
         possible_poison=job.get("error_code") == "unknown_outcome",

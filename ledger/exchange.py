@@ -56,14 +56,16 @@ class Claimed:
 class Result:
     """How one claimed job ended, to be recorded.
 
-    `attempt_at_ms` is when the POST began, by the ledger's clock, and `attempt_duration_ms` is its
-    duration. If this process made no POST, they are the time of the outcome and None.
+    `token_fingerprint` is of the token that was used, "" if none was. `attempt_at_ms` is when the
+    POST began, by the ledger's clock, and `attempt_duration_ms` is its duration. If this process
+    made no POST, they are the time of the outcome and None.
     """
 
     claim: Claim
     outcome: Outcome
     job_verdict: JobVerdict
     lane_verdict: LaneVerdict
+    token_fingerprint: str = ""
     attempt_at_ms: int
     attempt_duration_ms: int | None
 
@@ -173,5 +175,16 @@ def result_row(result: Result) -> str:
                 result.claim.consecutive_pauses,
                 lane.token_fingerprint,
             ],
+            _token_part(result),
         ]
     )
+
+
+def _token_part(result: Result) -> list[str | int]:
+    """Return what a result means for its token; nothing for most."""
+    limit, pauses = result.outcome.call_limit, result.claim.token_pauses
+    concerns = limit is not None or pauses > 0 or result.lane_verdict.effect == "pause_token"
+    if not (concerns and result.token_fingerprint):
+        return []
+    used, most = (limit.used, limit.limit) if limit else (0, 0)
+    return [result.token_fingerprint, pauses, used, most]

@@ -45,7 +45,7 @@ from .exchange import (
     to_page_change,
 )
 from .reading import ALL_PAGES, JobFilter, Reader
-from .reading.namespace import Namespace
+from .reading.namespace import Namespace, chunks
 from .replay_store import ReplayStore
 from .scripts import Scripts, explain_version
 from .storing import store
@@ -56,6 +56,8 @@ FAILURES_IN_A_ROW = 5
 CHUNK = 200
 #: What one sweep moves, at most, of each kind.
 SWEEP_LIMIT = 500
+#: Pages whose tokens are stored by one call.
+_TOKENS = 1000
 #: Characters of a sentence on a repair: it quotes a key's name, which may be of any length.
 _REPAIR_CHARACTERS = 300
 #: Keys of the database that one sweep looks at while lost indexes are rebuilt: about 3 ms of the
@@ -167,6 +169,7 @@ class Ledger:
         answers_bell: bool = False,
         looks_again_in_seconds: float = 0.0,
         has_possible_poison: bool = False,
+        default_token: str = "",
     ) -> Claimed:
         """Claim at most `max_jobs` jobs that may be sent now, for `lease_seconds`.
 
@@ -178,6 +181,7 @@ class Ledger:
                 nobody rings for what comes meanwhile; 0 when it may stop.
             has_possible_poison: a claim with `possible_poison` is in flight; there will be no
                 second one.
+            default_token: fingerprint of the token of pages that have none of their own.
 
         Not to be called by two threads at once, nor beside `sweep`. When its reply is lost, the
         next call first releases what may have been claimed.
@@ -202,6 +206,9 @@ class Ledger:
                 round(looks_again_in_seconds * 1000),
                 int(has_possible_poison),
                 round(START_WITHIN_SECONDS * 1000),
+                default_token,
+                repr(settings.token_rate),
+                settings.token_burst,
             )
         self._lost_claim = None
         self._report(changes)
@@ -295,6 +302,17 @@ class Ledger:
             claims=_to_claims(rows, token, now_ms, asked_at),
             repairs=[sanitize(text, _REPAIR_CHARACTERS) for text in repairs],
         )
+
+    def write_page_tokens(self, fingerprints: Mapping[str, str]) -> None:
+        """Store which token each page has (page_id → fingerprint) that has one of its own."""
+        stored: list[str] = self._namespace.client.hkeys(self._namespace.key("page_tokens"))
+        gone = set(stored) - set(fingerprints)
+        with translated_errors(self._settings.redis_url):
+            for some in chunks(fingerprints, _TOKENS):
+                pairs = (text for page_id in some for text in (page_id, fingerprints[page_id]))
+                self._scripts("page_tokens", *pairs)
+            for some in chunks(gone, _TOKENS):
+                self._scripts("page_tokens", *(text for page_id in some for text in (page_id, "")))
 
     def resume(self, refused: Mapping[str, str]) -> None:
         """End the pauses of pages (page_id → fingerprint of the token that was refused)."""

@@ -69,9 +69,10 @@ class LaneVerdict:
 
     Attributes:
         effect: "none"; "success"; "answer" (the page works, though this message was not accepted);
-            "pause"; or "count" (a failure, or a refusal that may be about the page: several in a
-            row pause the lane).
-        reason: why the lane pauses: "throttled", "restricted", "auth", "failing" or "refused".
+            "pause"; "pause_token" (every page of the token pauses); or "count" (a failure, or a
+            refusal that may be about the page: several in a row pause the lane).
+        reason: why the lane or token pauses: "throttled", "app_throttled", "restricted", "auth",
+            "failing" or "refused".
         pause_seconds: how long the lane waits if it comes to a pause.
         token_fingerprint: of the refused token, so that another one ends the pause at once.
     """

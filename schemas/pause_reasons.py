@@ -11,6 +11,16 @@ from .language import Language
 #: By the reason that is recorded with a pause.
 PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
     {
+        "app_throttled": {
+            "en": Explanation(
+                "Its token made more calls than the API allows; all pages of the token wait.",
+                "Nothing: they resume by themselves. HARASOCIAL_TOKEN_RATE makes it rarer.",
+            ),
+            "vi": Explanation(
+                "Token đã gọi nhiều hơn mức API cho phép; mọi trang dùng token này đều chờ.",
+                "Không cần làm gì: các trang sẽ tự chạy tiếp. HARASOCIAL_TOKEN_RATE giúp ít gặp hơn.",
+            ),
+        },
         "auth": {
             "en": Explanation(
                 "Its token was refused.",

@@ -80,6 +80,12 @@ class Settings:
     page_rate: float = 30.0
     #: Messages that a page may send at once before `HARASOCIAL_PAGE_RATE` applies.
     page_burst: int = 10
+    #: Maximum rate of all pages of one token in calls per second, over all workers; 0 means no limit.
+    #: Haravan documents 4 a second and 80 at once per shop. A limit that a reply reports
+    #: (`X-Haravan-Api-Call-Limit`) applies in any case.
+    token_rate: float = 0.0
+    #: Calls that a token may make at once before `HARASOCIAL_TOKEN_RATE` applies.
+    token_burst: int = 80
     #: How long a sent job and its idempotency key are kept.
     sent_ttl_seconds: float = 24.0 * 3600
     #: How long a failed or canceled job and its idempotency key are kept.
@@ -253,6 +259,8 @@ def _read(env: Env) -> Settings:
         in_flight=number("IN_FLIGHT", 1, 1000),
         page_rate=number("PAGE_RATE", 0, 100_000),
         page_burst=number("PAGE_BURST", 1, 100_000),
+        token_rate=number("TOKEN_RATE", 0, 100_000),
+        token_burst=number("TOKEN_BURST", 1, 100_000),
         sent_ttl_seconds=number("SENT_TTL_SECONDS", 1, 366 * 86400),
         failed_ttl_seconds=number("FAILED_TTL_SECONDS", 1, 3660 * 86400),
         campaign_ttl_seconds=number("CAMPAIGN_TTL_SECONDS", 1, 3660 * 86400),

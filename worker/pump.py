@@ -188,6 +188,7 @@ class Pump:
                 answers_bell=self._answers_bell,
                 looks_again_in_seconds=PROMISE_SECONDS,
                 has_possible_poison=self._flights.possible_poisons > 0,
+                default_token=self.sender.tokens.common_fingerprint,
             )
         self._visited_at = now
         visit = self._visit = Visit(self.ledger, self._unrecorded, claim)

@@ -54,6 +54,8 @@ class Sweeper:
         self._end_leases_from = 0.0
         self._away = False
         self._pauses_cursor = 0
+        #: Fingerprints of tokens that are still to be stored.
+        self._changed_tokens: dict[str, str] | None = None
         self._campaigns_cursor = 0
         self._unrecorded: list[Result] = []
         self._operations = OperationLog()
@@ -153,6 +155,15 @@ class Sweeper:
                     unless_released_since_ms=each.read_at_ms,
                 ):
                     logger.warning("campaign %s is held: %s", name, decision.reason, extra=_HELD)
+
+    def _note_tokens(self) -> None:
+        """Store which token each page has, for the limits and pauses of a token's pages."""
+        changed = self._tokens.changed_fingerprints()
+        if changed is not None:
+            self._changed_tokens = changed
+        if self._changed_tokens is not None:
+            self._ledger.write_page_tokens(self._changed_tokens)
+            self._changed_tokens = None
 
     def _resume_pages_with_new_tokens(self) -> None:
         # Some in each sweep: with one token for very many pages, all of them may be paused.

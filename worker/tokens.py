@@ -32,6 +32,8 @@ class Tokens:
         self._file = settings.tokens_file
         self._lock = threading.Lock()
         self._by_page: Mapping[str, str] = {}
+        #: What `changed_fingerprints` returned last was about this.
+        self._noted: Mapping[str, str] | None = None
         self._version: tuple[int, int] | None = None
         self._looked_at = time.monotonic()
         self._read_at = float("-inf")
@@ -48,6 +50,20 @@ class Tokens:
         """Return the token that sends for the page, or None if there is none."""
         self._refresh()
         return self._by_page.get(page_id, self._common)
+
+    @property
+    def common_fingerprint(self) -> str:
+        """The fingerprint of the common token; "" if there is none."""
+        return fingerprint_of(self._common) if self._common else ""
+
+    def changed_fingerprints(self) -> dict[str, str] | None:
+        """Return the fingerprints of pages' own tokens if they changed since the last call."""
+        self._refresh()
+        by_page = self._by_page
+        if by_page is self._noted:
+            return None
+        self._noted = by_page
+        return {page_id: fingerprint_of(token) for page_id, token in by_page.items()}
 
     @property
     def settled(self) -> bool:

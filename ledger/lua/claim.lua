@@ -16,6 +16,9 @@
 --          poisonous job would spend the attempts of all those that were in flight beside it, again
 --          and again
 -- ARGV[11] how long (ms) after the claim was asked for a request of a page with a rate may begin
+-- ARGV[12] fingerprint of the token of pages that have none of their own; "" if there is none
+-- ARGV[13] calls a second of one token, over all its pages; 0 is no limit
+-- ARGV[14] burst: calls of one token at once
 -- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms, {page change, …}
 --          (see note_page_change in transitions.lua), claim, …};
 --          for a claim see claim_job in transitions.lua
@@ -26,6 +29,7 @@
 local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local default_rate, default_burst = tonumber(ARGV[4]), tonumber(ARGV[5])
 local probe_ms, start_within_ms = tonumber(ARGV[6]), tonumber(ARGV[11])
+local default_token, token_rate, token_burst = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 local in_flight = cjson.decode(ARGV[7])
 local has_possible_poison = ARGV[10] == '1'
 
@@ -97,7 +101,7 @@ local function take(id, how)
     has_possible_poison = true
   end
   if may_send and how.avoided and how.avoided[job.payload_id] then return 'suspect', job end
-  claim_job(id, job, token, lease_ms, how.level, defect, page_id, how.is_paced)
+  claim_job(id, job, token, lease_ms, how, defect)
   return may_send and 'to send' or 'cleared'
 end
 
@@ -157,7 +161,7 @@ local function ramped(pause, rate, burst)
   return ramp, rate > 0 and math.min(burst, ramp_burst) or ramp_burst
 end
 
--- How jobs of a page are taken: {page_id, level, is_paced: see claim_job; kinds: FRESH, FAILED or BOTH;
+-- How jobs of a page are taken: {page_id, level, token_level, is_paced: see claim_job; kinds: FRESH, FAILED or BOTH;
 -- avoided: nil, or payload -> true if it makes no probe; postponed, suspects: get {id, job} of the
 -- possible poisons and of what is avoided}.
 
@@ -249,6 +253,43 @@ local function take_from_page(limit, how)
   return taken, empty
 end
 
+local has_tokens = token_rate > 0 or redis.call('EXISTS', key('tokens')) == 1
+-- A page of a paused token looks again after this time (ms) at the latest: the pause may end early.
+local LOOK_AT_TOKEN_MS = 1000
+
+-- Returns the token of a page, if it is limited or paused; how many calls it may make now, at most
+-- `limit`; and if that is none, when the page should look again (ms).
+local function token_allows(page_id, limit)
+  if not has_tokens then return nil, limit end
+  local fingerprint = redis.call('HGET', key('page_tokens'), page_id) or default_token
+  if fingerprint == '' then return nil, limit end
+  local api_token = token_of(fingerprint)
+  if api_token.level > 0 then
+    if api_token.until_ms > NOW then
+      return api_token, 0, math.min(api_token.until_ms, NOW + LOOK_AT_TOKEN_MS)
+    end
+    limit = math.min(limit, 1)
+  end
+  local rate, burst = limits_of(api_token, token_rate, token_burst)
+  if rate <= 0 then return api_token, limit end
+  leak(api_token, rate)
+  local allowed = math.floor(math.max(1, burst) - api_token.spent + 1e-6)
+  if allowed < 1 then
+    return api_token, 0, NOW + (api_token.spent + 1 - math.max(1, burst)) / rate * 1000
+  end
+  return api_token, math.min(limit, allowed)
+end
+
+local function spend_token(api_token, taken)
+  if limits_of(api_token, token_rate, token_burst) > 0 then
+    api_token.spent, api_token.at_ms, api_token.changed = api_token.spent + taken, NOW, true
+  end
+  if api_token.level > 0 then
+    api_token.until_ms, api_token.probe, api_token.at_ms = NOW + probe_ms, 1, NOW
+    api_token.changed = true
+  end
+end
+
 -- Take the probe of a paused page: preferably a job that has not failed yet, of a payload that did not
 -- fail just now. Else the page would be tested with what fails whatever the page's state.
 local function take_probe(limit, how, pause)
@@ -292,8 +333,12 @@ local function serve(page_id, share)
     limit = math.min(limit, allowed)
   end
 
+  local api_token, token_limit, look_at = token_allows(page_id, limit)
+  if look_at then return look_at end
+  limit = token_limit
+
   local how = {
-    page_id = page_id, level = level, is_paced = rate > 0 and not is_probe, kinds = BOTH,
+    page_id = page_id, level = level, token_level = api_token and api_token.level, is_paced = rate > 0 and not is_probe, kinds = BOTH,
     postponed = {}, suspects = {}
   }
   local taken, empty
@@ -308,6 +353,7 @@ local function serve(page_id, share)
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
+  if api_token and taken > 0 then spend_token(api_token, taken) end
   if rate > 0 and taken > 0 then
     spent = spent + taken
     write_bucket(page_id, spent, rate)
@@ -371,6 +417,7 @@ end
 -- ones.
 while pass() do end
 
+write_tokens()
 write_counts()
 
 -- What was claimed last, for the case that this reply is lost.

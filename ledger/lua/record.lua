@@ -5,7 +5,8 @@
 -- ARGV[3..]  one JSON array a job:
 --            [id, claim token, state, delay_ms, error_code, error_message, http_status,
 --             attempt (its JSON text, or "" where none is spent),
---             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint]]
+--             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint],
+--             [] or what the result means for its token: see affect_token]
 --            state is sent, failed, retrying (due after delay_ms) or queued (back to its lane, unsent);
 --            effect is none, success, answer, count or pause: see LaneVerdict. A job of a canceled
 --            campaign is canceled in place of retrying or queued
@@ -29,6 +30,27 @@ local function begin_pause(pause, effect)
     pause.until_ms, pause.length_ms = NOW + effect.pause_ms, effect.pause_ms
     pause.reason, pause.error_code = effect.reason, effect.error_code
     pause.token_fingerprint = effect.token_fingerprint
+  end
+end
+
+-- What results mean for their token: [fingerprint, pauses of the token in a row at the claim, calls
+-- used and limit as the reply said (0 if it did not)].
+local function affect_token(effect, fingerprint, level, used, limit)
+  local api_token = token_of(fingerprint)
+  if limit > 0 then
+    -- How many calls are under way is not known when the first reply says it, so the bucket starts full.
+    local is_new = api_token.limit == 0
+    api_token.limit, api_token.limit_ms, api_token.changed = limit, NOW, true
+    leak(api_token, limit * LEAK_PART)
+    api_token.spent = math.max(api_token.spent, is_new and limit * FILLED_PART or used)
+  end
+  if effect.name == 'pause_token' then
+    effect.level = level
+    begin_pause(api_token, effect)
+    api_token.at_ms, api_token.probe, api_token.changed = NOW, 0, true
+  elseif api_token.level > 0 and api_token.level == level
+      and (effect.name == 'success' or effect.name == 'answer' or effect.reason == 'refused') then
+    api_token.level, api_token.probe, api_token.changed = 0, 0, true
   end
 end
 
@@ -107,7 +129,7 @@ local function affect_lane(page_id, of_page)
 end
 
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
-    lane)
+    lane, of_token)
   local name = key('job:' .. id)
   local job = read_fields(id, 'state', 'claim', 'page_id', 'campaign', 'urgent', 'attempts',
     'attempts_before_replay', 'idempotency_key', 'payload_id')
@@ -153,13 +175,15 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
   end
 
   local effect, reason, pause_ms, level, fingerprint = unpack(lane)
-  if page_id and effect ~= 'none' then
+  local affects = {
+    name = effect, reason = reason, pause_ms = pause_ms, level = level,
+    token_fingerprint = fingerprint, error_code = error_code, payload_id = job.payload_id
+  }
+  if of_token[1] then affect_token(affects, unpack(of_token)) end
+  if page_id and effect ~= 'none' and effect ~= 'pause_token' then
     local of_page = effects[page_id] or {}
     effects[page_id] = of_page
-    of_page[#of_page + 1] = {
-      name = effect, reason = reason, pause_ms = pause_ms, level = level,
-      token_fingerprint = fingerprint, error_code = error_code, payload_id = job.payload_id
-    }
+    of_page[#of_page + 1] = affects
   end
   return 1
 end
@@ -169,5 +193,6 @@ for i = 3, #ARGV do
   answer[#answer + 1] = record(unpack(cjson.decode(ARGV[i])))
 end
 for page_id, of_page in pairs(effects) do affect_lane(page_id, of_page) end
+write_tokens()
 write_counts()
 return answer

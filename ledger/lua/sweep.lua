@@ -30,7 +30,7 @@ local function move_on(id)
   local defect = not ENDED[state] and (not (state and job.page_id) and INCOMPLETE or job.defect)
   if defect or state == 'sending' then
     if not (defect or end_leases) then return false end
-    claim_job(id, job, token, lease_ms, 0, defect)
+    claim_job(id, job, token, lease_ms, nil, defect)
   else
     redis.call('ZREM', key('due'), id)
     if (state == 'scheduled' or state == 'retrying') and is_canceled(job.campaign) then
@@ -129,6 +129,14 @@ local TIDIED = 20
 for _, page_id in ipairs(redis.call('HRANDFIELD', key('pauses'), TIDIED) or {}) do
   local pause = pause_of(page_id)
   if pause then tidy_pause(page_id, pause) else redis.call('HDEL', key('pauses'), page_id) end
+end
+
+for _, fingerprint in ipairs(redis.call('HRANDFIELD', key('tokens'), TIDIED) or {}) do
+  -- Without a limit known from replies, this one is of a setting, and is forgotten when it is not used.
+  local api_token = token_of(fingerprint)
+  if NOW - api_token.at_ms > LIMIT_KNOWN_MS and api_token.until_ms <= NOW then
+    redis.call('HDEL', key('tokens'), fingerprint)
+  end
 end
 
 write_counts()

@@ -24,6 +24,8 @@
 --   rates                hash    page_id -> JSON {rate (messages a second; 0 is no limit), burst, by,
 --                                at_ms}: pages with a rate of their own
 --   spent:<page_id>      string  "<messages> <at_ms>": how full the bucket of a page's rate is
+--   page_tokens          hash    page_id -> fingerprint of its token, if it has one of its own
+--   tokens               hash    fingerprint of a token -> JSON: its rate and its pause; see token_of
 --   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>,
 --                                failed_on:<page_id> and failed_of:<campaign>
@@ -451,25 +453,25 @@ local function read_fields(id, ...)
 end
 
 -- Jobs that this call claimed, as claim.lua and sweep.lua return them:
---   {id, pauses in a row of its lane, lease_ended (0 or 1), defect or "", whether its page has a
---    rate (0 or 1), {field, value, …}}, …
+--   {id, pauses in a row of its lane, and of its token, lease_ended (0 or 1), defect or "", whether
+--    its page has a rate (0 or 1), {field, value, …}}, …
 local claimed = {}
 
 local INCOMPLETE = 'no complete job was stored under this id'
 
 -- Claim a job: only who shows `token` may record how it ends, until the lease ends.
 --
--- `job` is what read_job returned for `id`. `defect`, if any, is why the job cannot be sent: the
--- holder records that. It is kept in the job, in case the holder dies first; and what the job lacks
--- is added, so that it can be recorded. `page_id` is the page of the lane it was in, if any;
--- `is_paced` is whether that page has a rate.
-local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, page_id,
-    is_paced)
+-- `job` is what read_job returned for `id`. `how` is nil, or {page_id: of the lane it was in; level,
+-- token_level: pauses in a row; is_paced}. `defect`, if any, is why the job cannot be sent: the holder
+-- records that. It is kept in the job, in case the holder dies first; and what the job lacks is added,
+-- so that it can be recorded.
+local function claim_job(id, job, token, lease_ms, how, defect)
+  how = how or {}
   local name = key('job:' .. id)
   if defect then
     redis.call('HSETNX', name, 'attempts', '0')
     redis.call('HSETNX', name, 'enqueued_at', int(NOW))
-    if page_id then redis.call('HSETNX', name, 'page_id', page_id) end
+    if how.page_id then redis.call('HSETNX', name, 'page_id', how.page_id) end
     redis.call('HSET', name, 'defect', defect)
   end
   moved(job or {}, job and job.state, 'sending')
@@ -482,7 +484,8 @@ local function claim_job(id, job, token, lease_ms, consecutive_pauses, defect, p
     flat[#flat + 1] = value
   end
   claimed[#claimed + 1] = {
-    id, consecutive_pauses, lease_ended and 1 or 0, defect or '', is_paced and 1 or 0, flat
+    id, how.level or 0, how.token_level or 0, lease_ended and 1 or 0, defect or '',
+    how.is_paced and 1 or 0, flat
   }
 end
 
@@ -695,4 +698,66 @@ local function note_page_change(page_id, what, pause)
   page_changes[#page_changes + 1] = {
     page_id, what, pause.reason or '', pause.error_code or '', int(pause.until_ms), waiting_on(page_id)
   }
+end
+
+-- What the hash `tokens` has for a token's fingerprint, as JSON. A token that has no limit and is not
+-- paused has nothing there.
+--
+--   spent, at_ms     how full the bucket of its calls is, and when
+--   limit, limit_ms  how many calls the API's own bucket holds, as a reply said it, and when
+--   level, reason, error_code, since_ms, until_ms, probe   as of a page's pause; probe is 1 while the
+--                    outcome of its probe is awaited
+local TOKEN_NUMBERS = {
+  'spent', 'at_ms', 'limit', 'limit_ms', 'level', 'since_ms', 'until_ms', 'length_ms', 'probe',
+  'recovered_ms', 'recovered_level'
+}
+-- Replies no longer say what the limit is after this time (ms) without any.
+local LIMIT_KNOWN_MS = 600000
+-- Haravan's bucket leaks a twentieth of what it holds per second. Above four fifths it is not filled:
+-- other programs use the token as well.
+local LEAK_PART, FILLED_PART = 1 / 20, 0.8
+
+local tokens_read = {}
+
+local function token_of(fingerprint)
+  local known = tokens_read[fingerprint]
+  if known then return known end
+  local found = decode(redis.call('HGET', key('tokens'), fingerprint)) or {}
+  local api_token = texts_and_numbers(found, PAUSE_TEXTS, TOKEN_NUMBERS)
+  tokens_read[fingerprint] = api_token
+  if api_token.at_ms > NOW then
+    -- The clock was set back since.
+    api_token.until_ms = api_token.until_ms - (api_token.at_ms - NOW)
+    api_token.at_ms = NOW
+  end
+  if math.abs(NOW - api_token.limit_ms) > LIMIT_KNOWN_MS then api_token.limit = 0 end
+  return api_token
+end
+
+-- Calls a second of a token, and how many at once: by the setting and by what replies said. A rate of
+-- 0 is no limit.
+local function limits_of(api_token, rate, burst)
+  local limit = api_token.limit
+  if limit <= 0 then return rate, burst end
+  if rate <= 0 then return limit * LEAK_PART, limit * FILLED_PART end
+  return math.min(rate, limit * LEAK_PART), math.min(burst, limit * FILLED_PART)
+end
+
+-- Let leak what has leaked until now.
+local function leak(api_token, rate)
+  api_token.spent = math.max(0, api_token.spent - (NOW - api_token.at_ms) * rate / 1000)
+  api_token.at_ms = NOW
+end
+
+local function write_tokens()
+  for fingerprint, api_token in pairs(tokens_read) do
+    if api_token.changed then
+      api_token.changed = nil
+      if api_token.level > 0 or api_token.limit > 0 or api_token.spent > 0 then
+        redis.call('HSET', key('tokens'), fingerprint, cjson.encode(api_token))
+      else
+        redis.call('HDEL', key('tokens'), fingerprint)
+      end
+    end
+  end
 end

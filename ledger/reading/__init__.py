@@ -6,12 +6,13 @@ from .cursor import Cursor
 from .failed_jobs import JobPage
 from .index_page import IdPage
 from .job_filter import MAX_VALUES, JobFilter
-from .pauses import ALL_PAGES, MANUAL, PageRate, Pause
+from .pauses import ALL_PAGES, APP_THROTTLED, MANUAL, PageRate, Pause
 from .reader import JobStatus, Reader
 from .waiting import Backlog
 
 __all__ = [
     "ALL_PAGES",
+    "APP_THROTTLED",
     "MANUAL",
     "MAX_VALUES",
     "Backlog",

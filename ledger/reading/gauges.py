@@ -13,6 +13,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ...schemas import QueueUnavailable, sanitize
+from ...schemas.pause_reasons import PAUSE_REASONS
+from .pauses import MANUAL
 from .reader import Reader
 
 #: Error codes and pages with a gauge of their own, each; all others are one more, `other`.
@@ -59,7 +61,7 @@ class LedgerCollector(Collector):
         )
         paused = GaugeMetricFamily("harasocial_paused_pages", "Paused pages.", labels=["reason"])
         reasons = [pause.reason for pause in reader.pauses()]
-        for reason in ("auth", "failing", "manual", "refused", "restricted", "throttled"):
+        for reason in (*PAUSE_REASONS, MANUAL):
             paused.add_metric([reason], reasons.count(reason))
         yield paused
         backlog = reader.backlog()

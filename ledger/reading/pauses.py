@@ -15,6 +15,8 @@ from .namespace import Namespace, chunks
 ALL_PAGES = "*"
 #: The `reason` of a pause by an operator.
 MANUAL = "manual"
+#: The `reason` of a pause of every page of a token.
+APP_THROTTLED = "app_throttled"
 #: Entries read at once: about 1 ms of the server's time.
 _ENTRIES = 1000
 
@@ -24,12 +26,14 @@ class Pause:
     """Why a page waits, and until when. Times are milliseconds since the epoch.
 
     Attributes:
-        page_id: the page, or `ALL_PAGES`.
-        reason: MANUAL, or why the worker paused it: auth, failing, refused, restricted, throttled.
+        page_id: the page; `ALL_PAGES`; or, if the reason is APP_THROTTLED, "token:" and the
+            fingerprint of the token whose pages wait.
+        reason: MANUAL, or why the worker paused it: APP_THROTTLED, auth, failing, refused,
+            restricted or throttled.
         error_code: of the reply that caused the pause.
         until_ms: None if an operator has to resume it. A time that has passed means that the page's
             next job is a probe.
-        token_fingerprint: of the refused token.
+        token_fingerprint: of the refused or throttled token.
         note: the operator's reason, which may be empty.
         by: who paused it; None if it was not an operator.
         since_ms: None if unknown.
@@ -73,6 +77,7 @@ def pauses(namespace: Namespace) -> list[Pause]:
             break
     waiting = count_waiting(namespace, dict.fromkeys(page_id for page_id, _ in found))
     paused = [replace(pause, waiting=waiting[pause.page_id]) for pause in found.values()]
+    paused = [*token_pauses(namespace), *paused]
     everything = pause_of_all(namespace)
     if everything is None:
         return paused
@@ -86,14 +91,29 @@ def some_pauses(namespace: Namespace, cursor: int) -> tuple[list[Pause], int]:
 
 
 def pauses_of(namespace: Namespace, *page_ids: str) -> list[Pause]:
-    """Return what holds up some pages: a pause of all pages, manual ones and automatic ones."""
+    """Return what holds up some pages; see `Reader.pauses_of`."""
     own: list[Pause] = []
+    tokens: set[str | None] = set()
     for some in chunks(page_ids, _ENTRIES):
         texts = namespace.client.hmget(namespace.key("pauses"), some)
         for page_id, text in zip(some, texts, strict=True):
             own += _parse(page_id, text) if text else ()
+        tokens.update(namespace.client.hmget(namespace.key("page_tokens"), some))
     everything = pause_of_all(namespace)
-    return [everything, *own] if everything else own
+    # Which token the pages have that have none of their own is known to workers only.
+    of_token = [
+        pause
+        for pause in token_pauses(namespace)
+        if None in tokens or pause.token_fingerprint in tokens
+    ]
+    return [*([everything] if everything else []), *own, *of_token]
+
+
+def token_pauses(namespace: Namespace) -> list[Pause]:
+    """Return the pauses of tokens, each of which holds for all its pages."""
+    found = namespace.client.hscan_iter(namespace.key("tokens"), count=_ENTRIES)
+    by_token = {token: pause for token, text in found for pause in _parse(f"token:{token}", text)}
+    return [replace(pause, token_fingerprint=token) for token, pause in sorted(by_token.items())]
 
 
 def pause_of_all(namespace: Namespace) -> Pause | None:

@@ -214,14 +214,17 @@ class Reader:
     # Pauses and rates.
 
     def pauses(self) -> list[Pause]:
-        """Return why pages wait: a pause of all pages first, then those of single pages.
+        """Return why pages wait: a pause of all pages, those of tokens, then those of single pages.
 
         A page that is paused both by an operator and automatically has two.
         """
         return pauses.pauses(self._namespace)
 
     def pauses_of(self, *page_ids: str) -> list[Pause]:
-        """Return what holds up some pages: a pause of all pages, manual ones, automatic ones."""
+        """Return what holds up some pages.
+
+        In this order: a pause of all pages, manual ones, automatic ones, those of tokens.
+        """
         return pauses.pauses_of(self._namespace, *page_ids)
 
     def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:

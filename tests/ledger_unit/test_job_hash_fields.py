@@ -250,7 +250,7 @@ def test_any_hash_can_be_looked_at_and_claimed(fields: dict[str, str], due: floa
     """Whatever other hands put there; what is shown is JSON."""
     json.dumps(to_record("id", fields, due).as_json(), allow_nan=False)
     flat = [text for pair in fields.items() for text in pair]
-    row = ["id", 0, 0, "", 0, flat]
+    row = ["id", 0, 0, 0, "", 0, flat]
     claim = to_claim(row, token="token", now_ms=1_769_851_800_000, asked_at=1.0)
     assert claim.attempts_spent >= 0
     assert -1e13 < claim.remaining_seconds < 1e13

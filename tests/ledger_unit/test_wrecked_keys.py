@@ -34,6 +34,8 @@ KEYS = {
     "pauses": "hash",
     "paused_all": "string",
     "rates": "hash",
+    "page_tokens": "hash",
+    "tokens": "hash",
     "spent:1": "string",
     "due": "zset",
     "failed": "zset",

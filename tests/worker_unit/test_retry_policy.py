@@ -143,6 +143,7 @@ AUTH_PAUSE = LaneVerdict(effect="pause", reason="auth", pause_seconds=60.0)
 NOTHING = LaneVerdict(effect="none")
 SUCCESS = LaneVerdict(effect="success")
 ANSWER = LaneVerdict(effect="answer")
+APP_PAUSE = LaneVerdict(effect="pause_token", reason="app_throttled", pause_seconds=1.0)
 
 
 def throttled_for(seconds: float) -> LaneVerdict:
@@ -183,7 +184,7 @@ def refused_for(seconds: float) -> LaneVerdict:
         (Outcome(outcome_class=restricted, retry_after_seconds=5.0), 0, restricted_for(1800.0)),
         (Outcome(outcome_class=restricted, retry_after_seconds=1e9), 0, restricted_for(14_400.0)),
         (Outcome(outcome_class=throttled), 0, throttled_for(1.0)),
-        (Outcome(outcome_class=app_throttled), 0, throttled_for(1.0)),
+        (Outcome(outcome_class=app_throttled), 5, APP_PAUSE),
         (Outcome(outcome_class=throttled), 1, throttled_for(2.0)),
         (Outcome(outcome_class=throttled), 99, throttled_for(60.0)),
         (Outcome(outcome_class=throttled, retry_after_seconds=7.5), 3, throttled_for(7.5)),
@@ -312,7 +313,7 @@ def test_a_lane_is_paused_for_a_time_that_ends(outcome: Outcome, level: int):
     """Four hours at most, more than nothing, and only for what concerns the whole page."""
     found = judge_lane(outcome, consecutive_pauses=level, token_fingerprint="abc")
     assert 0 <= found.pause_seconds <= 4 * HOUR
-    if found.effect in ("pause", "count"):
+    if found.effect in ("pause", "pause_token", "count"):
         assert found.pause_seconds > 0
         assert found.reason
     assert (found.effect == "success") == (outcome.posted and outcome.outcome_class is accepted)

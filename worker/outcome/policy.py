@@ -94,12 +94,17 @@ def judge_job(
 
 
 def judge_lane(
-    outcome: Outcome, *, consecutive_pauses: int, token_fingerprint: str = ""
+    outcome: Outcome,
+    *,
+    consecutive_pauses: int,
+    token_pauses: int = 0,
+    token_fingerprint: str = "",
 ) -> LaneVerdict:
     """Return what the outcome means for the page.
 
     Args:
         consecutive_pauses: of the lane when the job was claimed.
+        token_pauses: of its token (likewise).
         token_fingerprint: of the token that was used.
     """
     level = consecutive_pauses + 1
@@ -123,10 +128,12 @@ def judge_lane(
     if outcome.outcome_class in _NOT_NOW:
         # Asked to wait no time at all (0, or a date that has passed), the lane still backs off:
         # throttled POSTs spend no attempts, so nothing else would ever slow them down.
+        of_token = outcome.outcome_class is OutcomeClass.APP_THROTTLED
+        level = token_pauses + 1 if of_token else level
         pause = outcome.retry_after_seconds or pause_seconds("throttled", level)
         return LaneVerdict(
-            effect="pause",
-            reason="throttled",
+            effect="pause_token" if of_token else "pause",
+            reason=str(outcome.outcome_class),
             pause_seconds=min(pause, MAX_LANE_PAUSE_SECONDS),
         )
     if outcome.outcome_class in (OutcomeClass.TRANSIENT, OutcomeClass.AMBIGUOUS):
@@ -182,8 +189,10 @@ def judge(
         else judge_lane(
             outcome,
             consecutive_pauses=claim.consecutive_pauses,
+            token_pauses=claim.token_pauses,
             token_fingerprint=token_fingerprint,
         ),
+        token_fingerprint=token_fingerprint,
         attempt_at_ms=claim.claimed_at_ms
         + round(1000 * ((now if began is None else began) - claim.claimed_at)),
         attempt_duration_ms=None if began is None else round(1000 * (now - began)),

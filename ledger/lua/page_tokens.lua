@@ -1,0 +1,13 @@
+-- Store which token pages have.
+--
+-- ARGV     pairs: page_id, fingerprint of its token; "" if it has none of its own any more
+-- returns  {}
+
+for i = 1, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', key('page_tokens'), ARGV[i])
+  else
+    redis.call('HSET', key('page_tokens'), ARGV[i], ARGV[i + 1])
+  end
+end
+return {}
