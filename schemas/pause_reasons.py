@@ -18,7 +18,7 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
             ),
             "vi": Explanation(
                 "Token đã gọi nhiều hơn mức API cho phép; mọi trang dùng token này đều chờ.",
-                "Không cần làm gì: các trang sẽ tự chạy tiếp. HARASOCIAL_TOKEN_RATE giúp ít gặp hơn.",
+                "Không cần làm gì: các trang sẽ tự chạy tiếp. HARASOCIAL_TOKEN_RATE giúp ít gặp.",
             ),
         },
         "auth": {

@@ -80,8 +80,8 @@ class Settings:
     page_rate: float = 30.0
     #: Messages that a page may send at once before `HARASOCIAL_PAGE_RATE` applies.
     page_burst: int = 10
-    #: Maximum rate of all pages of one token in calls per second, over all workers; 0 means no limit.
-    #: Haravan documents 4 a second and 80 at once per shop. A limit that a reply reports
+    #: Maximum rate of all pages of one token in calls per second, over all workers; 0 means no
+    #: limit. Haravan documents 4 a second and 80 at once per shop. A limit that a reply reports
     #: (`X-Haravan-Api-Call-Limit`) applies in any case.
     token_rate: float = 0.0
     #: Calls that a token may make at once before `HARASOCIAL_TOKEN_RATE` applies.
