@@ -13,18 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
-from harasocial_dispatch.ledger import Result as JobResult
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import (
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
-    OutcomeClass,
     Settings,
     State,
 )
 from support.harness import body
+from support.results import make_result
 
 Run = Callable[..., Result]
 
@@ -73,26 +69,18 @@ class Jobs:
     def end(self, state: State, error_code: str | None = None, message: str | None = None) -> None:
         """Claim everything that is ready, and record this one outcome for each."""
         while claims := self.ledger.claim(100).claims:
-            failed = state is not State.SENT
-            outcome = Outcome(
-                outcome_class=OutcomeClass.PERMANENT if failed else OutcomeClass.ACCEPTED,
-                error_code=error_code,
-                error_message=message,
-                http_status=400 if failed else 200,
-            )
-            self.ledger.record(
-                [
-                    JobResult(
-                        claim=claim,
-                        outcome=outcome,
-                        job_verdict=JobVerdict(state=state, delay_seconds=60),
-                        lane_verdict=LaneVerdict(effect="none"),
-                        attempt_at_ms=claim.claimed_at_ms,
-                        attempt_duration_ms=5,
-                    )
-                    for claim in claims
-                ]
-            )
+            made = [
+                make_result(
+                    claim,
+                    state,
+                    error_code,
+                    delay_seconds=60,
+                    error_message=message,
+                    http_status=200 if state is State.SENT else 400,
+                )
+                for claim in claims
+            ]
+            self.ledger.record(made)
 
     def failed(
         self, error_code: str = "10/2018278", message: str = "refused", **fields: Any

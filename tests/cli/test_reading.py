@@ -9,11 +9,11 @@ import pytest
 from harasocial_dispatch.cli.output.pause_view import pause_rows
 from harasocial_dispatch.cli.output.times import local
 from harasocial_dispatch.ledger import Ledger, Pause
-from harasocial_dispatch.ledger import Result as JobResult
-from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, Outcome, OutcomeClass, State
+from harasocial_dispatch.schemas import LaneVerdict, OutcomeClass, State
 from harasocial_dispatch.schemas.language import LANGUAGES
 from harasocial_dispatch.schemas.pause_reasons import PAUSE_REASONS
 from harasocial_dispatch.worker.outcome.policy import pause_seconds
+from support.results import make_result
 
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
 HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
@@ -271,15 +271,6 @@ def claimed_at(claim):
 
 def pause(ledger: Ledger, claim) -> None:
     """Fail the job because of its token, which pauses the page."""
-    ledger.record(
-        [
-            JobResult(
-                claim=claim,
-                outcome=Outcome(outcome_class=OutcomeClass.AUTH, error_code="190", http_status=401),
-                job_verdict=JobVerdict(state=State.FAILED),
-                lane_verdict=LaneVerdict(effect="pause", reason="auth", pause_seconds=60),
-                attempt_at_ms=claim.claimed_at_ms,
-                attempt_duration_ms=5,
-            )
-        ]
-    )
+    lane = LaneVerdict(effect="pause", reason="auth", pause_seconds=60)
+    refused = OutcomeClass.AUTH
+    ledger.record([make_result(claim, State.FAILED, "190", lane=lane, outcome_class=refused)])

@@ -84,7 +84,8 @@ class Measurer:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, TESTS / "support" / "caller.py"],
+            [sys.executable, "-m", "support.caller"],
+            cwd=TESTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -8,19 +8,16 @@ import threading
 import time
 from collections import Counter
 
-from harasocial_dispatch.ledger import Ledger, Result
+from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import (
     JobRecord,
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
-    OutcomeClass,
     State,
 )
 from support.accounting import settle
 from support.harness import StartWorker, WorkerProcess, body, eventually, kill
+from support.results import make_result
 
 JOBS, KILLS = 5000, 24
 STOP, CONTINUE = signal.SIGSTOP, signal.SIGCONT
@@ -116,14 +113,7 @@ def test_an_outcome_is_recorded_only_with_the_current_claim(
     """Promise 6, at the ledger: racing recorders of one job, one claim, one winner."""
     producer.enqueue(body())
     (claim,) = ledger.claim(1).claims
-    result = Result(
-        claim=claim,
-        outcome=Outcome(outcome_class=OutcomeClass.ACCEPTED, http_status=200),
-        job_verdict=JobVerdict(state=State.SENT),
-        lane_verdict=LaneVerdict(effect="none"),
-        attempt_at_ms=claim.claimed_at_ms,
-        attempt_duration_ms=1,
-    )
+    result = make_result(claim, State.SENT)
     won: list[bool] = []
     racers = [threading.Thread(target=lambda: won.extend(ledger.record([result]))) for _ in "12345"]
     for racer in racers:

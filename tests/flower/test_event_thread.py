@@ -7,20 +7,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
-from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import (
     Attempt,
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
-    OutcomeClass,
     Settings,
     State,
     from_ms,
@@ -29,25 +23,18 @@ from harasocial_dispatch.worker.observe import event_sender
 from harasocial_dispatch.worker.observe import events as events_module
 from harasocial_dispatch.worker.observe.events import JobEvents
 from harasocial_dispatch.worker.observe.recorded import Recorded
-from support.caller import claim_of
 from support.harness import eventually
+from support.results import make_claim, make_result
 
 
 def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim: Any) -> Recorded:
     """Return a recorded result, as the pump hands it on."""
-    accepted = state is State.SENT
-    outcome = Outcome(
-        outcome_class=OutcomeClass.ACCEPTED if accepted else OutcomeClass.PERMANENT,
-        error_code=None if accepted else "551",
+    result = make_result(
+        make_claim(job_id=f"job-{number}", claimed_at_ms=1_769_850_000_000, **claim),
+        state,
+        None if state is State.SENT else "551",
         http_status=200,
-    )
-    result = Result(
-        claim=replace(claim_of("__hrf_f_1"), job_id=f"job-{number}", **claim),
-        outcome=outcome,
-        job_verdict=JobVerdict(state=state),
-        lane_verdict=LaneVerdict(effect="none"),
-        attempt_at_ms=1_769_850_000_000,
-        attempt_duration_ms=12,
+        duration_ms=12,
     )
     return Recorded(result=result, held=held)
 

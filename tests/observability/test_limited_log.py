@@ -8,13 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from harasocial_dispatch.ledger import Claim, Result
 from harasocial_dispatch.schemas import (
-    Delivery,
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
-    OutcomeClass,
     State,
 )
 from harasocial_dispatch.worker.observe import recorded
@@ -28,6 +22,7 @@ from harasocial_dispatch.worker.observe.limited_log import (
 from harasocial_dispatch.worker.observe.recorded import Recorded
 from hypothesis import given
 from hypothesis import strategies as st
+from support.results import make_claim, make_result
 
 TIMES = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 20)), max_size=200)
 
@@ -77,27 +72,8 @@ def test_a_summary_counts_every_event_in_few_lines(kinds: list[int], max_lines: 
 
 
 def failed(number: int, page_id: str = "500", error_code: str = "551") -> Recorded:
-    claim = Claim(
-        job_id=f"job-{number}",
-        token="x:1",
-        page_id=page_id,
-        body={},
-        delivery=Delivery.AT_LEAST_ONCE,
-        attempts_spent=0,
-        consecutive_pauses=0,
-        claimed_at_ms=0,
-        claimed_at=0.0,
-        remaining_seconds=60.0,
-    )
-    result = Result(
-        claim=claim,
-        outcome=Outcome(outcome_class=OutcomeClass.PERMANENT, error_code=error_code),
-        job_verdict=JobVerdict(state=State.FAILED),
-        lane_verdict=LaneVerdict(effect="none"),
-        attempt_at_ms=0,
-        attempt_duration_ms=1,
-    )
-    return Recorded(result=result, held=True)
+    claim = make_claim(job_id=f"job-{number}", page_id=page_id)
+    return Recorded(result=make_result(claim, State.FAILED, error_code), held=True)
 
 
 @pytest.fixture

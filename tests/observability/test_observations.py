@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from harasocial_dispatch.ledger import Claim, Result
 from harasocial_dispatch.schemas import (
     Attempt,
-    Delivery,
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
     OutcomeClass,
     State,
     from_ms,
@@ -24,6 +19,7 @@ from harasocial_dispatch.worker.observe.observations import (
 from harasocial_dispatch.worker.observe.recorded import Recorded
 from hypothesis import given
 from hypothesis import strategies as st
+from support.results import make_claim, make_result
 
 NOW_MS = 1_700_000_000_000
 
@@ -39,28 +35,15 @@ def done(
     attempts: tuple[Attempt, ...] = (),
 ) -> Recorded:
     """Return a recorded result."""
-    claim = Claim(
-        job_id="job",
-        token="claim",
+    claim = make_claim(
         page_id="1",
-        body={},
-        delivery=Delivery.AT_LEAST_ONCE,
         attempts_spent=len(attempts),
-        consecutive_pauses=0,
-        claimed_at_ms=NOW_MS,
-        claimed_at=0.0,
-        remaining_seconds=60,
         attempts=attempts,
+        claimed_at_ms=NOW_MS,
         sendable_from_ms=None if waited_ms is None else NOW_MS - waited_ms,
     )
-    outcome = Outcome(outcome_class=outcome_class, error_code=error_code)
-    result = Result(
-        claim=claim,
-        outcome=outcome,
-        job_verdict=JobVerdict(state=state),
-        lane_verdict=LaneVerdict(effect="none"),
-        attempt_at_ms=NOW_MS,
-        attempt_duration_ms=duration_ms,
+    result = make_result(
+        claim, state, error_code, duration_ms=duration_ms, outcome_class=outcome_class
     )
     return Recorded(result=result, held=held)
 

@@ -9,7 +9,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Delivery, JobRecord, State
 
-from support.harness import wait_until_ended
+from .harness import wait_until_ended
 
 
 @dataclass(frozen=True)

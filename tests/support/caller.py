@@ -14,15 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harasocial_dispatch.ledger import Claim, Result
+from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import Delivery, Settings
 from harasocial_dispatch.worker.http import CallFailed, Client, Endpoint, Reply
 from harasocial_dispatch.worker.sender import Flight, Sender
 from harasocial_dispatch.worker.tokens import Tokens
 
-#: Of every job, until its deadline.
-REMAINING_SECONDS = 24 * 3600.0
+from .results import make_claim
+
 #: How long after its deadline a call may take to end, on a busy machine.
 PATIENCE_SECONDS = 30.0
 
@@ -94,7 +94,7 @@ class Caller:
     ) -> Result:
         """Make one call and return its result."""
         seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
-        flight = self.sender.prepare(claim_of(payload_id, delivery), set())
+        flight = self.sender.prepare(make_claim(payload_id, delivery=delivery), set())
         assert isinstance(flight, Flight)
         ended = threading.Event()
 
@@ -112,26 +112,6 @@ class Caller:
         while not self._stopping.is_set():
             self.client.wait(0.01)
         self.client.settle()
-
-
-def claim_of(payload_id: str, delivery: Delivery = Delivery.AT_LEAST_ONCE) -> Claim:
-    """Return a claim made by hand of a job that was never sent before."""
-    return Claim(
-        job_id="job",
-        token="claim",
-        page_id="500725830264749",
-        body={
-            "recipient": {"id": "2560816460648749"},
-            "message": {"payload_id": payload_id},
-            "page_id": "500725830264749",
-        },
-        delivery=delivery,
-        attempts_spent=0,
-        consecutive_pauses=0,
-        claimed_at_ms=0,
-        claimed_at=time.monotonic(),
-        remaining_seconds=REMAINING_SECONDS,
-    )
 
 
 def error_code(result: Result) -> str | None:

@@ -12,7 +12,7 @@ from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY
 from harasocial_dispatch.sandbox.reply import HANG, Ending, Step
 from harasocial_dispatch.schemas import Delivery, OutcomeClass, State
 
-from support.scripted_server import Script, reply, steps
+from .scripted_server import Script, reply, steps
 
 
 class Place(Enum):

@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from harasocial_dispatch.ledger import Claim, Ledger, Result
+from harasocial_dispatch.ledger import Claim, Ledger
 from harasocial_dispatch.schemas import (
-    JobVerdict,
-    LaneVerdict,
-    Outcome,
-    OutcomeClass,
     Settings,
     State,
     parse_new_job,
 )
 
-from support.harness import body, eventually, free_port
+from .harness import body, eventually, free_port
+from .results import make_result
 
 USER, PASSWORD = "operator", "vM3kq-Tz81-pLx-9dWe"
 LOGIN = (USER, PASSWORD)
@@ -178,18 +175,14 @@ def fail_job(
     )
     (job_id,) = ledger.enqueue([new]).job_ids
     claim = claim_job(ledger, job_id)
-    result = Result(
-        claim=claim,
-        outcome=Outcome(
-            outcome_class=OutcomeClass.PERMANENT,
-            error_code=error_code,
-            error_message=error_message,
-            http_status=200,
-        ),
-        job_verdict=JobVerdict(state=state, delay_seconds=3600),
-        lane_verdict=LaneVerdict(effect="none"),
-        attempt_at_ms=claim.claimed_at_ms,
-        attempt_duration_ms=250,
+    result = make_result(
+        claim,
+        state,
+        error_code,
+        delay_seconds=3600,
+        duration_ms=250,
+        error_message=error_message,
+        http_status=200,
     )
     assert ledger.record([result]) == [True]
     return job_id

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 from harasocial_dispatch.schemas import Settings
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.harness import WorkerProcess
+from .harness import WorkerProcess
 
 #: A sample's labels in the order of their names.
 Labels = tuple[tuple[str, str], ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.flower_harness import Flower
-from support.harness import eventually
+from .flower_harness import Flower
+from .harness import eventually
 
 
 class WatchedFlower(Flower):
