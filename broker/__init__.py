@@ -4,6 +4,8 @@ Importing this package does not import Celery, which takes longer than everythin
 app imports for its producer. The modules `separate_celery` and `reachability` do.
 """
 
+from __future__ import annotations
+
 from .doorbell import Doorbell
 from .message import DISPATCH_TASK, queue_name
 

@@ -3,6 +3,8 @@
 Redis is touched in this folder alone.
 """
 
+from __future__ import annotations
+
 from .audit import AUDIT_DAYS, AUDIT_ENTRIES, AuditEntry, Via, local_user
 from .bulk_cancel import CANCELABLE, CanceledJobs
 from .claim import Claim

@@ -4,6 +4,8 @@ Nothing here talks to anything; every other part may import it.
 """
 
 # Through the parent: a bare `import schemas` fails here, instead of loading everything twice.
+from __future__ import annotations
+
 from ..schemas.new_job import MessageRow, NewJob, parse_new_job, parse_row
 from .errors import (
     AmbiguousJobId,

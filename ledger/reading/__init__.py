@@ -1,5 +1,7 @@
 """Reading the ledger: jobs, counts and lanes. `Reader` is the way in."""
 
+from __future__ import annotations
+
 from .campaigns import Campaign, CampaignPage, Hold, WatchedCampaign
 from .counts import Counts, Minute
 from .cursor import Cursor

@@ -5,6 +5,8 @@
 makes a single one.
 """
 
+from __future__ import annotations
+
 from .client import Client
 from .endpoint import Endpoint
 from .reply import CallFailed, Reply
