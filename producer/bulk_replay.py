@@ -121,12 +121,12 @@ _WARNINGS: Mapping[str, tuple[Mapping[Language, str], Mapping[Language, str]]] =
     ),
     "fixable": (
         {
-            "en": "1 job fails again unless its cause is fixed first.",
-            "vi": "1 tin sẽ lại lỗi nếu chưa xử lý nguyên nhân.",
+            "en": "1 job needs attention before a replay: see what to do about its error code.",
+            "vi": "1 tin cần xử lý trước khi gửi lại: xem việc cần làm của mã lỗi.",
         },
         {
-            "en": "{:,} jobs fail again unless their causes are fixed first.",
-            "vi": "{:,} tin sẽ lại lỗi nếu chưa xử lý nguyên nhân.",
+            "en": "{:,} jobs need attention before a replay: see what to do about each error code.",
+            "vi": "{:,} tin cần xử lý trước khi gửi lại: xem việc cần làm của từng mã lỗi.",
         },
     ),
 }

@@ -125,7 +125,7 @@ def test_a_plan_warns_of_what_a_replay_would_do(story: Story, make: Callable[...
         == [
             "2 jobs should not be replayed: they would fail again, or reach a person twice.",
             "1 job may have been sent although it failed: a replay may send it twice.",
-            "1 job fails again unless its cause is fixed first.",
+            "1 job needs attention before a replay: see what to do about its error code.",
         ]
     )
     assert [text.startswith(("Không", "1 tin")) for text in by_ids.warnings("vi")] == [True] * 3
