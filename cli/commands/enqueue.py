@@ -174,23 +174,24 @@ def enqueue(
             if dry_run:
                 ctx.exit(3 if found.count else 0)
         if campaign is not None:
-            question = f"Enqueue {rows_text(preview.job_count)} as campaign {campaign}?"
-            if not (yes or click.confirm(question, err=True)):
-                print_notice("nothing was enqueued")
-                ctx.exit(1)
-            ledger.announce_campaign(
-                campaign,
-                rows=preview.job_count,
-                canary=canary,
-                canary_max_failures=canary_max_failures,
-                hold_at=hold_at,
-                by=local_user(),
-            )
+            if preview.job_count:
+                question = f"Enqueue {rows_text(preview.job_count)} as campaign {campaign}?"
+                if not (yes or click.confirm(question, err=True)):
+                    print_notice("nothing was enqueued")
+                    ctx.exit(1)
+                ledger.announce_campaign(
+                    campaign,
+                    rows=preview.job_count,
+                    canary=canary,
+                    canary_max_failures=canary_max_failures,
+                    hold_at=hold_at,
+                    by=local_user(),
+                )
             stream.seek(begin)
             rows = read()
         with collected(rejects, rows, as_json=as_json) as rejections:
             _enqueue(Producer(settings, ledger=ledger), rows, rejections)
-        if campaign is not None:
+        if campaign is not None and preview.job_count:
             # It has as many rows as it has jobs now: some rows may be jobs of another campaign.
             ledger.announce_campaign(campaign, rows=0, by=local_user())
     if rejections.count:

@@ -169,6 +169,28 @@ def test_keys_of_other_campaigns_do_not_keep_it_unfinished(run, jobs, file):
     assert jobs.ledger.reader.campaign("sale").rows == 1
 
 
+def test_a_key_with_another_body_is_a_rejected_row(run, jobs, file):
+    """Also if the key was made: one campaign does not send a person two texts of one message."""
+    file.write_text(HEADER + table(2))
+    run("enqueue", file, "--campaign", "sale", "--yes")
+    file.write_text(HEADER + table(1) + table(1, first=1001, metadata="another"))
+    result = run("enqueue", file, "--campaign", "sale", "--yes")
+    assert (result.exit_code, result.stdout) == (3, "0 new, 1 already there, 1 rejected\n")
+    assert "line 3: idempotency_key: The key belongs to job" in result.stderr
+    assert "which has another metadata." in result.stderr
+    assert jobs.ledger.reader.campaign("sale").rows == 2
+
+
+def test_without_a_valid_row_nothing_is_asked_or_announced(run, jobs, file):
+    """The rejected rows are written all the same."""
+    rejected = file.with_name("rejected.csv")
+    file.write_text(HEADER + "x,p,1,,,\n")
+    result = run("enqueue", file, "--campaign", "sale", "--yes", "--rejects", rejected)
+    assert (result.exit_code, result.stdout) == (3, "0 new, 0 already there, 1 rejected\n")
+    assert len(rejected.read_text().splitlines()) == 2
+    assert jobs.ledger.reader.campaign("sale") is None
+
+
 def test_what_guards_a_campaign_is_announced_before_its_rows(run, jobs, file, monkeypatch):
     """So that no row is sent unguarded."""
     calls = []

@@ -170,6 +170,24 @@ def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
     assert run("enqueue", file).stdout == "2 new, 0 already there, 0 rejected\n"
 
 
+@pytest.mark.parametrize("name", ["failed.csv", "failed.jsonl"])
+def test_an_exported_job_stays_in_its_campaign(run, jobs, tmp_path, name):
+    """Unless it is enqueued as another one."""
+    jobs.failed(campaign="sale")
+    file = tmp_path / name
+    assert run("export", "-o", file).exit_code == 0
+    assert run("enqueue", file).stdout == "1 new, 0 already there, 0 rejected\n"
+    (again,) = jobs.producer.find_jobs(state="queued")
+    assert again.campaign == "sale"
+    jobs.end(State.SENT)
+    jobs.failed(campaign="sale", page_id=OTHER_PAGE)
+    assert run("export", "-o", file).exit_code == 0
+    result = run("enqueue", file, "--campaign", "sale-again", "--yes")
+    assert result.stdout == "1 new, 1 already there, 0 rejected\n"
+    (again,) = jobs.producer.find_jobs(state="queued")
+    assert again.campaign == "sale-again"
+
+
 def test_exported_json_lines_can_be_enqueued_again(run, jobs, tmp_path):
     """As CSV can: each failed job becomes one new job, however often."""
     keyed = jobs.failed(idempotency_key="order-1001", metadata="m", delivery="at_most_once")

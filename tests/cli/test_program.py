@@ -242,6 +242,19 @@ def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp
     assert jobs.producer.count_states()[State.QUEUED] == 700
 
 
+def test_a_progress_bar_says_what_is_done_how_fast_and_how_long_it_takes(program, jobs, tmp_path):
+    """While the file is read, and while its rows are enqueued."""
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "recipient_id,payload_id,page_id\n" + "".join(f"{i},p,2\n" for i in range(9000))
+    )
+    command = [*program, "enqueue", str(file), "--campaign", "sale", "--yes"]
+    text, status = on_terminal(command, term="xterm")
+    assert status == 0
+    for label in ("reading", "enqueuing"):
+        assert re.search(rf"{label} .* [0-9,]+ rows [0-9,]+/s .*left", text), text
+
+
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_no_color_is_respected(program, jobs, monkeypatch, no_color, coloured):
     """By what click colours and by what rich does."""
