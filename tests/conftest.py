@@ -44,6 +44,13 @@ def valkey() -> Iterator[EmbeddedValkey]:
 
 
 @pytest.fixture
+def own_valkey() -> Iterator[EmbeddedValkey]:
+    """A Valkey for one test, which may kill, pause or fill it."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@pytest.fixture
 def settings(valkey: EmbeddedValkey) -> Settings:
     """Settings with a namespace that no other test has, and no limit to a page's rate."""
     return Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -22,13 +21,6 @@ from support.client_processes import enqueue_until_killed, processes, race
 from support.harness import StartWorker, body, eventually, kill, wait_until_ended
 
 RACERS, CLIENTS = 50, 60
-
-
-@pytest.fixture
-def fragile() -> Iterator[EmbeddedValkey]:
-    """A Valkey of its own, to be hurt."""
-    with EmbeddedValkey() as server:
-        yield server
 
 
 def test_one_idempotency_key_makes_one_job_from_fifty_processes_at_once(
@@ -104,22 +96,22 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
 
 
 def test_with_redis_down_or_full_nothing_is_enqueued_and_it_says_so(
-    fragile: EmbeddedValkey,
+    own_valkey: EmbeddedValkey,
 ) -> None:
     """Promise 2: it raised, so there is no job; and it took less than two seconds."""
-    producer = Producer(Settings(redis_url=fragile.url))
-    client = redis.Redis.from_url(fragile.url)
+    producer = Producer(Settings(redis_url=own_valkey.url))
+    client = redis.Redis.from_url(own_valkey.url)
 
     client.config_set("maxmemory", 1)
     with pytest.raises(QueueUnavailable, match="no memory left") as full:
         producer.enqueue(body())
     client.config_set("maxmemory", 0)
-    fragile.kill()
+    own_valkey.kill()
     began = time.monotonic()
     with pytest.raises(QueueUnavailable, match="nothing was enqueued") as down:
         producer.enqueue(body())
     assert time.monotonic() - began < 2
-    fragile.restart()
+    own_valkey.restart()
 
     for raised in (full, down):
         assert not isinstance(raised.value, EnqueueUnknown)
@@ -129,20 +121,20 @@ def test_with_redis_down_or_full_nothing_is_enqueued_and_it_says_so(
 
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_with_redis_hanging_it_says_unknown_and_the_key_may_be_tried_again(
-    fragile: EmbeddedValkey, is_stored: bool
+    own_valkey: EmbeddedValkey, is_stored: bool
 ) -> None:
     """Promise 2: the reply was lost, so it says so; the same key afterwards makes one job."""
-    producer = Producer(Settings(redis_url=fragile.url))
+    producer = Producer(Settings(redis_url=own_valkey.url))
     earlier = [producer.enqueue(body())]
     if not is_stored:
         # Then the server cannot do what it reads when it goes on.
-        redis.Redis.from_url(fragile.url).script_flush()
-    fragile.pause()
+        redis.Redis.from_url(own_valkey.url).script_flush()
+    own_valkey.pause()
     began = time.monotonic()
     with pytest.raises(EnqueueUnknown, match="same idempotency key") as raised:
         producer.enqueue(body(), idempotency_key="order-1001")
     assert time.monotonic() - began < 2
-    fragile.resume()
+    own_valkey.resume()
 
     job_id = producer.enqueue(body(), idempotency_key="order-1001")
 
@@ -151,11 +143,11 @@ def test_with_redis_hanging_it_says_unknown_and_the_key_may_be_tried_again(
 
 
 def test_a_broken_connection_is_tried_once_more_without_doubling(
-    fragile: EmbeddedValkey,
+    own_valkey: EmbeddedValkey,
 ) -> None:
     """Promises 1 and 3: connections cut all the time; each enqueue makes one job or says why."""
-    producer = Producer(Settings(redis_url=fragile.url))
-    cutter = redis.Redis.from_url(fragile.url)
+    producer = Producer(Settings(redis_url=own_valkey.url))
+    cutter = redis.Redis.from_url(own_valkey.url)
     returned, refused, unknown = [], 0, set()
     for i in range(300):
         if i % 3 == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -137,12 +137,6 @@ def test_a_plan_can_be_called_off(replays: Replays, make: Make) -> None:
     assert replays.cancel(replay)
     assert replay.stage is Stage.CANCELLED
     assert not replays.start(replay, None)
-
-
-@pytest.fixture
-def own_valkey() -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey() as server:
-        yield server
 
 
 @pytest.mark.parametrize("by", ["filter", "selection"])

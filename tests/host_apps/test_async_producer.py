@@ -87,10 +87,10 @@ def test_a_call_sees_the_context_of_its_task(kit: TestKit) -> None:
 
 
 def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
-    valkey_alone: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+    own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With many more calls than threads, each raises in time, and what it says is true."""
-    settings = Settings(redis_url=valkey_alone.url)
+    settings = Settings(redis_url=own_valkey.url)
     calls_in_threads = set()
     connection = Scripts.connection
 
@@ -103,7 +103,7 @@ def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
     async def use() -> tuple[list[Any], float, int]:
         async with AsyncProducer(settings) as producer:
             await producer.enqueue(body())
-            valkey_alone.pause()
+            own_valkey.pause()
             began = time.monotonic()
             calls = (producer.enqueue(body(metadata=f"{n}")) for n in range(3 * MAX_THREADS))
             waiting = asyncio.gather(*calls, return_exceptions=True)
@@ -112,7 +112,7 @@ def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
                 await asyncio.sleep(0.01)
                 turns += 1
             seconds = time.monotonic() - began
-            valkey_alone.resume()
+            own_valkey.resume()
             return await waiting, seconds, turns
 
     errors, seconds, turns = asyncio.run(use())
@@ -128,13 +128,6 @@ def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
     stored = {job.job_id for job in producer.find_jobs(limit=1000) if "metadata" in job.job}
     assert stored <= unknown
     producer.close()
-
-
-@pytest.fixture
-def valkey_alone() -> Iterator[EmbeddedValkey]:
-    """A Valkey of its own, to be hurt."""
-    with EmbeddedValkey() as running:
-        yield running
 
 
 class Gate:

@@ -20,6 +20,7 @@ import pytest
 import redis
 import time_machine
 from harasocial_dispatch.ledger import Claim, Ledger, Result, Swept
+from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import (
     JobRecord,
@@ -255,3 +256,9 @@ def make_quick_story(valkey: EmbeddedValkey) -> Callable[..., QuickStory]:
 @pytest.fixture
 def quick_story(make_quick_story: Callable[..., QuickStory]) -> QuickStory:
     return make_quick_story()
+
+
+@pytest.fixture
+def producer(story: Story) -> Producer:
+    """Return a producer on the ledger of `story`."""
+    return Producer(story.settings, ledger=story.ledger)

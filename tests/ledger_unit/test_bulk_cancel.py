@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 PAYLOAD, OTHER_PAYLOAD = "__hrf_f_" + "1" * 130, "__hrf_f_" + "1" * 129 + "2"
 
 
-@pytest.fixture
-def producer(story: Story) -> Producer:
-    return Producer(story.settings, ledger=story.ledger)
-
-
 def enqueue(story: Story, page_id: str, count: int = 1, payload_id: str = PAYLOAD) -> list[str]:
     body = {
         "recipient": {"id": "2560816460648749"},

@@ -127,11 +127,6 @@ def test_a_conflict_within_one_call_stores_none_of_it(story: Story):
     assert not any("idem:" in name for name in story.client.scan_iter("*"))
 
 
-@pytest.fixture
-def producer(story: Story) -> Producer:
-    return Producer(story.settings, ledger=story.ledger)
-
-
 def row(number: int, **fields: Any) -> dict[str, Any]:
     """Return a row of `enqueue_many`, whose message depends on its number."""
     body = new_job(metadata=f"order {number}").job.body()
