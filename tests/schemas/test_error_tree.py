@@ -9,6 +9,8 @@ import pytest
 from harasocial_dispatch import schemas
 from harasocial_dispatch.schemas import (
     AmbiguousJobId,
+    CampaignCanceled,
+    CampaignNotFound,
     DispatchError,
     EnqueueUnknown,
     IdempotencyConflict,
@@ -27,6 +29,8 @@ ERRORS = [
         idempotency_key="k", job_id="c", fields=["page_id"], index=501, accepted=["a", "b"]
     ),
     InvalidRequest("rate: Must be a number."),
+    CampaignNotFound("sale"),
+    CampaignCanceled("sale"),
     JobNotFound("0123abcd"),
     AmbiguousJobId("0123abcd", ["0123abcd1", "0123abcd2"]),
     QueueUnavailable("Redis is away", accepted=["a", "b"]),
@@ -58,6 +62,8 @@ def test_an_error_survives_copying(error: DispatchError):
         (InvalidJob, {DispatchError, ValueError}),
         (InvalidRequest, {DispatchError, ValueError}),
         (IdempotencyConflict, {DispatchError, ValueError}),
+        (CampaignNotFound, {DispatchError, LookupError}),
+        (CampaignCanceled, {DispatchError, ValueError}),
         (JobNotFound, {DispatchError, LookupError}),
         (AmbiguousJobId, {DispatchError, LookupError}),
         (QueueUnavailable, {DispatchError}),
