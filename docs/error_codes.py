@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harasocial_dispatch.schemas.error_codes import (
     API_CODES,
+    FALLBACK_CODES,
     KIND_NAMES,
-    OWN_CODES,
     UNKNOWN,
     ErrorCode,
     ReplayKind,
@@ -71,7 +71,7 @@ def _tables(language: Language) -> Iterator[str]:
         kinds = (f"`{kind}` – {KIND_NAMES[kind]['vi'].lower()}" for kind in ReplayKind)
         yield _KINDS_IN_VIETNAMESE.format("; ".join(kinds))
         yield ""
-    yield from _table(own, OWN_CODES, language, other)
+    yield from _table(own, FALLBACK_CODES, language, other)
 
 
 def _table(title: str, rows: Iterable[ErrorCode], language: Language, other: str) -> Iterator[str]:

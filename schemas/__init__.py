@@ -1,9 +1,10 @@
-"""The contract: what a job is, where it can stand, how an attempt can end, what can be set.
+"""The contract: jobs, their states, the outcomes of attempts, errors and settings.
 
-Nothing here talks to anything; every other part may import it.
+This package does no I/O except to read settings. Every other part may import it.
 """
 
-# Through the parent: a bare `import schemas` fails here, instead of loading everything twice.
+# Import through the parent package, so that a bare `import schemas` fails here instead of loading
+# every module twice.
 from __future__ import annotations
 
 from ..schemas.new_job import MessageRow, NewJob, parse_new_job, parse_row

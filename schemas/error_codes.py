@@ -1,12 +1,12 @@
-"""The table of error codes: class, meaning and remedy of each, in each language. Pure.
+"""The table of error codes: class, meaning and remedy of each code, in each language. Pure.
 
-Numeric codes are those of Messenger and Graph, which the API may pass on: compound as
-`code/subcode`, or either part alone. Codes in words are this package's own; they are used if the
-API gives none. Sources: the error references of the Messenger Platform and the Graph API, and the
-documentation of other senders. Where they disagree (551), the table takes the reading that cannot
-harm a page or a person.
+Numeric codes come from Messenger and Graph. The API may pass them on as `code/subcode`, or either
+part alone. Codes in words are this package's own, for when the API gives no code. Sources: the
+error references of the Messenger Platform and the Graph API, and the documentation of other
+senders. If the sources disagree (551), the table uses the interpretation that is safest for the
+page and the person.
 
-`docs/error-codes.md` is generated from the rows: `make docs`.
+`make docs` generates `docs/error-codes.md` from the rows.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import NamedTuple
 from .language import Language
 from .states import OutcomeClass
 
-#: The first digit of an HTTP status that has no row of its own, and the row that it has instead.
+#: The row for an HTTP status that has no row of its own, by the status's first digit.
 _STATUS_FAMILIES = {"4": "http_4xx", "5": "http_5xx"}
-#: A subcode with at least this many digits means the same with every code, and without one.
+#: A subcode with at least this many digits has the same meaning with every code, and alone.
 _UNIQUE_SUBCODE_DIGITS = 6
 
 
 class Explanation(NamedTuple):
-    """What an error code means, and what to do about it."""
+    """The meaning of an error code, and what to do about it."""
 
     meaning: str
     remedy: str
@@ -36,11 +36,11 @@ class Explanation(NamedTuple):
 class ReplayKind(str, Enum):
     """Whether a replay of a failed job helps."""
 
-    #: Yes, after a person has fixed the cause.
+    #: It helps after a person has fixed the cause.
     FIXABLE = "fixable"
-    #: Yes: the cause passes by itself.
+    #: It helps: the cause goes away by itself.
     PASSING = "passing"
-    #: No: the job would fail again, or the person would get the message twice.
+    #: It does not help: the job would fail again, or the person would get the message twice.
     NEVER = "never"
 
     def __str__(self) -> str:
@@ -48,9 +48,9 @@ class ReplayKind(str, Enum):
 
 
 class Subject(str, Enum):
-    """What a refusal is about, which determines whether it counts against the page."""
+    """What a refusal is about. This determines whether it counts against the page."""
 
-    #: It may be the page, whose other messages would be refused too.
+    #: Possibly the page. The page's other messages would then be refused too.
     PAGE = "page"
     #: The recipient.
     PERSON = "person"
@@ -66,9 +66,9 @@ class ErrorCode:
     """A row of the table.
 
     Attributes:
-        code: the code, a range such as `200-299`, or a family of HTTP statuses such as `http_5xx`.
+        code: a code, a range such as `200-299`, or a family of HTTP statuses such as `http_5xx`.
         outcome_class: the class of an attempt that ends with the code.
-        replay: whether it helps to replay a job that failed with the code.
+        replay: whether a replay of a job that failed with the code helps.
         texts: the explanation in each language.
         about: what the error is about.
         may_have_been_sent: whether the message may have been sent despite the error. With
@@ -458,8 +458,8 @@ _CHECK_URL_AND_VERSION = (
     "Kiểm tra HARASOCIAL_API_URL và xem phần mềm đã có bản mới hơn chưa, rồi gửi lại.",
 )
 
-#: This package's own codes, for where the API gave none.
-OWN_CODES: tuple[ErrorCode, ...] = (
+#: This package's own codes, for failures without a code from the API.
+FALLBACK_CODES: tuple[ErrorCode, ...] = (
     ErrorCode(
         "connection_failed",
         _TRANSIENT,
@@ -497,8 +497,8 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "The deadline passed before the message could be sent.",
-                "Replay only if the message is still useful; find out why its page waited (paused, "
+                "The deadline passed before the message was sent.",
+                "Replay only if the message is still useful. Find out why its page waited (paused, "
                 "or slow).",
             ),
             (
@@ -547,7 +547,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _PASSING,
         _texts(
             (
-                "The reply was not what the API documents: the message may have gone out.",
+                "The reply does not follow the API's documentation: the message may have gone out.",
                 _NOT_FOUND_OUT[0],
             ),
             (
@@ -640,7 +640,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "The API reported an error without saying which.",
+                "The API reported an error without an error code.",
                 "Read the error message, if there is one, and ask Harasocial's support.",
             ),
             (
@@ -674,8 +674,8 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "The token may not send: it lacks the scope social.conv, or the page is not its "
-                "own.",
+                "The token is not allowed to send: it lacks the scope social.conv, or it belongs "
+                "to another page.",
                 "Issue a token with the scope social.conv for this page: the page resumes by "
                 "itself. Then replay.",
             ),
@@ -694,7 +694,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "There is no API at this address.",
+                "This address is not the API's.",
                 "Correct HARASOCIAL_API_URL, then replay.",
             ),
             (
@@ -748,7 +748,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _TRANSIENT,
         _PASSING,
         _texts(
-            ("The API failed while it handled the message.", _FIRST_MAY_BE_SENT[0]),
+            ("The API failed while it processed the message.", _FIRST_MAY_BE_SENT[0]),
             ("API gặp lỗi khi đang xử lý tin nhắn.", _FIRST_MAY_BE_SENT[1]),
         ),
         may_have_been_sent=True,
@@ -758,7 +758,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
         _TRANSIENT,
         _PASSING,
         _texts(
-            ("The API could not be reached behind its gateway.", _API_WORKS_AGAIN[0]),
+            ("The API's gateway could not reach the API.", _API_WORKS_AGAIN[0]),
             ("Cổng kết nối của API không liên lạc được với API.", _API_WORKS_AGAIN[1]),
         ),
     ),
@@ -809,7 +809,7 @@ OWN_CODES: tuple[ErrorCode, ...] = (
     ),
 )
 
-#: What to do with jobs of each kind, in a few words.
+#: A short label for each kind.
 KIND_NAMES: Mapping[ReplayKind, Mapping[Language, str]] = MappingProxyType(
     {
         ReplayKind.PASSING: {"en": "Worth another try", "vi": "Nên thử gửi lại"},
@@ -818,7 +818,7 @@ KIND_NAMES: Mapping[ReplayKind, Mapping[Language, str]] = MappingProxyType(
     }
 )
 
-#: The row of every code that is not in the table.
+#: The row for every code that is not in the table.
 UNKNOWN = ErrorCode(
     "",
     _PERMANENT,
@@ -826,8 +826,8 @@ UNKNOWN = ErrorCode(
     _texts(
         (
             "This code is not in the table; the error message is the API's own.",
-            "Read the message, and replay once its cause is gone. If the cause passes by itself, "
-            "have the code retried: HARASOCIAL_ERROR_CODE_CLASSES.",
+            "Read the message, and replay when its cause is gone. If the cause goes away by "
+            "itself, list the code as transient in HARASOCIAL_ERROR_CODE_CLASSES.",
         ),
         (
             "Mã lỗi này chưa có trong danh sách; nội dung thông báo là của API.",
@@ -840,13 +840,13 @@ UNKNOWN = ErrorCode(
 
 
 def _unique_subcode(error_code: str) -> str:
-    """Return the subcode of a compound `code/subcode` if it can be found alone, else ""."""
+    """Return the subcode of `code/subcode` if it has a meaning by itself, else ""."""
     subcode = error_code.partition("/")[2]
     return subcode if len(subcode) >= _UNIQUE_SUBCODE_DIGITS else ""
 
 
 def _by_name(rows: tuple[ErrorCode, ...]) -> Mapping[str, ErrorCode]:
-    """Return the rows by code, by each number of a range, and by subcodes without their code."""
+    """Return the rows by code, by each number of a range, and by unique subcode."""
     named: dict[str, ErrorCode] = {}
     for row in rows:
         if subcode := _unique_subcode(row.code):
@@ -858,41 +858,43 @@ def _by_name(rows: tuple[ErrorCode, ...]) -> Mapping[str, ErrorCode]:
 
 
 _API_ROWS = _by_name(API_CODES)
-_OWN_ROWS = _by_name(OWN_CODES)
+_FALLBACK_ROWS = _by_name(FALLBACK_CODES)
 
 
 def _names(error_code: str) -> tuple[str, ...]:
-    """Return the keys under which a code may be listed, the most specific first."""
+    """Return the keys to look up for a code, the most specific first."""
     names = (error_code, _unique_subcode(error_code), error_code.partition("/")[0])
     return tuple(filter(None, names))
 
 
 def find_api_code(error_code: str | None) -> ErrorCode | None:
-    """Return the row of a code that the API gave, or None if it is not known.
+    """Return the row of a code from the API, or None if the table does not have it.
 
-    A compound `code/subcode` that is not listed falls back to its subcode, if that means the same
-    with any code, and then to its code.
+    A `code/subcode` that is not listed falls back to its subcode, if the subcode is unique, and
+    then to its code.
     """
     return next((_API_ROWS[n] for n in _names(error_code or "") if n in _API_ROWS), None)
 
 
-def find_own_code(error_code: str) -> ErrorCode | None:
-    """Return the row of one of this package's own codes, or None if it is not one of them."""
+def find_fallback_code(error_code: str) -> ErrorCode | None:
+    """Return the row of one of this package's own codes, or None for any other code."""
     prefix, _, status = error_code.partition("_")
     if prefix == "http" and len(status) == 3 and status.isascii() and status.isdecimal():
         error_code = (
-            error_code if error_code in _OWN_ROWS else _STATUS_FAMILIES.get(status[0], error_code)
+            error_code
+            if error_code in _FALLBACK_ROWS
+            else _STATUS_FAMILIES.get(status[0], error_code)
         )
-    return _OWN_ROWS.get(error_code)
+    return _FALLBACK_ROWS.get(error_code)
 
 
 def class_of(
     error_code: str | None, extra: Mapping[str, OutcomeClass] = MappingProxyType({})
 ) -> OutcomeClass | None:
-    """Return the class of an API error code, or None if it is not known.
+    """Return the class of an API error code, or None if it is not listed.
 
-    `extra`, the operator's list, takes precedence over the table. Compound codes that are not
-    listed fall back as in `find_api_code`.
+    `extra` is the operator's list. It takes precedence over the table. A `code/subcode` that is
+    not listed falls back as in `find_api_code`.
     """
     lone = {subcode: extra[code] for code in extra if (subcode := _unique_subcode(code))}
     listed = lone | dict(extra)
@@ -904,16 +906,16 @@ def class_of(
 
 
 def row_of(error_code: str) -> ErrorCode:
-    """Return the row of a failed job's error code; `UNKNOWN` if it is not in the table."""
-    return find_own_code(error_code) or find_api_code(error_code) or UNKNOWN
+    """Return the row of a failed job's error code, or `UNKNOWN` if the table does not have it."""
+    return find_fallback_code(error_code) or find_api_code(error_code) or UNKNOWN
 
 
 def explain(error_code: str | None, language: Language = "en") -> Explanation | None:
-    """Return what `error_code` means and what to do, or None if it is not known."""
+    """Return the explanation of `error_code`, or None if the table does not have it."""
     row = row_of(error_code or "")
     return None if row is UNKNOWN else row.texts[language]
 
 
 def explain_any(error_code: str | None, language: Language = "en") -> Explanation:
-    """Return what `explain` does, or for a code that is not known the text for such codes."""
+    """Return the explanation of `error_code`; for an unknown code, the one of `UNKNOWN`."""
     return explain(error_code, language) or UNKNOWN.texts[language]

@@ -1,20 +1,20 @@
 """The errors that this package raises, as one tree.
 
     DispatchError
-    ├── SettingsError        a setting is missing or wrong; nothing was started
-    ├── InvalidJob           the job breaks the contract; nothing was stored
+    ├── SettingsError        a setting is missing or invalid; nothing was started
+    ├── InvalidJob           the job is invalid; nothing was stored
     ├── IdempotencyConflict  the idempotency key belongs to another message; nothing was stored
-    ├── InvalidRequest       what is asked of a page or campaign is wrong; nothing was changed
-    ├── CampaignNotFound     no campaign has this name (any more)
-    ├── CampaignCanceled     the campaign is canceled, so it is neither held nor released
-    ├── JobNotFound          no job has this id (any more)
-    ├── AmbiguousJobId       several jobs' ids begin with this text
-    └── QueueUnavailable     Redis did not do it; nothing was stored
+    ├── InvalidRequest       an argument of a page or campaign is invalid; nothing was changed
+    ├── CampaignNotFound     no campaign has this name
+    ├── CampaignCanceled     the campaign is canceled; it cannot be held or released
+    ├── JobNotFound          no job has this id
+    ├── AmbiguousJobId       several job ids begin with this text
+    └── QueueUnavailable     Redis is not available or refused; nothing was stored
         └── EnqueueUnknown   the reply was lost: the job may or may not be stored
 
-`SettingsError` is the operator's mistake; `InvalidJob`, `InvalidRequest` and `IdempotencyConflict`
-are the caller's; `QueueUnavailable` is temporary. A web app answers 422 to an invalid job or
-request, 409 to a conflict, 404 to an unknown job and 503 when Redis is not available.
+The operator must correct a `SettingsError`. The caller must correct `InvalidJob`, `InvalidRequest`
+and `IdempotencyConflict`. `QueueUnavailable` is temporary. A web app returns 422 for an invalid job
+or request, 409 for a conflict, 404 for an unknown job and 503 if Redis is not available.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any
 
 
 class DispatchError(Exception):
-    """What every error of this package is."""
+    """Base class of every error of this package."""
 
 
 class SettingsError(DispatchError):
-    """A setting is missing or wrong. The message names the variable and what was expected."""
+    """A setting is missing or invalid. The message names the variable and the expected value."""
 
 
 class InvalidJob(DispatchError, ValueError):
-    """A job breaks the contract of the API (design promise 10).
+    """A job is not valid for the API (design promise 10).
 
     Attributes:
-        errors: what is wrong, by field path, such as `{"recipient.id": ["…"]}`.
+        errors: the problems by field path, such as `{"recipient.id": ["…"]}`.
     """
 
     def __init__(self, errors: Mapping[str, Sequence[str]]) -> None:
@@ -48,21 +48,21 @@ class InvalidJob(DispatchError, ValueError):
 
 
 class InvalidRequest(DispatchError, ValueError):
-    """What is asked of a page or campaign is wrong; the message names the argument."""
+    """An argument about a page or campaign is invalid. The message names the argument."""
 
 
 class IdempotencyConflict(DispatchError, ValueError):
     """An idempotency key belongs to a job with another body (design promise 3).
 
-    The message names the key and the fields, never their values.
+    The message has the key and the names of the fields, never the values of fields.
 
     Attributes:
         idempotency_key: the key.
-        job_id: id of the job that has the key; None if that is an earlier row of the same call,
+        job_id: id of the job that has the key; None if an earlier row of the same call has it,
             which was not stored either.
         fields: the fields of the body that differ, such as `["recipient.id", "metadata"]`.
         index: the row of `enqueue_many`, counted from 0.
-        accepted: ids of the jobs that `enqueue_many` had stored before (they will be sent).
+        accepted: ids of the jobs that `enqueue_many` stored before the error; they will be sent.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class IdempotencyConflict(DispatchError, ValueError):
 
 
 def belongs_to_another(job_id: str | None, fields: Sequence[str]) -> str:
-    """Return what a conflicting idempotency key is about: `belongs to job 1f0c…, which has …`."""
+    """Return the description of a conflict: `belongs to job 1f0c…, which has another …`."""
     *others, last = fields
     names = f"{', '.join(others)} and {last}" if others else last
     holder = "an earlier row" if job_id is None else f"job {job_id}"
@@ -98,7 +98,7 @@ def belongs_to_another(job_id: str | None, fields: Sequence[str]) -> str:
 
 
 class CampaignNotFound(DispatchError, LookupError):
-    """No campaign has this name: no job named it, or it was forgotten."""
+    """No campaign has this name: it never existed, or its retention has ended."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -109,11 +109,11 @@ class CampaignNotFound(DispatchError, LookupError):
 
 
 class CampaignCanceled(DispatchError, ValueError):
-    """The campaign is canceled, so nothing of it is held, released or sent any more."""
+    """The campaign is canceled: it sends nothing, and it cannot be held or released."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"campaign {name!r} is canceled: nothing of it is sent any more")
+        super().__init__(f"campaign {name!r} is canceled: it sends nothing any more")
 
     def __reduce__(self) -> tuple[type[CampaignCanceled], tuple[str]]:
         return (type(self), (self.name,))
@@ -131,17 +131,18 @@ class JobNotFound(DispatchError, LookupError):
 
 
 class AmbiguousJobId(DispatchError, LookupError):
-    """Several jobs' ids begin with the text that was given for one.
+    """Several job ids begin with the given text.
 
     Attributes:
-        candidates: some of those ids.
+        candidates: some of these ids.
     """
 
     def __init__(self, beginning: str, candidates: Sequence[str]) -> None:
         self.beginning = beginning
         self.candidates = list(candidates)
         super().__init__(
-            f"several jobs' ids begin with {beginning!r}: {', '.join(candidates)}; give more of it"
+            f"several job ids begin with {beginning!r}: {', '.join(candidates)}; "
+            "give more characters of the id"
         )
 
     def __reduce__(self) -> tuple[type[AmbiguousJobId], tuple[str, list[str]]]:
@@ -149,10 +150,10 @@ class AmbiguousJobId(DispatchError, LookupError):
 
 
 class QueueUnavailable(DispatchError):
-    """Redis could not be reached, or refused; what was asked for was not done.
+    """Redis could not be reached, or refused the command. Nothing was done.
 
     Attributes:
-        accepted: ids of the jobs that `enqueue_many` had stored before (they will be sent).
+        accepted: ids of the jobs that `enqueue_many` stored before the error; they will be sent.
     """
 
     def __init__(self, message: str, *, accepted: Sequence[str] = ()) -> None:
@@ -161,13 +162,13 @@ class QueueUnavailable(DispatchError):
 
 
 class EnqueueUnknown(QueueUnavailable):
-    """The reply was lost: whether the jobs are stored cannot be known (design promise 2).
+    """The reply was lost: the jobs may or may not be stored (design promise 2).
 
-    Enqueueing again with the same idempotency key is safe: it makes one job. Without a key, look up
-    the ids first.
+    It is safe to enqueue again with the same idempotency key: that makes one job. Without a key,
+    look up the ids first.
 
     Attributes:
-        job_ids: the ids the jobs have if they were stored; look them up when Redis is back.
+        job_ids: the ids that the jobs have if they were stored; look them up when Redis is back.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
-"""Jobs as the rows of a CSV file, and as JSON lines: what every export of failed jobs holds.
+"""Export failed jobs as rows of a CSV file, and as JSON lines.
 
-A CSV file says nothing about the types of its cells: a spreadsheet guesses, rounds the digits of a
-long id, takes `1/99` for a date and runs what looks like a formula. A leading apostrophe makes such
-a cell a text in Excel and LibreOffice alike. It stays visible there, and it is kept when the file
-is saved again, so `unprotected` can remove exactly what was added. The alternatives are worse:
-`="123"` is a formula, which a careful spreadsheet or mail filter blocks; a leading tab or blank is
-dropped on import, and the digits with it; and quotes do not prevent rounding.
+A CSV file has no types, so a spreadsheet guesses them: it rounds the digits of a long id, reads
+`1/99` as a date and runs text that looks like a formula. A leading apostrophe makes such a cell
+text in Excel and LibreOffice. The apostrophe stays visible and is kept when the file is saved
+again, so `unescape_cell` can remove exactly what `escape_cell` added. The alternatives are worse:
+`="123"` is a formula, which some spreadsheets and mail filters block; a leading tab or space is
+dropped on import, and the digits are then rounded; quotes do not prevent rounding.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ COLUMNS = (
     "enqueued_at",
 )
 
-#: What a CSV file begins with: without it, Excel does not take the file for UTF-8.
+#: The first character of a CSV file. Without it, Excel does not read the file as UTF-8.
 BYTE_ORDER_MARK = "\ufeff"
 
 _FORMULA = r"[=+\-@＝＋－＠]"
-#: Excel rounds from 16 digits on, and from 12 on saves 2.56082E+15 for what it shows so.
+#: Excel rounds numbers of 16 digits or more. From 12 digits it saves them as 2.56082E+15.
 _NUMBER_OR_DATE = r"""
     [0-9]{12,} | 0[0-9]+
     | [0-9]+ [.,] [0-9]+
@@ -49,23 +49,23 @@ _NUMBER_OR_DATE = r"""
     | [0-9]{1,4} [-/.] [0-9]{1,4} (?:[-/.][0-9]{1,4})?
     | [0-9]{1,4} : [0-9]{2} (?: : [0-9]{2})?
 """
-#: A cell that a spreadsheet would change or run; with any apostrophes in front, so that those that
-#: are part of the text can be told from the added one.
+#: A cell that a spreadsheet would change or run. Leading apostrophes are included, so that a text
+#: that begins with apostrophes is escaped too and can be restored.
 _CHANGED = re.compile(
     rf"""'*(?: [\t\r\n] | [\s"]*{_FORMULA} | \s*(?:{_NUMBER_OR_DATE})\s*\Z )""", re.VERBOSE
 )
-#: The same within a cell, after what separates cells or rows where a spreadsheet expects semicolons
-#: or tabs: quotes do not protect there, since they do not begin a cell.
+#: A formula within a cell, after a character that separates cells or rows in a spreadsheet that
+#: expects semicolons or tabs. Quotes do not protect there, because they do not begin the cell.
 _BEGINNING = r"""([;\t\r\n][\s"]*)"""
 _INNER = re.compile(rf"{_BEGINNING}('*{_FORMULA})")
 _PROTECTED_INNER = re.compile(rf"{_BEGINNING}'('*{_FORMULA})")
 
 
 def row(record: JobRecord, explanation: Sequence[str]) -> list[object]:
-    """Return a job as a row of the CSV, in the order of `COLUMNS`.
+    """Return a job as a row of the CSV file, in the order of `COLUMNS`.
 
     Args:
-        explanation: what its error code means, and what to do about it.
+        explanation: the meaning of its error code, and what to do about it.
     """
     body = record.job
     meaning, what_to_do = explanation
@@ -90,28 +90,28 @@ def row(record: JobRecord, explanation: Sequence[str]) -> list[object]:
 
 
 def csv_header() -> str:
-    """Return the beginning of a file."""
+    """Return the beginning of a CSV file: the byte order mark and the header row."""
     return BYTE_ORDER_MARK + csv_text([COLUMNS])
 
 
 def csv_text(rows: Iterable[Sequence[object]], delimiter: str = ",") -> str:
-    """Return rows as CSV whose texts no spreadsheet changes or takes for formulas."""
+    """Return rows as CSV. Texts are escaped with `escape_cell`."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\r\n")
     for each in rows:
-        writer.writerow([protected(cell) if isinstance(cell, str) else cell for cell in each])
+        writer.writerow([escape_cell(cell) if isinstance(cell, str) else cell for cell in each])
     return text.getvalue()
 
 
-def protected(cell: str) -> str:
-    """Return a text with an apostrophe wherever a spreadsheet would change or run it."""
+def escape_cell(cell: str) -> str:
+    """Add an apostrophe wherever a spreadsheet would change or run the text."""
     if _CHANGED.match(cell):
         cell = "'" + cell
     return _INNER.sub(r"\1'\2", cell)
 
 
-def unprotected(cell: str) -> str:
-    """Return the text of which `protected` made `cell`; other texts are returned unchanged."""
+def unescape_cell(cell: str) -> str:
+    """Undo `escape_cell`. Return other texts unchanged."""
     if "'" not in cell:
         return cell
     cell = _PROTECTED_INNER.sub(r"\1\2", cell)
@@ -119,5 +119,5 @@ def unprotected(cell: str) -> str:
 
 
 def json_lines(records: Iterable[JobRecord]) -> str:
-    """Return jobs as JSON lines, each as `show --json` prints it."""
+    """Return jobs as JSON lines, in the format of `show --json`."""
     return "".join(json.dumps(record.as_json()) + "\n" for record in records)

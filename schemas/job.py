@@ -1,4 +1,4 @@
-"""The body of the API's "Payload Id" request, version 1.0, and its schema.
+"""The body of the API's "Payload Id" request, version 1.0, and its validation.
 
 {"messaging_type": "harasocial_facebook_payload_id",      fixed; may be left out
  "recipient": {"id": "2560816460648749"},                 PSID: a string of digits
@@ -20,11 +20,11 @@ from .errors import InvalidJob
 
 MESSAGING_TYPE: Final = "harasocial_facebook_payload_id"
 
-#: Characters of a page id or PSID. Facebook's have 15 to 17 digits; twice that is room to grow.
+#: Maximum digits of a page id or PSID. Facebook's have 15 to 17 today.
 MAX_ID_CHARACTERS = 32
-#: Characters of a payload id. The documented example has 66.
+#: Maximum characters of a payload id. The documented example has 66.
 MAX_PAYLOAD_ID_CHARACTERS = 256
-#: Characters (Unicode code points, not bytes) of metadata: the API page's limit.
+#: Maximum characters (Unicode code points, not bytes) of metadata, from the API page.
 MAX_METADATA_CHARACTERS = 500
 
 
@@ -35,7 +35,7 @@ class Recipient(TypedDict):
 
 
 class MessageContent(TypedDict):
-    """What is sent."""
+    """The content of the message."""
 
     payload_id: str
 
@@ -55,7 +55,7 @@ class MessageBody(_RequiredFields, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendJob:
-    """One message to one person: the validated body of one POST."""
+    """One message to one person: the validated body of a request."""
 
     page_id: str
     recipient_id: str
@@ -63,7 +63,7 @@ class SendJob:
     metadata: str | None = None
 
     def body(self) -> MessageBody:
-        """Return the JSON object to POST, its fields in the order of the API page."""
+        """Return the JSON object to POST, with its fields in the order of the API page."""
         body: MessageBody = {
             "messaging_type": MESSAGING_TYPE,
             "recipient": {"id": self.recipient_id},
@@ -75,8 +75,8 @@ class SendJob:
         return body
 
 
-# Each function returns what is wrong with a field's value, or None. They are the one definition of
-# what is valid: the schema calls them, and so does _plain_job.
+# Each function returns the error of a field's value, or None if the value is valid. Both the schema
+# and `_plain_job` call them.
 
 
 def _messaging_type_fault(value: object) -> str | None:
@@ -86,7 +86,7 @@ def _messaging_type_fault(value: object) -> str | None:
 
 
 def _id_fault(value: object) -> str | None:
-    # A number is rejected: ids exceed what JSON numbers keep in JavaScript.
+    # A number is rejected: JavaScript cannot represent such large ids exactly.
     if not isinstance(value, str):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return "Is a number. Quote it: ids are strings of digits."
@@ -99,7 +99,7 @@ def _id_fault(value: object) -> str | None:
 
 
 def page_id_fault(value: object) -> str | None:
-    """Return what is wrong with a page id, or None if nothing is."""
+    """Return the error of a page id, or None if it is valid."""
     return _id_fault(value)
 
 
@@ -118,7 +118,7 @@ def _text_fault(value: object, max_characters: int, *, control_allowed: bool) ->
         return f"Must have at most {max_characters} characters; has {len(value)}."
     if not value.strip():
         return "Must not be blank."
-    # Printable ASCII is by far the most common case, and cheap to recognize.
+    # Fast path: most texts are printable ASCII.
     if value.isascii() and value.isprintable():
         return None
     categories = {unicodedata.category(character) for character in value}
@@ -130,7 +130,7 @@ def _text_fault(value: object, max_characters: int, *, control_allowed: bool) ->
 
 
 class _Checked(fields.Field[str]):
-    """A string, valid if `fault` returns None."""
+    """A string that is valid if `fault` returns None."""
 
     def __init__(self, fault: Callable[[object], str | None], *, required: bool = False) -> None:
         super().__init__(required=required)
@@ -161,7 +161,7 @@ class _MessageSchema(_StrictSchema):
 
 
 class SendJobSchema(_StrictSchema):
-    """The documented body, and nothing else."""
+    """The documented body. Unknown fields are errors."""
 
     messaging_type = _Checked(_messaging_type_fault)
     recipient = fields.Nested(_RecipientSchema, required=True)
@@ -174,10 +174,10 @@ _SCHEMA = SendJobSchema()
 
 
 def parse_send_job(body: Mapping[str, Any]) -> SendJob:
-    """Return the job that `body`, the API's own JSON object, stands for.
+    """Validate `body`, the JSON object of the API, and return the job.
 
     Raises:
-        InvalidJob: with what is wrong by field path, such as `recipient.id` (design promise 10).
+        InvalidJob: with the errors by field path, such as `recipient.id` (design promise 10).
     """
     if (job := _plain_job(body)) is not None:
         return job
@@ -196,10 +196,10 @@ def parse_send_job(body: Mapping[str, Any]) -> SendJob:
 
 
 def _plain_job(body: Any) -> SendJob | None:
-    """Return the job of a valid body made of dicts; None if the schema has to decide.
+    """Return the job of a valid body made of dicts, or None if the schema must decide.
 
-    This costs a tenth of the schema's time, and most bodies are valid. Whatever is accepted here,
-    the schema accepts too.
+    This takes a tenth of the schema's time, and most bodies are valid. The schema accepts every
+    body that is accepted here.
     """
     if type(body) is not dict:
         return None
@@ -227,10 +227,10 @@ def _plain_job(body: Any) -> SendJob | None:
 
 
 def by_field_path(messages: Mapping[Any, Any], path: str = "") -> dict[str, list[str]]:
-    """Return marshmallow's nested messages by field path, such as `recipient.id`."""
+    """Return marshmallow's nested error messages by field path, such as `recipient.id`."""
     flat: dict[str, list[str]] = {}
     for name, value in messages.items():
-        # "_schema" is marshmallow's word for "the object itself".
+        # marshmallow uses the key "_schema" for errors of the object itself.
         here = path if name == "_schema" else f"{path}.{name}".lstrip(".")
         if isinstance(value, Mapping):
             flat |= by_field_path(value, here)
@@ -240,6 +240,6 @@ def by_field_path(messages: Mapping[Any, Any], path: str = "") -> dict[str, list
 
 
 def _shortened(path: str, limit: int = 100) -> str:
-    """Keep a hostile field name from flooding an error message."""
+    """Sanitize and shorten a field name, which may be hostile."""
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in path)
     return printable if len(printable) <= limit else printable[: limit - 1] + "…"

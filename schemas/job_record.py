@@ -1,4 +1,4 @@
-"""What the ledger knows of one job, for people and programs to look at."""
+"""The record of a job, as commands and programs get it from the ledger."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .states import Delivery, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One POST (or, with `unknown_outcome`, one that may have been made).
+    """One POST. With `unknown_outcome`, the POST may not have been made.
 
     Attributes:
         at: when it began, in UTC.
-        duration_ms: until its end, in milliseconds; None when nobody saw the end.
+        duration_ms: its duration in milliseconds; None if its end was not observed.
     """
 
     at: datetime
@@ -40,8 +40,8 @@ class ReplayRecord:
     """One replay of a job.
 
     Attributes:
-        at: when it was queued again, in UTC.
-        by: who replayed it: `user@host`, or the login at Flower.
+        at: when the job was queued again, in UTC.
+        by: who replayed it: `user@host`, or the Flower login.
         via: "cli", "flower" or "python".
     """
 
@@ -56,14 +56,14 @@ class ReplayRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One job: what is to be sent, where it stands, and all its attempts. Times are in UTC.
+    """One job: its message, its state, and its attempts. Times are in UTC.
 
     Attributes:
-        job: the body as sent. Of a job that does not validate, whatever could be read.
+        job: the body as sent; for a job that is not valid, the part that could be read.
         attempt_count: attempts spent. Throttled POSTs spend none.
-        attempts: the latest ones, at most 50, oldest first.
-        replays: the latest ones, at most 20, oldest first.
-        next_attempt_at: when a scheduled or retrying job is due; None otherwise.
+        attempts: the latest attempts, at most 50, oldest first.
+        replays: the latest replays, at most 20, oldest first.
+        next_attempt_at: when a scheduled or retrying job is due; None in other states.
     """
 
     job_id: str
@@ -110,12 +110,12 @@ class JobRecord:
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """Return the time that is `milliseconds` after the epoch, in UTC."""
+    """Return the time `milliseconds` after the epoch, in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
 
 
 def iso_utc(time: datetime | None) -> str | None:
-    """Return `time` in ISO 8601, in UTC, to the millisecond: `2026-01-31T09:30:00.250Z`."""
+    """Format `time` as ISO 8601 in UTC with milliseconds, such as `2026-01-31T09:30:00.250Z`."""
     if time is None:
         return None
     text = time.astimezone(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""The languages of what people read: meanings, remedies and warnings."""
+"""The languages of explanations, remedies and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a job is to be sent: the keyword options of `enqueue`, validated."""
+"""Validate a new job: the body, and the keyword options of `enqueue`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .job import MessageBody, SendJob, by_field_path, parse_send_job
 from .states import Delivery
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
-#: What the name of a campaign consists of.
+#: The pattern of a campaign's name.
 _CAMPAIGN_NAME = re.compile("[A-Za-z0-9._-]{1,64}")
-#: How far ahead a job may be scheduled or expire. Beyond, it is a mistake in units.
+#: How far ahead a job may be scheduled or expire. A later time is most likely a mistake in units.
 MAX_AHEAD = timedelta(days=366)
 
 
 class MessageRow(MessageBody, total=False):
-    """A row of `enqueue_many`: the API's body with options beside its fields."""
+    """A row of `enqueue_many`: the fields of the API's body, and options."""
 
     idempotency_key: str | None
     send_at: datetime | str | None
@@ -34,7 +34,7 @@ class MessageRow(MessageBody, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A validated job on its way into the ledger. Times are milliseconds since the epoch."""
+    """A validated job, not yet stored. Times are milliseconds since the epoch."""
 
     job: SendJob
     idempotency_key: str | None = None
@@ -46,9 +46,9 @@ class NewJob:
 
 
 def with_default_key(new: NewJob) -> NewJob:
-    """Return the job; one of a campaign gets an idempotency key if it has none.
+    """Add an idempotency key to a campaign's job that has none.
 
-    So one campaign sends one payload to one person once.
+    With this key, a campaign sends a payload to a person only once.
     """
     if new.campaign is None or new.idempotency_key is not None:
         return new
@@ -60,17 +60,17 @@ def with_default_key(new: NewJob) -> NewJob:
 
 
 def default_key(*parts: str | None) -> str:
-    """Return the key of a campaign, page_id, recipient_id and payload_id."""
+    """Return the idempotency key made of campaign, page_id, recipient_id and payload_id."""
     return "/".join(part or "" for part in parts)
 
 
 class _Time(fields.Field[int]):
-    """An aware datetime, or the same in ISO 8601 with an offset, as milliseconds."""
+    """An aware datetime, or ISO 8601 text with an offset. Deserializes to milliseconds."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         if isinstance(value, str):
             try:
-                # Python 3.10 does not yet read the `Z` of UTC.
+                # Python 3.10 does not parse the suffix `Z`.
                 value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
             except ValueError:
                 raise ValidationError(
@@ -79,7 +79,7 @@ class _Time(fields.Field[int]):
         if not isinstance(value, datetime):
             raise ValidationError("Must be a datetime with a time zone.")
         if value.utcoffset() is None:
-            raise ValidationError("Has no time zone; say which, such as +07:00 or Z.")
+            raise ValidationError("Has no time zone; add one, such as +07:00 or Z.")
         if value - datetime.now(timezone.utc) > MAX_AHEAD:
             raise ValidationError(f"Is more than {MAX_AHEAD.days} days ahead.")
         if value.year < 2000:
@@ -101,7 +101,7 @@ class _Key(fields.Field[str]):
 
 
 def campaign_name_fault(value: object) -> str | None:
-    """Return what is wrong with the name of a campaign, or None."""
+    """Return the error of a campaign's name, or None if it is valid."""
     if isinstance(value, str) and _CAMPAIGN_NAME.fullmatch(value):
         return None
     return "Must be 1 to 64 of the characters A-Z a-z 0-9 . _ -"
@@ -132,17 +132,17 @@ class _OptionsSchema(Schema):
 
 
 _MISPLACED = "Is an option of enqueue, not a field of the body: pass it as an argument."
-#: The names of the options that may stand beside the body's fields in a row of `enqueue_many`.
+#: The names of the options that a row of `enqueue_many` may have.
 OPTION_NAMES = frozenset(_OptionsSchema().fields)
 _OPTIONS = _OptionsSchema()
 _FIELDS = _OPTIONS.fields
 
 
 def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> NewJob:
-    """Return the job that the API's `body` and `enqueue`'s keyword `options` stand for.
+    """Validate the API's `body` and the keyword `options` of `enqueue`, and return the job.
 
     Raises:
-        InvalidJob: with what is wrong by field path, of body and options together.
+        InvalidJob: with the errors of body and options by field path.
     """
     errors: dict[str, list[str]] = {}
     job: SendJob | None = None
@@ -160,7 +160,7 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
     loaded: dict[str, Any] = {}
     try:
         try:
-            # The fields of the given options cost a fraction of the whole schema.
+            # To load only the given options is much faster than to load the whole schema.
             loaded = {name: _FIELDS[name].deserialize(value) for name, value in options.items()}
         except (KeyError, ValidationError):
             loaded = _OPTIONS.load(options)
@@ -185,13 +185,13 @@ def parse_new_job(body: Mapping[str, Any], options: Mapping[str, Any] | None = N
 
 
 def parse_row(row: Any) -> NewJob:
-    """Return the job of one row of `enqueue_many`: the API's body with options beside its fields.
+    """Validate a row of `enqueue_many`, and return the job.
 
     Raises:
         InvalidJob: as `parse_new_job`.
     """
     if not isinstance(row, Mapping):
-        return parse_new_job(row)  # which says that it must be an object
+        return parse_new_job(row)  # raises: it must be an object
     if OPTION_NAMES.isdisjoint(row):
         return parse_new_job(row)
     body = {name: value for name, value in row.items() if name not in OPTION_NAMES}

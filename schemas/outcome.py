@@ -1,4 +1,4 @@
-"""How one attempt ended, and what the ledger is to make of it."""
+"""The outcome of an attempt, and the verdicts on its job and lane."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .states import OutcomeClass, State
 
 @dataclass(frozen=True, slots=True)
 class CallLimit:
-    """How full the API's leaky bucket is, from a reply's `X-Haravan-Api-Call-Limit: 32/80`.
+    """The level of the API's leaky bucket, from the header `X-Haravan-Api-Call-Limit: 32/80`.
 
     `limit` is at least 1, and `used` is from 0 to `limit`.
     """
@@ -20,20 +20,20 @@ class CallLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one attempt (or the decision not to make one) ended.
+    """The outcome of an attempt, or of the decision not to make one.
 
     Attributes:
-        outcome_class: which of the classes it is.
-        error_code: the API's own, else ours in words; None only when accepted.
-        error_message: one line for people without control characters, or None.
-        http_status: of the reply, or None when there was none.
-        retry_after_seconds: what the reply asked to wait, or None.
-        posted: whether a POST may have gone out; then it counts as an attempt of the job.
-        final: an ambiguous outcome that must not be tried again, whatever the delivery.
-        about_page: a permanent refusal that may be about the page rather than the person: several
-            in a row with the same code pause the page as `refused`.
-        about_person: a failure that is about the person alone: it never pauses the page.
-        call_limit: how full the API's bucket of calls is, where the reply said.
+        outcome_class: its class.
+        error_code: the API's code, or one of this package's codes; None only if accepted.
+        error_message: one line of text without control characters, or None.
+        http_status: the reply's status, or None without a reply.
+        retry_after_seconds: the wait that the reply asked for, or None.
+        posted: whether a POST may have gone out. It then counts as an attempt of the job.
+        final: whether an ambiguous outcome must not be retried, whatever the delivery.
+        about_page: whether a permanent refusal may be about the page rather than the person.
+            Several in a row with the same code pause the page as `refused`.
+        about_person: whether a failure is only about the person. It then never pauses the page.
+        call_limit: the level of the API's call bucket, if the reply has it.
     """
 
     outcome_class: OutcomeClass
@@ -50,11 +50,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobVerdict:
-    """Where a job goes after an outcome.
+    """The next state of a job after an outcome.
 
     Attributes:
-        state: SENT, FAILED, RETRYING or (throttled) QUEUED.
-        delay_seconds: for RETRYING, how long from now.
+        state: SENT, FAILED, RETRYING or (if throttled) QUEUED.
+        delay_seconds: for RETRYING, the time until the next attempt.
         attempt_spent: whether the outcome counts against the job's attempts.
     """
 
@@ -65,16 +65,17 @@ class JobVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneVerdict:
-    """What an outcome means for the page's lane.
+    """The effect of an outcome on the page's lane.
 
     Attributes:
-        effect: "none"; "success"; "answer" (the page works, though this message was not accepted);
+        effect: "none"; "success"; "answer" (the page works, but this message was not accepted);
             "pause"; "pause_token" (every page of the token pauses); or "count" (a failure, or a
             refusal that may be about the page: several in a row pause the lane).
         reason: why the lane or token pauses: "throttled", "app_throttled", "restricted", "auth",
             "failing" or "refused".
-        pause_seconds: how long the lane waits if it comes to a pause.
-        token_fingerprint: of the refused token, so that another one ends the pause at once.
+        pause_seconds: the duration of the pause, if there is one.
+        token_fingerprint: the fingerprint of the refused token. Another token ends the pause at
+            once.
     """
 
     effect: str

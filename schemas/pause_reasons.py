@@ -1,4 +1,4 @@
-"""Why a page pauses by itself, in each language: what it means, and what to do about it."""
+"""The reasons for automatic pauses: meaning and remedy of each, in each language."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from types import MappingProxyType
 from .error_codes import Explanation
 from .language import Language
 
-#: By the reason that is recorded with a pause.
+#: Recorded reason of a pause → its explanation in each language.
 PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
     {
         "app_throttled": {
             "en": Explanation(
                 "Its token made more calls than the API allows; all pages of the token wait.",
-                "Nothing: they resume by themselves. HARASOCIAL_TOKEN_RATE makes it rarer.",
+                "Nothing: they resume by themselves. If it happens often, set "
+                "HARASOCIAL_TOKEN_RATE.",
             ),
             "vi": Explanation(
                 "Token đã gọi nhiều hơn mức API cho phép; mọi trang dùng token này đều chờ.",
@@ -34,7 +35,8 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "restricted": {
             "en": Explanation(
                 "Meta restricts the page.",
-                "Read Meta's notice to the page. One message is tried at the end of each pause.",
+                "Read Meta's notice to the page. One message tests the page at the end of each "
+                "pause.",
             ),
             "vi": Explanation(
                 "Meta đang hạn chế trang.",
@@ -43,8 +45,8 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         },
         "refused": {
             "en": Explanation(
-                "Its messages are refused, one after the other, with the same error code.",
-                "Look up the error code. One message is tried at the end of each pause.",
+                "Several messages in a row were refused with the same error code.",
+                "Look up the error code. One message tests the page at the end of each pause.",
             ),
             "vi": Explanation(
                 "Các tin của trang liên tiếp bị từ chối với cùng một mã lỗi.",
@@ -54,7 +56,7 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "failing": {
             "en": Explanation(
                 "Its calls keep failing.",
-                "One message is tried now and then; the page resumes by itself.",
+                "One message tests the page at the end of each pause; the page resumes by itself.",
             ),
             "vi": Explanation(
                 "Trang gửi tin liên tục bị lỗi.",

@@ -1,14 +1,14 @@
-"""Cut a secret out of text that another system wrote, in whatever spelling it appears there.
+"""Remove a secret from text that another system wrote, in any encoding.
 
-An API that refuses a request may quote it: as it was, percent-encoded, escaped for JSON or HTML, in
-base64 or hex, wrapped over several lines, in lower case, or cut short. Looking for the secret's
-exact text finds only the first of these. So a text is compared by short runs of characters:
+An API that refuses a request may quote it: unchanged, percent-encoded, escaped for JSON or HTML, in
+base64 or hex, wrapped over several lines, in lower case, or cut short. A search for the exact
+secret finds only the first of these. So the search compares short runs of characters:
 
-- Letters and digits alone count, in lower case. That ignores wrapping, separators, case, and the
-  differences between the alphabets of base64.
+- Only letters and digits are compared, in lower case. This ignores wrapping, separators, case, and
+  the differences between the alphabets of base64.
 - Escapes are decoded, several times if they are nested.
-- Base64, hex and lists of byte values are not decoded: the secret is encoded instead, once for each
-  alignment, and its runs are looked for.
+- Base64, hex and lists of byte values are not decoded. Instead, the secret is encoded, once for
+  each alignment, and the text is searched for its runs.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-#: What stands in place of the secret.
+#: The replacement for the secret.
 MARK = "[token]"
-#: A run of the secret of this many letters and digits is removed; a shorter one may stay.
+#: A run of this many letters and digits of the secret is removed. A shorter run may remain.
 RUN_CHARACTERS = 8
-#: The same for hex and byte values, where 8 characters of the secret are 16 digits or more. Shorter
-#: runs of digits would also be found in ids.
+#: The same for hex and byte values. There, 8 characters of the secret are 16 digits or more.
+#: Shorter runs of digits also occur in ids.
 _DIGIT_RUN_CHARACTERS = 2 * RUN_CHARACTERS
-#: How deeply escapes are nested at most, such as a percent-encoded JSON string within JSON.
+#: Maximum nesting of escapes, such as a percent-encoded JSON string within JSON.
 _LEVELS = 4
-#: Secrets whose spellings are kept, at about 0.2 MB each.
+#: Number of secrets whose encodings are cached, at about 0.2 MB each.
 _CACHED_SECRETS = 32
 
 _NOT_ALPHANUMERIC = re.compile(r"[^0-9A-Za-z]+")
 _NOT_VISIBLE = re.compile(r"[^!-~]+")
 _DIGIT_RUN = re.compile(f"[0-9a-f]{{{_DIGIT_RUN_CHARACTERS}}}")
 _ESCAPE = re.compile(
-    # The first characters of all of them, which makes it fast where there is none.
+    # The first characters of all escapes. They make the search fast in a text without escapes.
     r"(?=[%=0\\&<])(?:"
     r"(?:%|=|0x|\\+x)(?P<byte>[0-9A-Fa-f]{2})"
     r"|(?:%|\\+)u(?P<unit>[0-9A-Fa-f]{4})"
@@ -52,11 +52,11 @@ _BASES = {"byte": 16, "unit": 16, "point": 16, "octal": 8}
 
 @dataclass(frozen=True, slots=True)
 class _Spellings:
-    """The runs by which a secret is recognized.
+    """The runs of characters that identify a secret.
 
     Attributes:
-        exact: the secret as it is, with the signs at its ends.
-        ignored: the characters that do not count.
+        exact: the secret itself, with the punctuation at its ends.
+        ignored: the characters that are not compared.
         runs: the length of a run → all runs of that length.
     """
 
@@ -65,7 +65,7 @@ class _Spellings:
     runs: dict[int, frozenset[str]] = field(repr=False)
 
     def are_in(self, text: str) -> bool:
-        """Return whether a run of the secret is in `text`, not counting escapes."""
+        """Return whether `text` contains a run of the secret. Escapes are not decoded."""
         folded = self.fold(text)
         return any(not runs.isdisjoint(_runs(folded, size)) for size, runs in self.runs.items())
 
@@ -73,7 +73,7 @@ class _Spellings:
         return self.ignored.sub("", text).lower()
 
     def find(self, folded: str) -> Iterator[tuple[int, int]]:
-        """Yield where a run begins and ends in a folded text."""
+        """Yield the start and end of each run in a folded text."""
         for size, runs in self.runs.items():
             for start, run in enumerate(_runs(folded, size)):
                 if run in runs:
@@ -81,7 +81,7 @@ class _Spellings:
 
 
 def _runs(folded: str, size: int) -> list[str]:
-    """Return all runs of a length; of the longer ones, which are digits, only if there are any."""
+    """Return all runs of the given length. Runs of digits are skipped if the text has none."""
     if size == _DIGIT_RUN_CHARACTERS and _DIGIT_RUN.search(folded) is None:
         return []
     return [folded[start : start + size] for start in range(len(folded) - size + 1)]
@@ -89,7 +89,7 @@ def _runs(folded: str, size: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A text, and for each character where the original has what it comes from."""
+    """A text, and for each of its characters the position in the original."""
 
     text: str
     starts: list[int]
@@ -97,9 +97,9 @@ class _Decoded:
 
 
 def redact(text: str, secret: str) -> str:
-    """Return `text` with `[token]` in place of every spelling of `secret`, or part of one.
+    """Replace `secret`, in any encoding, and parts of it with `[token]`.
 
-    Parts of fewer than 8 letters and digits may stay. `secret` must not be empty.
+    Parts of fewer than 8 letters and digits may remain. `secret` must not be empty.
     """
     spellings = _spellings_of(secret)
     if not spellings.are_in(text) and _ESCAPE.search(text) is None:
@@ -112,7 +112,7 @@ def redact(text: str, secret: str) -> str:
             break
         decoded = _decode(decoded)
     redacted = _replace(text, spans)
-    # What stands around the mark can form another run together with it.
+    # The text before and after the mark may form another run together.
     return MARK if spans and spellings.are_in(redacted) else redacted
 
 
@@ -120,7 +120,7 @@ def redact(text: str, secret: str) -> str:
 def _spellings_of(secret: str) -> _Spellings:
     ignored = _NOT_ALPHANUMERIC
     if len(ignored.sub("", secret)) < RUN_CHARACTERS:
-        # Signs are most of such a secret, so they count.
+        # Such a secret is mostly punctuation, so punctuation is compared too.
         ignored = _NOT_VISIBLE
     plain = ignored.sub("", secret).lower()
     groups: dict[int, set[str]] = {}
@@ -134,7 +134,7 @@ def _spellings_of(secret: str) -> _Spellings:
         octets = cased.encode()
         for offset in range(3):
             encoded = base64.b64encode(bytes(offset) + octets).decode()
-            # Without the characters that hold bits of what stands before or after the secret.
+            # Leave out the characters that contain bits of the text before or after the secret.
             add(encoded[-(-offset * 8 // 6) : (offset + len(octets)) * 8 // 6], RUN_CHARACTERS)
         add(octets.hex(), _DIGIT_RUN_CHARACTERS)
         add("".join(map(str, octets)), _DIGIT_RUN_CHARACTERS)
@@ -143,7 +143,7 @@ def _spellings_of(secret: str) -> _Spellings:
 
 
 def _found(decoded: _Decoded, spellings: _Spellings) -> Iterator[tuple[int, int]]:
-    """Yield the parts of the original text that hold the secret or a run of it."""
+    """Yield the spans of the original text that contain the secret or a run of it."""
     for match in spellings.exact.finditer(decoded.text):
         yield decoded.starts[match.start()], decoded.ends[match.end() - 1]
     kept = [i for i, c in enumerate(decoded.text) if not spellings.ignored.fullmatch(c)]
@@ -175,7 +175,7 @@ def _decode(decoded: _Decoded) -> _Decoded:
 
 
 def _meaning(match: re.Match[str]) -> str:
-    """Return what one escape stands for."""
+    """Decode one escape."""
     kind = match.lastgroup or ""
     value = match[kind]
     if kind in _BASES:
@@ -187,7 +187,7 @@ def _meaning(match: re.Match[str]) -> str:
 
 
 def _replace(text: str, spans: list[tuple[int, int]]) -> str:
-    """Put the mark in place of the spans; overlapping spans get one mark."""
+    """Replace the spans with the mark. Overlapping spans get one mark."""
     pieces: list[str] = []
     end_of_last = 0
     for start, end in sorted(spans):

@@ -1,4 +1,4 @@
-"""The URL of a Redis server, read once and in one way for the ledger and for Celery's broker."""
+"""Parse the URL of a Redis server, for the ledger and for Celery's broker."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 _PORT = 6379
 _EXAMPLE = "redis://:password@127.0.0.1:6379/0"
-#: The options of TLS whose values name files, and the one whose value names a directory.
+#: The TLS options whose values are file names, and the one whose value is a directory.
 _FILES, _DIRECTORY = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), "ssl_ca_path"
 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """Where Redis is, who logs in, and how to connect. Only `username` and `password` are secret.
+    """Address, login and connection options. Only `username` and `password` are secret.
 
     Attributes:
         host: a name or an address; empty for a Unix socket.
-        path: the Unix socket's file; empty for TCP.
-        connection: redis-py's options for the connection, such as `socket_timeout` (seconds).
-        tls: redis-py's options for TLS, such as `ssl_ca_certs`; empty without TLS.
+        path: the file of the Unix socket; empty for TCP.
+        connection: redis-py's connection options, such as `socket_timeout` (seconds).
+        tls: redis-py's TLS options, such as `ssl_ca_certs`; empty without TLS.
     """
 
     host: str
@@ -39,16 +39,16 @@ class RedisUrl:
 
     @property
     def address(self) -> str:
-        """Where it is, for people: `host:port/database`, or the socket's file."""
+        """The address for messages: `host:port/database`, or the file of the socket."""
         return self.path or f"{self._host_and_port}/{self.database}"
 
     @property
     def public_url(self) -> str:
-        """The URL without login and options."""
+        """The URL without the login and the options."""
         return self._url("unix", "")
 
     def celery_url(self, *, with_login: bool = False) -> str:
-        """Return the URL in kombu's spelling, without options. It holds no secret by default."""
+        """Return the URL in kombu's format, without options. By default it contains no secret."""
         login = ""
         if with_login and (self.username or self.password):
             user, password = (quote(text or "", safe="") for text in (self.username, self.password))
@@ -69,10 +69,10 @@ class RedisUrl:
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Read a URL `redis://`, `rediss://` (TLS) or `unix://`.
+    """Parse a URL that begins with `redis://`, `rediss://` (TLS) or `unix://`.
 
     Raises:
-        ValueError: saying what was expected, without any part of the login.
+        ValueError: with what was expected, and without any part of the login.
     """
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError(
@@ -80,7 +80,7 @@ def parse_redis_url(url: str) -> RedisUrl:
         )
     try:
         parts = urlsplit(url)
-        # The port is read only here: after a `/` in a password, it is no number.
+        # urlsplit parses the port only here. It is not a number if the password contains a `/`.
         host, port = unquote(parts.hostname or ""), parts.port or _PORT
     except ValueError:
         raise _malformed() from None
@@ -98,11 +98,11 @@ def parse_redis_url(url: str) -> RedisUrl:
     options = _options(parts.scheme, parts.query)
     database = options.pop("db", None)
     if not is_socket and path.strip("/"):
-        # After the host comes the number of a database; after a socket's name, nothing.
+        # The database number follows the host. Nothing follows the name of a socket.
         if not re.fullmatch(r"/?[0-9]{1,9}/?", path):
             raise _malformed()
         if database is not None:
-            raise ValueError("must name the database once, either after the host or as ?db=")
+            raise ValueError("must name the database only once, either after the host or as ?db=")
         database = int(path.strip("/"))
     return RedisUrl(
         host="" if is_socket else host or "localhost",
@@ -134,10 +134,10 @@ def _applies(name: str, scheme: str) -> bool:
 
 
 def _tls(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of TLS; what is not given verifies the certificate and its name."""
+    """Return the TLS options. The defaults verify the certificate and its host name."""
     given = {name: value for name, value in options.items() if _is_tls(name)}
     if "ssl_keyfile" in given and "ssl_certfile" not in given:
-        raise ValueError("must have the option ssl_certfile beside ssl_keyfile")
+        raise ValueError("must have the option ssl_certfile if it has ssl_keyfile")
     verified = given.get("ssl_cert_reqs", "required") != "none"
     return {"ssl_cert_reqs": "required", "ssl_check_hostname": verified, **given}
 
@@ -149,20 +149,20 @@ def _options(scheme: str, query: str) -> dict[str, Any]:
         if name not in known:
             raise ValueError(_unknown(name, scheme, known))
         if name in options:
-            raise ValueError(f"must have the option {name} once")
+            raise ValueError(f"must have the option {name} only once")
         options[name] = known[name](name, text)
     return options
 
 
 def _unknown(name: str, scheme: str, known: dict[str, Any]) -> str:
-    # Anything else may be a part of a password in which a `?` was not escaped.
+    # Other text may be a part of a password with an unescaped `?`, so it is not quoted.
     named = f"the option {name}" if re.fullmatch(r"[a-z_]{1,40}", name) else "an unknown option"
     if name in ("username", "password"):
         return f"must not have {named}: write user:password@ before the host"
     if _is_tls(name) and name in _READERS:
         return f"must not have {named} with {scheme}://: TLS needs rediss://"
     meant = get_close_matches(name, known, n=1)
-    hint = f"; is {meant[0]} meant?" if meant else f"; options are {', '.join(known)}"
+    hint = f"; did you mean {meant[0]}?" if meant else f"; options are {', '.join(known)}"
     return f"must not have {named}{hint}"
 
 
@@ -183,7 +183,7 @@ def _number(lowest: float, highest: float) -> Callable[[str, str], float]:
 
 def _whole_number(lowest: int, highest: int) -> Callable[[str, str], int]:
     def read(name: str, text: str) -> int:
-        # No more digits than the highest has: Python refuses to convert very many.
+        # Check the number of digits first: Python raises another error for very long numbers.
         if not re.fullmatch(rf"[0-9]{{1,{len(str(highest))}}}", text) or not (
             lowest <= int(text) <= highest
         ):
@@ -219,17 +219,17 @@ def _existing(name: str, text: str) -> str:
 
 def _client_name(name: str, text: str) -> str:
     if not re.fullmatch(r"[!-~]{1,100}", text):
-        raise ValueError(f"must have printable ASCII without blanks for its option {name}")
+        raise ValueError(f"must have printable ASCII without spaces for its option {name}")
     return text
 
 
 _boolean = _choice(true=True, false=False)
 
-#: Option → what reads its value. All mean the same to the ledger and to Celery.
+#: Option → parser of its value. All have the same meaning for the ledger and for Celery.
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "db": _whole_number(0, 999_999_999),
     "socket_connect_timeout": _number(0.1, 300),
-    # Celery waits up to one second for a message in one call, so it needs more than that.
+    # A single call of Celery waits up to one second for a message, so the timeout must be longer.
     "socket_timeout": _number(1.5, 300),
     "socket_keepalive": _boolean,
     "health_check_interval": _whole_number(1, 3600),

@@ -1,4 +1,4 @@
-"""The API's reply: `{"data": {"success": true}, "has_error": false, "error_code": null, …}`."""
+"""Parse the API's reply, `{"data": {"success": true}, "has_error": false, …}`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 from .redaction import redact
 
-#: Characters kept of an error code. The documented ones have at most 15.
+#: Maximum characters kept of an error code. The documented ones have at most 15.
 MAX_ERROR_CODE_CHARACTERS = 64
-#: Characters kept of an error message.
+#: Maximum characters kept of an error message.
 MAX_ERROR_MESSAGE_CHARACTERS = 500
-#: How much of a text is searched for the token, as a multiple of what is kept of it. Escapes make a
-#: text longer, and the token must be found before the text is cut.
+#: How much of a text is searched for the token, as a multiple of what is kept. The token must be
+#: removed before the text is cut, and escapes make the text longer.
 _SEARCHED_TIMES = 8
-#: A message that begins with its code, as Graph writes them: `(#10)`, `(#10/2018278) …`.
+#: A message that begins with its code, in the format of Graph: `(#10) …`, `(#10/2018278) …`.
 _CODE_IN_MESSAGE = re.compile(r"\(#(-?[0-9]{1,10}(?:/[0-9]{1,10})?)\)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiReply:
-    """A reply body that has the documented shape.
+    """A reply body in the documented format.
 
-    `success` is None when the reply has no `data.success`. `error_code` is a string also where
-    the API sent a number. Where it sent null, nothing or a blank, `error_code` is the one that
-    `error_message` begins with, as in `(#10/2018278) …`; else None.
+    `success` is None if the reply has no `data.success`. `error_code` is a string even if the API
+    sent a number. If the API sent no code, it is the code at the beginning of `error_message`, as
+    in `(#10/2018278) …`, or None.
     """
 
     has_error: bool
@@ -36,12 +36,12 @@ class ApiReply:
 
 
 def parse_reply(body: bytes, *, secret: str | None = None) -> ApiReply | None:
-    """Return the reply in `body`, or None if it does not have the documented shape.
+    """Parse `body`. Return None if it does not have the documented format.
 
-    Never raises, whatever the bytes: duplicated keys, NaN, endless nesting and numbers too long
-    to convert are all "not the documented shape", since two readers could take them two ways.
+    Never raises. Duplicate keys, NaN, deep nesting and very long numbers are invalid too, because
+    JSON parsers interpret them differently.
 
-    `secret`, the token, is cut out of the texts: an API may quote the request that it refuses.
+    `secret`, the token, is removed from the texts, because the API may quote the refused request.
     """
     try:
         reply = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_refuse)
@@ -72,10 +72,10 @@ def _parse(reply: Any, secret: str | None) -> ApiReply | None:
 
 
 def sanitize(text: str, limit: int) -> str:
-    """Return `text` on one line, without control characters, at most `limit` characters long.
+    """Return `text` on one line, without control characters, with at most `limit` characters.
 
-    What the API says ends up in terminals, logs, events and web pages; a control character or an
-    escape sequence in it must not act there, and a megabyte must not fill them.
+    The API's texts are shown in terminals, logs, events and web pages. Control characters and
+    escape sequences must have no effect there, and a very long text must not fill them.
     """
     text = text[: limit + 1]
     if not text.isprintable():

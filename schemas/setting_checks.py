@@ -1,4 +1,4 @@
-"""What a setting's text must be like. Each raises, says what was expected, and never quotes it."""
+"""Validate the texts of settings. The errors name what was expected and never quote the text."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ API_URL = "https://apis.harasocial.com/social/messages.json"
 
 
 def may_be_token(text: str) -> bool:
-    """Return whether a request's header can carry `text` as a bearer token."""
+    """Return whether `text` can be sent as a bearer token in a request header."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def check_token(token: str) -> None:
-    """Accept a bearer token, or nothing."""
+    """Accept a bearer token, or an empty text."""
     if token and not may_be_token(token):
-        raise ValidationError("must be the bearer token alone: printable ASCII without blanks")
+        raise ValidationError("must be only the bearer token: printable ASCII without spaces")
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL, or None if it is none."""
+    """Return the parts of a URL, or None if `url` is not valid."""
     try:
         parts = urlsplit(url)
-        # The port is read only when it is asked for: after a `/` in a password, it is none.
+        # urlsplit parses the port only here. It is not a number if the password contains a `/`.
         _ = parts.port
     except ValueError:
         return None
@@ -36,17 +36,17 @@ def _split(url: str) -> SplitResult | None:
 
 
 def check_safe_url(url: str) -> None:
-    """Accept a URL that the token may travel to."""
+    """Accept a URL to which the token can be sent safely: https, or this host."""
     parts = _split(url)
     host = parts.hostname if parts else None
     if not parts or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
         raise ValidationError(f"must be a URL such as {API_URL}")
     if parts.scheme == "http" and not is_loopback(host):
-        raise ValidationError("must begin with https://, or the token travels in the open")
+        raise ValidationError("must begin with https://, so that the token is encrypted")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only programs of this host can reach `host`, a name or an address."""
+    """Return whether `host`, a name or an address, is a loopback address of this host."""
     if host.casefold() == "localhost":
         return True
     try:
@@ -56,7 +56,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_redis_url(url: str) -> None:
-    """Accept a URL of Redis."""
+    """Accept the URL of a Redis server."""
     try:
         parse_redis_url(url)
     except ValueError as error:
@@ -64,13 +64,13 @@ def check_redis_url(url: str) -> None:
 
 
 def check_namespace(name: str) -> None:
-    """Accept a namespace of keys."""
+    """Accept a namespace for keys."""
     if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
         raise ValidationError("must be letters, digits, - and _ only")
 
 
 def check_proxy_url(url: str) -> None:
-    """Accept the URL of a proxy, or nothing."""
+    """Accept the URL of a proxy, or an empty text."""
     parts = _split(url)
     if url and not (parts and parts.scheme in ("http", "https") and parts.hostname):
         raise ValidationError("must be a URL such as http://proxy:3128")
@@ -89,13 +89,13 @@ def check_log_format(name: str) -> None:
 
 
 def check_language(name: str) -> None:
-    """Accept the short name of a language."""
+    """Accept `en` or `vi`."""
     if name not in LANGUAGES:
         raise ValidationError("must be en (English) or vi (Vietnamese)")
 
 
 def check_user_and_password(text: str) -> None:
-    """Accept `user:password`, or nothing."""
+    """Accept `user:password`, or an empty text."""
     user, _, password = text.partition(":")
     if text and not (user and password and text.isprintable()):
         raise ValidationError("must be user:password")

@@ -1,10 +1,11 @@
-"""Settings, from the environment or a `.env` file, prefix `HARASOCIAL_`.
+"""Read settings from the environment or a `.env` file. Their prefix is `HARASOCIAL_`.
 
-Each may also come from a file: `HARASOCIAL_TOKEN_FILE=/run/secrets/token` is `HARASOCIAL_TOKEN`.
+A value may also come from a file: `HARASOCIAL_TOKEN_FILE=/run/secrets/token` sets
+`HARASOCIAL_TOKEN`.
 
-A framework's own settings, such as Django's, may take precedence: see `use_host_settings`.
+The settings of a framework, such as Django's, can take precedence: see `use_host_settings`.
 
-The defaults are the documentation: `_read` names every variable, its default and its bounds.
+`_read` lists every variable with its default and its bounds.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PREFIX = "HARASOCIAL_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that can be set, with its unit in the name. Secrets are not in its repr."""
+    """The settings. Names include the unit. The repr contains no secrets."""
 
     #: Bearer token with the scope `social.conv`, for each page that `HARASOCIAL_TOKENS_FILE` does
     #: not list.
@@ -51,7 +52,7 @@ class Settings:
     #: Redis or Valkey: `redis://`, `rediss://` (TLS, verified) or `unix://`, with options such as
     #: `?ssl_ca_certs=ca.pem`.
     redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
-    #: Prefix of every key, queue and channel in Redis. Two namespaces never mix.
+    #: Prefix of every key, queue and channel in Redis. Namespaces are isolated from each other.
     namespace: str = "harasocial"
     #: Deadline of a job that sets none, counted from `send_at` or the call of `enqueue`. The
     #: default is Messenger's window.
@@ -65,12 +66,12 @@ class Settings:
     retry_max_seconds: float = 900.0
     #: Timeout for connecting to the API.
     connect_timeout_seconds: float = 5.0
-    #: Timeout between two parts of a reply.
+    #: Timeout between two received parts of a reply.
     read_timeout_seconds: float = 15.0
-    #: Deadline for a whole call, however slowly the reply arrives.
+    #: Deadline for a whole call, including a slow reply.
     call_deadline_seconds: float = 20.0
-    #: How long a claim is valid. After that, the jobs of a killed worker are taken over. It must be
-    #: longer than `HARASOCIAL_CALL_DEADLINE_SECONDS`.
+    #: How long a claim is valid. After that, other workers take over the jobs of a killed worker.
+    #: Must be longer than `HARASOCIAL_CALL_DEADLINE_SECONDS`.
     lease_seconds: float = 60.0
     #: Maximum number of calls in flight in each process. Each needs a connection.
     in_flight: int = 256
@@ -114,17 +115,17 @@ class Settings:
 
     @property
     def safe_call_deadline_seconds(self) -> float:
-        """The call's deadline, cut so that no call outlasts the lease that guards it."""
+        """The deadline of a call, limited so that no call outlasts its lease."""
         return min(self.call_deadline_seconds, 0.8 * self.lease_seconds)
 
     @classmethod
     def from_environment(cls, env_file: Path | None = Path(".env")) -> Settings:
-        """Read the environment, and `env_file` for what the environment does not set.
+        """Read the environment, and `env_file` for variables that the environment does not set.
 
         The settings given to `use_host_settings` take precedence over both.
 
         Raises:
-            SettingsError: naming the variable or setting, and what was expected.
+            SettingsError: with the variable or setting, and what was expected.
         """
         env = _Environment()
         try:
@@ -137,28 +138,28 @@ class Settings:
         except EnvError as error:
             raise SettingsError(_with_host_name(_without_value(error))) from None
         except (OSError, ValueError):
-            # Their texts may quote what is in the file or, where somebody put the secret itself in
-            # place of a file's name, that.
+            # The text of the error is not shown. It may quote the content of the file, or the
+            # secret itself if it was given in place of a file name.
             raise SettingsError(
-                f"{_unreadable_file(env)} must be the name of a readable file of text (UTF-8)"
+                f"{_unreadable_file(env)} must be the name of a readable text file (UTF-8)"
             ) from None
 
 
-#: The settings of the host application's framework, as in the environment, without the prefix.
+#: The settings of the host application's framework, as texts, by name without the prefix.
 _host_settings: dict[str, str] = {}
 
 
 def use_host_settings(values: Mapping[str, Any]) -> None:
-    """Let settings of the host application's framework take precedence over the environment.
+    """Give settings of the host application's framework precedence over the environment.
 
     Args:
-        values: by name without the prefix, such as `{"PAGE_RATE": 20}`. A value is a text, as in
-            the environment, or a number, a bool, a path or (`ERROR_CODE_CLASSES`) a mapping. None
-            leaves the setting to the environment.
+        values: the values by name without the prefix, such as `{"PAGE_RATE": 20}`. A value is a
+            str, as in the environment, or a number, a bool, a path or (`ERROR_CODE_CLASSES`) a
+            mapping. For None, the environment applies.
 
     Raises:
-        SettingsError: naming the setting that does not exist or has a value of another type.
-            `from_environment` checks the values themselves.
+        SettingsError: with the name of a setting that does not exist or whose value has a wrong
+            type. `from_environment` validates the values themselves.
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"HARASOCIAL must be a dict of settings, not {type(values).__name__}")
@@ -174,7 +175,7 @@ def use_host_settings(values: Mapping[str, Any]) -> None:
 
 
 def _as_text(name: str, value: Any) -> str:
-    """Return a value as it would be in the environment."""
+    """Return a value as text, as it would be in the environment."""
     match value:
         case bool():
             return str(value).lower()
@@ -183,7 +184,7 @@ def _as_text(name: str, value: Any) -> str:
         case Mapping():
             return ",".join(f"{key}={each}" for key, each in value.items())
     raise SettingsError(
-        f"{_host_name(name)} must be a text, number, bool, path or dict, not {type(value).__name__}"
+        f"{_host_name(name)} must be a str, number, bool, path or dict, not {type(value).__name__}"
     )
 
 
@@ -192,17 +193,17 @@ def _host_name(name: object) -> str:
 
 
 def _with_host_name(text: str) -> str:
-    """Return an error's text, which begins with a variable, with the name of the host's setting."""
+    """Replace the variable at the beginning of an error with the name of the host's setting."""
     variable, rest = text.partition(" ")[::2]
     name = variable.removeprefix(PREFIX)
     return f"{_host_name(name)} {rest}" if name in _host_settings else text
 
 
 class _Environment(FileAwareEnv):
-    """The environment, after the host's settings.
+    """The host's settings, then the environment.
 
-    A variable may also be the name of a file that has the value, as is usual for container
-    secrets: HARASOCIAL_TOKEN_FILE.
+    A variable such as HARASOCIAL_TOKEN_FILE names a file that contains the value, as is usual for
+    container secrets.
     """
 
     def __init__(self) -> None:
@@ -214,7 +215,7 @@ class _Environment(FileAwareEnv):
 
 
 def _unreadable_file(env: Env) -> str:
-    """Return which variable names a file that cannot be read."""
+    """Return the name of the variable whose file cannot be read."""
     for setting in fields(Settings):
         name = f"{setting.name.upper()}_FILE"
         try:
@@ -282,7 +283,7 @@ def _read(env: Env) -> Settings:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    """Return what `key=value,key=value` says; a part without `=` has an empty value."""
+    """Parse `key=value,key=value`. A part without `=` has an empty value."""
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
     return [(key.strip(), value.strip()) for key, _, value in parts]
 
@@ -297,7 +298,7 @@ def _are_classes(text: str) -> None:
 
 
 def _without_value(error: EnvError) -> str:
-    """Environs quotes the value for some types; say only which variable and what is wrong."""
+    """Return an error's text without the value, which environs quotes for some types."""
     messages = getattr(error, "error_messages", None)
     text = str(error)
     if isinstance(messages, (list, tuple)) and '"' in text:

@@ -1,4 +1,4 @@
-"""The words for where a job stands, and for how one attempt ended."""
+"""The states of a job, and the classes of outcomes."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from enum import Enum
 
 
 class State(str, Enum):
-    """Where a job stands. Each says who moves it on, and when."""
+    """The state of a job."""
 
-    #: Waits for its `send_at`. The sweep moves it to QUEUED when that time has come.
+    #: Waits for its `send_at`. The sweep moves it to QUEUED when it is due.
     SCHEDULED = "scheduled"
-    #: Waits in its page's lane. A pump's claim moves it to SENDING when the lane may send;
-    #: if its deadline has passed by then, to FAILED (`expired`).
+    #: Waits in its page's lane. A claim moves it to SENDING when the lane may send. If its deadline
+    #: has passed, it becomes FAILED (`expired`).
     QUEUED = "queued"
-    #: Claimed by one process until its lease ends. The holder records the outcome (SENT, FAILED,
-    #: RETRYING, or back to QUEUED when throttled); if the lease ends first, the sweep does.
+    #: Claimed by one process until its lease ends. The claim's owner records the outcome: SENT,
+    #: FAILED, RETRYING, or QUEUED again if throttled. If the lease ends first, the sweep records
+    #: the outcome.
     SENDING = "sending"
-    #: Waits for its next attempt. The sweep moves it to QUEUED when that time has come.
+    #: Waits for its next attempt. The sweep moves it to QUEUED when it is due.
     RETRYING = "retrying"
-    #: Accepted by the API. Final; forgotten after `SENT_TTL_SECONDS`.
+    #: Accepted by the API. Final. Deleted after `SENT_TTL_SECONDS`.
     SENT = "sent"
-    #: Given up, with the reason in `error_code`. Only a replay moves it, back to QUEUED;
-    #: forgotten after `FAILED_TTL_SECONDS`.
+    #: Failed, with the reason in `error_code`. A replay moves it to QUEUED. Deleted after
+    #: `FAILED_TTL_SECONDS`.
     FAILED = "failed"
-    #: Called off before it was sent. Final; forgotten after `FAILED_TTL_SECONDS`.
+    #: Canceled before it was sent. Final. Deleted after `FAILED_TTL_SECONDS`.
     CANCELLED = "cancelled"
 
     def __str__(self) -> str:
@@ -31,11 +32,11 @@ class State(str, Enum):
 
 
 class Delivery(str, Enum):
-    """What to do when nobody can know whether a POST was processed."""
+    """What to do if the outcome of a POST is unknown."""
 
-    #: Send again. The message may arrive twice, but is not lost.
+    #: Send again. The message may arrive twice, but it is not lost.
     AT_LEAST_ONCE = "at_least_once"
-    #: Give up. The message may be lost, but never arrives twice.
+    #: Fail the job. The message may be lost, but it never arrives twice.
     AT_MOST_ONCE = "at_most_once"
 
     def __str__(self) -> str:
@@ -43,23 +44,25 @@ class Delivery(str, Enum):
 
 
 class OutcomeClass(str, Enum):
-    """How one attempt ended. Every reply, and every way to get none, is exactly one of these."""
+    """The class of an outcome. Every reply, and every failed call, has exactly one class."""
 
-    #: The API took the message. The job is SENT.
+    #: The API accepted the message. The job is SENT.
     ACCEPTED = "accepted"
-    #: The API, or this package, refused it for good. The job is FAILED and never retried.
+    #: The API or this package refused the message permanently. The job is FAILED, without a retry.
     PERMANENT = "permanent"
-    #: A passing fault before or instead of processing. RETRYING; an attempt is spent.
+    #: A temporary failure; the message was not processed. The job is RETRYING, and the attempt is
+    #: spent.
     TRANSIENT = "transient"
-    #: Too fast. Back to QUEUED, no attempt spent, and the page's lane waits.
+    #: The page sends too fast. The job is QUEUED again, no attempt is spent, and the lane pauses.
     THROTTLED = "throttled"
-    #: As THROTTLED, and every page of the token waits.
+    #: As THROTTLED, but every page of the token pauses.
     APP_THROTTLED = "app_throttled"
-    #: Meta restricts the page. Back to QUEUED, no attempt spent, and the lane pauses for long.
+    #: Meta restricts the page. The job is QUEUED again, no attempt is spent, and the lane pauses
+    #: for a long time.
     RESTRICTED = "restricted"
-    #: The token is missing or refused. FAILED, and the page's lane pauses.
+    #: The token is missing or refused. The job is FAILED, and the page's lane pauses.
     AUTH = "auth"
-    #: The message may or may not have been processed. As TRANSIENT, or FAILED at_most_once.
+    #: The message may have been processed. The job is RETRYING, or FAILED with `at_most_once`.
     AMBIGUOUS = "ambiguous"
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What an operator may set for a page, checked before anything is stored."""
+"""Validate what an operator sets for a page: pauses, rates and reasons."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import math
 from .errors import InvalidRequest
 from .job import page_id_fault
 
-#: Messages a second; a higher rate is a mistake in units.
+#: Maximum messages per second. A higher rate is most likely a mistake in units.
 MAX_RATE = 100_000
-#: Messages at once.
+#: Maximum messages at once.
 MAX_BURST = 100_000
-#: A pause may last this long (seconds) at most; without a time it lasts until it is resumed.
+#: Maximum duration of a pause in seconds. A pause without a duration lasts until the page is
+#: resumed.
 MAX_PAUSE_SECONDS = 366 * 86400.0
-#: How long after its claim was asked for the request of a page that has a rate may begin. The rate
-#: is counted when jobs are claimed, and must hold where requests arrive: if connections are slow to
-#: open, requests claimed over a longer time would arrive together. So a claim takes fewer jobs at
-#: once than the burst, by as many as the rate allows within this time, and a request that would
-#: begin later is not sent.
+#: Maximum seconds between the start of a claim and the start of its request, for pages with a rate.
+#: The rate is counted when jobs are claimed, but it must hold where requests arrive. If connections
+#: open slowly, requests that were claimed at different times would arrive together. So a request
+#: that would begin later is not sent, and a claim takes fewer jobs at once than the burst: fewer by
+#: the number that the rate allows within this time.
 START_WITHIN_SECONDS = 0.2
-#: Facebook disables a page's inbox if the page sends more than this many messages a second.
+#: Facebook disables the inbox of a page that sends more messages per second than this.
 INBOX_LIMIT_PER_SECOND = 40
-#: The shortest rate that is not 0: one message in a day.
+#: The lowest rate that is not 0: one message per day.
 _MIN_RATE = 1 / 86400
 _MAX_REASON_CHARACTERS = 200
 _MAX_BY_CHARACTERS = 100
 
 
 def check_page_id(page_id: object) -> str:
-    """Return a page id.
+    """Validate a page id and return it.
 
     Raises:
         InvalidRequest: it is not a string of digits.
@@ -39,12 +40,12 @@ def check_page_id(page_id: object) -> str:
 
 
 def check_reason(reason: object) -> str:
-    """Return an operator's reason, which may be empty."""
+    """Validate an operator's reason, which may be empty, and return it."""
     return _text("reason", reason, _MAX_REASON_CHARACTERS)
 
 
 def check_by(by: object) -> str:
-    """Return who asks for something."""
+    """Validate the name of the operator and return it."""
     return _text("by", by, _MAX_BY_CHARACTERS)
 
 
@@ -57,24 +58,24 @@ def _text(name: str, text: object, max_characters: int) -> str:
 
 
 def check_pause_seconds(seconds: object) -> float | None:
-    """Return how long to pause, in seconds; None for until it is resumed."""
+    """Validate the duration of a pause in seconds, or None for no end, and return it."""
     if seconds is None:
         return None
     number = _number("for_seconds", seconds)
     if not 0.001 <= number <= MAX_PAUSE_SECONDS:
         raise InvalidRequest(
             f"for_seconds: Must be more than 0 and at most {MAX_PAUSE_SECONDS:.0f} (366 days); "
-            "leave it out to pause until the page is resumed."
+            "omit it to pause until the page is resumed."
         )
     return number
 
 
 def check_rate(rate: object, burst: object) -> tuple[float, int]:
-    """Return messages a second (0 for no limit), and how many may go at once."""
+    """Validate and return a rate (messages per second, 0 for no limit) and a burst."""
     number = _number("rate", rate)
     if number != 0 and not _MIN_RATE <= number <= MAX_RATE:
         raise InvalidRequest(
-            f"rate: Must be messages a second, from 1 in a day to {MAX_RATE}; 0 for no limit."
+            f"rate: Must be messages per second, from 1 per day to {MAX_RATE}; 0 for no limit."
         )
     if isinstance(burst, bool) or not isinstance(burst, int) or not 1 <= burst <= MAX_BURST:
         raise InvalidRequest(f"burst: Must be a whole number of messages from 1 to {MAX_BURST}.")
@@ -93,10 +94,10 @@ def _number(name: str, value: object) -> float:
     return number
 
 
-def most_in_a_second(rate: float, burst: int) -> float:
-    """Return how many messages of a page may reach the API within one second.
+def peak_per_second(rate: float, burst: int) -> float:
+    """Return the maximum number of a page's messages that reach the API within one second.
 
-    `rate` (messages a second) is not 0; `burst` is how many may go at once.
+    `rate` (messages per second) must not be 0. `burst` is the number of messages at once.
     """
     return rate + max(burst, 1 + rate * START_WITHIN_SECONDS)
 
@@ -109,8 +110,8 @@ def rate_problem(rate: float, burst: int) -> str | None:
     )
     if rate == 0:
         return f"is 0, no limit: {danger}"
-    most = most_in_a_second(rate, burst)
-    # The last digits of a rate such as 25.1 must not decide.
+    most = peak_per_second(rate, burst)
+    # Allow for the rounding error of a rate such as 25.1.
     if most <= INBOX_LIMIT_PER_SECOND + 1e-9:
         return None
     return f"is {rate:g} with a burst of {burst}, up to {most:.4g} messages in a second: {danger}"

@@ -143,7 +143,7 @@ def read_tokens(file: Path) -> dict[str, str]:
         if not (isinstance(token, str) and may_be_token(token)):
             raise SettingsError(
                 f"HARASOCIAL_TOKENS_FILE, {file}: the token of entry {number} must be "
-                "printable ASCII without blanks"
+                "printable ASCII without spaces"
             )
         tokens[page_id] = token
     return tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ...schemas.export import BYTE_ORDER_MARK, csv_text, unprotected
+from ...schemas.export import BYTE_ORDER_MARK, csv_text, unescape_cell
 from ..output.files import open_output
 from .rows import FORMAT_BY_ENDING, REASON, Row, Rows
 
@@ -64,7 +64,7 @@ def _reason(row: Row, errors: Mapping[str, Sequence[str]]) -> str:
 
 
 def _csv_line(row: Row, errors: Mapping[str, Sequence[str]], rows: Rows) -> str:
-    cells = map(unprotected, _without_reason(row.source or (), rows.columns))
+    cells = map(unescape_cell, _without_reason(row.source or (), rows.columns))
     return csv_text([[_reason(row, errors), *cells]], rows.delimiter)
 
 

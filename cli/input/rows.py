@@ -20,7 +20,7 @@ import click
 from ...producer.preview import SeenKeys
 from ...schemas import InvalidJob, State, parse_row
 from ...schemas.export import COLUMNS as EXPORTED_COLUMNS
-from ...schemas.export import unprotected
+from ...schemas.export import unescape_cell
 from ...schemas.new_job import OPTION_NAMES, with_default_key
 from ..output.printing import NAME
 from .decoding import open_text, undecodable_at
@@ -366,7 +366,7 @@ def _numbered_cells(reader: Any, first_number: int) -> Iterator[tuple[int, list[
 def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Iterable[str]) -> Row:
     """Return the row of `cells`; `rounded` are the columns whose long ids were rounded."""
     values = {
-        column: unprotected(cell) for column, cell in zip(columns, cells, strict=True) if cell
+        column: unescape_cell(cell) for column, cell in zip(columns, cells, strict=True) if cell
     }
     errors = {column: [_ROUNDED] for column in _ID_COLUMNS if is_rounded_id(values.get(column, ""))}
     if is_rounded_key(values.get("idempotency_key", "")):

@@ -11,7 +11,7 @@ import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, parse_new_job
-from harasocial_dispatch.schemas.export import unprotected
+from harasocial_dispatch.schemas.export import unescape_cell
 from prometheus_client.parser import text_string_to_metric_families
 from support.flower_harness import (
     Desk,
@@ -57,7 +57,7 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula(desk: Desk, metadata: str) ->
     (row,) = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     for cell in (row["metadata"], row["error_message"]):
         assert cell.startswith("'")
-        assert unprotected(cell) == metadata
+        assert unescape_cell(cell) == metadata
 
 
 def test_metrics_show_the_ledger_to_who_is_logged_in(desk: Desk) -> None:

@@ -125,7 +125,7 @@ def test_djangos_settings_come_before_the_environment(project: Project) -> None:
         ({"MAX_ATTEMPTS": 2.5}, "HARASOCIAL['MAX_ATTEMPTS'] must be a whole number from 1 to 100"),
         ({"MAX_ATTEMPTS": True}, "HARASOCIAL['MAX_ATTEMPTS'] must be a whole number from 1 to 100"),
         ({"REDIS_URL": "localhost"}, "HARASOCIAL['REDIS_URL'] must begin"),
-        ({"TOKEN": ["secret"]}, "HARASOCIAL['TOKEN'] must be a text, number, bool, path or dict"),
+        ({"TOKEN": ["secret"]}, "HARASOCIAL['TOKEN'] must be a str, number, bool, path or dict"),
         ({"ERROR_CODE_CLASSES": {"1": "x"}}, "HARASOCIAL['ERROR_CODE_CLASSES'] must be code=class"),
         (["TOKEN"], "HARASOCIAL must be a dict of settings, not list"),
     ],

@@ -94,7 +94,7 @@ def test_a_time_may_be_written_in_many_ways(time: Any):
 
 
 ISO = "Must be a time in ISO 8601, such as 2026-01-31T09:30:00+07:00."
-ZONE = "Has no time zone; say which, such as +07:00 or Z."
+ZONE = "Has no time zone; add one, such as +07:00 or Z."
 DATETIME = "Must be a datetime with a time zone."
 
 

@@ -9,7 +9,7 @@ import pytest
 from harasocial_dispatch.schemas import OutcomeClass
 from harasocial_dispatch.schemas.error_codes import (
     API_CODES,
-    OWN_CODES,
+    FALLBACK_CODES,
     UNKNOWN,
     ErrorCode,
     ReplayKind,
@@ -20,7 +20,7 @@ from harasocial_dispatch.schemas.error_codes import (
 )
 from harasocial_dispatch.schemas.language import LANGUAGES, Language
 
-ROWS = [*API_CODES, *OWN_CODES]
+ROWS = [*API_CODES, *FALLBACK_CODES]
 #: Texts that both languages spell alike: names of settings, fields and the like.
 SHARED_WORD = re.compile(r"HARASOCIAL_[A-Z_]+|payload_id|page_id|social\.conv|metadata|Meta\b")
 #: What only Vietnamese has.
@@ -108,7 +108,7 @@ def test_what_is_not_known_is_not_made_up(error_code: str | None) -> None:
     assert "the API's own" in UNKNOWN.texts["en"].meaning
 
 
-@pytest.mark.parametrize("row", OWN_CODES, ids=lambda row: row.code)
+@pytest.mark.parametrize("row", FALLBACK_CODES, ids=lambda row: row.code)
 def test_the_api_cannot_use_our_own_codes(row: ErrorCode) -> None:
     """`http_503` as the API's error code is not a transient fault but an unknown code."""
     assert class_of(row.code) is None

@@ -156,9 +156,9 @@ def test_a_number_is_within_its_bounds(name: str):
         assert error_of({name: text}) == expected, text[:20]
 
 
-TOKEN_ERROR = "HARASOCIAL_TOKEN must be the bearer token alone: printable ASCII without blanks"
+TOKEN_ERROR = "HARASOCIAL_TOKEN must be only the bearer token: printable ASCII without spaces"
 URL_ERROR = f"HARASOCIAL_API_URL must be a URL such as {API_URL}"
-OPEN_ERROR = "HARASOCIAL_API_URL must begin with https://, or the token travels in the open"
+OPEN_ERROR = "HARASOCIAL_API_URL must begin with https://, so that the token is encrypted"
 REDIS_SCHEME_ERROR = (
     "HARASOCIAL_REDIS_URL must begin with redis://, rediss:// or unix://, "
     "such as redis://127.0.0.1:6379/0"
@@ -408,7 +408,7 @@ def test_a_secret_file_that_cannot_be_read_is_named(
     found = error_of(
         {f"{name}_FILE": str(make(tmp_path)), "NAMESPACE_FILE": str(tmp_path / "good")}
     )
-    expected = "must be the name of a readable file of text (UTF-8)"
+    expected = "must be the name of a readable text file (UTF-8)"
     assert found == f"HARASOCIAL_{name}_FILE {expected}"
 
 

@@ -19,7 +19,7 @@ from ...schemas.error_codes import (
     Subject,
     class_of,
     find_api_code,
-    find_own_code,
+    find_fallback_code,
 )
 from ..http import Reply
 from .call_limit import parse_call_limit
@@ -65,8 +65,8 @@ def classify_reply(
         )
     api_code = api.error_code if api else None
     api_row = find_api_code(api_code)
-    own_code = _own_code(reply.status, api)
-    row = _own_row(own_code)
+    fallback_code = _fallback_code(reply.status, api)
+    row = _fallback_row(fallback_code)
     outcome_class = row.outcome_class
     if _is_refusal(reply.status, api, api_row):
         known = class_of(api_code, codes)
@@ -76,8 +76,8 @@ def classify_reply(
         outcome_class = OutcomeClass.AMBIGUOUS
     return Outcome(
         outcome_class=outcome_class,
-        error_code=api_code or own_code,
-        error_message=_message(reply, api, own_code),
+        error_code=api_code or fallback_code,
+        error_message=_message(reply, api, fallback_code),
         http_status=reply.status,
         retry_after_seconds=(
             parse_retry_after(reply.retry_after, date=reply.date, now=now)
@@ -99,7 +99,7 @@ def _is_refusal(status: int, api: ApiReply | None, row: ErrorCode | None) -> boo
     return 200 <= status < 300 or 400 <= status < 500 or (row is not None and row.was_sent)
 
 
-def _own_code(status: int, api: ApiReply | None) -> str:
+def _fallback_code(status: int, api: ApiReply | None) -> str:
     """Return this package's code for a reply that is not a success."""
     has_error = api is not None and api.has_error
     if 200 <= status < 300 and api is not None:
@@ -109,7 +109,7 @@ def _own_code(status: int, api: ApiReply | None) -> str:
         return "redirected"
     if 400 <= status < 600:
         code = f"http_{status}"
-        is_permanent = _own_row(code).outcome_class is OutcomeClass.PERMANENT
+        is_permanent = _fallback_row(code).outcome_class is OutcomeClass.PERMANENT
         return "unspecified" if has_error and is_permanent else code
     # The message may have been processed. A final status below 200 or above 599 is not HTTP.
     return "invalid_response"
@@ -124,10 +124,10 @@ _MESSAGES = {
 }
 
 
-def _message(reply: Reply, api: ApiReply | None, own_code: str) -> str:
+def _message(reply: Reply, api: ApiReply | None, fallback_code: str) -> str:
     if api is not None and api.error_message:
         return api.error_message
-    return _MESSAGES.get(own_code, f"the API answered with HTTP status {reply.status}")
+    return _MESSAGES.get(fallback_code, f"the API answered with HTTP status {reply.status}")
 
 
 #: Messages of calls that got no reply.
@@ -145,21 +145,21 @@ def classify_failure(kind: str, detail: str = "") -> Outcome:
     `kind` is connection_failed, connection_lost, timeout or internal_error; it is the error code.
     """
     message = _FAILURES[kind]
-    return _own_outcome(kind, f"{message} ({detail})" if detail else message)
+    return _fallback_outcome(kind, f"{message} ({detail})" if detail else message)
 
 
-def _own_outcome(code: str, message: str, *, posted: bool = True) -> Outcome:
+def _fallback_outcome(code: str, message: str, *, posted: bool = True) -> Outcome:
     """Return the outcome of one of our own codes."""
     return Outcome(
-        outcome_class=_own_row(code).outcome_class,
+        outcome_class=_fallback_row(code).outcome_class,
         error_code=code,
         error_message=message,
         posted=posted,
     )
 
 
-def _own_row(code: str) -> ErrorCode:
-    row = find_own_code(code)
+def _fallback_row(code: str) -> ErrorCode:
+    row = find_fallback_code(code)
     if row is None:
         raise ValueError(f"{code} has no row in the table of error codes")
     return row
@@ -168,7 +168,7 @@ def _own_row(code: str) -> ErrorCode:
 def token_missing(page_id: str) -> Outcome:
     """Return the outcome of a job whose page has no token; no POST is made."""
     message = f"no token is set for page {page_id}: see HARASOCIAL_TOKENS_FILE"
-    return _own_outcome("token_missing", message, posted=False)
+    return _fallback_outcome("token_missing", message, posted=False)
 
 
 def page_waits(reason: Outcome) -> Outcome:
@@ -187,16 +187,16 @@ def outcome_without_call(claim: Claim) -> Outcome | None:
         return invalid_job(claim.defect)
     if claim.lease_ended:
         # Its holder died or is cut off: it may have sent the message.
-        return _own_outcome(
+        return _fallback_outcome(
             "unknown_outcome",
             "the worker that was sending it went away; the message may have gone out",
         )
     if claim.remaining_seconds <= 0:
         message = "its deadline passed before it could be sent"
-        return _own_outcome("expired", message, posted=False)
+        return _fallback_outcome("expired", message, posted=False)
     return None
 
 
 def invalid_job(reason: str) -> Outcome:
     """Return the outcome of a stored job that does not validate; no POST is made."""
-    return _own_outcome("invalid_job", reason, posted=False)
+    return _fallback_outcome("invalid_job", reason, posted=False)
