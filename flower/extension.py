@@ -24,14 +24,17 @@ from tornado.web import StaticFileHandler, url
 from ..schemas import Settings
 from . import assets, safety
 from .ending import end_in_time
+from .pages.audit import AuditHandler
 from .pages.campaigns import CampaignHandler, CampaignsHandler
+from .pages.cancellations import CancellationHandler, CancellationsHandler
 from .pages.export import ExportHandler
 from .pages.failures import FailuresHandler
 from .pages.job import JobHandler
 from .pages.language import LanguageHandler
 from .pages.metrics import MetricsHandler
-from .pages.overview import HomeHandler, OverviewHandler, PageControlHandler
+from .pages.overview import HomeHandler, OverviewHandler
 from .pages.replays import ReplayHandler, ReplaysHandler
+from .pages.sender_pages import PageControlHandler, SenderPageHandler, SenderPagesHandler
 from .pages.waiting import WaitingHandler
 from .server import GuardedFlower
 from .site import Site
@@ -114,6 +117,11 @@ def _handlers(flowers: list[Any], site: Site) -> list[Any]:
         ),
         url(r"/failures/language", LanguageHandler, shared, name="failures-language"),
         url(r"/failures/(.+)", JobHandler, shared, name="failure"),
+        url(r"/pages", SenderPagesHandler, shared, name="sender-pages"),
+        url(r"/pages/([^/]+)", SenderPageHandler, shared, name="sender-page"),
+        url(r"/cancellations", CancellationsHandler, shared, name="cancellations"),
+        url(r"/cancellations/([0-9a-f]+)", CancellationHandler, shared, name="cancellation"),
+        url(r"/audit", AuditHandler, shared, name="audit"),
         url(r"/metrics", MetricsHandler, shared, name="metrics"),
     ]
     # Tornado takes the first that fits; Flower's last one fits everything.

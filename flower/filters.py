@@ -70,7 +70,7 @@ class FailureFilter:
             raise InvalidFilter(
                 f"within={within} is not a time span; use one of {', '.join(SPANS)}."
             )
-        since, until = _time("since", text("since")), _time("until", text("until"))
+        since, until = read_time("since", text("since")), read_time("until", text("until"))
         if since and until and until < since:
             raise InvalidFilter("The filter ends before it begins: until is before since.")
         return cls(
@@ -149,7 +149,12 @@ def any_of(values: Sequence[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _time(name: str, text: str) -> datetime | None:
+def read_time(name: str, text: str) -> datetime | None:
+    """Return a time of a page's address (aware); None for "".
+
+    Raises:
+        InvalidFilter: it is not a time.
+    """
     if not text:
         return None
     try:

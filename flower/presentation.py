@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from html import escape
 
-from ..ledger import MANUAL, Pause
+from ..ledger import MANUAL, AuditEntry, Pause
 from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
 from ..schemas.language import Language
 from ..schemas.masking import masked
@@ -64,6 +64,26 @@ def pause_reason(pause: Pause, language: Language) -> str:
     texts = PAUSE_REASONS.get(pause.reason)
     reason = texts[language].meaning.rstrip(".") if texts else shown(pause.reason)
     return f"{reason} ({shown(pause.error_code)})" if pause.error_code else reason
+
+
+def pause_remedy(pause: Pause, language: Language) -> str:
+    """Return what to do about a pause by the worker; "" for a pause by an operator."""
+    texts = PAUSE_REASONS.get(pause.reason)
+    return texts[language].remedy if texts else ""
+
+
+def rate_text(rate: float) -> str:
+    """Return messages a second in words; 0 is no limit."""
+    return f"{rate:g}" if rate else "no limit"
+
+
+def facts(entry: AuditEntry) -> str:
+    """Return which jobs an entry of the audit is about, and its further facts, in one line."""
+    parts = []
+    for name, value in [*(entry.filter or {}).items(), *entry.details.items()]:
+        values = value if isinstance(value, list) else [value]
+        parts.append(f"{name} {', '.join(map(shown, values))}")
+    return shown("; ".join(parts))
 
 
 def time_html(time: datetime | None) -> str:

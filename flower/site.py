@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..broker import Doorbell
 from ..ledger import Ledger
 from ..schemas import Settings
+from .cancellations import Cancellations
 from .replays import Replays
 
 #: For Redis to answer a page, in seconds.
@@ -18,9 +19,10 @@ _TIMEOUT_SECONDS = 5.0
 class Site:
     """One of a Flower process. `read_only` refuses to replay and cancel."""
 
+    settings: Settings
     ledger: Ledger
     replays: Replays
-    settings: Settings
+    cancellations: Cancellations
     #: What talks to Redis for a page runs here, so that it does not wait for Flower's own calls to
     #: workers, which take their time.
     threads: ThreadPoolExecutor = field(
@@ -32,4 +34,4 @@ class Site:
     def of(cls, settings: Settings) -> Site:
         """Return the site of the ledger that `settings` name; nothing is connected yet."""
         ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS, ring=Doorbell(settings).ring)
-        return cls(ledger, Replays(ledger), settings)
+        return cls(settings, ledger, Replays(ledger), Cancellations())

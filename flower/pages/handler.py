@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.web import HTTPError, RequestHandler
 
-from ...ledger import Cursor
-from ...schemas import QueueUnavailable
+from ...ledger import Cursor, Pause
+from ...schemas import InvalidRequest, QueueUnavailable
 from ...schemas.language import Language
 from .. import presentation
 from ..assets import address_of
@@ -56,6 +56,12 @@ class PageHandler(FlowerHandler):
         # Flower asks for the token only with some kinds of login. These forms send messages.
         RequestHandler.check_xsrf_cookie(self)
 
+    async def prepare(self) -> None:
+        #: Shown on every page.
+        self.pause_of_all: Pause | None = None
+        if self.request.method == "GET":
+            self.pause_of_all = await self.ask(self.site.ledger.reader.pause_of_all)
+
     async def ask(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call what talks to the ledger, on a thread; a page may not hold up the others."""
         loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
@@ -63,6 +69,8 @@ class PageHandler(FlowerHandler):
             return await loop.run_in_executor(self.site.threads, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
         except QueueUnavailable as error:
             raise HTTPError(503, f"{error}.") from None
+        except InvalidRequest as error:
+            raise HTTPError(400, str(error)) from None
 
     @property
     def operator(self) -> str:
@@ -112,12 +120,16 @@ class PageHandler(FlowerHandler):
             "asset": lambda name: self.reverse_url("failures-asset", name) + address_of(name),
             "duration": presentation.duration,
             "error_message": presentation.error_message,
+            "facts": presentation.facts,
             "jobs": presentation.jobs,
             "language": self.language,
             "language_names": LANGUAGE_NAMES,
             "number": presentation.number,
             "page_size": PAGE_SIZE,
+            "pause_of_all": getattr(self, "pause_of_all", None),
             "pause_reason": presentation.pause_reason,
+            "pause_remedy": presentation.pause_remedy,
+            "rate_text": presentation.rate_text,
             "shown": presentation.shown,
             "state_colours": presentation.STATE_COLOURS,
             "stored_time_html": presentation.stored_time_html,

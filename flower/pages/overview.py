@@ -1,4 +1,4 @@
-"""`/overview`: what is sent now, what waits and why; and pausing, resuming and pacing pages."""
+"""`/overview`: what is sent now, what waits and why."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tornado.web import HTTPError, authenticated
+from tornado.web import authenticated
 
-from ...ledger import ALL_PAGES, Campaign, JobPage, Ledger, Lifted, Minute, PageRate, Pause
+from ...ledger import ALL_PAGES, Campaign, JobPage, Ledger, Minute, PageRate, Pause
 from ...ledger import JobFilter as Filter
-from ...schemas import InvalidRequest, State, iso_utc
+from ...schemas import State, iso_utc
 from .. import overview
 from ..chart import draw
 from .handler import PageHandler
+from .sender_pages import CONTROLS_DONE
 
-#: What a form did, as its redirect says it.
-_DONE = {
-    "paused": "Paused: waiting messages stay where they are, and calls in flight end normally.",
-    "resumed": "Resumed.",
-    "was-not-paused": "There was no pause to end.",
-    "rate-set": "The rate is set; all workers use it within a second.",
-}
 #: Cards, campaigns and failures that the page shows.
 _PAGES, _CAMPAIGNS, _FAILURES = 24, 8, 5
 
@@ -74,6 +68,9 @@ class LivePageHandler(PageHandler):
 class OverviewHandler(LivePageHandler):
     """The page itself."""
 
+    async def prepare(self) -> None:
+        """Leave out the pause of all pages: the page itself shows it, up to date."""
+
     @authenticated
     async def get(self) -> None:
         seen = await self.ask(_look, self.site.ledger)
@@ -96,53 +93,12 @@ class OverviewHandler(LivePageHandler):
             cards=cards[:_PAGES],
             cards_left_out=max(0, len(cards) - _PAGES),
             chart=draw(series, bars, title="Messages per minute", noun="messages"),
-            done=_DONE.get(self.text_argument("done")),
+            done=CONTROLS_DONE.get(self.text_argument("done")),
             pause_until=overview.pause_until,
             seen=seen,
             series=series,
             workers=_workers(self.application),
         )
-
-
-class PageControlHandler(PageHandler):
-    """Forms of the Overview: pause, resume and pace one page, or pause and resume all."""
-
-    @authenticated
-    async def post(self) -> None:
-        self.forbid_if_read_only()
-        page_id = self.text_argument("page_id").strip()
-        action = self.text_argument("action")
-        try:
-            done = await self._act(action, page_id)
-        except InvalidRequest as error:
-            raise HTTPError(400, str(error)) from None
-        self.redirect(f"{self.reverse_url('overview')}?done={done}#page-{page_id or 'all'}")
-
-    async def _act(self, action: str, page_id: str) -> str:
-        ledger = self.site.ledger
-        who: dict[str, Any] = {"by": self.operator, "via": "flower"}
-        reason = self.text_argument("reason").strip()
-        if action == "pause":
-            seconds = _seconds(self.text_argument("minutes"))
-            if page_id:
-                await self.ask(
-                    ledger.pause_page, page_id, reason=reason, for_seconds=seconds, **who
-                )
-            else:
-                await self.ask(ledger.pause_all, reason=reason, for_seconds=seconds, **who)
-            return "paused"
-        if action == "resume":
-            if not page_id:
-                return "resumed" if await self.ask(ledger.resume_all, **who) else "was-not-paused"
-            lifted = await self.ask(ledger.resume_page, page_id, **who)
-            return "was-not-paused" if lifted is Lifted.NOTHING else "resumed"
-        if action == "rate":
-            await self.ask(ledger.set_rate, page_id, _rate(self.text_argument("rate")), **who)
-            return "rate-set"
-        if action == "default-rate":
-            await self.ask(ledger.clear_rate, page_id, **who)
-            return "rate-set"
-        raise HTTPError(400, f"There is no action {action!r}.")
 
 
 class HomeHandler(PageHandler):
@@ -151,25 +107,6 @@ class HomeHandler(PageHandler):
     @authenticated
     async def get(self) -> None:
         self.redirect(self.reverse_url("overview"))
-
-
-def _seconds(minutes: str) -> float | None:
-    """Return how long a pause is to last; None if the form leaves that open."""
-    if not minutes.strip():
-        return None
-    try:
-        return 60 * float(minutes)
-    except ValueError:
-        raise HTTPError(400, f"minutes must be a number, not {minutes!r}.") from None
-
-
-def _rate(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise HTTPError(
-            400, f"The rate must be a number of messages a second, not {text!r}."
-        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

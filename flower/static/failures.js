@@ -111,13 +111,6 @@
     });
   }
 
-  // On a narrow screen, a chart of what happens now shows its newest end.
-  function showNewest(root) {
-    root.querySelectorAll("[data-newest-last]").forEach(function (chart) {
-      chart.scrollLeft = chart.scrollWidth;
-    });
-  }
-
   // A part of the page that moves is fetched again, until it stands still.
   function follow(id) {
     var part = document.getElementById(id);
@@ -135,7 +128,6 @@
           if (!fresh) return;
           localize(fresh);
           part.replaceWith(document.adoptNode(fresh));
-          showNewest(fresh);
           announce(fresh);
           follow(id);
         })
@@ -157,8 +149,7 @@
   localizeForm();
   followSelection();
   offerLiveSwitch();
-  showNewest(document);
-  ["job", "replay", "overview", "campaigns", "campaign"].forEach(function (id) {
+  ["job", "replay", "cancellation", "overview", "campaigns", "campaign"].forEach(function (id) {
     var part = document.getElementById(id);
     if (part) announced = part.dataset.status || "";
     follow(id);

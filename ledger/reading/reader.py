@@ -227,6 +227,10 @@ class Reader:
         """
         return pauses.pauses_of(self._namespace, *page_ids)
 
+    def pause_of_all(self) -> Pause | None:
+        """Return the pause of all pages, or None if there is none. Waiting jobs are not counted."""
+        return pauses.pause_of_all(self._namespace)
+
     def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:
         """Return the pauses of about a thousand pages, and where to continue; 0: the beginning.
 

@@ -12,6 +12,13 @@ from support.flower_harness import LOGIN, PASSWORD, USER, Desk, new_page_id
 PATHS = [
     *("/failures", "/failures/", "/failures/waiting", "/failures/replays"),
     *("/failures/export.csv", "/failures/export.jsonl", "/failures/none"),
+    *("/pages", "/pages/70000", "/audit", "/cancellations/abc"),
+]
+
+#: Where forms are sent to.
+CHANGING_PATHS = [
+    *("/failures/replays", "/failures/waiting", "/failures/{job}"),
+    *("/overview/page", "/cancellations", "/cancellations/abc"),
 ]
 
 
@@ -36,7 +43,7 @@ def test_nobody_gets_in_without_the_login(
         assert "Basic" in answer.headers["WWW-Authenticate"]
 
 
-@pytest.mark.parametrize("path", ["/failures/replays", "/failures/waiting", "/failures/{job}"])
+@pytest.mark.parametrize("path", CHANGING_PATHS)
 def test_nobody_changes_anything_without_the_login(desk: Desk, path: str) -> None:
     """Though a token that fits its cookie is easily made."""
     job_id = desk.fail(page_id=new_page_id())
@@ -51,7 +58,7 @@ def test_nobody_changes_anything_without_the_login(desk: Desk, path: str) -> Non
     assert desk.state(job_id) is State.FAILED
 
 
-@pytest.mark.parametrize("path", ["/failures/replays", "/failures/waiting", "/failures/{job}"])
+@pytest.mark.parametrize("path", CHANGING_PATHS)
 @pytest.mark.parametrize(
     "kind", ["no token", "wrong token", "token of another cookie", "another site"]
 )
@@ -76,7 +83,7 @@ def test_a_forged_form_is_refused(desk: Desk, path: str, kind: str) -> None:
     assert desk.state(job_id) is State.FAILED
 
 
-@pytest.mark.parametrize("path", PATHS[:4])
+@pytest.mark.parametrize("path", [*PATHS[:4], "/pages/70000", "/audit"])
 def test_pages_bring_nothing_from_outside_and_let_nothing_in(desk: Desk, path: str) -> None:
     """Every address is of this host; a policy has the browser see to it."""
     page = desk.flower.get(path)

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
@@ -35,6 +36,8 @@ class Office:
         self.browser: Browser = stack.enter_context(open_browser())
         self.settings = Settings(redis_url=self.valkey.url, page_rate=0.0)
         self.producer = Producer(self.settings)
+        self.ledger = Ledger(self.settings)
+        stack.callback(self.ledger.close)
         stack.callback(self.producer.close)
         env = environment(
             self.settings,
@@ -288,6 +291,94 @@ def test_times_are_the_readers_own(office: Office) -> None:
         expect(page.get_by_label("From (your time)")).to_have_value("2026-01-31T07:00")
 
 
+def test_a_page_is_paused_paced_and_resumed_by_keyboard(office: Office) -> None:
+    """Each control says what it did, and can be taken back."""
+    page_id = "140725830264749"
+    with office.page("/overview") as page:
+        # when a page is opened by its id and paused, with a reason and for a time
+        page.get_by_label("Page id").focus()
+        page.keyboard.type(page_id)
+        page.keyboard.press("Enter")
+        page.get_by_text("Pause…").focus()
+        page.keyboard.press("Enter")
+        page.get_by_label("Reason").focus()
+        page.keyboard.type("wrong price")
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("For how long")).to_be_focused()
+        page.keyboard.type("2 hours")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        # then it says so, and its jobs wait
+        expect(page.get_by_role("status").first).to_contain_text("Paused: waiting")
+        expect(page.get_by_role("heading", name="Paused")).to_be_visible()
+        (pause,) = office.ledger.reader.pauses_of(page_id)
+        assert (pause.note, pause.by) == ("wrong price", USER)
+        ids = [office.producer.enqueue(body(page_id=page_id)) for _ in range(3)]
+        page.goto("/failures/waiting?state=queued")
+        row = page.locator("tr", has_text=f"Page {page_id}")
+        expect(row).to_contain_text("wrong price")
+        expect(row).to_contain_text("3")
+
+        # when its rate is set
+        row.get_by_role("link").click()
+        page.get_by_label("Messages a second").fill("12")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status").first).to_contain_text("The rate is set")
+        assert [rate.rate for rate in office.ledger.reader.rates()] == [12.0]
+        page.get_by_role("button", name="Use the default").click()
+        expect(page.get_by_text("(default)").first).to_be_visible()
+
+        # when it is resumed, the rest is sent
+        page.goto(f"/pages/{page_id}")
+        page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("status").first).to_contain_text("Resumed.")
+        wait_until_ended(office.producer, ids)
+        assert set(states(office, ids)) == {State.SENT}
+
+        # and the audit has it all
+        page.goto("/audit")
+        actions = page.locator("tr", has_text=page_id).locator("strong")
+        assert actions.all_text_contents() == ["resume", "rate", "rate", "pause"]
+
+
+def test_jobs_are_canceled_by_a_filter_with_the_keyboard(office: Office) -> None:
+    """They are counted and listed first; the other jobs of the page still wait."""
+    page_id = "150725830264749"
+    office.producer.pause_page(page_id)
+    ids = [office.producer.enqueue(body(f"__hrf_f_{n % 2}", page_id=page_id)) for n in range(4)]
+    with office.page("/failures/waiting?state=queued") as page:
+        page.get_by_text("Cancel jobs by filter…").focus()
+        page.keyboard.press("Enter")
+        page.get_by_label("Page", exact=True).fill(page_id)
+        page.get_by_label("Payload", exact=True).fill("__hrf_f_1")
+        page.keyboard.press("Enter")
+        expect(page.locator(".failures-replay")).to_contain_text("Nothing has been canceled yet")
+        expect(page.get_by_label("By payload")).to_contain_text("__hrf_f_1")
+        assert serious_faults(page) == []
+        page.get_by_role("button", name="Cancel 2 jobs").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".failures-big")).to_have_text("2 of 2", timeout=20_000)
+        assert states(office, ids) == [State.QUEUED, State.CANCELLED] * 2
+        page.goto(f"/pages/{page_id}")
+        page.get_by_role("button", name="Count the jobs…").click()
+        page.get_by_role("button", name="Cancel 2 jobs").click()
+        expect(page.locator(".failures-big")).to_have_text("2 of 2", timeout=20_000)
+        assert set(states(office, ids)) == {State.CANCELLED}
+    office.producer.resume_page(page_id)
+
+
+def test_a_pause_of_all_pages_is_lifted_from_any_page(office: Office) -> None:
+    """The banner has the button."""
+    office.producer.pause_all(reason="maintenance")
+    with office.page("/failures") as page:
+        banner = page.get_by_role("status").filter(has_text="All pages are paused")
+        expect(banner).to_contain_text("maintenance")
+        assert serious_faults(page) == []
+        banner.get_by_role("button", name="Resume all pages").click()
+        expect(page.get_by_role("status").first).to_contain_text("Resumed.")
+    assert office.ledger.reader.pause_of_all() is None
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: str) -> None:
     """Without a serious barrier, nothing beyond the edge, in the colours the reader prefers."""
@@ -299,7 +390,8 @@ def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: 
         paths = [
             *("/failures", f"/failures?page_id={page_id}&error_code=10/2018278"),
             *(f"/failures/{failed[0]}", f"/failures/{later}", "/failures/waiting?state=scheduled"),
-            *("/failures/replays", "/failures/waiting"),
+            *("/failures/replays", "/failures/waiting", "/failures/waiting?state=queued"),
+            *(f"/pages/{page_id}", "/audit"),
         ]
         for path in paths:
             page.goto(path)

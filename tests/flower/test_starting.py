@@ -151,14 +151,16 @@ def test_read_only_is_for_ours_too(start_flower: StartFlower, ledger: Ledger) ->
     """Who asks for it gets pages without a button, and a refusal for who sends the form anyway."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower("--read-only")
-    for path in ("/failures", f"/failures/{job_id}"):
+    for path in ("/failures", f"/failures/{job_id}", "/pages/70000"):
         page = flower.get(path)
         assert page.status_code == 200
-        assert re.search("<button[^>]*>Replay", page.text) is None
+        assert re.search("<button[^>]*>(Replay|Pause|Set)", page.text) is None
     for path, fields in [
         (f"/failures/{job_id}", {"action": "replay"}),
         ("/failures/replays", {"what": "filter"}),
         ("/failures/waiting", {"job_id": job_id}),
+        ("/overview/page", {"action": "pause"}),
+        ("/cancellations", {"page_id": "70000"}),
     ]:
         refused = flower.post(path, fields)
         assert (refused.status_code, "--read-only" in refused.text) == (403, True)
@@ -177,7 +179,8 @@ def test_a_prefix_is_kept_in_every_link(start_flower: StartFlower, ledger: Ledge
     """Behind a proxy that serves it under a path of its own."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower("--url-prefix=watch")
-    for path in ("/watch/failures", f"/watch/failures/{job_id}", "/watch/failures/waiting"):
+    paths = ("failures", f"failures/{job_id}", "failures/waiting", "pages/70000", "audit")
+    for path in (f"/watch/{path}" for path in paths):
         page = flower.get(path)
         assert page.status_code == 200
         assert 'href="/failures' not in page.text

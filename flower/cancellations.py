@@ -1,0 +1,141 @@
+"""Cancellations by filter that were started in Flower: counted, confirmed and watched.
+
+A cancellation is a thread of this process, and so is what is known of its progress. If Flower is
+stopped, the jobs it did not reach stay as they are; the audit has how many were canceled.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..producer.cancellation import Cancellation, CancelReport
+from ..schemas import QueueUnavailable
+
+#: Cancellations that are kept; the oldest that is over is forgotten first.
+_KEPT = 50
+
+logger = logging.getLogger(__name__)
+
+
+class CancelStage(str, Enum):
+    """Where a cancellation stands."""
+
+    #: Its jobs are being counted.
+    COUNTING = "counting"
+    #: It waits for a confirmation.
+    READY = "ready"
+    #: Jobs are being canceled.
+    RUNNING = "running"
+    #: All jobs were canceled.
+    DONE = "done"
+    #: It was stopped, or not confirmed.
+    STOPPED = "stopped"
+    #: Redis was away; it may be started again.
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(slots=True, kw_only=True)
+class TrackedCancellation:
+    """One cancellation and its progress.
+
+    Attributes:
+        about: which jobs, in words.
+        plan: what was counted before the confirmation.
+        report: what was canceled so far.
+    """
+
+    about: str
+    cancellation: Cancellation
+    cancellation_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    stage: CancelStage = CancelStage.COUNTING
+    plan: CancelReport = field(default_factory=CancelReport)
+    report: CancelReport = field(default_factory=CancelReport)
+    canceled_before: int = 0
+    error: str = ""
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a thread works on it."""
+        return self.stage in (CancelStage.COUNTING, CancelStage.RUNNING)
+
+    @property
+    def canceled(self) -> int:
+        """How many jobs were canceled, before and since an interruption."""
+        return self.canceled_before + self.report.count
+
+
+class Cancellations:
+    """The cancellations of this process. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, TrackedCancellation] = OrderedDict()
+
+    def get(self, cancellation_id: str) -> TrackedCancellation | None:
+        """Return the cancellation, or None if there is none (any more)."""
+        return self._kept.get(cancellation_id)
+
+    def plan(self, tracked: TrackedCancellation) -> None:
+        """Count, in a thread, the jobs it would cancel. Nothing is canceled."""
+        with self._lock:
+            self._kept[tracked.cancellation_id] = tracked
+            over = [each for each in self._kept.values() if not each.is_working]
+            for oldest in over[: max(0, len(self._kept) - _KEPT)]:
+                del self._kept[oldest.cancellation_id]
+        self._work(tracked, tracked.cancellation.plan, CancelStage.READY)
+
+    def start(self, tracked: TrackedCancellation) -> bool:
+        """Start to cancel the jobs; False if it cannot be started now."""
+        with self._lock:
+            if tracked.stage not in (CancelStage.READY, CancelStage.INTERRUPTED):
+                return False
+            tracked.stage, tracked.error = CancelStage.RUNNING, ""
+            tracked.canceled_before, tracked.report = tracked.canceled, CancelReport()
+        self._work(tracked, tracked.cancellation.run, CancelStage.DONE)
+        return True
+
+    def stop(self, tracked: TrackedCancellation) -> bool:
+        """Stop it; False if it is over. Jobs that were canceled stay canceled."""
+        with self._lock:
+            if tracked.stage in (CancelStage.DONE, CancelStage.STOPPED):
+                return False
+            tracked.stop.set()
+            if not tracked.is_working:
+                tracked.stage = CancelStage.STOPPED
+        return True
+
+    def _work(
+        self,
+        tracked: TrackedCancellation,
+        steps: Callable[[], Iterator[CancelReport]],
+        then: CancelStage,
+    ) -> None:
+        def work() -> None:
+            stage = then
+            try:
+                for report in steps():
+                    if then is CancelStage.READY:
+                        tracked.plan = report
+                    else:
+                        tracked.report = report
+                    if tracked.stop.is_set():
+                        break
+            except QueueUnavailable as error:
+                stage, tracked.error = CancelStage.INTERRUPTED, str(error)
+            except Exception:  # whoever watches it must learn that nothing more happens
+                logger.exception("a fault in a cancellation", extra={"action": "fault"})
+                stage, tracked.error = CancelStage.INTERRUPTED, "a fault; see Flower's log"
+            with self._lock:
+                # An incomplete count has not been confirmed.
+                incomplete = then is CancelStage.READY and stage is CancelStage.INTERRUPTED
+                stopped = tracked.stop.is_set() or incomplete
+                tracked.stage = CancelStage.STOPPED if stopped else stage
+
+        threading.Thread(target=work, name="cancellation", daemon=True).start()

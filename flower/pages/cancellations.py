@@ -1,0 +1,126 @@
+"""`/cancellations`: canceling many jobs by a filter; counted, confirmed and watched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tornado.web import HTTPError, authenticated
+
+from ...ledger import JobFilter
+from ...producer.cancellation import Cancellation
+from ...schemas import State
+from ..cancellations import CancelStage, TrackedCancellation
+from ..filters import InvalidFilter, any_of, read_time
+from .handler import PageHandler
+
+#: Values of each kind in the breakdown.
+_MAX_SHOWN = 10
+
+
+class CancellationsHandler(PageHandler):
+    """A POST counts the jobs of a filter; nothing is canceled before it is confirmed."""
+
+    @authenticated
+    async def post(self) -> None:
+        self.forbid_if_read_only()
+        tracked = self._tracked()
+        self.site.cancellations.plan(tracked)
+        self.redirect(self.reverse_url("cancellation", tracked.cancellation_id))
+
+    def _tracked(self) -> TrackedCancellation:
+        payload_ids = self._values("payload_id")
+        try:
+            wanted = JobFilter(
+                states=tuple(map(State, self._values("state"))),
+                page_ids=tuple(self._values("page_id")),
+                campaigns=tuple(self._values("campaign")),
+                since=read_time("since", self.text_argument("since")),
+                until=read_time("until", self.text_argument("until")),
+            )
+            cancellation = Cancellation(
+                self.site.ledger,
+                wanted,
+                payload_ids=payload_ids,
+                by=self.operator,
+                via="flower",
+            )
+        except InvalidFilter as error:
+            raise HTTPError(400, str(error)) from None
+        except ValueError as error:
+            raise HTTPError(400, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+        return TrackedCancellation(about=_in_words(wanted, payload_ids), cancellation=cancellation)
+
+    def _values(self, name: str) -> list[str]:
+        return [text.strip() for text in self.text_arguments(name) if text.strip()]
+
+
+class CancellationHandler(PageHandler):
+    """One cancellation; a POST starts or stops it."""
+
+    @authenticated
+    async def get(self, cancellation_id: str) -> None:
+        tracked = self._cancellation(cancellation_id)
+        plan = tracked.plan
+        self.render(
+            "failures_cancellation.html",
+            breakdown=[
+                (title, counter.most_common(_MAX_SHOWN), max(0, len(counter) - _MAX_SHOWN))
+                for title, counter in (
+                    ("State", _copy(plan.by_state)),
+                    ("Page", _copy(plan.by_page)),
+                    ("Campaign", _copy(plan.by_campaign)),
+                    ("Payload", _copy(plan.by_payload)),
+                )
+                if counter
+            ],
+            stage=CancelStage,
+            tracked=tracked,
+        )
+
+    @authenticated
+    async def post(self, cancellation_id: str) -> None:
+        self.forbid_if_read_only()
+        tracked = self._cancellation(cancellation_id)
+        action = self.text_argument("action")
+        if action == "start":
+            done = self.site.cancellations.start(tracked)
+        elif action == "stop":
+            done = self.site.cancellations.stop(tracked)
+        else:
+            raise HTTPError(400, f"action={action} is neither start nor stop.")
+        if not done:
+            raise HTTPError(409, f"This cancellation is {tracked.stage.value}.")
+        self.redirect(self.reverse_url("cancellation", cancellation_id))
+
+    def _cancellation(self, cancellation_id: str) -> TrackedCancellation:
+        tracked = self.site.cancellations.get(cancellation_id)
+        if tracked is None:
+            raise HTTPError(
+                404,
+                "No cancellation has this id since Flower was started. The audit has what "
+                "earlier ones canceled.",
+            )
+        return tracked
+
+
+def _copy(counter: Counter[str]) -> Counter[str]:
+    """Return a counter that the cancellation's thread does not change."""
+    return Counter(dict(counter))
+
+
+def _in_words(wanted: JobFilter, payload_ids: Sequence[str]) -> str:
+    states = any_of([state.value for state in wanted.states]) if wanted.states else "waiting"
+    parts = [f"{states} jobs"]
+    for name, values in (
+        ("page", wanted.page_ids),
+        ("campaign", wanted.campaigns),
+        ("payload", payload_ids),
+    ):
+        if values:
+            parts.append(f"of {name} {any_of(values)}")
+    if wanted.since:
+        parts.append(f"enqueued from {wanted.since:%Y-%m-%d %H:%M:%S} UTC")
+    if wanted.until:
+        parts.append(f"enqueued until {wanted.until:%Y-%m-%d %H:%M:%S} UTC")
+    return " ".join(parts)

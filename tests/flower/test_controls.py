@@ -1,0 +1,302 @@
+"""What operators control in Flower: pauses and rates of pages, cancellations, the audit."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import requests
+from harasocial_dispatch.flower.cancellations import (
+    Cancellations,
+    CancelStage,
+    TrackedCancellation,
+)
+from harasocial_dispatch.ledger import AuditEntry, JobFilter, Ledger, Pause, Result
+from harasocial_dispatch.producer.cancellation import Cancellation, CancelReport
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.schemas import (
+    JobVerdict,
+    LaneVerdict,
+    Outcome,
+    OutcomeClass,
+    Settings,
+    State,
+    parse_new_job,
+)
+from support.flower_harness import USER, Desk, Flower, StartFlower, claim_job, new_page_id, text_of
+from support.harness import body, eventually
+
+
+def enqueue(
+    ledger: Ledger, count: int, *, page_id: str, payload_id: str = "__hrf_f_1"
+) -> list[str]:
+    return ledger.enqueue(
+        [parse_new_job(body(payload_id, page_id=page_id), {}) for _ in range(count)]
+    ).job_ids
+
+
+def control(flower: Flower, page_id: str, **fields: str) -> requests.Response:
+    """Send the form of a page's own page; without a page id, that of all pages."""
+    back = {"page_id": page_id, "back": "page" if page_id else ""}
+    return flower.post("/overview/page", {**back, **fields})
+
+
+def audit_of(desk: Desk, page_id: str) -> list[AuditEntry]:
+    return [entry for entry in desk.ledger.reader.audit(20) if entry.page_id == page_id]
+
+
+def pause_of(ledger: Ledger, page_id: str) -> Pause:
+    (pause,) = ledger.reader.pauses_of(page_id)
+    return pause
+
+
+def test_a_page_is_paused_for_a_time_and_resumed(desk: Desk) -> None:
+    """With a reason, by the login, and recorded; its page and the list show it."""
+    page_id = new_page_id()
+    enqueue(desk.ledger, 3, page_id=page_id)
+    page = control(desk.flower, page_id, action="pause", reason="wrong <price>", minutes="60")
+    assert "Paused: waiting messages stay where they are" in text_of(page)
+    assert f"By {USER}: wrong <price> , since" in text_of(page)
+    assert "<price>" not in page.text
+    pause = pause_of(desk.ledger, page_id)
+    assert (pause.by, pause.note, pause.reason) == (USER, "wrong <price>", "manual")
+    assert pause.until_ms == pytest.approx(desk.ledger.reader.now_ms() + 3_600_000, abs=30_000)
+
+    page = control(desk.flower, page_id, action="resume")
+    assert "Resumed." in text_of(page)
+    assert desk.ledger.reader.pauses_of(page_id) == []
+    page = control(desk.flower, page_id, action="resume")
+    assert "There was no pause to end." in text_of(page)
+    assert [(e.action, e.by, e.via) for e in audit_of(desk, page_id)] == [
+        ("resume", USER, "flower"),
+        ("pause", USER, "flower"),
+    ]
+
+
+def test_an_automatic_pause_can_be_probed_at_once(desk: Desk) -> None:
+    """The button says what it does: the page stays paused until that message succeeds."""
+    page_id = new_page_id()
+    (job_id,) = enqueue(desk.ledger, 1, page_id=page_id)
+    claim = claim_job(desk.ledger, job_id)
+    result = Result(
+        claim=claim,
+        outcome=Outcome(outcome_class=OutcomeClass.AUTH, error_code="190"),
+        job_verdict=JobVerdict(state=State.RETRYING, delay_seconds=3600),
+        lane_verdict=LaneVerdict(effect="pause", reason="auth", pause_seconds=600),
+        attempt_at_ms=claim.claimed_at_ms,
+        attempt_duration_ms=250,
+    )
+    assert desk.ledger.record([result]) == [True]
+    enqueue(desk.ledger, 1, page_id=page_id)
+    page = desk.flower.get(f"/pages/{page_id}")
+    assert "Its token was refused (190)" in text_of(page)
+    assert ">Try now</button>" in page.text
+    page = control(desk.flower, page_id, action="resume")
+    assert "The page’s next message is sent now." in text_of(page)
+
+
+def test_the_rate_of_a_page_is_set_and_reset(desk: Desk) -> None:
+    """With a warning about one that Facebook punishes."""
+    page_id = new_page_id()
+    page = control(desk.flower, page_id, action="rate", rate="20.5", burst="5")
+    assert "The rate is set;" in text_of(page)
+    assert f"20.5 messages a second, 5 at once (set by {USER})" in text_of(page)
+    (rate,) = [rate for rate in desk.ledger.reader.rates() if rate.page_id == page_id]
+    assert (rate.rate, rate.burst, rate.by) == (20.5, 5, USER)
+    page = control(desk.flower, page_id, action="rate", rate="100", burst="5")
+    assert "Facebook disables the inbox" in text_of(page).partition("Rate 100 ")[2][:200]
+    page = control(desk.flower, page_id, action="default-rate")
+    assert "(default)" in text_of(page)
+    assert page_id not in [rate.page_id for rate in desk.ledger.reader.rates()]
+    assert {entry.via for entry in audit_of(desk, page_id)} == {"flower"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"action": "explode"}, "There is no action 'explode'"),
+        ({"action": "pause", "minutes": "-1"}, "for_seconds: Must be more than 0"),
+        ({"action": "pause", "minutes": "nan"}, "minutes: Must be a number"),
+        ({"action": "pause", "reason": "x" * 10_000}, "reason: "),
+        ({"action": "rate", "rate": "1e9", "burst": "1"}, "rate: Must be"),
+        ({"action": "rate", "rate": "", "burst": "1"}, "rate: Must be a number"),
+        ({"action": "rate", "rate": "5", "burst": "0"}, "burst: Must be"),
+        ({"action": "rate", "rate": "5", "burst": "1.5"}, "burst: Must be a whole number"),
+    ],
+)
+def test_a_wrong_value_is_named_and_changes_nothing(
+    desk: Desk, fields: dict[str, str], words: str
+) -> None:
+    """As on the command line."""
+    page_id = new_page_id()
+    page = control(desk.flower, page_id, **fields)
+    assert page.status_code == 400
+    assert words in text_of(page)
+    assert desk.ledger.reader.pauses_of(page_id) == []
+    assert page_id not in [rate.page_id for rate in desk.ledger.reader.rates()]
+
+
+@pytest.mark.parametrize("page_id", ["x", "-1", "%00", "12%2F34", "<b>"])
+def test_what_is_no_page_id_gets_words(desk: Desk, page_id: str) -> None:
+    """Whether it was typed into the address or sent by a form."""
+    assert desk.flower.get(f"/pages/{page_id}").status_code == 400
+    assert control(desk.flower, page_id, action="pause").status_code == 400
+
+
+def test_a_page_is_opened_by_its_id(desk: Desk) -> None:
+    """Also one that has nothing waiting."""
+    page_id = new_page_id()
+    page = desk.flower.get(f"/pages?page_id={page_id}")
+    assert page.url.endswith(f"/pages/{page_id}")
+    assert "0 jobs waiting." in text_of(page)
+
+
+def test_a_pause_of_all_pages_is_shown_on_every_page(
+    start_flower: StartFlower, ledger: Ledger
+) -> None:
+    """Until somebody resumes them."""
+    (job_id,) = enqueue(ledger, 1, page_id=new_page_id())
+    flower = start_flower()
+    control(flower, "", action="pause", reason="maintenance")
+    for path in ("/failures", f"/failures/{job_id}", "/failures/waiting", "/audit"):
+        page = flower.get(path)
+        assert f"All pages are paused by {USER}: maintenance , since" in text_of(page), path
+    assert ledger.claim(1).claims == []
+    assert "all pages are paused" in text_of(flower.get("/failures/waiting?state=queued"))
+
+    control(flower, "", action="resume")
+    assert "All pages are paused" not in flower.get("/failures").text
+    assert len(ledger.claim(1).claims) == 1
+    assert [(entry.action, entry.by) for entry in ledger.reader.audit(9)] == [
+        ("resume", USER),
+        ("pause", USER),
+    ]
+
+
+def test_jobs_of_a_filter_are_counted_confirmed_and_canceled(desk: Desk) -> None:
+    """Nothing before the confirmation, and nothing that the filter did not name."""
+    page_id, other_page = new_page_id(), new_page_id()
+    wanted = enqueue(desk.ledger, 3, page_id=page_id, payload_id="__hrf_f_wrong")
+    others = enqueue(desk.ledger, 1, page_id=page_id, payload_id="__hrf_f_right")
+    others += enqueue(desk.ledger, 1, page_id=other_page, payload_id="__hrf_f_wrong")
+    # when it is asked for
+    fields = {"page_id": page_id, "payload_id": "__hrf_f_wrong", "state": "", "since": ""}
+    page = desk.flower.post("/cancellations", fields)
+    path = page.url.removeprefix(desk.flower.url)
+    eventually(lambda: "would be canceled" in desk.flower.get(path).text, what="the count")
+    # then it says how many and which
+    text = text_of(desk.flower.get(path))
+    assert "3 jobs would be canceled. Nothing has been canceled yet." in text
+    assert f"Waiting jobs of page {page_id} of payload __hrf_f_wrong" in text
+    for part in ("By state queued 3", f"By page {page_id} 3", "By payload __hrf_f_wrong 3"):
+        assert part in text
+    assert {desk.state(job_id) for job_id in [*wanted, *others]} == {State.QUEUED}
+    # and when it is confirmed, these are canceled, and none that came later
+    desk.let_a_millisecond_pass()
+    later = enqueue(desk.ledger, 1, page_id=page_id, payload_id="__hrf_f_wrong")
+    desk.flower.post(path, {"action": "start"})
+    eventually(lambda: "3 of 3" in text_of(desk.flower.get(path)), what="the end")
+    assert {desk.state(job_id) for job_id in wanted} == {State.CANCELLED}
+    assert {desk.state(job_id) for job_id in [*others, *later]} == {State.QUEUED}
+    entry = next(e for e in desk.ledger.reader.audit(20) if e.action == "cancel")
+    assert (entry.by, entry.via, entry.count) == (USER, "flower", 3)
+    assert desk.flower.post(path, {"action": "start"}).status_code == 409
+    assert desk.flower.post(path, {"action": "explode"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "has no condition"),
+        ({"page_id": " "}, "has no condition"),
+        ({"state": "sent"}, "cannot be canceled"),
+        ({"state": "x"}, "'x' is not a valid State"),
+        ({"page_id": "1", "since": "soon"}, "is not a time"),
+        ({"page_id": "1", "since": "2026-02-01T00:00Z", "until": "2026-01-01T00:00Z"}, "after"),
+    ],
+)
+def test_a_filter_that_cannot_be_canceled_is_refused(
+    desk: Desk, fields: dict[str, str], words: str
+) -> None:
+    """An empty one would mean every waiting job."""
+    page = desk.flower.post("/cancellations", fields)
+    assert page.status_code == 400
+    assert words in text_of(page)
+    assert desk.flower.get("/cancellations/abc").status_code == 404
+
+
+class SlowCancellation(Cancellation):
+    """Cancels for real, and waits for `step` after each report."""
+
+    def __init__(self, ledger: Ledger, page_id: str) -> None:
+        super().__init__(ledger, JobFilter(page_ids=(page_id,)), by="thu@shop")
+        self.step = threading.Semaphore(0)
+
+    def run(self) -> Iterator[CancelReport]:
+        for report in super().run():
+            yield replace(report)
+            self.step.acquire(timeout=20)
+
+
+def test_a_cancellation_is_stopped_and_one_is_resumed_after_an_outage() -> None:
+    """What it canceled stays canceled, and counts; the rest waits."""
+    with EmbeddedValkey() as server:
+        ledger = Ledger(Settings(redis_url=server.url), timeout_seconds=0.3)
+        page_id, cancellations = new_page_id(), Cancellations()
+        ids = enqueue(ledger, 5, page_id=page_id)
+        tracked = TrackedCancellation(
+            about="some", cancellation=(slow := SlowCancellation(ledger, page_id))
+        )
+        cancellations.plan(tracked)
+        eventually(lambda: tracked.stage is CancelStage.READY, what="the count")
+        assert (tracked.plan.count, ledger.reader.count_states()[State.QUEUED]) == (5, 5)
+
+        # when Redis hangs after the first step
+        assert cancellations.start(tracked)
+        assert not cancellations.start(tracked)
+        eventually(lambda: tracked.report.count == 5, what="the first step")
+        server.pause()
+        slow.step.release(9)
+        eventually(lambda: tracked.stage is CancelStage.INTERRUPTED, what="the interruption")
+        server.resume()
+        assert "did not answer in time" in tracked.error
+        # then it can be started again, and stopped
+        assert cancellations.start(tracked)
+        eventually(lambda: tracked.stage is CancelStage.DONE, what="the end")
+        assert tracked.canceled == 5
+        assert not cancellations.stop(tracked)
+
+        more = enqueue(ledger, 1, page_id=page_id)
+        stopped = TrackedCancellation(about="x", cancellation=SlowCancellation(ledger, page_id))
+        cancellations.plan(stopped)
+        eventually(lambda: stopped.stage is CancelStage.READY, what="the count")
+        assert cancellations.stop(stopped)
+        assert not cancellations.start(stopped)
+        states = [status.state for status in ledger.reader.statuses([*ids, *more]).values()]
+        assert states == [State.CANCELLED] * 5 + [State.QUEUED]
+        ledger.close()
+
+
+def test_the_audit_is_listed_page_by_page(start_flower: StartFlower, ledger: Ledger) -> None:
+    """The latest first, each entry once, and what other clients wrote as text."""
+    page_ids = [new_page_id() for _ in range(30)]
+    for page_id in page_ids:
+        ledger.pause_page(page_id, by="thu@shop", via="cli", reason=f"<i>why {page_id}</i>")
+        # Entries of one millisecond have no order.
+        time.sleep(0.002)
+    flower = start_flower()
+    page = flower.get("/audit")
+    assert "<i>why" not in page.text
+    found = re.findall(r'href="/pages/([0-9]+)"', page.text)
+    older = re.search(r'rel="next" href="([^"]+)"', page.text)
+    assert older is not None
+    page = flower.get(f"/audit{older.group(1)}")
+    found += re.findall(r'href="/pages/([0-9]+)"', page.text)
+    assert found == page_ids[::-1]
+    assert "thu@shop (cli)" in text_of(page)
+    for query in ("until=x", "until=0001-01-01T00:00Z", "until=9999-12-31T23:59:59Z"):
+        assert flower.get(f"/audit?{query}").status_code in (200, 400)
