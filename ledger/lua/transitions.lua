@@ -56,6 +56,10 @@
 --   revoked_claims:<holder>  string  claims of this process up to this number are revoked
 --   audit                zset    operation id -> when (ms) it began: what operators did, see ledger/audit.py
 --   audit_entries        hash    operation id -> JSON {at_ms, action, by, via, count, …}
+--   replays              zset    replay id -> when (ms) it was asked for; these three are
+--                                read and written by ledger/replay_store.py alone
+--   replay:<id>          hash    its state, and whether it must stop
+--   replay_owner:<id>    string  the process that works on it; expires with it
 --   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
 --   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
 --                                a pump is looking ("attentive")
