@@ -484,9 +484,9 @@ class Producer:
         """Return the campaigns, those that changed last first, without errors and pages."""
         return self._ledger.reader.campaigns()
 
-    def find_pauses(self) -> list[Pause]:
-        """Return what holds up pages, by hand and automatically, with how many jobs wait."""
-        return self._ledger.reader.pauses()
+    def find_pauses(self, page_ids: Sequence[str]) -> list[Pause]:
+        """Return what holds up some pages: pauses of all pages, of the pages, of their tokens."""
+        return self._ledger.reader.pauses_of(*page_ids)
 
     def hold_campaign(
         self, name: str, *, reason: str = "", by: str | None = None, via: Via = "python"

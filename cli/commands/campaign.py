@@ -49,30 +49,24 @@ def show(name: str, watch: bool, as_json: bool) -> None:
 
     With --watch, the view stays in place on a terminal; elsewhere there is a line each second.
     """
-    with open_producer() as producer:
-        if not watch:
-            found = producer.get_campaign(name)
-            if as_json:
-                print_json(found.as_json())
-            else:
-                print_campaign(found, producer.find_pauses(), producer.settings.language)
-            return
-        with suppress(KeyboardInterrupt):
-            while not _look(producer, name, as_json):
-                time.sleep(_WATCH_EVERY_SECONDS)
+    with open_producer() as producer, suppress(KeyboardInterrupt):
+        while not _look(producer, name, as_json=as_json, watch=watch) and watch:
+            time.sleep(_WATCH_EVERY_SECONDS)
 
 
-def _look(producer: Producer, name: str, as_json: bool) -> bool:
+def _look(producer: Producer, name: str, *, as_json: bool, watch: bool) -> bool:
     """Print the campaign once; return whether it has finished."""
     found = producer.get_campaign(name)
     if as_json:
         print_json(found.as_json())
-    elif is_terminal():
-        pauses = producer.find_pauses()
-        click.clear()
-        print_campaign(found, pauses, producer.settings.language)
-    else:
+    elif watch and not is_terminal():
         click.echo(progress_line(found))
+    else:
+        waiting = [page_id for page_id, page in found.pages.items() if page.waiting]
+        pauses = producer.find_pauses(waiting) if waiting else []
+        if watch:
+            click.clear()
+        print_campaign(found, pauses, producer.settings.language)
     return found.finished_at is not None
 
 

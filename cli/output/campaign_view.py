@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from ...ledger import ALL_PAGES, Campaign, Pause
+from ...ledger import Campaign, Pause
 from ...schemas import State
 from ...schemas.error_codes import explain_any
 from ...schemas.language import Language
@@ -57,7 +57,7 @@ def progress_line(campaign: Campaign) -> str:
 
 
 def print_campaign(campaign: Campaign, pauses: Sequence[Pause], language: Language) -> None:
-    """Print all that there is to say about a campaign."""
+    """Print all that there is to say about a campaign, and what holds up its pages."""
     for label, text in _facts(campaign):
         if text:
             click.echo(f"{label + ':':<13}{text}")
@@ -108,11 +108,9 @@ def print_campaign(campaign: Campaign, pauses: Sequence[Pause], language: Langua
                 for page_id, page in campaign.pages.items()
             ],
         )
-    waiting = {page_id for page_id, page in campaign.pages.items() if page.waiting}
-    holding = [p for p in pauses if p.page_id in waiting or (waiting and p.page_id == ALL_PAGES)]
-    if holding:
+    if pauses:
         click.echo()
-        print_pauses(holding, language)
+        print_pauses(pauses, language)
 
 
 def _facts(campaign: Campaign) -> list[tuple[str, str]]:

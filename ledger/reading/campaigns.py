@@ -13,7 +13,7 @@ from ...schemas import State, from_ms, iso_utc
 from ..job_hash import to_int
 from .counts import most_first
 from .namespace import CHUNK, Namespace, chunks
-from .pauses import ALL_PAGES, pauses_of, rates
+from .pauses import pauses_of, rates
 
 #: States in which a job waits for something, or is being sent.
 WAITING = (State.SCHEDULED, State.QUEUED, State.SENDING, State.RETRYING)
@@ -268,7 +268,8 @@ def _pause_seconds(namespace: Namespace, page_ids: Sequence[str]) -> dict[str, f
     seconds = dict.fromkeys(page_ids, 0.0)
     for pause in pauses_of(namespace, *page_ids):
         left = math.inf if pause.until_ms is None else (pause.until_ms - now_ms) / 1000
-        for page_id in page_ids if pause.page_id == ALL_PAGES else [pause.page_id]:
+        # That of all pages, or of a token, holds for several.
+        for page_id in [pause.page_id] if pause.page_id in seconds else page_ids:
             seconds[page_id] = max(seconds[page_id], left)
     return seconds
 

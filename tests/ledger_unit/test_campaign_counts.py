@@ -138,20 +138,20 @@ class Life:
             self.jobs[job_id] = (campaign, page, status.state, code)
         for name in CAMPAIGNS:
             mine = [job[1:] for job in self.jobs.values() if job[0] == name]
-            campaign = reader.campaign(name)
-            if campaign is None:
+            found = reader.campaign(name)
+            if found is None:
                 assert not mine
                 continue
-            assert campaign.rows == campaign.enqueued == len(mine)
+            assert found.rows == found.enqueued == len(mine)
             expected = Counter(state for _, state, _ in mine)
-            assert +Counter(campaign.states) == expected
-            assert +Counter(campaign.errors) == Counter(code for _, _, code in mine if code)
-            for page_id, page in campaign.pages.items():
+            assert +Counter(found.states) == expected
+            assert +Counter(found.errors) == Counter(code for _, _, code in mine if code)
+            for page_id, on_page in found.pages.items():
                 here = [job[1:] for job in mine if job[0] == page_id]
-                assert +Counter(page.states) == Counter(state for state, _ in here)
-                assert +Counter(page.errors) == Counter(code for _, code in here if code)
+                assert +Counter(on_page.states) == Counter(state for state, _ in here)
+                assert +Counter(on_page.errors) == Counter(code for _, code in here if code)
             all_ended = all(state in ENDED for _, state, _ in mine)
-            assert (campaign.finished_at is not None) == all_ended
+            assert (found.finished_at is not None) == all_ended
 
     def finish(self) -> None:
         """With workers about, every campaign finishes."""
