@@ -16,7 +16,7 @@ from harasocial_dispatch.ledger import Result
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY
 from harasocial_dispatch.sandbox.reply import HANG, Ending, Step
-from harasocial_dispatch.schemas import State
+from harasocial_dispatch.schemas import JobVerdict, LaneVerdict, State
 from harasocial_dispatch.worker.http import CallFailed, Reply
 from harasocial_dispatch.worker.http import client as clients
 from harasocial_dispatch.worker.http import connection as connections
@@ -24,6 +24,7 @@ from harasocial_dispatch.worker.http import pool as pools
 from support.caller import Caller, error_code
 from support.endpoint_faults import CHUNKED, CHUNKED_BODY, head
 from support.harness import eventually
+from support.relay import Relay
 from support.scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
 
 OK = reply()
@@ -111,6 +112,27 @@ def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) 
 
     # The refused handshake was one connection, and the trusted one another.
     assert (server.connections, len(server.requests)) == (2, 20)
+
+
+def test_a_call_that_would_begin_too_late_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its job is released unsent; the connection, which was slow to open, carries the next call."""
+
+    class SlowToOpen(Relay):
+        def _serve(self, client: socket.socket) -> None:
+            time.sleep(0.4)
+            super()._serve(client)
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with ScriptedServer(steps(OK), tls=tls_context()) as server, SlowToOpen(server.port) as relay:
+        url = server.url.replace(f":{server.port}", f":{relay.port}")
+        with Caller(url) as caller:
+            released = caller.send(start_within_seconds=0.2)
+            assert not server.requests
+            assert caller.send(start_within_seconds=0.2).job_verdict.state is State.SENT
+    assert released.job_verdict == JobVerdict(state=State.QUEUED, attempt_spent=False)
+    assert released.lane_verdict == LaneVerdict(effect="none")
+    assert (error_code(released), released.attempt_duration_ms) == (None, None)
+    assert (relay.connections, len(server.requests)) == (1, 1)
 
 
 def test_a_system_without_certificates_uses_those_of_requests(

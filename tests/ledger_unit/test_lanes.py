@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harasocial_dispatch.ledger import Claim, Pause
 from harasocial_dispatch.schemas import OutcomeClass, State
+from harasocial_dispatch.worker.outcome.classify import not_started
 
 if TYPE_CHECKING:
     from .conftest import Story
@@ -408,6 +409,23 @@ def test_released_unsent_the_page_is_not_affected(story: Story):
     assert story.state(ids[0]) is State.FAILED
     story.wait(60)
     assert story.claim_ids() == [ids[1]]
+
+
+def test_a_job_released_unsent_keeps_what_its_latest_attempt_was(story: Story):
+    """It was too late to begin its request: no attempt, no error, and still a possible poison."""
+    job_id = story.enqueue()
+    story.claim()
+    story.wait(61)
+    story.sweep()
+    story.wait(10)
+    story.sweep()
+    claim = only(story.claim())
+    assert claim.possible_poison
+    story.ledger.record([story.result(claim, not_started())])
+    record = story.get(job_id)
+    assert (record.state, record.error_code) == (State.QUEUED, "unknown_outcome")
+    assert record.attempt_count == 1
+    assert only(story.claim()).possible_poison
 
 
 def test_pauses_outlive_nobody(story: Story):

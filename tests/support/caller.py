@@ -7,6 +7,7 @@ line of JSON on standard input, one on standard output.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 import time
@@ -91,6 +92,7 @@ class Caller:
         *,
         deadline_seconds: float | None = None,
         delivery: Delivery = Delivery.AT_LEAST_ONCE,
+        start_within_seconds: float = math.inf,
     ) -> Result:
         """Make one call and return its result."""
         seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
@@ -104,7 +106,10 @@ class Caller:
             ended.set()
 
         flight.began = time.monotonic()
-        self.client.call_soon(lambda: self.client.post(flight.request, flight.began + seconds, end))
+        start_by = flight.began + start_within_seconds
+        self.client.call_soon(
+            lambda: self.client.post(flight.request, flight.began + seconds, end, start_by=start_by)
+        )
         assert ended.wait(seconds + PATIENCE_SECONDS), "the call did not end"
         return self.sender.judge(flight)
 
