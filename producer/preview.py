@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from ..ledger import ALL_PAGES, Campaign, Pause, Reader
+from ..ledger import Campaign, Pause, Reader
 from ..schemas import NewJob, Settings
 from .forecast import Forecast, Load, forecast
 
-#: Times of jobs are counted by the minute, so that few different ones are held.
-_MINUTE_MS = 60_000
+_HOUR_MS = 3_600_000
+#: How exactly a time is counted: (up to this far ahead, to multiples of this), in ms. So at most
+#: some 20,000 different ones are held.
+_STEPS = ((_HOUR_MS, 1000), (24 * _HOUR_MS, 10_000), (7 * 24 * _HOUR_MS, 300_000))
 
 
 class Preview:
@@ -21,9 +23,13 @@ class Preview:
 
     Keys are compared by hashes of 64 bits, which are kept in a temporary file. Not to be shared
     between threads; close it.
+
+    Args:
+        now_ms: the time (ms since the epoch).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
         self._seen = SeenKeys()
         self._loads: dict[str, Counter[tuple[int | None, int | None]]] = {}
         #: Jobs that would be stored.
@@ -43,16 +49,16 @@ class Preview:
                 return "duplicate" if has_same_body else "conflict"
         self.job_count += 1
         page = self._loads.setdefault(new.job.page_id, Counter())
-        page[_minute(new.send_at_ms), _minute(new.expires_at_ms)] += 1
+        page[self._rounded(new.send_at_ms), self._rounded(new.expires_at_ms)] += 1
         return "new"
 
-    def loads_by_page(self, *, now_ms: int, expires_seconds: float) -> dict[str, list[Load]]:
-        """Return what each page would send.
+    def loads_by_page(self, expires_seconds: float) -> dict[str, list[Load]]:
+        """Return what each page would send, if all jobs were stored at once.
 
         Args:
-            now_ms: when the jobs are stored (ms since the epoch).
             expires_seconds: how long a job without a deadline lives, as in the settings.
         """
+        now_ms = self._now_ms
         life_ms = round(expires_seconds * 1000)
         return {
             page_id: [
@@ -62,6 +68,14 @@ class Preview:
             for page_id, counts in self._loads.items()
         }
 
+    def _rounded(self, time_ms: int | None) -> int | None:
+        """Return the time, or one shortly before it."""
+        if time_ms is None:
+            return None
+        ahead_ms = time_ms - self._now_ms
+        step_ms = next((step for limit, step in _STEPS if ahead_ms < limit), _HOUR_MS)
+        return time_ms - time_ms % step_ms
+
     def close(self) -> None:
         """Remove the temporary file."""
         self._seen.close()
@@ -69,14 +83,15 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagePreview:
-    """What one page would send.
+    """What one page would send, or all pages of one token together.
 
     Attributes:
+        page_id: the page; or "token:" and the fingerprint of the token, empty if that is not known.
         job_count: jobs that would be stored.
-        rate: messages a second that the page may send now; 0 is no limit.
-        waiting_count: the page's jobs that wait already, and go before them.
+        rate: messages a second that may be sent; 0 is no limit.
+        waiting_count: jobs of others that wait already, and go before them.
         has_token: None if that is not known here.
-        pauses: what holds up the page now.
+        pauses: what holds up this page alone.
     """
 
     page_id: str
@@ -85,7 +100,7 @@ class PagePreview:
     waiting_count: int
     forecast: Forecast
     has_token: bool | None
-    pauses: tuple[Pause, ...]
+    pauses: tuple[Pause, ...] = ()
 
     @property
     def is_fine(self) -> bool:
@@ -93,47 +108,80 @@ class PagePreview:
         return not (self.forecast.will_expire or self.pauses or self.has_token is False)
 
 
-def preview_pages(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What would be sent when, at today's rates.
+
+    Attributes:
+        pages: first those that are not fine, then the large ones.
+        tokens: the same of all pages of each token, if tokens have a rate (`TOKEN_RATE`).
+        pauses: those of all pages, or of all pages of a token.
+    """
+
+    pages: list[PagePreview]
+    tokens: list[PagePreview]
+    pauses: list[Pause]
+
+
+def look_ahead(
     preview: Preview,
     reader: Reader,
     settings: Settings,
     *,
     campaign: Campaign | None,
-    has_token: Callable[[str], bool | None],
-) -> list[PagePreview]:
-    """Return what each page would send at today's rates: first pages that are not fine, then large.
+    token_of: Callable[[str], str | None] | None,
+) -> Outlook:
+    """Return what would be sent when, at today's rates.
 
     Args:
         preview: of the jobs.
         campaign: what is stored of their campaign already; those jobs do not go before them.
-        has_token: tells whether a page has a token; None if that is not known.
+        token_of: returns the fingerprint of a page's token, or None if it has none; None if tokens
+            are not known here.
 
     Raises:
         QueueUnavailable: Redis is away.
     """
     now_ms = reader.now_ms()
-    loads = preview.loads_by_page(now_ms=now_ms, expires_seconds=settings.expires_seconds)
+    loads = preview.loads_by_page(settings.expires_seconds)
     rates = {found.page_id: found.rate for found in reader.rates()}
+    pauses = reader.pauses_of(*loads)
     waiting = reader.count_waiting(list(loads))
-    pauses = reader.pauses()
-    own = campaign.pages if campaign else {}
-    previews = []
-    for page_id, of_page in loads.items():
-        rate = rates.get(page_id, settings.page_rate)
-        others = waiting[page_id] - (own[page_id].waiting if page_id in own else 0)
-        waiting_count = max(0, others)
-        previews.append(
-            PagePreview(
-                page_id=page_id,
-                job_count=sum(load.jobs for load in of_page),
-                rate=rate,
-                waiting_count=waiting_count,
-                forecast=forecast(of_page, rate=rate, now_ms=now_ms, waiting_count=waiting_count),
-                has_token=has_token(page_id),
-                pauses=tuple(pause for pause in pauses if pause.page_id in (page_id, ALL_PAGES)),
-            )
+    for page_id, page in (campaign.pages if campaign else {}).items():
+        if page_id in waiting:
+            waiting[page_id] = max(0, waiting[page_id] - page.waiting)
+
+    def of(
+        name: str, page_ids: Collection[str], rate: float, *, has_token: bool | None
+    ) -> PagePreview:
+        all_loads = [load for page_id in page_ids for load in loads[page_id]]
+        waiting_count = sum(waiting[page_id] for page_id in page_ids)
+        return PagePreview(
+            page_id=name,
+            job_count=sum(load.jobs for load in all_loads),
+            rate=rate,
+            waiting_count=waiting_count,
+            forecast=forecast(all_loads, rate=rate, now_ms=now_ms, waiting_count=waiting_count),
+            has_token=has_token,
+            pauses=tuple(pause for pause in pauses if pause.page_id == name),
         )
-    return sorted(previews, key=lambda page: (page.is_fine, -page.job_count))
+
+    pages, pages_of_tokens = [], defaultdict(list)
+    for page_id in loads:
+        token = token_of(page_id) if token_of else ""
+        has_token = None if token_of is None else token is not None
+        rate = rates.get(page_id, settings.page_rate)
+        pages.append(of(page_id, [page_id], rate, has_token=has_token))
+        if settings.token_rate and token is not None:
+            pages_of_tokens[f"token:{token}"].append(page_id)
+    return Outlook(
+        pages=sorted(pages, key=lambda page: (page.is_fine, -page.job_count)),
+        tokens=[
+            of(token, page_ids, settings.token_rate, has_token=True)
+            for token, page_ids in pages_of_tokens.items()
+        ],
+        pauses=[pause for pause in pauses if pause.page_id not in loads],
+    )
 
 
 class SeenKeys:
@@ -170,7 +218,3 @@ class SeenKeys:
     def close(self) -> None:
         """Remove the temporary file."""
         self._connection.close()
-
-
-def _minute(time_ms: int | None) -> int | None:
-    return None if time_ms is None else time_ms - time_ms % _MINUTE_MS

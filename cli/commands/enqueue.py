@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
@@ -16,7 +17,7 @@ import click
 
 from ...ledger import Ledger, local_user
 from ...producer import Producer
-from ...producer.preview import PagePreview, Preview, preview_pages
+from ...producer.preview import Outlook, Preview, look_ahead
 from ...producer.producer import BATCH_SIZE
 from ...schemas import (
     CampaignCanceled,
@@ -27,13 +28,13 @@ from ...schemas import (
     parse_row,
 )
 from ...schemas.new_job import campaign_name_fault, with_default_key
-from ...worker.tokens import read_tokens
+from ...worker.tokens import fingerprint_of, read_tokens
 from ..input.environment import open_ledger
 from ..input.options import Percentage, examples, json_option
 from ..input.rejections import MAX_SHOWN, MAX_SHOWN_BEFORE, Rejections, collected
 from ..input.rejects import check_rejects_file
 from ..input.rows import Row, Rows
-from ..output.preview_view import page_json, preview_lines, rows_text
+from ..output.preview_view import outlook_json, preview_lines, rows_text
 from ..output.printing import print_notice, progress_bar
 
 _CONFLICT_IN_FILE = "The key belongs to an earlier row, which has another body."
@@ -169,8 +170,8 @@ def enqueue(
                 max_shown=MAX_SHOWN if dry_run else MAX_SHOWN_BEFORE,
             ) as found:
                 preview = _preview(rows, found)
-                pages = _preview_pages(preview, ledger, settings, campaign)
-                _print_preview(preview, pages, found, is_result=dry_run)
+                outlook = _look_ahead(preview, ledger, settings, campaign)
+                _print_preview(preview, outlook, found, is_result=dry_run)
             if dry_run:
                 ctx.exit(3 if found.count else 0)
         if campaign is not None:
@@ -227,7 +228,7 @@ def _rereadable(file: BinaryIO, *, needed: bool) -> Iterator[BinaryIO]:
 
 def _preview(rows: Rows, rejections: Rejections) -> Preview:
     """Validate all rows without storing any, and return a preview of them."""
-    preview = Preview()
+    preview = Preview(round(time.time() * 1000))
     with closing(preview), progress_bar(rows.size_bytes, "rows", "reading") as advance:
         for count, row in enumerate(rows, start=1):
             errors = row.errors
@@ -246,49 +247,48 @@ def _preview(rows: Rows, rejections: Rejections) -> Preview:
     return preview
 
 
-def _token_check(settings: Settings) -> Callable[[str], bool | None]:
-    """Return what tells whether a page has a token; None if no tokens are set here.
-
-    Raises:
-        SettingsError: the tokens file cannot be read.
-    """
-    if settings.token is not None:
-        return lambda _page_id: True
-    if settings.tokens_file is None:
-        return lambda _page_id: None
-    return read_tokens(settings.tokens_file).__contains__
-
-
-def _preview_pages(
+def _look_ahead(
     preview: Preview, ledger: Ledger, settings: Settings, campaign: str | None
-) -> list[PagePreview]:
-    """Return what each page would send.
+) -> Outlook:
+    """Return what would be sent when.
 
     Raises:
         CampaignCanceled: the campaign is canceled.
+        SettingsError: the tokens file cannot be read.
     """
     known = None if campaign is None else ledger.reader.campaign(campaign)
     if known is not None and known.canceled:
         raise CampaignCanceled(known.name)
-    has_token = _token_check(settings)
-    return preview_pages(preview, ledger.reader, settings, campaign=known, has_token=has_token)
+    tokens = read_tokens(settings.tokens_file) if settings.tokens_file else {}
+
+    def token_of(page_id: str) -> str | None:
+        token = tokens.get(page_id, settings.token)
+        return None if token is None else fingerprint_of(token)
+
+    return look_ahead(
+        preview,
+        ledger.reader,
+        settings,
+        campaign=known,
+        token_of=token_of if tokens or settings.token else None,
+    )
 
 
 def _print_preview(
-    preview: Preview, pages: Sequence[PagePreview], rejections: Rejections, *, is_result: bool
+    preview: Preview, outlook: Outlook, rejections: Rejections, *, is_result: bool
 ) -> None:
     """Print the preview: as the command's result, or on standard error before it asks."""
     rejections.finish(
         {
             "valid": preview.job_count + preview.duplicate_count,
             "duplicates": preview.duplicate_count,
-            "pages": [page_json(page) for page in pages],
+            **outlook_json(outlook),
         }
     )
     if rejections.as_json:
         return
     write = click.echo if is_result else print_notice
-    for line in preview_lines(preview, pages, rejections.count):
+    for line in preview_lines(preview, outlook, rejections.count):
         write(line)
     if is_result:
         write("nothing was enqueued (--dry-run)")

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ...ledger import ALL_PAGES, Pause
-from ...producer.preview import PagePreview, Preview
+from ...producer.preview import Outlook, PagePreview, Preview
 from ...schemas import iso_utc
 from .pause_view import until_text
 from .printing import shown
@@ -17,10 +17,8 @@ from .times import duration_text, from_stored, local
 _MAX_PAGES = 20
 
 
-def preview_lines(
-    preview: Preview, pages: Sequence[PagePreview], rejected_count: int
-) -> Iterator[str]:
-    """Yield what the file would enqueue, as text for people."""
+def preview_lines(preview: Preview, outlook: Outlook, rejected_count: int) -> Iterator[str]:
+    """Yield what would be enqueued and sent, as text for people."""
     duplicates = (
         f" ({preview.duplicate_count:,} repeat an earlier one, and are sent once)"
         if preview.duplicate_count
@@ -28,7 +26,28 @@ def preview_lines(
     )
     valid_count = preview.job_count + preview.duplicate_count
     yield f"{rows_text(valid_count)} valid{duplicates}, {rejected_count:,} rejected"
-    yield from _page_lines(pages)
+    yield from _page_lines(outlook.pages)
+    for token in outlook.tokens:
+        yield _page_line(token)
+    for pause in outlook.pauses:
+        what = "all pages are" if pause.page_id == ALL_PAGES else "all pages of a token are"
+        yield f"{what} {_paused_text(pause)}"
+    if any(page.has_token is None for page in outlook.pages):
+        yield "no token is set here, so it was not checked whether each page has one"
+
+
+def outlook_json(outlook: Outlook) -> dict[str, Any]:
+    """Return the JSON fields of what would be sent."""
+    return {
+        "pages": [_page_json(page) for page in outlook.pages],
+        "tokens": [_page_json(token) for token in outlook.tokens],
+        "paused": [pause.reason for pause in outlook.pauses],
+    }
+
+
+def rows_text(count: int) -> str:
+    """Return `1 row` or `2,000 rows`."""
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _page_lines(pages: Sequence[PagePreview]) -> Iterator[str]:
@@ -41,18 +60,16 @@ def _page_lines(pages: Sequence[PagePreview]) -> Iterator[str]:
                 "HARASOCIAL_TOKEN has one"
             )
         for pause in page.pauses:
-            yield _pause_line(pause)
+            yield f"  it is {_paused_text(pause)}"
     if len(pages) > _MAX_PAGES:
         rest = pages[_MAX_PAGES:]
         count = sum(page.job_count for page in rest)
         bad = sum(not page.is_fine for page in rest)
         also = f", {bad:,} of them not fine" if bad else ""
         yield f"and {len(rest):,} more pages with {rows_text(count)}{also} (--json has all)"
-    if any(page.has_token is None for page in pages):
-        yield "no token is set here, so it was not checked whether each page has one"
 
 
-def page_json(page: PagePreview) -> dict[str, Any]:
+def _page_json(page: PagePreview) -> dict[str, Any]:
     """Return the JSON object of a page."""
     return {
         "page_id": page.page_id,
@@ -67,11 +84,6 @@ def page_json(page: PagePreview) -> dict[str, Any]:
     }
 
 
-def rows_text(count: int) -> str:
-    """Return `1 row` or `2,000 rows`."""
-    return "1 row" if count == 1 else f"{count:,} rows"
-
-
 def _page_line(page: PagePreview) -> str:
     expiring = page.forecast.will_expire
     in_time = (
@@ -79,19 +91,20 @@ def _page_line(page: PagePreview) -> str:
         if expiring
         else "all end before their deadline"
     )
+    of_token = page.page_id.startswith("token:")
+    text = f"{'all pages of a token' if of_token else f'page {page.page_id}'}: "
     if not page.rate:
-        text = f"{rows_text(page.job_count)}, no limit to the rate"
-    else:
-        takes = duration_text(page.forecast.sending_seconds)
-        text = f"{rows_text(page.job_count)} at {page.rate:g}/s take {takes}"
-        if page.waiting_count:
-            text += f", after {page.waiting_count:,} that wait already"
-        if page.job_count > expiring:
-            text += f" (until {local(from_stored(page.forecast.ends_at_ms))})"
-    return f"page {page.page_id}: {text}; {in_time}"
+        return f"{text}{rows_text(page.job_count)}, no limit to the rate; {in_time}"
+    takes = duration_text(page.forecast.sending_seconds)
+    verb = "takes" if page.job_count == 1 else "take"
+    text += f"{rows_text(page.job_count)} at {page.rate:g}/s {verb} {takes}"
+    if page.waiting_count:
+        text += f", after {page.waiting_count:,} that wait already"
+    if page.job_count > expiring:
+        text += f" (until {local(from_stored(page.forecast.ends_at_ms))})"
+    return f"{text}; {in_time}"
 
 
-def _pause_line(pause: Pause) -> str:
-    what = "all pages are" if pause.page_id == ALL_PAGES else "it is"
+def _paused_text(pause: Pause) -> str:
     until = until_text(pause, datetime.now(timezone.utc))
-    return f"  {what} paused now ({shown(pause.reason)}) until {until}"
+    return f"paused now ({shown(pause.reason)}) until {until}"

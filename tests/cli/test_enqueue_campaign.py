@@ -100,6 +100,8 @@ def test_a_dry_run_is_json_for_programs(run, jobs, environment):
     assert (other["page_id"], other["rate"], other["sending_seconds"]) == (OTHER_PAGE, 5, 2)
     assert other["paused"] == ["manual"]
     assert found == {
+        "tokens": [],
+        "paused": [],
         "rejected": [
             {"line": 43, "errors": {"recipient.id": ["Must be a string of digits, nothing else."]}}
         ],
@@ -250,8 +252,24 @@ def test_pauses_are_shown_before_a_campaign_is_enqueued(run, jobs, file):
     jobs.producer.pause_all(for_seconds=3600)
     file.write_text(HEADER + table(2))
     lines = run("enqueue", file, "--dry-run").stdout.splitlines()
-    assert sorted(lines[2:4])[0].startswith("  all pages are paused now (manual) until 2")
-    assert sorted(lines[2:4])[1] == "  it is paused now (manual) until it is resumed"
+    assert lines[2] == "  it is paused now (manual) until it is resumed"
+    assert lines[3].startswith("all pages are paused now (manual) until 2")
+
+
+def test_pages_of_a_token_that_has_a_rate_share_it(run, jobs, file, environment):
+    """Then each page may be fast enough, and all of them together not."""
+    environment.setenv("HARASOCIAL_TOKEN", "a-token-of-all-pages")
+    environment.setenv("HARASOCIAL_TOKEN_RATE", "1")
+    file.write_text(HEADER + table(300, expires_at="5m") + table(300, OTHER_PAGE, expires_at="5m"))
+    lines = run("enqueue", file, "--dry-run").stdout.splitlines()
+    assert [line.endswith("all end before their deadline") for line in lines[1:3]] == [True, True]
+    assert lines[3].startswith("all pages of a token: 600 rows at 1/s take ")
+    assert lines[3].endswith(" will expire: raise the rate or the deadline")
+    report = json.loads(run("enqueue", file, "--dry-run", "--json").stdout)
+    (token,) = report["tokens"]
+    assert token["rows"] == 600
+    assert 300 <= token["will_expire"] < 330
+    assert token["page_id"].startswith("token:")
 
 
 @pytest.mark.parametrize(("answer", "status", "count"), [("y\n", 0, 700), ("n\n", 1, 0)])

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import closing
+from datetime import datetime, timezone
 
 import pytest
 from harasocial_dispatch.producer.forecast import Load
 from harasocial_dispatch.producer.preview import Preview, SeenKeys
-from harasocial_dispatch.schemas import parse_row
+from harasocial_dispatch.schemas import from_ms, parse_row
 from hypothesis import given
 from hypothesis import strategies as st
 from support.harness import body
 
-NOW = 1_800_000_000_000
+#: Today: a job may be scheduled for a year ahead.
+NOW = 1000 * int(datetime.now(timezone.utc).timestamp())
 LIFE = 3600
+
+
+def time(milliseconds):
+    return from_ms(milliseconds).isoformat()
 
 
 def new_job(key=None, page_id="1", metadata=None, **options):
@@ -26,35 +32,53 @@ def test_rows_with_the_same_key_are_duplicates_or_in_conflict():
     """As the ledger would find them; rows without a key are none."""
     rows = [new_job(), new_job(), new_job("a"), new_job("a"), new_job("a", metadata="m"),
             new_job("b", metadata="m"), new_job("a")]  # fmt: skip
-    with closing(Preview()) as preview:
+    with closing(Preview(NOW)) as preview:
         found = [preview.add(row) for row in rows]
         assert found == ["new", "new", "new", "duplicate", "conflict", "new", "duplicate"]
         assert (preview.job_count, preview.duplicate_count) == (4, 2)
 
 
 def test_jobs_are_counted_by_page_and_time():
-    """By the minute; a job without a deadline lives as long as the settings say."""
-    at = "2027-01-31T09:30:41Z"
-    minute = 1_801_387_800_000
-    with closing(Preview()) as preview:
+    """A job without a deadline lives as long as the settings say, counted from its `send_at`."""
+    in_half_an_hour = NOW + 1_800_000
+    with closing(Preview(NOW)) as preview:
         for page_id in ("1", "1", "2"):
             preview.add(new_job(page_id=page_id))
-        for second in (0, 59):
-            preview.add(new_job(page_id="2", expires_at=f"2027-01-31T09:30:{second:02}Z"))
-        loads = preview.loads_by_page(now_ms=NOW, expires_seconds=LIFE)
-    assert at
+        for milliseconds in (0, 999):
+            preview.add(new_job(page_id="2", expires_at=time(in_half_an_hour + milliseconds)))
+        preview.add(new_job(page_id="2", send_at=time(in_half_an_hour)))
+        loads = preview.loads_by_page(LIFE)
     assert loads == {
         "1": [Load(2, 0, NOW + LIFE * 1000)],
-        "2": [Load(1, 0, NOW + LIFE * 1000), Load(2, 0, minute)],
+        "2": [
+            Load(1, 0, NOW + LIFE * 1000),
+            Load(2, 0, in_half_an_hour),
+            Load(1, in_half_an_hour, in_half_an_hour + LIFE * 1000),
+        ],
     }
 
 
-def test_a_job_for_later_lives_from_then_on():
-    """Its deadline, if it has none, is counted from its `send_at`."""
-    with closing(Preview()) as preview:
-        preview.add(new_job(send_at="2027-01-31T09:30:00Z"))
-        ((load,),) = preview.loads_by_page(now_ms=NOW, expires_seconds=LIFE).values()
-    assert load == Load(1, 1_801_387_800_000, 1_801_387_800_000 + LIFE * 1000)
+def test_few_different_times_are_held():
+    """A deadline is never taken for a later one, and hardly for an earlier one."""
+    with closing(Preview(NOW)) as preview:
+        for minutes in range(1, 300 * 24 * 60, 7):
+            preview.add(new_job(expires_at=time(NOW + minutes * 60_000 + 321)))
+        (loads,) = preview.loads_by_page(LIFE).values()
+    assert 1_000 < len(loads) < 12_000
+    with closing(Preview(NOW)) as preview:
+        for ahead_ms in (
+            -5_000,
+            1,
+            59_999,
+            3_599_999,
+            86_399_999,
+            8 * 86_400_000 + 1,
+            300 * 86_400_000,
+        ):
+            preview.add(new_job(page_id=str(abs(ahead_ms)), expires_at=time(NOW + ahead_ms)))
+        for page_id, (load,) in preview.loads_by_page(LIFE).items():
+            early_ms = NOW + (-5_000 if page_id == "5000" else int(page_id)) - load.expires_at_ms
+            assert 0 <= early_ms <= max(1_000, int(page_id) * 0.01)
 
 
 @given(st.lists(st.tuples(st.text(max_size=2), st.integers(0, 2)), max_size=50))
