@@ -127,6 +127,7 @@ class AsyncProducer:
     pause_all = _awaited(Producer.pause_all)
     resume_all = _awaited(Producer.resume_all)
     set_rate = _awaited(Producer.set_rate)
+    find_pauses = _awaited(Producer.find_pauses)
     get_campaign = _awaited(Producer.get_campaign)
     find_campaigns = _awaited(Producer.find_campaigns)
     hold_campaign = _awaited(Producer.hold_campaign)
