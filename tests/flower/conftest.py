@@ -11,19 +11,21 @@ import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
-from support.flower_harness import PASSWORD, USER, Desk, Flower, StartFlower
+from support.flower_harness import PASSWORD, USER, Flower, FlowerHarness, StartFlower
 from support.harness import environment
 
 
 @pytest.fixture(scope="session")
-def desk(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def harness(
+    valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FlowerHarness]:
     """One for all tests that bring a page of their own."""
     settings = Settings(
-        redis_url=valkey.url, namespace=f"desk-{uuid.uuid4().hex[:8]}", page_rate=0.0
+        redis_url=valkey.url, namespace=f"harness-{uuid.uuid4().hex[:8]}", page_rate=0.0
     )
     env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=f"{USER}:{PASSWORD}")
     flower = Flower(env, tmp_path_factory.mktemp("flower"))
-    made = Desk(settings, Ledger(settings), flower.start())
+    made = FlowerHarness(settings, Ledger(settings), flower.start())
     yield made
     flower.kill()
     made.ledger.close()

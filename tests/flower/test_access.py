@@ -7,7 +7,7 @@ import re
 import pytest
 import requests
 from harasocial_dispatch.schemas import State
-from support.flower_harness import LOGIN, PASSWORD, USER, Desk, new_page_id
+from support.flower_harness import LOGIN, PASSWORD, USER, FlowerHarness, new_page_id
 
 PATHS = [
     *("/failures", "/failures/", "/failures/waiting", "/failures/replays"),
@@ -34,44 +34,44 @@ CHANGING_PATHS = [
     ],
 )
 def test_nobody_gets_in_without_the_login(
-    desk: Desk, login: tuple[str, str] | None, paths: list[str]
+    harness: FlowerHarness, login: tuple[str, str] | None, paths: list[str]
 ) -> None:
     """And nobody learns more than that."""
     for path in paths:
-        answer = desk.flower.get(path, auth=login, allow_redirects=False)
+        answer = harness.flower.get(path, auth=login, allow_redirects=False)
         assert (answer.status_code, answer.text) == (401, "Access denied")
         assert "Basic" in answer.headers["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize("path", CHANGING_PATHS)
-def test_nobody_changes_anything_without_the_login(desk: Desk, path: str) -> None:
+def test_nobody_changes_anything_without_the_login(harness: FlowerHarness, path: str) -> None:
     """Though a token that fits its cookie is easily made."""
-    job_id = desk.fail(page_id=new_page_id())
+    job_id = harness.fail(page_id=new_page_id())
     token = "0123456789abcdef" * 2
     answer = requests.post(
-        desk.flower.url + path.format(job=job_id),
+        harness.flower.url + path.format(job=job_id),
         data={"action": "replay", "job_id": job_id, "what": "selection", "_xsrf": token},
         cookies={"_xsrf": token},
         timeout=30,
     )
     assert answer.status_code == 401
-    assert desk.state(job_id) is State.FAILED
+    assert harness.state(job_id) is State.FAILED
 
 
 @pytest.mark.parametrize("path", CHANGING_PATHS)
 @pytest.mark.parametrize(
     "kind", ["no token", "wrong token", "token of another cookie", "another site"]
 )
-def test_a_forged_form_is_refused(desk: Desk, path: str, kind: str) -> None:
+def test_a_forged_form_is_refused(harness: FlowerHarness, path: str, kind: str) -> None:
     """Though the browser adds the login by itself."""
-    job_id = desk.fail(page_id=new_page_id())
-    url = desk.flower.url + path.format(job=job_id)
+    job_id = harness.fail(page_id=new_page_id())
+    url = harness.flower.url + path.format(job=job_id)
     fields = {"action": "replay", "job_id": job_id, "what": "filter"}
     headers, cookies = {}, {}
     if kind == "wrong token":
         fields["_xsrf"], cookies["_xsrf"] = "0" * 32, "f" * 32
     elif kind == "token of another cookie":
-        page = desk.flower.get("/failures")
+        page = harness.flower.get("/failures")
         fields["_xsrf"] = re.findall(r'name="_xsrf" value="([^"]+)"', page.text)[0]
         cookies["_xsrf"] = "2|00000000|" + "0" * 32 + "|1700000000"
     elif kind == "another site":
@@ -80,13 +80,15 @@ def test_a_forged_form_is_refused(desk: Desk, path: str, kind: str) -> None:
         url, data=fields, headers=headers, cookies=cookies, auth=LOGIN, timeout=30
     )
     assert answer.status_code == 403
-    assert desk.state(job_id) is State.FAILED
+    assert harness.state(job_id) is State.FAILED
 
 
 @pytest.mark.parametrize("path", [*PATHS[:4], "/pages/70000", "/audit"])
-def test_pages_bring_nothing_from_outside_and_let_nothing_in(desk: Desk, path: str) -> None:
+def test_pages_bring_nothing_from_outside_and_let_nothing_in(
+    harness: FlowerHarness, path: str
+) -> None:
     """Every address is of this host; a policy has the browser see to it."""
-    page = desk.flower.get(path)
+    page = harness.flower.get(path)
     ours = page.text[page.text.index('class="page-section failures-page') :]
     assert re.findall(r'(?:src|href|action)="(?:https?:)?//', ours) == []
     assert " style=" not in ours

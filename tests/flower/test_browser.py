@@ -97,7 +97,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
 
 
 def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
-    """The operator's story, from a log line's error code to a message that arrived."""
+    """The operator's scenario, from a log line's error code to a message that arrived."""
     # given some messages outside the window, and some that a broken endpoint refused
     closed = office.enqueue(*[f"{WINDOW_CLOSED}#{n}" for n in range(3)])
     office.sandbox.fail_with(400)

@@ -12,7 +12,14 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.schemas import State, parse_new_job
 from harasocial_dispatch.schemas.language import LANGUAGES
-from support.flower_harness import Desk, StartFlower, fail_job, job_ids, new_page_id, text_of
+from support.flower_harness import (
+    FlowerHarness,
+    StartFlower,
+    fail_job,
+    job_ids,
+    new_page_id,
+    text_of,
+)
 from support.harness import body, eventually
 
 
@@ -25,38 +32,38 @@ def fields_of(page: requests.Response, marker: str) -> list[tuple[str, str]]:
     return [(name, unescape(value)) for name, value in fields if name != "_xsrf"]
 
 
-def plan_of(desk: Desk, fields: list[tuple[str, str]]) -> str:
+def plan_of(harness: FlowerHarness, fields: list[tuple[str, str]]) -> str:
     """Ask for a replay, and return its path once the jobs are counted."""
-    plan = desk.flower.post("/failures/replays", fields)
+    plan = harness.flower.post("/failures/replays", fields)
     assert plan.status_code == 200
-    path = plan.url.removeprefix(desk.flower.url)
-    eventually(lambda: "would be sent again" in desk.flower.get(path).text, what="the count")
+    path = plan.url.removeprefix(harness.flower.url)
+    eventually(lambda: "would be sent again" in harness.flower.get(path).text, what="the count")
     return path
 
 
-def test_one_job_is_sent_again(desk: Desk) -> None:
+def test_one_job_is_sent_again(harness: FlowerHarness) -> None:
     """By the button of its page, after an agreement; a second press finds it queued."""
-    job_id = desk.fail(page_id=new_page_id())
-    fields = fields_of(desk.flower.get(f"/failures/{job_id}"), "Replay…")
-    path, second = plan_of(desk, fields), plan_of(desk, fields)
-    assert "1 message would be sent again" in text_of(desk.flower.get(path))
-    assert desk.state(job_id) is State.FAILED
-    desk.flower.post(path, {"action": "start"})
-    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
-    assert desk.state(job_id) is State.QUEUED
-    assert f'href="/failures/{job_id}"' in desk.flower.get(path).text
-    assert 'data-live="1500"' in desk.flower.get(f"/failures/{job_id}").text
-    desk.flower.post(second, {"action": "start"})
-    eventually(lambda: "1 job left alone" in desk.flower.get(second).text, what="the second one")
-    assert desk.flower.post(f"/failures/{job_id}", {"action": "explode"}).status_code == 400
+    job_id = harness.fail(page_id=new_page_id())
+    fields = fields_of(harness.flower.get(f"/failures/{job_id}"), "Replay…")
+    path, second = plan_of(harness, fields), plan_of(harness, fields)
+    assert "1 message would be sent again" in text_of(harness.flower.get(path))
+    assert harness.state(job_id) is State.FAILED
+    harness.flower.post(path, {"action": "start"})
+    eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
+    assert harness.state(job_id) is State.QUEUED
+    assert f'href="/failures/{job_id}"' in harness.flower.get(path).text
+    assert 'data-live="1500"' in harness.flower.get(f"/failures/{job_id}").text
+    harness.flower.post(second, {"action": "start"})
+    eventually(lambda: "1 job left alone" in harness.flower.get(second).text, what="the second one")
+    assert harness.flower.post(f"/failures/{job_id}", {"action": "explode"}).status_code == 400
 
 
-def test_failures_are_grouped_by_whether_a_replay_helps(desk: Desk) -> None:
+def test_failures_are_grouped_by_whether_a_replay_helps(harness: FlowerHarness) -> None:
     """Each group has its own replay, but for those that should not be replayed."""
     page_id = new_page_id()
     codes = ("http_503", "timeout", "190", "551")
-    ids = {code: desk.fail(page_id=page_id, error_code=code) for code in codes}
-    page = desk.flower.get(f"/failures?page_id={page_id}")
+    ids = {code: harness.fail(page_id=page_id, error_code=code) for code in codes}
+    page = harness.flower.get(f"/failures?page_id={page_id}")
     text = text_of(page)
     places = [
         text.index(name)
@@ -64,34 +71,34 @@ def test_failures_are_grouped_by_whether_a_replay_helps(desk: Desk) -> None:
     ]
     assert places == sorted(places)
     assert page.text.count("Replay these…") == 2
-    path = plan_of(desk, fields_of(page, 'value="passing"'))
-    plan = text_of(desk.flower.get(path))
+    path = plan_of(harness, fields_of(page, 'value="passing"'))
+    plan = text_of(harness.flower.get(path))
     assert "(worth another try)" in plan
     assert "2 messages would be sent again" in plan
-    desk.flower.post(path, {"action": "start", "rate": ""})
-    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
-    replayed = {code for code, job_id in ids.items() if desk.state(job_id) is State.QUEUED}
+    harness.flower.post(path, {"action": "start", "rate": ""})
+    eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
+    replayed = {code for code, job_id in ids.items() if harness.state(job_id) is State.QUEUED}
     assert replayed == {"http_503", "timeout"}
     wrong = [("what", "filter"), ("kind", "sometimes")]
-    assert desk.flower.post("/failures/replays", wrong).status_code == 400
+    assert harness.flower.post("/failures/replays", wrong).status_code == 400
 
 
 @pytest.mark.parametrize("by", ["one job", "a selection", "a filter"])
-def test_every_way_to_replay_shows_the_same_before_it_asks(desk: Desk, by: str) -> None:
+def test_every_way_to_replay_shows_the_same_before_it_asks(harness: FlowerHarness, by: str) -> None:
     """The causes by whether a replay helps, and the warnings that the command line prints."""
     page_id = new_page_id()
     codes = ["timeout"] if by == "one job" else ["timeout", "190", "551", "551"]
-    ids = [desk.fail(page_id=page_id, error_code=code) for code in codes]
+    ids = [harness.fail(page_id=page_id, error_code=code) for code in codes]
     if by == "one job":
-        fields = fields_of(desk.flower.get(f"/failures/{ids[0]}"), "Replay…")
+        fields = fields_of(harness.flower.get(f"/failures/{ids[0]}"), "Replay…")
     elif by == "a selection":
         fields = [("what", "selection"), *(("job_id", job_id) for job_id in ids)]
     else:
         fields = [("what", "filter"), ("page_id", page_id)]
-    expected = Replay(desk.ledger, job_ids=ids).plan()
-    path = plan_of(desk, fields)
+    expected = Replay(harness.ledger, job_ids=ids).plan()
+    path = plan_of(harness, fields)
     for language in LANGUAGES:
-        page = desk.flower.get(path, headers={"Accept-Language": language})
+        page = harness.flower.get(path, headers={"Accept-Language": language})
         text = text_of(page)
         wanted = [
             *expected.warnings(language),
@@ -102,58 +109,60 @@ def test_every_way_to_replay_shows_the_same_before_it_asks(desk: Desk, by: str) 
         assert page.text.index(wanted[0]) < page.text.index('value="start"'), "before it asks"
 
 
-def test_a_waiting_job_is_called_off(desk: Desk) -> None:
+def test_a_waiting_job_is_called_off(harness: FlowerHarness) -> None:
     """By itself, or among those selected in the list; one that failed is not."""
     single, *some = (
-        desk.fail(page_id=new_page_id(), state=State.RETRYING, error_code="http_503")
+        harness.fail(page_id=new_page_id(), state=State.RETRYING, error_code="http_503")
         for _ in range(4)
     )
-    assert desk.flower.post(f"/failures/{single}", {"action": "cancel"}).status_code == 200
-    listed = job_ids(desk.flower.get("/failures/waiting"))
+    assert harness.flower.post(f"/failures/{single}", {"action": "cancel"}).status_code == 200
+    listed = job_ids(harness.flower.get("/failures/waiting"))
     assert set(some) <= set(listed)
     assert single not in listed
-    page = desk.flower.post("/failures/waiting", [("job_id", job_id) for job_id in some[:2]])
+    page = harness.flower.post("/failures/waiting", [("job_id", job_id) for job_id in some[:2]])
     assert "2 jobs canceled" in text_of(page)
-    states = [desk.state(job_id) for job_id in (single, *some)]
+    states = [harness.state(job_id) for job_id in (single, *some)]
     assert states == [State.CANCELLED] * 3 + [State.RETRYING]
-    failed = desk.fail(page_id=new_page_id())
-    assert desk.flower.post(f"/failures/{failed}", {"action": "cancel"}).status_code == 409
-    assert desk.flower.post("/failures/waiting", {}).status_code == 400
+    failed = harness.fail(page_id=new_page_id())
+    assert harness.flower.post(f"/failures/{failed}", {"action": "cancel"}).status_code == 409
+    assert harness.flower.post("/failures/waiting", {}).status_code == 400
 
 
-def test_a_scheduled_job_is_listed_and_called_off(desk: Desk) -> None:
+def test_a_scheduled_job_is_listed_and_called_off(harness: FlowerHarness) -> None:
     """With its time and payload."""
     new = parse_new_job(
         body("__hrf_f_later"), {"send_at": datetime.now(timezone.utc) + timedelta(hours=1)}
     )
-    (job_id,) = desk.ledger.enqueue([new]).job_ids
-    page = desk.flower.get("/failures/waiting?state=scheduled")
+    (job_id,) = harness.ledger.enqueue([new]).job_ids
+    page = harness.flower.get("/failures/waiting?state=scheduled")
     assert job_id in job_ids(page)
     assert "__hrf_f_later" in page.text
-    desk.flower.post("/failures/waiting", {"job_id": job_id, "state": "scheduled"})
-    assert desk.state(job_id) is State.CANCELLED
+    harness.flower.post("/failures/waiting", {"job_id": job_id, "state": "scheduled"})
+    assert harness.state(job_id) is State.CANCELLED
 
 
-def test_a_filter_that_starts_in_the_future_replays_nothing(desk: Desk) -> None:
+def test_a_filter_that_starts_in_the_future_replays_nothing(harness: FlowerHarness) -> None:
     """It is counted like any other."""
     page_id = new_page_id()
-    failed = desk.fail(page_id=page_id)
+    failed = harness.fail(page_id=page_id)
     fields = {"what": "filter", "page_id": page_id, "since": "2099-01-01T00:00Z"}
-    plan = desk.flower.post("/failures/replays", fields)
+    plan = harness.flower.post("/failures/replays", fields)
     assert plan.status_code == 200
-    assert desk.state(failed) is State.FAILED
+    assert harness.state(failed) is State.FAILED
 
 
-def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(desk: Desk) -> None:
+def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(
+    harness: FlowerHarness,
+) -> None:
     """Each parameter is repeated: any of its values."""
     page_id, other_page = new_page_id(), new_page_id()
     codes = ("190", "551", "368")
     failed = {
-        (p, c): desk.fail(page_id=p, error_code=c) for p in (page_id, other_page) for c in codes
+        (p, c): harness.fail(page_id=p, error_code=c) for p in (page_id, other_page) for c in codes
     }
     wanted = {failed[p, c] for p in (page_id, other_page) for c in ("190", "368")}
     query = f"page_id={page_id}&page_id={other_page}&error_code=190&error_code=368"
-    page = desk.flower.get(f"/failures?{query}")
+    page = harness.flower.get(f"/failures?{query}")
     assert set(job_ids(page)) == wanted
     # the form has a field for each value, and one more
     for name, values in (
@@ -164,77 +173,79 @@ def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(desk: D
             re.findall(rf'<input [^>]*name="{name}" list[^>]*value="([^"]*)"', page.text) == values
         )
     for kind in ("csv", "jsonl"):
-        text = desk.flower.get(f"/failures/export.{kind}?{query}").text
+        text = harness.flower.get(f"/failures/export.{kind}?{query}").text
         assert {job_id for job_id in failed.values() if job_id in text} == wanted
     # and the button's own form replays these
-    path = plan_of(desk, fields_of(page, "Replay all"))
-    assert "4 messages" in text_of(desk.flower.get(path))
-    desk.flower.post(path, {"action": "start", "rate": ""})
-    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
-    assert {i for i in failed.values() if desk.state(i) is State.QUEUED} == wanted
+    path = plan_of(harness, fields_of(page, "Replay all"))
+    assert "4 messages" in text_of(harness.flower.get(path))
+    harness.flower.post(path, {"action": "start", "rate": ""})
+    eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
+    assert {i for i in failed.values() if harness.state(i) is State.QUEUED} == wanted
 
 
 @pytest.mark.parametrize("by", ["selection", "filter"])
-def test_many_are_sent_again_after_a_count_and_an_agreement(desk: Desk, by: str) -> None:
+def test_many_are_sent_again_after_a_count_and_an_agreement(
+    harness: FlowerHarness, by: str
+) -> None:
     """Nothing is sent before it; then as many as were counted, and what became of them is shown."""
     page_id = new_page_id()
-    failed = [desk.fail(page_id=page_id, error_code="551") for _ in range(3)]
-    left = desk.fail(page_id=page_id, error_code="190")
+    failed = [harness.fail(page_id=page_id, error_code="551") for _ in range(3)]
+    left = harness.fail(page_id=page_id, error_code="190")
     # when it is asked for
     fields = (
         [("job_id", job_id) for job_id in failed]
         if by == "selection"
         else {"what": "filter", "page_id": page_id, "error_code": "551"}
     )
-    plan = desk.flower.post("/failures/replays", fields)
-    path = plan.url.removeprefix(desk.flower.url)
-    eventually(lambda: "would be sent again" in desk.flower.get(path).text, what="the count")
-    plan = desk.flower.get(path)
+    plan = harness.flower.post("/failures/replays", fields)
+    path = plan.url.removeprefix(harness.flower.url)
+    eventually(lambda: "would be sent again" in harness.flower.get(path).text, what="the count")
+    plan = harness.flower.get(path)
     # then it says how many, and why they failed
     assert "3 messages would be sent again. Nothing has been sent yet." in text_of(plan)
     assert "Do not replay; stop sending to this person." in text_of(plan)
-    assert {desk.state(job_id) for job_id in failed} == {State.FAILED}
+    assert {harness.state(job_id) for job_id in failed} == {State.FAILED}
     # and when it is agreed to, they are queued, and neither the other is nor one that came later
-    later = desk.fail(page_id=page_id, error_code="551")
-    assert desk.flower.post(path, {"action": "start", "rate": "100"}).status_code == 200
-    eventually(lambda: "Done in" in desk.flower.get(path).text, what="the replay")
-    assert "3 of 3" in text_of(desk.flower.get(path))
-    assert {desk.state(job_id) for job_id in failed} == {State.QUEUED}
-    assert (desk.state(left), desk.state(later)) == (State.FAILED, State.FAILED)
-    assert "queued 3" in text_of(desk.flower.get(path))
-    assert path in desk.flower.get("/failures/replays").text
+    later = harness.fail(page_id=page_id, error_code="551")
+    assert harness.flower.post(path, {"action": "start", "rate": "100"}).status_code == 200
+    eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
+    assert "3 of 3" in text_of(harness.flower.get(path))
+    assert {harness.state(job_id) for job_id in failed} == {State.QUEUED}
+    assert (harness.state(left), harness.state(later)) == (State.FAILED, State.FAILED)
+    assert "queued 3" in text_of(harness.flower.get(path))
+    assert path in harness.flower.get("/failures/replays").text
     # and not twice
-    assert desk.flower.post(path, {"action": "start", "rate": ""}).status_code == 409
+    assert harness.flower.post(path, {"action": "start", "rate": ""}).status_code == 409
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "x", "nan", "inf", "1e9"])
-def test_a_nonsensical_pace_is_refused(desk: Desk, rate: str) -> None:
+def test_a_nonsensical_pace_is_refused(harness: FlowerHarness, rate: str) -> None:
     """And nothing is sent."""
-    job_id = desk.fail(page_id=new_page_id())
-    plan = desk.flower.post("/failures/replays", {"job_id": job_id})
-    path = plan.url.removeprefix(desk.flower.url)
-    assert desk.flower.post(path, {"action": "start", "rate": rate}).status_code == 400
-    assert desk.state(job_id) is State.FAILED
+    job_id = harness.fail(page_id=new_page_id())
+    plan = harness.flower.post("/failures/replays", {"job_id": job_id})
+    path = plan.url.removeprefix(harness.flower.url)
+    assert harness.flower.post(path, {"action": "start", "rate": rate}).status_code == 400
+    assert harness.state(job_id) is State.FAILED
 
 
-def test_a_replay_is_called_off_while_it_runs(desk: Desk) -> None:
+def test_a_replay_is_called_off_while_it_runs(harness: FlowerHarness) -> None:
     """From its page, which also tells the other pages' readers that it runs."""
     page_id = new_page_id()
-    failed = [desk.fail(page_id=page_id) for _ in range(4)]
-    plan = desk.flower.post("/failures/replays", {"what": "filter", "page_id": page_id})
-    path = plan.url.removeprefix(desk.flower.url)
-    eventually(lambda: "4 messages" in text_of(desk.flower.get(path)), what="the count")
-    desk.flower.post(path, {"action": "start", "rate": "0.5"})
-    eventually(lambda: "1 of 4" in text_of(desk.flower.get(path)), what="the first")
-    assert "Being replayed" in desk.flower.get("/failures").text
-    desk.flower.post(path, {"action": "cancel"})
-    eventually(lambda: "canceled" in desk.flower.get(path).text, what="its end")
-    assert sum(desk.state(job_id) is State.FAILED for job_id in failed) == 3
+    failed = [harness.fail(page_id=page_id) for _ in range(4)]
+    plan = harness.flower.post("/failures/replays", {"what": "filter", "page_id": page_id})
+    path = plan.url.removeprefix(harness.flower.url)
+    eventually(lambda: "4 messages" in text_of(harness.flower.get(path)), what="the count")
+    harness.flower.post(path, {"action": "start", "rate": "0.5"})
+    eventually(lambda: "1 of 4" in text_of(harness.flower.get(path)), what="the first")
+    assert "Being replayed" in harness.flower.get("/failures").text
+    harness.flower.post(path, {"action": "cancel"})
+    eventually(lambda: "canceled" in harness.flower.get(path).text, what="its end")
+    assert sum(harness.state(job_id) is State.FAILED for job_id in failed) == 3
 
 
-def test_nothing_selected_is_said(desk: Desk) -> None:
+def test_nothing_selected_is_said(harness: FlowerHarness) -> None:
     """A press without a selection, where there is no script to prevent it."""
-    page = desk.flower.post("/failures/replays", {"what": "selection"})
+    page = harness.flower.post("/failures/replays", {"what": "selection"})
     assert (page.status_code, "No job was selected." in page.text) == (400, True)
 
 
@@ -250,25 +261,25 @@ def test_a_replay_is_still_there_after_a_restart(start_flower: StartFlower, ledg
     eventually(lambda: "Done in" in flower.get(path).text, what="the replay")
 
 
-def test_queued_jobs_are_listed_with_the_reason_why_they_wait(desk: Desk) -> None:
+def test_queued_jobs_are_listed_with_the_reason_why_they_wait(harness: FlowerHarness) -> None:
     """Also those behind a paused page; each page's own can be listed and canceled."""
     paused, served = new_page_id(), new_page_id()
     ids = {
-        page_id: desk.ledger.enqueue(
+        page_id: harness.ledger.enqueue(
             [parse_new_job(body("__hrf_f_q", page_id=page_id), {}) for _ in range(2)]
         ).job_ids
         for page_id in (paused, served)
     }
-    desk.ledger.pause_page(paused, by="thu@shop", reason="wrong price")
-    page = desk.flower.get("/failures/waiting?state=queued")
+    harness.ledger.pause_page(paused, by="thu@shop", reason="wrong price")
+    page = harness.flower.get("/failures/waiting?state=queued")
     text = text_of(page)
     assert f"Page {paused} paused by thu@shop: wrong price 2" in text
     assert f"Page {served} they are sent in turn, at the page’s rate 2" in text
     assert set(job_ids(page)) >= {*ids[paused], *ids[served]}
 
-    page = desk.flower.get(f"/failures/waiting?state=queued&page_id={paused}")
+    page = harness.flower.get(f"/failures/waiting?state=queued&page_id={paused}")
     assert set(job_ids(page)) == set(ids[paused])
-    page = desk.flower.post("/failures/waiting", {"job_id": ids[paused][0], "state": "queued"})
+    page = harness.flower.post("/failures/waiting", {"job_id": ids[paused][0], "state": "queued"})
     assert "1 job canceled" in text_of(page)
-    assert [desk.state(job_id) for job_id in ids[paused]] == [State.CANCELLED, State.QUEUED]
-    desk.ledger.resume_page(paused)
+    assert [harness.state(job_id) for job_id in ids[paused]] == [State.CANCELLED, State.QUEUED]
+    harness.ledger.resume_page(paused)

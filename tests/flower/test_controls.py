@@ -27,7 +27,15 @@ from harasocial_dispatch.schemas import (
     State,
     parse_new_job,
 )
-from support.flower_harness import USER, Desk, Flower, StartFlower, claim_job, new_page_id, text_of
+from support.flower_harness import (
+    USER,
+    Flower,
+    FlowerHarness,
+    StartFlower,
+    claim_job,
+    new_page_id,
+    text_of,
+)
 from support.harness import body, eventually
 
 
@@ -45,8 +53,8 @@ def control(flower: Flower, page_id: str, **fields: str) -> requests.Response:
     return flower.post("/overview/page", {**back, **fields})
 
 
-def audit_of(desk: Desk, page_id: str) -> list[AuditEntry]:
-    return [entry for entry in desk.ledger.reader.audit(20) if entry.page_id == page_id]
+def audit_of(harness: FlowerHarness, page_id: str) -> list[AuditEntry]:
+    return [entry for entry in harness.ledger.reader.audit(20) if entry.page_id == page_id]
 
 
 def pause_of(ledger: Ledger, page_id: str) -> Pause:
@@ -54,34 +62,34 @@ def pause_of(ledger: Ledger, page_id: str) -> Pause:
     return pause
 
 
-def test_a_page_is_paused_for_a_time_and_resumed(desk: Desk) -> None:
+def test_a_page_is_paused_for_a_time_and_resumed(harness: FlowerHarness) -> None:
     """With a reason, by the login, and recorded; its page and the list show it."""
     page_id = new_page_id()
-    enqueue(desk.ledger, 3, page_id=page_id)
-    page = control(desk.flower, page_id, action="pause", reason="wrong <price>", minutes="60")
+    enqueue(harness.ledger, 3, page_id=page_id)
+    page = control(harness.flower, page_id, action="pause", reason="wrong <price>", minutes="60")
     assert "Paused: waiting messages stay where they are" in text_of(page)
     assert f"By {USER}: wrong <price> , since" in text_of(page)
     assert "<price>" not in page.text
-    pause = pause_of(desk.ledger, page_id)
+    pause = pause_of(harness.ledger, page_id)
     assert (pause.by, pause.note, pause.reason) == (USER, "wrong <price>", "manual")
-    assert pause.until_ms == pytest.approx(desk.ledger.reader.now_ms() + 3_600_000, abs=30_000)
+    assert pause.until_ms == pytest.approx(harness.ledger.reader.now_ms() + 3_600_000, abs=30_000)
 
-    page = control(desk.flower, page_id, action="resume")
+    page = control(harness.flower, page_id, action="resume")
     assert "Resumed." in text_of(page)
-    assert desk.ledger.reader.pauses_of(page_id) == []
-    page = control(desk.flower, page_id, action="resume")
+    assert harness.ledger.reader.pauses_of(page_id) == []
+    page = control(harness.flower, page_id, action="resume")
     assert "There was no pause to end." in text_of(page)
-    assert [(e.action, e.by, e.via) for e in audit_of(desk, page_id)] == [
+    assert [(e.action, e.by, e.via) for e in audit_of(harness, page_id)] == [
         ("resume", USER, "flower"),
         ("pause", USER, "flower"),
     ]
 
 
-def test_an_automatic_pause_can_be_probed_at_once(desk: Desk) -> None:
+def test_an_automatic_pause_can_be_probed_at_once(harness: FlowerHarness) -> None:
     """The button says what it does: the page stays paused until that message succeeds."""
     page_id = new_page_id()
-    (job_id,) = enqueue(desk.ledger, 1, page_id=page_id)
-    claim = claim_job(desk.ledger, job_id)
+    (job_id,) = enqueue(harness.ledger, 1, page_id=page_id)
+    claim = claim_job(harness.ledger, job_id)
     result = Result(
         claim=claim,
         outcome=Outcome(outcome_class=OutcomeClass.AUTH, error_code="190"),
@@ -90,29 +98,29 @@ def test_an_automatic_pause_can_be_probed_at_once(desk: Desk) -> None:
         attempt_at_ms=claim.claimed_at_ms,
         attempt_duration_ms=250,
     )
-    assert desk.ledger.record([result]) == [True]
-    enqueue(desk.ledger, 1, page_id=page_id)
-    page = desk.flower.get(f"/pages/{page_id}")
+    assert harness.ledger.record([result]) == [True]
+    enqueue(harness.ledger, 1, page_id=page_id)
+    page = harness.flower.get(f"/pages/{page_id}")
     assert "Its token was refused (190)" in text_of(page)
     assert ">Try now</button>" in page.text
-    page = control(desk.flower, page_id, action="resume")
+    page = control(harness.flower, page_id, action="resume")
     assert "The page’s next message is sent now." in text_of(page)
 
 
-def test_the_rate_of_a_page_is_set_and_reset(desk: Desk) -> None:
+def test_the_rate_of_a_page_is_set_and_reset(harness: FlowerHarness) -> None:
     """With a warning about one that Facebook punishes."""
     page_id = new_page_id()
-    page = control(desk.flower, page_id, action="rate", rate="20.5", burst="5")
+    page = control(harness.flower, page_id, action="rate", rate="20.5", burst="5")
     assert "The rate is set;" in text_of(page)
     assert f"20.5 messages a second, 5 at once (set by {USER})" in text_of(page)
-    (rate,) = [rate for rate in desk.ledger.reader.rates() if rate.page_id == page_id]
+    (rate,) = [rate for rate in harness.ledger.reader.rates() if rate.page_id == page_id]
     assert (rate.rate, rate.burst, rate.by) == (20.5, 5, USER)
-    page = control(desk.flower, page_id, action="rate", rate="100", burst="5")
+    page = control(harness.flower, page_id, action="rate", rate="100", burst="5")
     assert "Facebook disables the inbox" in text_of(page).partition("Rate 100 ")[2][:200]
-    page = control(desk.flower, page_id, action="default-rate")
+    page = control(harness.flower, page_id, action="default-rate")
     assert "(default)" in text_of(page)
-    assert page_id not in [rate.page_id for rate in desk.ledger.reader.rates()]
-    assert {entry.via for entry in audit_of(desk, page_id)} == {"flower"}
+    assert page_id not in [rate.page_id for rate in harness.ledger.reader.rates()]
+    assert {entry.via for entry in audit_of(harness, page_id)} == {"flower"}
 
 
 @pytest.mark.parametrize(
@@ -129,28 +137,28 @@ def test_the_rate_of_a_page_is_set_and_reset(desk: Desk) -> None:
     ],
 )
 def test_a_wrong_value_is_named_and_changes_nothing(
-    desk: Desk, fields: dict[str, str], words: str
+    harness: FlowerHarness, fields: dict[str, str], words: str
 ) -> None:
     """As on the command line."""
     page_id = new_page_id()
-    page = control(desk.flower, page_id, **fields)
+    page = control(harness.flower, page_id, **fields)
     assert page.status_code == 400
     assert words in text_of(page)
-    assert desk.ledger.reader.pauses_of(page_id) == []
-    assert page_id not in [rate.page_id for rate in desk.ledger.reader.rates()]
+    assert harness.ledger.reader.pauses_of(page_id) == []
+    assert page_id not in [rate.page_id for rate in harness.ledger.reader.rates()]
 
 
 @pytest.mark.parametrize("page_id", ["x", "-1", "%00", "12%2F34", "<b>"])
-def test_what_is_no_page_id_gets_words(desk: Desk, page_id: str) -> None:
+def test_what_is_no_page_id_gets_words(harness: FlowerHarness, page_id: str) -> None:
     """Whether it was typed into the address or sent by a form."""
-    assert desk.flower.get(f"/pages/{page_id}").status_code == 400
-    assert control(desk.flower, page_id, action="pause").status_code == 400
+    assert harness.flower.get(f"/pages/{page_id}").status_code == 400
+    assert control(harness.flower, page_id, action="pause").status_code == 400
 
 
-def test_a_page_is_opened_by_its_id(desk: Desk) -> None:
+def test_a_page_is_opened_by_its_id(harness: FlowerHarness) -> None:
     """Also one that has nothing waiting."""
     page_id = new_page_id()
-    page = desk.flower.get(f"/pages?page_id={page_id}")
+    page = harness.flower.get(f"/pages?page_id={page_id}")
     assert page.url.endswith(f"/pages/{page_id}")
     assert "0 jobs waiting." in text_of(page)
 
@@ -177,35 +185,35 @@ def test_a_pause_of_all_pages_is_shown_on_every_page(
     ]
 
 
-def test_jobs_of_a_filter_are_counted_confirmed_and_canceled(desk: Desk) -> None:
+def test_jobs_of_a_filter_are_counted_confirmed_and_canceled(harness: FlowerHarness) -> None:
     """Nothing before the confirmation, and nothing that the filter did not name."""
     page_id, other_page = new_page_id(), new_page_id()
-    wanted = enqueue(desk.ledger, 3, page_id=page_id, payload_id="__hrf_f_wrong")
-    others = enqueue(desk.ledger, 1, page_id=page_id, payload_id="__hrf_f_right")
-    others += enqueue(desk.ledger, 1, page_id=other_page, payload_id="__hrf_f_wrong")
+    wanted = enqueue(harness.ledger, 3, page_id=page_id, payload_id="__hrf_f_wrong")
+    others = enqueue(harness.ledger, 1, page_id=page_id, payload_id="__hrf_f_right")
+    others += enqueue(harness.ledger, 1, page_id=other_page, payload_id="__hrf_f_wrong")
     # when it is asked for
     fields = {"page_id": page_id, "payload_id": "__hrf_f_wrong", "state": "", "since": ""}
-    page = desk.flower.post("/cancellations", fields)
-    path = page.url.removeprefix(desk.flower.url)
-    eventually(lambda: "would be canceled" in desk.flower.get(path).text, what="the count")
+    page = harness.flower.post("/cancellations", fields)
+    path = page.url.removeprefix(harness.flower.url)
+    eventually(lambda: "would be canceled" in harness.flower.get(path).text, what="the count")
     # then it says how many and which
-    text = text_of(desk.flower.get(path))
+    text = text_of(harness.flower.get(path))
     assert "3 jobs would be canceled. Nothing has been canceled yet." in text
     assert f"Waiting jobs of page {page_id} of payload __hrf_f_wrong" in text
     for part in ("By state queued 3", f"By page {page_id} 3", "By payload __hrf_f_wrong 3"):
         assert part in text
-    assert {desk.state(job_id) for job_id in [*wanted, *others]} == {State.QUEUED}
+    assert {harness.state(job_id) for job_id in [*wanted, *others]} == {State.QUEUED}
     # and when it is confirmed, these are canceled, and none that came later
-    desk.let_a_millisecond_pass()
-    later = enqueue(desk.ledger, 1, page_id=page_id, payload_id="__hrf_f_wrong")
-    desk.flower.post(path, {"action": "start"})
-    eventually(lambda: "3 of 3" in text_of(desk.flower.get(path)), what="the end")
-    assert {desk.state(job_id) for job_id in wanted} == {State.CANCELLED}
-    assert {desk.state(job_id) for job_id in [*others, *later]} == {State.QUEUED}
-    entry = next(e for e in desk.ledger.reader.audit(20) if e.action == "cancel")
+    harness.let_a_millisecond_pass()
+    later = enqueue(harness.ledger, 1, page_id=page_id, payload_id="__hrf_f_wrong")
+    harness.flower.post(path, {"action": "start"})
+    eventually(lambda: "3 of 3" in text_of(harness.flower.get(path)), what="the end")
+    assert {harness.state(job_id) for job_id in wanted} == {State.CANCELLED}
+    assert {harness.state(job_id) for job_id in [*others, *later]} == {State.QUEUED}
+    entry = next(e for e in harness.ledger.reader.audit(20) if e.action == "cancel")
     assert (entry.by, entry.via, entry.count) == (USER, "flower", 3)
-    assert desk.flower.post(path, {"action": "start"}).status_code == 409
-    assert desk.flower.post(path, {"action": "explode"}).status_code == 400
+    assert harness.flower.post(path, {"action": "start"}).status_code == 409
+    assert harness.flower.post(path, {"action": "explode"}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -220,13 +228,13 @@ def test_jobs_of_a_filter_are_counted_confirmed_and_canceled(desk: Desk) -> None
     ],
 )
 def test_a_filter_that_cannot_be_canceled_is_refused(
-    desk: Desk, fields: dict[str, str], words: str
+    harness: FlowerHarness, fields: dict[str, str], words: str
 ) -> None:
     """An empty one would mean every waiting job."""
-    page = desk.flower.post("/cancellations", fields)
+    page = harness.flower.post("/cancellations", fields)
     assert page.status_code == 400
     assert words in text_of(page)
-    assert desk.flower.get("/cancellations/abc").status_code == 404
+    assert harness.flower.get("/cancellations/abc").status_code == 404
 
 
 class SlowCancellation(Cancellation):

@@ -18,7 +18,7 @@ from flower.urls import handlers
 from harasocial_dispatch.flower.gate import WRONG_LOGINS
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
-from support.flower_harness import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower
+from support.flower_harness import LOGIN, PASSWORD, USER, Flower, FlowerHarness, StartFlower
 from support.harness import environment, eventually
 from tornado.routing import URLSpec
 
@@ -106,11 +106,11 @@ def test_without_a_login_no_page_answers_under_another_hosts_name(
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_no_other_site_can_change_anything(
-    open_flower: Flower, desk: Desk, headers: dict[str, str]
+    open_flower: Flower, harness: FlowerHarness, headers: dict[str, str]
 ) -> None:
     """With a login and without one, on our pages and on Flower's, the same."""
     for path in CHANGES:
-        for url, auth in ((open_flower.url, None), (desk.flower.url, LOGIN)):
+        for url, auth in ((open_flower.url, None), (harness.flower.url, LOGIN)):
             answer = requests.post(url + path, headers=headers, auth=auth, timeout=30)
             assert (answer.status_code, "another site" in answer.text) == (403, True), path
         # A link from another site still opens the pages.
@@ -157,9 +157,9 @@ def test_whatever_is_no_login_is_a_wrong_one(proxied_flower: Flower, header: str
     assert "Traceback" not in proxied_flower.log()
 
 
-def sent(desk: Desk, path: str, headers: dict[str, str], body: bytes) -> int:
+def sent(harness: FlowerHarness, path: str, headers: dict[str, str], body: bytes) -> int:
     """Announce a body, send only its beginning, and return the status of the answer."""
-    with socket.create_connection(("127.0.0.1", desk.flower.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", harness.flower.port), timeout=20) as connection:
         lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name}: {text}" for name, text in headers.items()]
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
@@ -167,17 +167,17 @@ def sent(desk: Desk, path: str, headers: dict[str, str], body: bytes) -> int:
 
 
 @pytest.mark.parametrize("path", ["/failures/replays", "/tasks/datatable", "/api/task/revoke/x"])
-def test_a_large_body_is_not_read(desk: Desk, path: str) -> None:
+def test_a_large_body_is_not_read(harness: FlowerHarness, path: str) -> None:
     """Nor is any body without the login: the answer comes before the body does."""
     login = {"Authorization": basic(f"{USER}:{PASSWORD}".encode())}
     large = {"Content-Length": "95000000"}
     chunked = {"Transfer-Encoding": "chunked"}
     chunk = b"%x\r\n%b\r\n" % (600_000, b"x" * 600_000)
-    assert sent(desk, path, large, b"x" * 1000) in (400, 401)
-    assert sent(desk, path, {"Content-Length": "900000"}, b"x" * 1000) == 401
-    assert sent(desk, path, chunked, chunk[:1000]) == 401
-    assert sent(desk, path, large | login, b"x" * 1000) == 400
-    assert sent(desk, path, chunked | login, chunk * 2) == 400
+    assert sent(harness, path, large, b"x" * 1000) in (400, 401)
+    assert sent(harness, path, {"Content-Length": "900000"}, b"x" * 1000) == 401
+    assert sent(harness, path, chunked, chunk[:1000]) == 401
+    assert sent(harness, path, large | login, b"x" * 1000) == 400
+    assert sent(harness, path, chunked | login, chunk * 2) == 400
 
 
 @pytest.mark.parametrize(("login", "mode"), [(None, 0o600), (f"{USER}:{PASSWORD}", 0o660)])

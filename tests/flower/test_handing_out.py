@@ -14,7 +14,7 @@ from harasocial_dispatch.schemas import Settings, parse_new_job
 from harasocial_dispatch.schemas.export import unescape_cell
 from prometheus_client.parser import text_string_to_metric_families
 from support.flower_harness import (
-    Desk,
+    FlowerHarness,
     StartFlower,
     claim_job,
     fail_job,
@@ -25,12 +25,12 @@ from support.flower_harness import (
 from support.harness import body, eventually
 
 
-def test_an_export_has_every_job_of_the_filter(desk: Desk) -> None:
+def test_an_export_has_every_job_of_the_filter(harness: FlowerHarness) -> None:
     """As CSV and as JSON lines, also when it is longer than what is read at once."""
     page_id = new_page_id()
-    failed = [desk.fail(page_id=page_id, metadata=f"order {n}") for n in range(520)]
-    desk.fail(page_id=new_page_id())
-    answer = desk.flower.get(f"/failures/export.csv?page_id={page_id}")
+    failed = [harness.fail(page_id=page_id, metadata=f"order {n}") for n in range(520)]
+    harness.fail(page_id=new_page_id())
+    answer = harness.flower.get(f"/failures/export.csv?page_id={page_id}")
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
@@ -41,7 +41,7 @@ def test_an_export_has_every_job_of_the_filter(desk: Desk) -> None:
     }
     assert {row["recipient_id"] for row in rows} == {"'2560816460648749"}
     assert all(row["meaning"] and row["what_to_do"] for row in rows)
-    answer = desk.flower.get(f"/failures/export.jsonl?page_id={page_id}&text=order+51")
+    answer = harness.flower.get(f"/failures/export.jsonl?page_id={page_id}&text=order+51")
     found = [json.loads(line) for line in answer.text.splitlines()]
     expected = {failed[number] for number in (*range(510, 520), 51)}
     assert {job["job_id"] for job in found} == expected
@@ -49,24 +49,24 @@ def test_an_export_has_every_job_of_the_filter(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "＝1+1"])
-def test_a_spreadsheet_takes_no_cell_for_a_formula(desk: Desk, metadata: str) -> None:
+def test_a_spreadsheet_takes_no_cell_for_a_formula(harness: FlowerHarness, metadata: str) -> None:
     """Metadata comes from the web app's own users."""
     page_id = new_page_id()
-    desk.fail(page_id=page_id, metadata=metadata, error_message=metadata)
-    content = desk.flower.get(f"/failures/export.csv?page_id={page_id}").content
+    harness.fail(page_id=page_id, metadata=metadata, error_message=metadata)
+    content = harness.flower.get(f"/failures/export.csv?page_id={page_id}").content
     (row,) = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     for cell in (row["metadata"], row["error_message"]):
         assert cell.startswith("'")
         assert unescape_cell(cell) == metadata
 
 
-def test_metrics_show_the_ledger_to_who_is_logged_in(desk: Desk) -> None:
+def test_metrics_show_the_ledger_to_who_is_logged_in(harness: FlowerHarness) -> None:
     """Flower's own stay open, as its users know them; ours name pages."""
     page_id = new_page_id()
-    desk.fail(page_id=page_id, error_code="77/77")
+    harness.fail(page_id=page_id, error_code="77/77")
     new = parse_new_job(body(page_id=page_id))
-    desk.ledger.enqueue([new, new])
-    text = desk.flower.get("/metrics").text
+    harness.ledger.enqueue([new, new])
+    text = harness.flower.get("/metrics").text
     samples = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -78,12 +78,12 @@ def test_metrics_show_the_ledger_to_who_is_logged_in(desk: Desk) -> None:
     assert samples["harasocial_jobs", "failed"] >= 1
     assert samples["harasocial_oldest_waiting_seconds",] >= 0
     assert "python_info" in text
-    anonymous = desk.flower.get("/metrics", auth=None)
+    anonymous = harness.flower.get("/metrics", auth=None)
     assert anonymous.status_code == 200
     assert "python_info" in anonymous.text
     assert "harasocial_failed_jobs" not in anonymous.text
     assert "basic_auth" in anonymous.text
-    claim_job(desk.ledger, desk.ledger.enqueue([new]).job_ids[0])
+    claim_job(harness.ledger, harness.ledger.enqueue([new]).job_ids[0])
 
 
 def test_without_redis_pages_say_so_and_come_back(

@@ -8,7 +8,7 @@ from harasocial_dispatch.flower.language import preferred_language
 from harasocial_dispatch.schemas.language import LANGUAGES
 from hypothesis import given
 from hypothesis import strategies as st
-from support.flower_harness import LOGIN, Desk, new_page_id, text_of
+from support.flower_harness import LOGIN, FlowerHarness, new_page_id, text_of
 
 ENGLISH = "The messaging window is closed"
 VIETNAMESE = "Đã hết khung giờ được nhắn tin"
@@ -53,39 +53,41 @@ def test_whatever_the_header_says_there_is_a_language(header: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/failures/{job}", "/failures?page_id={page}", "/failures/export.csv?page_id={page}"]
 )
-def test_a_page_explains_in_the_readers_language(desk: Desk, path: str, language: str) -> None:
+def test_a_page_explains_in_the_readers_language(
+    harness: FlowerHarness, path: str, language: str
+) -> None:
     """So does an export for a spreadsheet; what programs read stays English."""
     page_id = new_page_id()
-    job_id = desk.fail(page_id=page_id, error_code="10/2018278")
+    job_id = harness.fail(page_id=page_id, error_code="10/2018278")
     headers = {"Accept-Language": language}
-    found = desk.flower.get(path.format(job=job_id, page=page_id), headers=headers)
+    found = harness.flower.get(path.format(job=job_id, page=page_id), headers=headers)
     found.encoding = "utf-8"
     assert (ENGLISH in found.text, VIETNAMESE in found.text) == (language == "en", language == "vi")
-    lines = desk.flower.get(f"/failures/export.jsonl?page_id={page_id}", headers=headers)
+    lines = harness.flower.get(f"/failures/export.jsonl?page_id={page_id}", headers=headers)
     assert VIETNAMESE not in lines.text
 
 
-def test_a_choice_comes_before_the_browsers_language_and_is_kept(desk: Desk) -> None:
+def test_a_choice_comes_before_the_browsers_language_and_is_kept(harness: FlowerHarness) -> None:
     """The switch is on every page, and leads back to it."""
-    job_id = desk.fail(page_id=new_page_id(), error_code="10/2018278")
+    job_id = harness.fail(page_id=new_page_id(), error_code="10/2018278")
     path = f"/failures/{job_id}?recipient=shown"
     with requests.Session() as session:
         session.auth = LOGIN
         session.headers["Accept-Language"] = "en"
-        page = session.get(desk.flower.url + path, timeout=30)
+        page = session.get(harness.flower.url + path, timeout=30)
         assert ENGLISH in text_of(page)
         assert f'name="next" value="{path}"' in page.text
         token = page.text.partition('name="_xsrf" value="')[2].partition('"')[0]
         form = {"_xsrf": token, "language": "vi", "next": path}
-        page = session.post(f"{desk.flower.url}/failures/language", data=form, timeout=30)
-        assert (page.status_code, page.url) == (200, desk.flower.url + path)
+        page = session.post(f"{harness.flower.url}/failures/language", data=form, timeout=30)
+        assert (page.status_code, page.url) == (200, harness.flower.url + path)
         assert VIETNAMESE in text_of(page)
         assert 'lang="vi" aria-pressed="true"' in page.text
         (cookie,) = (c for c in session.cookies if c.name == "harasocial_language")
         assert cookie.expires
         # A cookie that is not ours to believe is no choice.
         cookies = {"harasocial_language": "<script>"}
-        other = desk.flower.get(path, cookies=cookies, headers={"Accept-Language": "vi"})
+        other = harness.flower.get(path, cookies=cookies, headers={"Accept-Language": "vi"})
         assert VIETNAMESE in other.text
         assert "<script>" not in other.text.partition("<main")[2].partition("</main>")[0]
 
@@ -103,8 +105,8 @@ def test_a_choice_comes_before_the_browsers_language_and_is_kept(desk: Desk) -> 
     ],
 )
 def test_the_switch_leads_to_no_other_host_and_knows_its_languages(
-    desk: Desk, fields: dict[str, str], status: int, location: str | None
+    harness: FlowerHarness, fields: dict[str, str], status: int, location: str | None
 ) -> None:
     """A forged form cannot use it to send a reader away."""
-    answer = desk.flower.post("/failures/language", fields, allow_redirects=False)
+    answer = harness.flower.post("/failures/language", fields, allow_redirects=False)
     assert (answer.status_code, answer.headers.get("Location")) == (status, location)

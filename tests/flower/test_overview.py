@@ -14,7 +14,15 @@ from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Campaign, Ledger, Page
 from harasocial_dispatch.schemas import State, from_ms, parse_new_job
 from playwright.sync_api import Browser, Page, expect
 from support.browser import open_browser, serious_faults
-from support.flower_harness import LOGIN, PASSWORD, USER, Desk, Flower, StartFlower, new_page_id
+from support.flower_harness import (
+    LOGIN,
+    PASSWORD,
+    USER,
+    Flower,
+    FlowerHarness,
+    StartFlower,
+    new_page_id,
+)
 from support.harness import body, eventually
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -102,28 +110,28 @@ def enqueue(ledger: Ledger, page_id: str, count: int = 3, **options: Any) -> Non
     )
 
 
-def test_the_first_page_is_the_overview_and_flowers_own_stays(desk: Desk) -> None:
+def test_the_first_page_is_the_overview_and_flowers_own_stays(harness: FlowerHarness) -> None:
     """`/` leads there; the workers have their own address."""
-    assert desk.flower.get("/").url.endswith("/overview")
-    workers = desk.flower.get("/workers")
+    assert harness.flower.get("/").url.endswith("/overview")
+    workers = harness.flower.get("/workers")
     assert workers.status_code == 200
     assert 'href="/overview"' in workers.text
 
 
 @pytest.mark.parametrize("path", ["/", "/overview", "/campaigns", "/campaigns/spring"])
-def test_the_pages_need_a_login(desk: Desk, path: str) -> None:
+def test_the_pages_need_a_login(harness: FlowerHarness, path: str) -> None:
     """As all others do."""
-    assert desk.flower.get(path, auth=None).status_code == 401
+    assert harness.flower.get(path, auth=None).status_code == 401
 
 
-def test_what_people_wrote_stays_text(desk: Desk) -> None:
+def test_what_people_wrote_stays_text(harness: FlowerHarness) -> None:
     """Reasons are anybody's words."""
     page_id = new_page_id()
-    desk.ledger.pause_page(page_id, reason=HOSTILE, by=HOSTILE)
-    enqueue(desk.ledger, page_id, campaign="hostile")
-    desk.ledger.hold_campaign("hostile", HOSTILE, by=HOSTILE)
+    harness.ledger.pause_page(page_id, reason=HOSTILE, by=HOSTILE)
+    enqueue(harness.ledger, page_id, campaign="hostile")
+    harness.ledger.hold_campaign("hostile", HOSTILE, by=HOSTILE)
     for path in ("/overview", "/campaigns/hostile"):
-        page = desk.flower.get(path).text
+        page = harness.flower.get(path).text
         assert HOSTILE not in page
         assert HOSTILE in unescape(page)
 
@@ -141,22 +149,22 @@ def test_what_people_wrote_stays_text(desk: Desk) -> None:
     ],
 )
 def test_a_wrong_form_gets_words_and_changes_nothing(
-    desk: Desk, path: str, fields: dict[str, str], status: int, words: str
+    harness: FlowerHarness, path: str, fields: dict[str, str], status: int, words: str
 ) -> None:
     """Only another program than a browser sends these."""
-    before = desk.ledger.reader.pauses(), desk.ledger.reader.rates()
-    reply = desk.flower.post(path, fields)
+    before = harness.ledger.reader.pauses(), harness.ledger.reader.rates()
+    reply = harness.flower.post(path, fields)
     assert reply.status_code == status
     assert words in reply.text
-    assert (desk.ledger.reader.pauses(), desk.ledger.reader.rates()) == before
+    assert (harness.ledger.reader.pauses(), harness.ledger.reader.rates()) == before
 
 
-def test_a_form_without_its_token_is_refused(desk: Desk) -> None:
+def test_a_form_without_its_token_is_refused(harness: FlowerHarness) -> None:
     """Another site cannot press these buttons."""
     fields = {"action": "pause", "page_id": ""}
-    reply = requests.post(f"{desk.flower.url}/overview/page", fields, auth=LOGIN, timeout=30)
+    reply = requests.post(f"{harness.flower.url}/overview/page", fields, auth=LOGIN, timeout=30)
     assert reply.status_code == 403
-    assert not any(each.page_id == ALL_PAGES for each in desk.ledger.reader.pauses())
+    assert not any(each.page_id == ALL_PAGES for each in harness.ledger.reader.pauses())
 
 
 def test_a_flower_that_may_only_read_offers_no_control(

@@ -10,18 +10,18 @@ import pytest
 import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
-from support.flower_harness import Desk, job_ids, new_page_id, text_of
+from support.flower_harness import FlowerHarness, job_ids, new_page_id, text_of
 
 HOSTILE = """<script>alert(1)</script>'"&amp;{{ 7*7 }}{% raw x %}"""
 
 
-def test_hostile_strings_stay_text(desk: Desk) -> None:
+def test_hostile_strings_stay_text(harness: FlowerHarness) -> None:
     """Whatever the API says or somebody stored, on every page it comes up on."""
     page_id = new_page_id()
-    job_id = desk.fail(
+    job_id = harness.fail(
         page_id=page_id, error_code=HOSTILE[:60], error_message=HOSTILE, metadata=HOSTILE
     )
-    waiting = desk.fail(
+    waiting = harness.fail(
         page_id=page_id, error_code="x", error_message=HOSTILE, state=State.RETRYING
     )
     for path in (
@@ -30,12 +30,12 @@ def test_hostile_strings_stay_text(desk: Desk) -> None:
         f"/failures/{waiting}",
         "/failures/waiting",
     ):
-        page = desk.flower.get(path)
+        page = harness.flower.get(path)
         assert page.status_code == 200
         assert "<script>alert" not in page.text
         assert HOSTILE in unescape(page.text)
     for path in (f"/failures?text={HOSTILE}", f"/failures?error_code={HOSTILE}"):
-        assert "<script>alert" not in desk.flower.get(path).text
+        assert "<script>alert" not in harness.flower.get(path).text
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,11 @@ def test_hostile_strings_stay_text(desk: Desk) -> None:
         "cancelled=" + "9" * 5000,
     ],
 )
-def test_a_nonsensical_address_of_waiting_jobs_gets_words(desk: Desk, query: str) -> None:
+def test_a_nonsensical_address_of_waiting_jobs_gets_words(
+    harness: FlowerHarness, query: str
+) -> None:
     """As with those that failed."""
-    page = desk.flower.get(f"/failures/waiting?{query}")
+    page = harness.flower.get(f"/failures/waiting?{query}")
     assert page.status_code == (400 if query == "after=x" else 200)
     assert "cancelled" not in text_of(page)
 
@@ -71,23 +73,23 @@ def test_a_nonsensical_address_of_waiting_jobs_gets_words(desk: Desk, query: str
         "by=%3Cscript%3E",
     ],
 )
-def test_a_nonsensical_address_gets_words(desk: Desk, query: str) -> None:
+def test_a_nonsensical_address_gets_words(harness: FlowerHarness, query: str) -> None:
     """Never a fault of the program."""
-    page = desk.flower.get(f"/failures?{query}")
+    page = harness.flower.get(f"/failures?{query}")
     assert page.status_code in (200, 400)
     assert "<script>a" not in page.text
     if page.status_code == 400:
         assert "That did not work" in page.text
 
 
-def test_the_list_is_filtered_by_each_of_its_fields(desk: Desk) -> None:
+def test_the_list_is_filtered_by_each_of_its_fields(harness: FlowerHarness) -> None:
     """By code, page, text and time; together they narrow."""
     page_id, other_page = new_page_id(), new_page_id()
-    first = desk.fail(page_id=page_id, error_code="190", metadata="order 77001")
-    desk.let_a_millisecond_pass()
-    second = desk.fail(page_id=page_id, error_code="551", metadata="order 77002")
-    desk.let_a_millisecond_pass()
-    third = desk.fail(page_id=other_page, error_code="190", metadata="order 77003")
+    first = harness.fail(page_id=page_id, error_code="190", metadata="order 77001")
+    harness.let_a_millisecond_pass()
+    second = harness.fail(page_id=page_id, error_code="551", metadata="order 77002")
+    harness.let_a_millisecond_pass()
+    third = harness.fail(page_id=other_page, error_code="190", metadata="order 77003")
     for query, expected in [
         (f"page_id={page_id}", [second, first]),
         (f"page_id={page_id}&error_code=190", [first]),
@@ -99,24 +101,24 @@ def test_the_list_is_filtered_by_each_of_its_fields(desk: Desk) -> None:
         (f"text=ORDER+7700&page_id={page_id}", [second, first]),
         (f"page_id={page_id}&since=2020-01-01T00:00Z&until=2090-01-01T00:00Z", [second, first]),
     ]:
-        assert job_ids(desk.flower.get(f"/failures?{query}")) == expected, query
+        assert job_ids(harness.flower.get(f"/failures?{query}")) == expected, query
 
 
-def test_a_whole_job_id_leads_to_the_job(desk: Desk) -> None:
+def test_a_whole_job_id_leads_to_the_job(harness: FlowerHarness) -> None:
     """Pasted from a log line."""
-    job_id = desk.fail(page_id=new_page_id())
-    found = desk.flower.get(f"/failures?text={job_id}", allow_redirects=False)
+    job_id = harness.fail(page_id=new_page_id())
+    found = harness.flower.get(f"/failures?text={job_id}", allow_redirects=False)
     assert (found.status_code, found.headers["Location"]) == (302, f"/failures/{job_id}")
 
 
-def test_older_pages_follow_to_the_end(desk: Desk) -> None:
+def test_older_pages_follow_to_the_end(harness: FlowerHarness) -> None:
     """Each job once, fifty a page."""
     page_id = new_page_id()
-    failed = [desk.fail(page_id=page_id, metadata=f"order {n}") for n in range(120)]
+    failed = [harness.fail(page_id=page_id, metadata=f"order {n}") for n in range(120)]
     path: str | None = f"/failures?page_id={page_id}"
     found: list[str] = []
     while path:
-        page = desk.flower.get(path)
+        page = harness.flower.get(path)
         found += job_ids(page)
         older = re.search(r'rel="next" href="([^"]+)"', page.text)
         path = "/failures" + unescape(older.group(1)) if older else None
@@ -125,20 +127,20 @@ def test_older_pages_follow_to_the_end(desk: Desk) -> None:
     assert set(found) == set(failed)
 
 
-def test_times_of_other_hands_hide_no_failures(desk: Desk) -> None:
+def test_times_of_other_hands_hide_no_failures(harness: FlowerHarness) -> None:
     """Infinite or broken ones, more than a page has room for; with a text filter, too."""
     page_id = new_page_id()
-    job_id = desk.fail(page_id=page_id, error_code="190", metadata="order 88001")
+    job_id = harness.fail(page_id=page_id, error_code="190", metadata="order 88001")
     odd = {f"odd {score} {n}": score for score in ("inf", "-inf", "1.5") for n in range(60)}
-    index = f"{{{desk.settings.namespace}}}:failed_on:{page_id}"
-    client = redis.Redis.from_url(desk.settings.redis_url)
+    index = f"{{{harness.settings.namespace}}}:failed_on:{page_id}"
+    client = redis.Redis.from_url(harness.settings.redis_url)
     client.zadd(index, odd)
 
     for query in ("", "&text=order+88001", "&by=page_id"):
         path: str | None = f"/failures?page_id={page_id}{query}"
         found = []
         while path:
-            page = desk.flower.get(path)
+            page = harness.flower.get(path)
             assert page.status_code == 200, page.text
             found += job_ids(page)
             older = re.search(r'rel="next" href="([^"]+)"', page.text)
@@ -147,13 +149,13 @@ def test_times_of_other_hands_hide_no_failures(desk: Desk) -> None:
     client.zrem(index, *odd)
 
 
-def test_the_page_counts_and_explains(desk: Desk) -> None:
+def test_the_page_counts_and_explains(harness: FlowerHarness) -> None:
     """How many, why and where, over time; the same as a table for who does not see the chart."""
     page_id = new_page_id()
     for _ in range(3):
-        desk.fail(page_id=page_id, error_code="10/2018278")
-    desk.fail(page_id=page_id, error_code="190")
-    page = desk.flower.get(f"/failures?page_id={page_id}&within=1h")
+        harness.fail(page_id=page_id, error_code="10/2018278")
+    harness.fail(page_id=page_id, error_code="190")
+    page = harness.flower.get(f"/failures?page_id={page_id}&within=1h")
     text = text_of(page)
     assert "4 failed failures on page" in text
     assert "10/2018278 3" in text
@@ -164,16 +166,16 @@ def test_the_page_counts_and_explains(desk: Desk) -> None:
     assert 'aria-labelledby="chart-title' in page.text
 
 
-def test_a_job_is_told_whole(desk: Desk) -> None:
+def test_a_job_is_told_whole(harness: FlowerHarness) -> None:
     """State, reason, remedy, attempts, times and body; the person's id when it is asked for."""
-    job_id = desk.fail(
+    job_id = harness.fail(
         page_id=new_page_id(),
         error_code="190",
         error_message="token has expired",
         metadata="order 1001",
         recipient_id="2560816460648749",
     )
-    page = desk.flower.get(f"/failures/{job_id}")
+    page = harness.flower.get(f"/failures/{job_id}")
     text = text_of(page)
     for part in (
         *("failed", "190 token has expired", "Set a new token in HARASOCIAL_TOKEN"),
@@ -182,38 +184,40 @@ def test_a_job_is_told_whole(desk: Desk) -> None:
     ):
         assert part in text
     assert "2560816460648749" not in page.text
-    shown = text_of(desk.flower.get(f"/failures/{job_id}?recipient=shown"))
+    shown = text_of(harness.flower.get(f"/failures/{job_id}?recipient=shown"))
     assert shown.count("2560816460648749") == 2
 
 
-def test_an_unknown_code_has_the_apis_own_message(desk: Desk) -> None:
+def test_an_unknown_code_has_the_apis_own_message(harness: FlowerHarness) -> None:
     """No explanation is made up; what to do about an unknown code is said."""
-    job_id = desk.fail(page_id=new_page_id(), error_code="424242", error_message="Lỗi lạ")
-    text = text_of(desk.flower.get(f"/failures/{job_id}"))
+    job_id = harness.fail(page_id=new_page_id(), error_code="424242", error_message="Lỗi lạ")
+    text = text_of(harness.flower.get(f"/failures/{job_id}"))
     assert "424242 Lỗi lạ" in text
     assert "the error message is the API's own" in text
     assert "replay once its cause is gone" in text
 
 
-def test_what_is_not_there_is_said(desk: Desk) -> None:
+def test_what_is_not_there_is_said(harness: FlowerHarness) -> None:
     """In Flower's style, with a way back."""
     for path in ("/failures/none", "/failures/" + "0" * 32, "/failures/replays/abc"):
-        page = desk.flower.get(path)
+        page = harness.flower.get(path)
         assert page.status_code == 404
         assert "Not found" in page.text
         assert 'href="/failures"' in page.text
 
 
-def test_a_job_of_other_hands_can_be_looked_at(desk: Desk, valkey: EmbeddedValkey) -> None:
+def test_a_job_of_other_hands_can_be_looked_at(
+    harness: FlowerHarness, valkey: EmbeddedValkey
+) -> None:
     """Its id may be anything; what it lacks is left out."""
     strange = "x/../%3Cb%3E?#é"
-    prefix = f"{{{desk.settings.namespace}}}:"
+    prefix = f"{{{harness.settings.namespace}}}:"
     client = redis.Redis.from_url(valkey.url)
     client.hset(f"{prefix}job:{strange}", mapping={"state": "failed", "error_code": "invalid_job"})
     client.zadd(f"{prefix}failed", {strange: 1})
-    page = desk.flower.get("/failures/" + quote(strange, safe=""))
+    page = harness.flower.get("/failures/" + quote(strange, safe=""))
     assert page.status_code == 200
     assert "invalid_job" in page.text
-    assert desk.flower.get("/failures?until=1999-01-01T00:00Z").status_code == 200
+    assert harness.flower.get("/failures?until=1999-01-01T00:00Z").status_code == 200
     client.zrem(f"{prefix}failed", strange)
     client.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fakeredis
 import time_machine
@@ -36,9 +36,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 START = from_ms(1_769_851_800_000)
 PAGES = ["1", "2", "3"]
@@ -67,8 +65,8 @@ class LedgerMachine(RuleBasedStateMachine):
     claims = Bundle("claims")
     swept_claims = Bundle("swept_claims")
 
-    #: Set by the test: how to make a story. The machine is made by hypothesis.
-    story_class: type[Story]
+    #: Set by the test: how to make a scenario. The machine is made by hypothesis.
+    story_class: type[Scenario]
 
     @initialize(
         page_rate=st.sampled_from([0.0, 0.0, 2.0]),
@@ -88,7 +86,7 @@ class LedgerMachine(RuleBasedStateMachine):
             failed_ttl_seconds=ttl_seconds,
             expires_seconds=2000.0,
         )
-        self.story = self.story_class(client, clock, made)
+        self.scenario = self.story_class(client, clock, made)
         #: How often each job was recorded as sent, and claimed to be sent.
         self.sent: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -125,9 +123,9 @@ class LedgerMachine(RuleBasedStateMachine):
         delivery: str,
         campaign: str | None,
     ) -> Any:
-        now = from_ms(self.story.clock_ms())
+        now = from_ms(self.scenario.clock_ms())
         try:
-            job_id = self.story.enqueue(
+            job_id = self.scenario.enqueue(
                 page_id,
                 urgent=urgent and campaign is None,
                 send_at=None if later is None else now + timedelta(seconds=later),
@@ -151,7 +149,7 @@ class LedgerMachine(RuleBasedStateMachine):
         has_possible_poison=st.booleans(),
     )
     def claim(self, max_jobs: int, attentive: bool, has_possible_poison: bool) -> Any:
-        found = self.story.ledger.claim(
+        found = self.scenario.ledger.claim(
             max_jobs,
             answers_bell=attentive,
             looks_again_in_seconds=0.04 if attentive else 0.0,
@@ -169,14 +167,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(max_jobs=st.integers(1, 6))
     def claim_and_lose_the_reply(self, max_jobs: int) -> None:
-        claims = self.story.claim_and_lose_the_reply(max_jobs)
+        claims = self.scenario.claim_and_lose_the_reply(max_jobs)
         self.calls.update(claim.job_id for claim in claims)
 
     @rule(claim=consumes(claims), outcome=outcomes)
     def record(self, claim: Claim, outcome: Outcome) -> None:
-        before = self.story.ledger.reader.get(claim.job_id)
-        (held,) = self.story.ledger.record([self.story.result(claim, outcome)])
-        after = self.story.ledger.reader.get(claim.job_id)
+        before = self.scenario.ledger.reader.get(claim.job_id)
+        (held,) = self.scenario.ledger.record([self.scenario.result(claim, outcome)])
+        after = self.scenario.ledger.reader.get(claim.job_id)
         if not held:
             assert after == before, "promise 6"
             return
@@ -189,7 +187,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claims=st.lists(consumes(claims), max_size=4), outcome=outcomes)
     def record_together(self, claims: list[Claim], outcome: Outcome) -> None:
-        held = self.story.ledger.record([self.story.result(claim, outcome) for claim in claims])
+        held = self.scenario.ledger.record(
+            [self.scenario.result(claim, outcome) for claim in claims]
+        )
         if outcome.outcome_class is OutcomeClass.ACCEPTED:
             self.sent.update(
                 claim.job_id for claim, was_held in zip(claims, held, strict=True) if was_held
@@ -197,63 +197,63 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 2.0, 20.0, 61.0, 700.0]))
     def wait(self, seconds: float) -> None:
-        self.story.wait(seconds)
+        self.scenario.wait(seconds)
 
     @rule(target=swept_claims, end_leases=st.sampled_from([True, True, False]))
     def sweep(self, end_leases: bool) -> Any:
         """The sweeper may die before it records, or record late."""
-        return multiple(*self.story.ledger.sweep(end_leases=end_leases).claims)
+        return multiple(*self.scenario.ledger.sweep(end_leases=end_leases).claims)
 
     @rule(claims=st.lists(consumes(swept_claims), max_size=4))
     def record_swept(self, claims: list[Claim]) -> None:
-        self.story.end(claims)
+        self.scenario.end(claims)
 
     @rule(some=st.lists(jobs, max_size=3))
     def cancel(self, some: list[str]) -> None:
-        self.story.ledger.cancel(some)
+        self.scenario.ledger.cancel(some)
 
     @rule(some=st.lists(jobs, max_size=3))
     def replay(self, some: list[str]) -> None:
-        self.story.ledger.replay(some)
+        self.scenario.ledger.replay(some)
 
     @rule(page_id=pages)
     def resume(self, page_id: str) -> None:
-        self.story.ledger.resume({page_id: "old-token"})
+        self.scenario.ledger.resume({page_id: "old-token"})
 
     @rule(campaign=campaigns)
     def hold(self, campaign: str) -> None:
         with suppress(CampaignNotFound, CampaignCanceled):
-            self.story.ledger.hold_campaign(campaign, "why", by="who")
+            self.scenario.ledger.hold_campaign(campaign, "why", by="who")
             self.held.add(campaign)
 
     @rule(campaign=campaigns)
     def release(self, campaign: str) -> None:
         with suppress(CampaignNotFound, CampaignCanceled):
-            self.story.ledger.release_campaign(campaign, by="who")
+            self.scenario.ledger.release_campaign(campaign, by="who")
             self.held.discard(campaign)
 
     @rule(campaign=campaigns, chunks=st.integers(0, 3))
     def cancel_campaign(self, campaign: str, chunks: int) -> None:
         """Whoever cancels may die after any chunk."""
         with suppress(CampaignNotFound):
-            self.story.ledger.cancel_campaign(campaign, by="who")
+            self.scenario.ledger.cancel_campaign(campaign, by="who")
             self.canceled.add(campaign)
             for _ in range(chunks):
-                self.story.ledger.cancel_campaign_chunk(campaign, 1)
+                self.scenario.ledger.cancel_campaign_chunk(campaign, 1)
 
     @rule()
     def continue_campaign_work(self) -> None:
-        self.story.ledger.continue_campaign_work(limit=1)
+        self.scenario.ledger.continue_campaign_work(limit=1)
 
     @rule()
     def leave(self) -> None:
-        self.story.ledger.leave()
+        self.scenario.ledger.leave()
 
     @invariant()
     def everything_agrees(self) -> None:
-        if not hasattr(self, "story"):
+        if not hasattr(self, "scenario"):
             return
-        client, key = self.story.client, self.story.key
+        client, key = self.scenario.client, self.scenario.key
         jobs = {
             name.removeprefix(key("job:")): client.hgetall(name)
             for name in client.scan_iter(key("job:*"), count=10_000)
@@ -262,7 +262,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for job_id, job in jobs.items():
             by_state[job["state"]].add(job_id)
 
-        counted = self.story.ledger.reader.count_states()
+        counted = self.scenario.ledger.reader.count_states()
         for state in set(State) - {State.SENT, State.CANCELLED}:
             assert counted[state] == len(by_state[state.value]), state
         stored = client.hgetall(key("counts"))
@@ -304,7 +304,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def lanes_agree(self, jobs: dict[str, dict[str, str]], by_state: dict[str, set[str]]) -> None:
         """Every queued job waits once, in the list that its page, campaign and attempts name."""
-        client, key = self.story.client, self.story.key
+        client, key = self.scenario.client, self.scenario.key
         lanes = set(client.zrange(key("lanes"), 0, -1))
         waiting: Counter[str] = Counter()
         for page_id in PAGES:
@@ -336,7 +336,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Every job of a campaign is counted in one state, also after it was forgotten."""
         for name in CAMPAIGNS:
             mine = {job_id: page for job_id, (page, of) in self.stored.items() if of == name}
-            campaign = self.story.ledger.reader.campaign(name)
+            campaign = self.scenario.ledger.reader.campaign(name)
             if campaign is None:
                 assert not mine
                 continue
@@ -357,28 +357,28 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def everything_ends(self) -> None:
         """Promise 1: with workers about, every job comes to its end, and the counts say so."""
-        story = self.story
+        scenario = self.scenario
         for campaign in self.held - self.canceled:
-            story.ledger.release_campaign(campaign, by="who")
+            scenario.ledger.release_campaign(campaign, by="who")
         for _ in range(100):
-            story.ledger.continue_campaign_work()
-            story.wait(300)
-            story.sweep()
-            for claim in story.claim(1000):
+            scenario.ledger.continue_campaign_work()
+            scenario.wait(300)
+            scenario.sweep()
+            for claim in scenario.claim(1000):
                 assert self.sent[claim.job_id] == 0, "promise 4"
                 self.calls[claim.job_id] += 1
-                story.record(claim, OutcomeClass.ACCEPTED)
+                scenario.record(claim, OutcomeClass.ACCEPTED)
                 self.sent[claim.job_id] += 1
-            counts = story.counts()
+            counts = scenario.counts()
             if set(counts) <= {state.value for state in ENDED}:
                 break
-        assert counts == story.recount()
+        assert counts == scenario.recount()
         assert set(counts) <= {state.value for state in ENDED}
 
 
-def test_any_sequence_of_operations_keeps_everything_in_agreement(story: Story):
+def test_any_sequence_of_operations_keeps_everything_in_agreement(scenario: Scenario):
     """A few hundred random lives of a ledger, each step of them checked."""
-    machine: Any = type("Machine", (LedgerMachine,), {"story_class": type(story)})
+    machine: Any = type("Machine", (LedgerMachine,), {"story_class": type(scenario)})
     run_state_machine_as_test(
         machine,
         settings=settings(

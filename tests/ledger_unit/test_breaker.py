@@ -6,14 +6,12 @@ import heapq
 import random
 from collections.abc import Callable
 from itertools import cycle, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import Claim, Result
 from harasocial_dispatch.schemas import Outcome, OutcomeClass, parse_new_job
-
-if TYPE_CHECKING:
-    from .conftest import QuickStory
+from support.scenario import QuickScenario
 
 OK = Outcome(outcome_class=OutcomeClass.ACCEPTED)
 BROKEN = Outcome(outcome_class=OutcomeClass.TRANSIENT, error_code="http_503")
@@ -25,37 +23,37 @@ def refusal(code: str) -> Outcome:
     return Outcome(outcome_class=OutcomeClass.PERMANENT, error_code=code, about_page=True)
 
 
-def enqueue(story: QuickStory, payloads: list[str]) -> list[str]:
+def enqueue(scenario: QuickScenario, payloads: list[str]) -> list[str]:
     bodies: list[Any] = [
         {"recipient": {"id": "1"}, "message": {"payload_id": payload}, "page_id": "1"}
         for payload in payloads
     ]
     options = {"expires_at": "2026-03-01T00:00:00Z"}
-    return story.ledger.enqueue([parse_new_job(body, options) for body in bodies]).job_ids
+    return scenario.ledger.enqueue([parse_new_job(body, options) for body in bodies]).job_ids
 
 
-def reasons(story: QuickStory) -> list[str]:
-    return [pause.reason for pause in story.ledger.reader.pauses()]
+def reasons(scenario: QuickScenario) -> list[str]:
+    return [pause.reason for pause in scenario.ledger.reader.pauses()]
 
 
-def take(story: QuickStory, jobs: int) -> list[Claim]:
+def take(scenario: QuickScenario, jobs: int) -> list[Claim]:
     """Claim so many jobs of the page, which leaves a part of the slots to others."""
-    claims = story.claim(jobs + jobs // 4)
+    claims = scenario.claim(jobs + jobs // 4)
     assert len(claims) == jobs
     return claims
 
 
-def record(story: QuickStory, claims: list[Claim], *outcomes: Outcome) -> None:
+def record(scenario: QuickScenario, claims: list[Claim], *outcomes: Outcome) -> None:
     """Record outcomes one by one, as of calls that ended at different times."""
     for claim, outcome in zip(claims, outcomes, strict=True):
-        story.ledger.record([story.result(claim, outcome)])
+        scenario.ledger.record([scenario.result(claim, outcome)])
 
 
-def record_together(story: QuickStory, claims: list[Claim], *outcomes: Outcome) -> None:
+def record_together(scenario: QuickScenario, claims: list[Claim], *outcomes: Outcome) -> None:
     results: list[Result] = [
-        story.result(claim, outcome) for claim, outcome in zip(claims, outcomes, strict=True)
+        scenario.result(claim, outcome) for claim, outcome in zip(claims, outcomes, strict=True)
     ]
-    story.ledger.record(results)
+    scenario.ledger.record(results)
 
 
 # What pauses a page
@@ -80,23 +78,25 @@ def record_together(story: QuickStory, claims: list[Claim], *outcomes: Outcome) 
         ([OK] * 3 + [RESTRICTED] + [OK] * 3, ["restricted"]),
     ],
 )
-def test_a_page_is_paused_by(quick_story: QuickStory, outcomes: list[Outcome], expected: list[str]):
+def test_a_page_is_paused_by(
+    quick_scenario: QuickScenario, outcomes: list[Outcome], expected: list[str]
+):
     """Several failures, or refusals of one code, in a row; or by one restriction."""
-    enqueue(quick_story, ["p"] * 30)
-    record(quick_story, take(quick_story, len(outcomes)), *outcomes)
-    assert reasons(quick_story) == expected
+    enqueue(quick_scenario, ["p"] * 30)
+    record(quick_scenario, take(quick_scenario, len(outcomes)), *outcomes)
+    assert reasons(quick_scenario) == expected
 
 
 @pytest.mark.parametrize("failed", [BROKEN, refusal("10")])
-def test_calls_that_ended_together_have_no_order(quick_story: QuickStory, failed: Outcome):
+def test_calls_that_ended_together_have_no_order(quick_scenario: QuickScenario, failed: Outcome):
     """Failures beside a success do not count, whichever is recorded first."""
-    enqueue(quick_story, ["p"] * 60)
-    claims = take(quick_story, 24)
-    record_together(quick_story, claims[:12], *[failed] * 6, OK, *[failed] * 5)
-    record_together(quick_story, claims[12:16], *[failed] * 4)
-    assert reasons(quick_story) == []
-    record_together(quick_story, claims[16:17], failed)
-    assert reasons(quick_story) == [(failed is BROKEN and "failing") or "refused"]
+    enqueue(quick_scenario, ["p"] * 60)
+    claims = take(quick_scenario, 24)
+    record_together(quick_scenario, claims[:12], *[failed] * 6, OK, *[failed] * 5)
+    record_together(quick_scenario, claims[12:16], *[failed] * 4)
+    assert reasons(quick_scenario) == []
+    record_together(quick_scenario, claims[16:17], failed)
+    assert reasons(quick_scenario) == [(failed is BROKEN and "failing") or "refused"]
 
 
 # How long a page is paused
@@ -111,162 +111,164 @@ def test_calls_that_ended_together_have_no_order(quick_story: QuickStory, failed
     ],
 )
 def test_a_page_is_paused_for(
-    quick_story: QuickStory, outcomes: list[Outcome], seconds: list[float]
+    quick_scenario: QuickScenario, outcomes: list[Outcome], seconds: list[float]
 ):
     """Each pause in a row is longer; at its end one message goes out, whatever happens."""
-    enqueue(quick_story, ["p"] * 50)
-    record(quick_story, take(quick_story, len(outcomes)), *outcomes)
+    enqueue(quick_scenario, ["p"] * 50)
+    record(quick_scenario, take(quick_scenario, len(outcomes)), *outcomes)
     for pause_seconds in seconds:
-        quick_story.wait(pause_seconds - 0.001)
-        assert quick_story.claim() == []
-        quick_story.wait(0.001)
-        probe = quick_story.claim()
+        quick_scenario.wait(pause_seconds - 0.001)
+        assert quick_scenario.claim() == []
+        quick_scenario.wait(0.001)
+        probe = quick_scenario.claim()
         assert len(probe) == 1
-        assert quick_story.claim() == []
-        record(quick_story, probe, outcomes[0])
+        assert quick_scenario.claim() == []
+        record(quick_scenario, probe, outcomes[0])
 
 
-def test_a_restriction_during_the_recovery_continues_the_pauses(quick_story: QuickStory):
+def test_a_restriction_during_the_recovery_continues_the_pauses(quick_scenario: QuickScenario):
     """As if the page had not recovered: 30 minutes, then an hour, then two."""
-    enqueue(quick_story, ["p"] * 50)
-    record(quick_story, take(quick_story, 1), RESTRICTED)
+    enqueue(quick_scenario, ["p"] * 50)
+    record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
     for pause_seconds in (1800, 3600, 7200):
-        (pause,) = quick_story.ledger.reader.pauses()
-        assert pause.until_ms == quick_story.clock_ms() + pause_seconds * 1000
-        quick_story.wait(pause_seconds)
-        record(quick_story, quick_story.claim(), OK)
-        record(quick_story, quick_story.claim(), RESTRICTED)
+        (pause,) = quick_scenario.ledger.reader.pauses()
+        assert pause.until_ms == quick_scenario.clock_ms() + pause_seconds * 1000
+        quick_scenario.wait(pause_seconds)
+        record(quick_scenario, quick_scenario.claim(), OK)
+        record(quick_scenario, quick_scenario.claim(), RESTRICTED)
 
 
 # Promise 14
 
 
-def test_after_a_restriction_one_message_goes_out_per_pause(quick_story: QuickStory):
+def test_after_a_restriction_one_message_goes_out_per_pause(quick_scenario: QuickScenario):
     """With hundreds of calls in flight when it is seen, and whatever their outcomes."""
-    enqueue(quick_story, ["p"] * 1000)
-    claims = take(quick_story, 300)
+    enqueue(quick_scenario, ["p"] * 1000)
+    claims = take(quick_scenario, 300)
     random.Random(7).shuffle(claims)
-    record(quick_story, claims[:1], RESTRICTED)
+    record(quick_scenario, claims[:1], RESTRICTED)
     outcomes = cycle([OK, RESTRICTED, BROKEN, ABOUT_PERSON])
     for claimed in claims[1:]:
-        record(quick_story, [claimed], next(outcomes))
+        record(quick_scenario, [claimed], next(outcomes))
     posts: list[float] = []
     for _ in range(30 * 8):
-        enqueue(quick_story, ["p"])
-        for claim in quick_story.claim():
-            posts.append(quick_story.clock_ms() / 1000)
-            record(quick_story, [claim], RESTRICTED)
-        quick_story.wait(120)
-        quick_story.sweep()
+        enqueue(quick_scenario, ["p"])
+        for claim in quick_scenario.claim():
+            posts.append(quick_scenario.clock_ms() / 1000)
+            record(quick_scenario, [claim], RESTRICTED)
+        quick_scenario.wait(120)
+        quick_scenario.sweep()
     gaps = [round(later - earlier) for earlier, later in pairwise(posts)]
     assert gaps == [3600, 7200, 14_400]
 
 
 @pytest.mark.parametrize("ending", ["its worker died", "refused for its person"])
 def test_a_probe_that_says_nothing_is_followed_by_another_after_the_pause(
-    quick_story: QuickStory, ending: str
+    quick_scenario: QuickScenario, ending: str
 ):
     """Not at once: it may have made the restriction longer."""
-    enqueue(quick_story, ["p"] * 5)
-    record(quick_story, take(quick_story, 1), RESTRICTED)
-    quick_story.wait(1800)
-    probe = quick_story.claim()
+    enqueue(quick_scenario, ["p"] * 5)
+    record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
+    quick_scenario.wait(1800)
+    probe = quick_scenario.claim()
     if ending != "its worker died":
-        record(quick_story, probe, ABOUT_PERSON)
+        record(quick_scenario, probe, ABOUT_PERSON)
     for _ in range(17):
-        quick_story.wait(100)
-        enqueue(quick_story, ["p"])
-        quick_story.sweep()
-        assert quick_story.claim() == []
-    quick_story.wait(100)
-    assert len(quick_story.claim()) == 1
+        quick_scenario.wait(100)
+        enqueue(quick_scenario, ["p"])
+        quick_scenario.sweep()
+        assert quick_scenario.claim() == []
+    quick_scenario.wait(100)
+    assert len(quick_scenario.claim()) == 1
 
 
-def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_story: QuickStory):
+def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_scenario: QuickScenario):
     """A web app that enqueues one message at a time makes no probe of each."""
-    enqueue(quick_story, ["p"])
-    record(quick_story, quick_story.claim(), RESTRICTED)
-    quick_story.wait(1800)
-    probe = quick_story.claim()
-    enqueue(quick_story, ["p"])
-    assert quick_story.claim() == []
-    record(quick_story, probe, RESTRICTED)
-    assert quick_story.claim() == []
+    enqueue(quick_scenario, ["p"])
+    record(quick_scenario, quick_scenario.claim(), RESTRICTED)
+    quick_scenario.wait(1800)
+    probe = quick_scenario.claim()
+    enqueue(quick_scenario, ["p"])
+    assert quick_scenario.claim() == []
+    record(quick_scenario, probe, RESTRICTED)
+    assert quick_scenario.claim() == []
 
 
-def test_a_restricted_probe_goes_behind_the_others(quick_story: QuickStory):
+def test_a_restricted_probe_goes_behind_the_others(quick_scenario: QuickScenario):
     """What concerns only its person must not hold up the page."""
-    ids = enqueue(quick_story, ["p"] * 3)
-    record(quick_story, take(quick_story, 1), RESTRICTED)
+    ids = enqueue(quick_scenario, ["p"] * 3)
+    record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
     probed = []
     for pause_seconds in (1800, 3600, 7200):
-        quick_story.wait(pause_seconds)
-        (probe,) = quick_story.claim()
+        quick_scenario.wait(pause_seconds)
+        (probe,) = quick_scenario.claim()
         probed.append(probe.job_id)
-        record(quick_story, [probe], RESTRICTED)
+        record(quick_scenario, [probe], RESTRICTED)
     assert probed == ids
 
 
 # Which job is the probe
 
 
-def fail_until_paused(story: QuickStory) -> None:
-    while not reasons(story):
-        claims = story.claim()
-        record(story, claims, *[BROKEN] * len(claims))
-        story.wait(0.01)
-        story.sweep()
+def fail_until_paused(scenario: QuickScenario) -> None:
+    while not reasons(scenario):
+        claims = scenario.claim()
+        record(scenario, claims, *[BROKEN] * len(claims))
+        scenario.wait(0.01)
+        scenario.sweep()
 
 
-def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(quick_story: QuickStory):
+def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(quick_scenario: QuickScenario):
     """They were first in the lane, and each has failed before."""
-    enqueue(quick_story, [f"bad-{number}" for number in range(40)])
-    fail_until_paused(quick_story)
-    quick_story.wait(60)
-    quick_story.sweep()
-    (good,) = enqueue(quick_story, ["good"])
-    assert quick_story.claim_ids() == [good]
+    enqueue(quick_scenario, [f"bad-{number}" for number in range(40)])
+    fail_until_paused(quick_scenario)
+    quick_scenario.wait(60)
+    quick_scenario.sweep()
+    (good,) = enqueue(quick_scenario, ["good"])
+    assert quick_scenario.claim_ids() == [good]
 
 
 @pytest.mark.parametrize("bad", [20, 49])
-def test_a_probe_has_another_payload_than_those_that_failed(quick_story: QuickStory, bad: int):
+def test_a_probe_has_another_payload_than_those_that_failed(
+    quick_scenario: QuickScenario, bad: int
+):
     """Of the jobs that have not failed themselves; those passed over go behind the others."""
-    enqueue(quick_story, ["bad"] * (8 + bad))
-    claims = take(quick_story, 8)
-    record(quick_story, claims[:5], *[BROKEN] * 5)
-    (good,) = enqueue(quick_story, ["good"])
-    quick_story.wait(1)
-    assert quick_story.claim_ids() == [good]
+    enqueue(quick_scenario, ["bad"] * (8 + bad))
+    claims = take(quick_scenario, 8)
+    record(quick_scenario, claims[:5], *[BROKEN] * 5)
+    (good,) = enqueue(quick_scenario, ["good"])
+    quick_scenario.wait(1)
+    assert quick_scenario.claim_ids() == [good]
 
 
-def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(quick_story: QuickStory):
+def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(quick_scenario: QuickScenario):
     """They may have failed because of the page; none is lost or doubled."""
-    ids = enqueue(quick_story, ["bad"] * 80)
-    claims = take(quick_story, 5)
-    record(quick_story, claims, *[BROKEN] * 5)
-    quick_story.wait(1)
-    (probe,) = quick_story.claim()
-    record(quick_story, [probe], OK)
+    ids = enqueue(quick_scenario, ["bad"] * 80)
+    claims = take(quick_scenario, 5)
+    record(quick_scenario, claims, *[BROKEN] * 5)
+    quick_scenario.wait(1)
+    (probe,) = quick_scenario.claim()
+    record(quick_scenario, [probe], OK)
     sent = {probe.job_id}
     for _ in range(400):
-        claims = quick_story.claim()
-        record(quick_story, claims, *[OK] * len(claims))
+        claims = quick_scenario.claim()
+        record(quick_scenario, claims, *[OK] * len(claims))
         sent |= {claim.job_id for claim in claims}
-        quick_story.wait(0.1)
-        quick_story.sweep()
+        quick_scenario.wait(0.1)
+        quick_scenario.sweep()
     assert sent == set(ids)
 
 
-def test_with_the_endpoint_down_one_probe_goes_out_per_pause(quick_story: QuickStory):
+def test_with_the_endpoint_down_one_probe_goes_out_per_pause(quick_scenario: QuickScenario):
     """Design promise 7, however many jobs wait and come due again."""
-    enqueue(quick_story, [f"p{number % 3}" for number in range(400)])
+    enqueue(quick_scenario, [f"p{number % 3}" for number in range(400)])
     posts: list[float] = []
     for _ in range(600):
-        for claim in quick_story.claim():
-            posts.append(quick_story.clock_ms() / 1000)
-            record(quick_story, [claim], BROKEN)
-        quick_story.wait(0.5)
-        quick_story.sweep()
+        for claim in quick_scenario.claim():
+            posts.append(quick_scenario.clock_ms() / 1000)
+            record(quick_scenario, [claim], BROKEN)
+        quick_scenario.wait(0.5)
+        quick_scenario.sweep()
     after = posts[-1] - posts[0]
     assert after > 200
     paused = [time for time in posts if time > posts[0] + 1]
@@ -280,20 +282,20 @@ def test_with_the_endpoint_down_one_probe_goes_out_per_pause(quick_story: QuickS
 class Simulation:
     """A worker with 64 slots whose calls take 50 to 250 ms; some payloads always fail."""
 
-    def __init__(self, story: QuickStory, seed: int) -> None:
-        self.story, self.random = story, random.Random(seed)
+    def __init__(self, scenario: QuickScenario, seed: int) -> None:
+        self.scenario, self.random = scenario, random.Random(seed)
 
     def deliver(self, payloads: list[str]) -> float:
         """Return after how many seconds all that can be sent were sent."""
-        story = self.story
-        job_ids = enqueue(story, payloads)
+        scenario = self.scenario
+        job_ids = enqueue(scenario, payloads)
         good = {
             job_id for job_id, payload in zip(job_ids, payloads, strict=True) if payload != "bad"
         }
-        began, ended = story.clock_ms(), 0
+        began, ended = scenario.clock_ms(), 0
         flights: list[tuple[int, str, Claim]] = []
         while good:
-            now = story.clock_ms()
+            now = scenario.clock_ms()
             over: list[Claim] = []
             while flights and flights[0][0] <= now:
                 over.append(heapq.heappop(flights)[2])
@@ -301,28 +303,28 @@ class Simulation:
                 outcomes = [
                     BROKEN if claim.body["message"]["payload_id"] == "bad" else OK for claim in over
                 ]
-                record_together(story, over, *outcomes)
+                record_together(scenario, over, *outcomes)
                 good -= {claim.job_id for claim in over}
-            for claim in story.claim(64 - len(flights)) if len(flights) < 64 else ():
+            for claim in scenario.claim(64 - len(flights)) if len(flights) < 64 else ():
                 takes = self.random.randint(50, 250)
                 heapq.heappush(flights, (now + takes, claim.job_id, claim))
-            ended = story.clock_ms()
-            story.wait(0.04)
+            ended = scenario.clock_ms()
+            scenario.wait(0.04)
             if (now - began) % 1000 < 40:
-                story.sweep()
+                scenario.sweep()
         return (ended - began) / 1000
 
 
 @pytest.mark.parametrize("where", ["everywhere", "first"])
 def test_the_others_are_delivered_at_four_fifths_of_the_undisturbed_rate(
-    make_quick_story: Callable[..., QuickStory], where: str
+    make_quick_scenario: Callable[..., QuickScenario], where: str
 ):
     """With 5 % of the payloads always failing, at the default pace."""
     pace = {"page_rate": 30.0, "page_burst": 10}
     payloads = ["good"] * 950
-    undisturbed = Simulation(make_quick_story(**pace), seed=1).deliver(payloads)
+    undisturbed = Simulation(make_quick_scenario(**pace), seed=1).deliver(payloads)
     payloads = ["bad"] * 50 + payloads
     if where == "everywhere":
         random.Random(1).shuffle(payloads)
-    disturbed = Simulation(make_quick_story(**pace), seed=1).deliver(payloads)
+    disturbed = Simulation(make_quick_scenario(**pace), seed=1).deliver(payloads)
     assert disturbed <= undisturbed / 0.8

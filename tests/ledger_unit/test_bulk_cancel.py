@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import itertools
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import JobFilter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.producer.cancellation import Cancellation
 from harasocial_dispatch.schemas import OutcomeClass, State, from_ms, parse_new_job
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 #: Longer than a field of a job's hash.
 PAYLOAD, OTHER_PAYLOAD = "__hrf_f_" + "1" * 130, "__hrf_f_" + "1" * 129 + "2"
 
 
-def enqueue(story: Story, page_id: str, count: int = 1, payload_id: str = PAYLOAD) -> list[str]:
+def enqueue(
+    scenario: Scenario, page_id: str, count: int = 1, payload_id: str = PAYLOAD
+) -> list[str]:
     body = {
         "recipient": {"id": "2560816460648749"},
         "message": {"payload_id": payload_id},
         "page_id": page_id,
     }
-    return story.ledger.enqueue([parse_new_job(body, {}) for _ in range(count)]).job_ids
+    return scenario.ledger.enqueue([parse_new_job(body, {}) for _ in range(count)]).job_ids
 
 
 @pytest.fixture
-def by_name(story: Story) -> dict[str, str]:
+def by_name(scenario: Scenario) -> dict[str, str]:
     """Return jobs in every state, on two pages, with two payloads, enqueued a minute apart."""
     jobs: dict[str, str] = {}
     for name, page_id, outcome in (
@@ -38,15 +38,17 @@ def by_name(story: Story) -> dict[str, str]:
         ("retrying", "1", OutcomeClass.TRANSIENT),
         ("sending", "1", None),
     ):
-        (jobs[name],) = enqueue(story, page_id)
-        (claim,) = story.claim()
+        (jobs[name],) = enqueue(scenario, page_id)
+        (claim,) = scenario.claim()
         if outcome is not None:
-            story.record(claim, outcome, error_code="http_503")
-    (jobs["queued"],) = enqueue(story, "1")
-    story.wait(60)
-    jobs["scheduled"] = story.enqueue("1", send_at=from_ms(story.clock_ms()) + timedelta(hours=1))
-    jobs["urgent"] = story.enqueue("2", urgent=True)
-    (jobs["other payload"],) = enqueue(story, "2", payload_id=OTHER_PAYLOAD)
+            scenario.record(claim, outcome, error_code="http_503")
+    (jobs["queued"],) = enqueue(scenario, "1")
+    scenario.wait(60)
+    jobs["scheduled"] = scenario.enqueue(
+        "1", send_at=from_ms(scenario.clock_ms()) + timedelta(hours=1)
+    )
+    jobs["urgent"] = scenario.enqueue("2", urgent=True)
+    (jobs["other payload"],) = enqueue(scenario, "2", payload_id=OTHER_PAYLOAD)
     return jobs
 
 
@@ -66,21 +68,21 @@ def by_name(story: Story) -> dict[str, str]:
     ],
 )
 def test_waiting_jobs_that_fit_are_canceled_and_no_others(
-    story: Story,
+    scenario: Scenario,
     producer: Producer,
     by_name: dict[str, str],
     conditions: dict[str, Any],
     expected: set[str],
 ):
     """A dry run finds the same jobs, and cancels none."""
-    before = {name: story.state(job_id) for name, job_id in by_name.items()}
-    counts = story.counts()
+    before = {name: scenario.state(job_id) for name, job_id in by_name.items()}
+    counts = scenario.counts()
 
     plan = producer.cancel_many(**conditions, dry_run=True)
-    assert {name: story.state(job_id) for name, job_id in by_name.items()} == before
+    assert {name: scenario.state(job_id) for name, job_id in by_name.items()} == before
     report = producer.cancel_many(**conditions)
 
-    after = {name: story.state(job_id) for name, job_id in by_name.items()}
+    after = {name: scenario.state(job_id) for name, job_id in by_name.items()}
     assert {name for name in by_name if after[name] != before[name]} == expected
     assert all(after[name] is State.CANCELLED for name in expected)
     assert plan.count == report.count == len(expected)
@@ -90,19 +92,19 @@ def test_waiting_jobs_that_fit_are_canceled_and_no_others(
         if (number := sum(before[name].value == state for name in expected))
     }  # fmt: skip
     assert plan.by_payload == report.by_payload
-    assert story.counts() == story.recount()
-    assert counts["queued"] - story.counts()["queued"] == report.by_state["queued"]
+    assert scenario.counts() == scenario.recount()
+    assert counts["queued"] - scenario.counts()["queued"] == report.by_state["queued"]
     # Nothing of them is left in a lane, nor to be skipped there.
-    lanes = story.ledger.reader.waiting_by_page()
-    assert sum(lanes.values()) == story.counts()["queued"]
-    assert story.client.scard(story.key("canceled_in_lane")) == 0
+    lanes = scenario.ledger.reader.waiting_by_page()
+    assert sum(lanes.values()) == scenario.counts()["queued"]
+    assert scenario.client.scard(scenario.key("canceled_in_lane")) == 0
 
 
 def test_since_and_until_are_about_when_a_job_was_enqueued(
-    story: Story, producer: Producer, by_name: dict[str, str]
+    scenario: Scenario, producer: Producer, by_name: dict[str, str]
 ):
     """Not about when it is to be sent."""
-    now = from_ms(story.clock_ms())
+    now = from_ms(scenario.clock_ms())
     plan = producer.cancel_many(until=now - timedelta(seconds=30), dry_run=True)
     assert plan.by_state == {"queued": 1, "retrying": 1}
     plan = producer.cancel_many(since=now - timedelta(seconds=30), dry_run=True)
@@ -112,90 +114,90 @@ def test_since_and_until_are_about_when_a_job_was_enqueued(
 
 
 def test_calls_in_flight_end_normally_and_are_counted(
-    story: Story, producer: Producer, by_name: dict[str, str]
+    scenario: Scenario, producer: Producer, by_name: dict[str, str]
 ):
     """Their holder records how they end."""
     report = producer.cancel_many(page_id="1")
     assert report.in_flight == 1
-    assert story.state(by_name["sending"]) is State.SENDING
+    assert scenario.state(by_name["sending"]) is State.SENDING
     assert producer.cancel_many(page_id="2", payload_id=OTHER_PAYLOAD).in_flight == 0
 
 
-def test_a_lane_keeps_its_order_and_the_others_are_sent(story: Story, producer: Producer):
+def test_a_lane_keeps_its_order_and_the_others_are_sent(scenario: Scenario, producer: Producer):
     """Of a long list, read and changed in many steps."""
     kept, canceled = [], []
     for _ in range(150):
-        kept += enqueue(story, "1", 3)
-        canceled += enqueue(story, "1", 2, OTHER_PAYLOAD)
+        kept += enqueue(scenario, "1", 3)
+        canceled += enqueue(scenario, "1", 2, OTHER_PAYLOAD)
 
     report = producer.cancel_many(payload_id=OTHER_PAYLOAD)
 
     assert report.count == len(canceled)
-    assert story.client.lrange(story.key("ready:1"), 0, -1) == kept
-    assert story.claim_ids(1000) == kept
-    assert {story.state(job_id) for job_id in canceled} == {State.CANCELLED}
+    assert scenario.client.lrange(scenario.key("ready:1"), 0, -1) == kept
+    assert scenario.claim_ids(1000) == kept
+    assert {scenario.state(job_id) for job_id in canceled} == {State.CANCELLED}
 
 
-def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(story: Story):
+def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(scenario: Scenario):
     """Lists change at both ends while they are read; what is enqueued later is left alone."""
-    old = enqueue(story, "1", 900)
-    story.wait(0.001)
-    steps = Cancellation(story.ledger, JobFilter(page_ids=("1",))).run()
+    old = enqueue(scenario, "1", 900)
+    scenario.wait(0.001)
+    steps = Cancellation(scenario.ledger, JobFilter(page_ids=("1",))).run()
     claimed, new = [], []
     for number, _ in enumerate(steps):
-        story.wait(0.001)
-        new += enqueue(story, "1", 50)
-        claims = story.claim(30)
+        scenario.wait(0.001)
+        new += enqueue(scenario, "1", 50)
+        claims = scenario.claim(30)
         if number % 2:
             claimed += [claim.job_id for claim in claims]
         else:
-            story.ledger._lost_claim = claims[0].token if claims else None
+            scenario.ledger._lost_claim = claims[0].token if claims else None
 
-    states = [story.state(job_id) for job_id in old if job_id not in claimed]
+    states = [scenario.state(job_id) for job_id in old if job_id not in claimed]
     assert states
     assert set(states) == {State.CANCELLED}
-    assert State.CANCELLED not in {story.state(job_id) for job_id in new}
+    assert State.CANCELLED not in {scenario.state(job_id) for job_id in new}
 
 
-def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(story: Story):
+def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(scenario: Scenario):
     """Its job was neither due nor in a lane when these were read."""
-    job_ids = enqueue(story, "1", 300)
-    claims = story.claim(10)
-    steps = Cancellation(story.ledger, JobFilter(page_ids=("1",))).run()
+    job_ids = enqueue(scenario, "1", 300)
+    claims = scenario.claim(10)
+    steps = Cancellation(scenario.ledger, JobFilter(page_ids=("1",))).run()
     next(steps)
     for claim in claims:
-        story.record(claim, OutcomeClass.TRANSIENT)
+        scenario.record(claim, OutcomeClass.TRANSIENT)
     *_, report = steps
     assert (report.count, report.in_flight) == (300, 0)
-    assert {story.state(job_id) for job_id in job_ids} == {State.CANCELLED}
+    assert {scenario.state(job_id) for job_id in job_ids} == {State.CANCELLED}
 
 
 def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
-    story: Story, producer: Producer
+    scenario: Scenario, producer: Producer
 ):
     """A second one cancels the others."""
-    enqueue(story, "1", 500)
+    enqueue(scenario, "1", 500)
     wanted = JobFilter(page_ids=("1",))
-    steps: Any = Cancellation(story.ledger, wanted, by="thao", via="cli").run()
+    steps: Any = Cancellation(scenario.ledger, wanted, by="thao", via="cli").run()
     for report in itertools.islice(steps, 2):
         done = report.count
     steps.close()
     assert 0 < done < 500
-    (entry,) = story.ledger.reader.audit()
+    (entry,) = scenario.ledger.reader.audit()
     assert (entry.action, entry.by, entry.count) == ("cancel", "thao", done)
     assert entry.filter == {"page_id": ["1"]}
 
-    story.wait(1)
+    scenario.wait(1)
     seen: list[int] = []
     rest = producer.cancel_many(page_id="1", payload_id=PAYLOAD, progress=seen.append)
     assert rest.count == 500 - done
     assert seen == sorted(seen)
     assert seen[-1] == rest.count
-    assert [(e.count, e.via) for e in story.ledger.reader.audit()] == [
+    assert [(e.count, e.via) for e in scenario.ledger.reader.audit()] == [
         (500 - done, "python"), (done, "cli"),
     ]  # fmt: skip
     assert producer.cancel_many(page_id="1").count == 0
-    assert len(story.ledger.reader.audit()) == 2
+    assert len(scenario.ledger.reader.audit()) == 2
 
 
 @pytest.mark.parametrize(
@@ -213,51 +215,51 @@ def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
     ],
 )
 def test_a_wrong_filter_is_refused_and_nothing_is_canceled(
-    story: Story, producer: Producer, conditions: dict[str, Any], message: str
+    scenario: Scenario, producer: Producer, conditions: dict[str, Any], message: str
 ):
     """No filter would mean every job."""
-    (job_id,) = enqueue(story, "1")
+    (job_id,) = enqueue(scenario, "1")
     with pytest.raises(ValueError, match=message):
         producer.cancel_many(**conditions)
-    assert story.state(job_id) is State.QUEUED
-    assert story.ledger.reader.audit() == []
+    assert scenario.state(job_id) is State.QUEUED
+    assert scenario.ledger.reader.audit() == []
 
 
 def test_many_short_lanes_cost_few_calls(
-    story: Story, producer: Producer, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ):
     """One script call looks through many lists."""
     for page in range(300):
-        enqueue(story, str(page))
+        enqueue(scenario, str(page))
     calls = 0
-    run = story.ledger._scripts.run
+    run = scenario.ledger._scripts.run
 
     def count(connection: Any, name: str, *args: Any) -> Any:
         nonlocal calls
         calls += name == "cancel_matching"
         return run(connection, name, *args)
 
-    monkeypatch.setattr(story.ledger._scripts, "run", count)
+    monkeypatch.setattr(scenario.ledger._scripts, "run", count)
     report = producer.cancel_many(state="queued", dry_run=True)
     assert (report.count, len(report.by_page)) == (300, 300)
     assert calls <= 4
 
 
 def test_far_from_both_ends_of_a_long_list_ids_stay_and_are_skipped(
-    story: Story, producer: Producer
+    scenario: Scenario, producer: Producer
 ):
     """Taking them out would hold Redis up; the counts agree all the same."""
     head, tail = (["gone"] * 50_200 for _ in range(2))
-    (canceled,) = enqueue(story, "1")
-    kept = enqueue(story, "1", 1, OTHER_PAYLOAD)
-    lane = story.key("ready:1")
-    for push, ids in ((story.client.lpush, head), (story.client.rpush, tail)):
+    (canceled,) = enqueue(scenario, "1")
+    kept = enqueue(scenario, "1", 1, OTHER_PAYLOAD)
+    lane = scenario.key("ready:1")
+    for push, ids in ((scenario.client.lpush, head), (scenario.client.rpush, tail)):
         for start in range(0, len(ids), 10_000):
             push(lane, *ids[start : start + 10_000])
     assert producer.cancel_many(payload_id=PAYLOAD).count == 1
-    assert story.state(canceled) is State.CANCELLED
-    assert story.client.smembers(story.key("canceled_in_lane")) == {canceled}
-    assert story.counts()["queued"] == 1
-    story.client.ltrim(lane, len(head), -len(tail) - 1)
-    assert story.claim_ids() == kept
-    assert story.client.scard(story.key("canceled_in_lane")) == 0
+    assert scenario.state(canceled) is State.CANCELLED
+    assert scenario.client.smembers(scenario.key("canceled_in_lane")) == {canceled}
+    assert scenario.counts()["queued"] == 1
+    scenario.client.ltrim(lane, len(head), -len(tail) - 1)
+    assert scenario.claim_ids() == kept
+    assert scenario.client.scard(scenario.key("canceled_in_lane")) == 0

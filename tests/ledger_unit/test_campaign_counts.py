@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 from harasocial_dispatch.ledger import Claim
@@ -24,11 +23,9 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
+from support.scenario import Scenario
 
-if TYPE_CHECKING:
-    from .conftest import Story
-
-    MakeStory = Callable[..., Story]
+MakeScenario = Callable[..., Scenario]
 
 CAMPAIGNS, PAGES = ("a", "b"), ("1", "2")
 ENDED = (State.SENT, State.FAILED, State.CANCELLED)
@@ -38,8 +35,8 @@ STEPS = 150
 class Life:
     """Random steps on one ledger, and the state in which each job was seen last."""
 
-    def __init__(self, story: Story, seed: int) -> None:
-        self.story = story
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
         self.random = random.Random(seed)
         self.claims: list[Claim] = []
         #: job_id -> campaign, page, state and error code. A job that is gone stays as it ended.
@@ -67,10 +64,10 @@ class Life:
         campaign, page = self.random.choice(CAMPAIGNS), self.random.choice(PAGES)
         send_at = None
         if self.random.random() < 0.2:
-            send_at = from_ms(self.story.clock_ms()) + timedelta(seconds=50)
+            send_at = from_ms(self.scenario.clock_ms()) + timedelta(seconds=50)
         for _ in range(self.random.randint(1, 4)):
             with suppress(IdempotencyConflict):
-                job_id = self.story.enqueue(
+                job_id = self.scenario.enqueue(
                     page,
                     campaign=campaign,
                     send_at=send_at,
@@ -80,26 +77,26 @@ class Life:
                 self.jobs.setdefault(job_id, (campaign, page, State.QUEUED, None))
 
     def claim(self) -> None:
-        self.claims += self.story.ledger.claim(self.random.randint(1, 5)).claims
+        self.claims += self.scenario.ledger.claim(self.random.randint(1, 5)).claims
 
     def record(self) -> None:
         self.random.shuffle(self.claims)
         for claim in self.claims[:3]:
             outcome = self.random.choice(list(OutcomeClass))
             code = self.random.choice(["551", "http_500", "190"])
-            self.story.record(claim, outcome, error_code=code)
+            self.scenario.record(claim, outcome, error_code=code)
         del self.claims[:3]
 
     def wait_and_sweep(self) -> None:
-        self.story.wait(self.random.choice([0.5, 5, 65]))
-        swept = self.story.ledger.sweep()
+        self.scenario.wait(self.random.choice([0.5, 5, 65]))
+        swept = self.scenario.ledger.sweep()
         if self.random.random() < 0.7:
-            self.story.end(swept.claims)
+            self.scenario.end(swept.claims)
 
     def lose_claims(self) -> None:
         """Lose the reply to a claim, or the process that has all claims."""
         if self.random.random() < 0.5:
-            self.story.claim_and_lose_the_reply(3)
+            self.scenario.claim_and_lose_the_reply(3)
         else:
             self.claims.clear()
 
@@ -107,31 +104,31 @@ class Life:
         return self.random.sample(list(self.jobs), min(3, len(self.jobs)))
 
     def cancel(self) -> None:
-        self.story.ledger.cancel(self.some_jobs())
+        self.scenario.ledger.cancel(self.some_jobs())
 
     def replay(self) -> None:
-        self.story.ledger.replay(self.some_jobs())
+        self.scenario.ledger.replay(self.some_jobs())
 
     def hold(self) -> None:
         with suppress(CampaignNotFound, CampaignCanceled):
-            self.story.ledger.hold_campaign(self.random.choice(CAMPAIGNS), by="who")
+            self.scenario.ledger.hold_campaign(self.random.choice(CAMPAIGNS), by="who")
 
     def release(self) -> None:
         with suppress(CampaignNotFound, CampaignCanceled):
-            self.story.ledger.release_campaign(self.random.choice(CAMPAIGNS), by="who")
+            self.scenario.ledger.release_campaign(self.random.choice(CAMPAIGNS), by="who")
 
     def cancel_campaign(self) -> None:
         with suppress(CampaignNotFound):
             name = self.random.choice(CAMPAIGNS)
-            self.story.ledger.cancel_campaign(name, by="who")
+            self.scenario.ledger.cancel_campaign(name, by="who")
             for _ in range(self.random.randint(0, 3)):
-                self.story.ledger.cancel_campaign_chunk(name, 2)
+                self.scenario.ledger.cancel_campaign_chunk(name, 2)
 
     def continue_campaign_work(self) -> None:
-        self.story.ledger.continue_campaign_work(limit=2)
+        self.scenario.ledger.continue_campaign_work(limit=2)
 
     def check(self) -> None:
-        reader = self.story.ledger.reader
+        reader = self.scenario.ledger.reader
         for job_id, status in reader.statuses(list(self.jobs)).items():
             campaign, page, *_ = self.jobs[job_id]
             code = status.error_code if status.state is State.FAILED else None
@@ -157,25 +154,25 @@ class Life:
         """With workers about, every campaign finishes."""
         for name in CAMPAIGNS:
             with suppress(CampaignNotFound, CampaignCanceled):
-                self.story.ledger.release_campaign(name, by="who")
+                self.scenario.ledger.release_campaign(name, by="who")
         for _ in range(100):
-            self.story.wait(300)
-            self.story.sweep()
-            self.story.ledger.continue_campaign_work()
-            for claim in self.story.claim(1000):
-                self.story.record(claim, OutcomeClass.ACCEPTED)
+            self.scenario.wait(300)
+            self.scenario.sweep()
+            self.scenario.ledger.continue_campaign_work()
+            for claim in self.scenario.claim(1000):
+                self.scenario.record(claim, OutcomeClass.ACCEPTED)
             # Before what ended is forgotten.
             self.check()
-            if all(c.finished_at is not None for c in self.story.ledger.reader.campaigns()):
+            if all(c.finished_at is not None for c in self.scenario.ledger.reader.campaigns()):
                 return
         pytest.fail("a campaign did not finish")
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_counts_agree_with_a_model_after_every_step(make_story: MakeStory, seed: int):
+def test_counts_agree_with_a_model_after_every_step(make_scenario: MakeScenario, seed: int):
     """In half of the lives, campaigns are canceled; in some, jobs are forgotten meanwhile."""
     ttl_seconds = 300.0 if seed % 4 == 3 else 1e6
-    story = make_story(
+    scenario = make_scenario(
         sent_ttl_seconds=ttl_seconds,
         failed_ttl_seconds=ttl_seconds,
         campaign_ttl_seconds=1e6,
@@ -183,7 +180,7 @@ def test_counts_agree_with_a_model_after_every_step(make_story: MakeStory, seed:
         retry_max_seconds=60.0,
         expires_seconds=5000.0,
     )
-    life = Life(story, seed)
+    life = Life(scenario, seed)
     done: list[str] = []
     try:
         for step in range(STEPS):

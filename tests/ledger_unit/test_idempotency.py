@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import redis
@@ -20,9 +20,7 @@ from harasocial_dispatch.schemas import (
     State,
     parse_new_job,
 )
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 LONG, LONGER = "metadata " * 8, "metadata " * 16
@@ -36,14 +34,14 @@ def new_job(
     metadata: str | None = None,
     **options: Any,
 ) -> NewJob:
-    """Return a job; by default with the body of `Story.enqueue`."""
+    """Return a job; by default with the body of `Scenario.enqueue`."""
     job = SendJob(
         page_id=page_id, recipient_id=recipient_id, payload_id=payload_id, metadata=metadata
     )
     return parse_new_job(job.body(), options)
 
 
-def test_the_same_key_and_body_give_the_same_job(story: Story):
+def test_the_same_key_and_body_give_the_same_job(scenario: Scenario):
     """The first call's options apply: a repeated `send_at` of "in two hours" is another time."""
     options: dict[str, Any] = {
         "send_at": START + timedelta(hours=2),
@@ -51,12 +49,14 @@ def test_the_same_key_and_body_give_the_same_job(story: Story):
         "delivery": "at_most_once",
     }
     job = new_job(metadata=LONG, idempotency_key="k")
-    (first,) = story.ledger.enqueue([job]).jobs
-    (second,) = story.ledger.enqueue([new_job(metadata=LONG, idempotency_key="k", **options)]).jobs
+    (first,) = scenario.ledger.enqueue([job]).jobs
+    (second,) = scenario.ledger.enqueue(
+        [new_job(metadata=LONG, idempotency_key="k", **options)]
+    ).jobs
     assert (first.is_new, second.is_new) == (True, False)
     assert first.job_id == second.job_id
-    assert story.state(first.job_id) is State.QUEUED
-    assert story.counts() == story.recount() == {"queued": 1}
+    assert scenario.state(first.job_id) is State.QUEUED
+    assert scenario.counts() == scenario.recount() == {"queued": 1}
 
 
 @pytest.mark.parametrize(
@@ -79,25 +79,25 @@ def test_the_same_key_and_body_give_the_same_job(story: Story):
     ],
 )
 def test_the_same_key_with_another_body_is_a_conflict(
-    story: Story, first: dict[str, Any], second: dict[str, Any], fields: list[str]
+    scenario: Scenario, first: dict[str, Any], second: dict[str, Any], fields: list[str]
 ):
     """It names what differs, and stores nothing, in whichever order (design promise 3)."""
     for number, (one, other) in enumerate([(first, second), (second, first)], start=1):
         key = f"k-{number}"
-        (job_id,) = story.ledger.enqueue([new_job(idempotency_key=key, **one)]).job_ids
-        before = story.get(job_id)
+        (job_id,) = scenario.ledger.enqueue([new_job(idempotency_key=key, **one)]).job_ids
+        before = scenario.get(job_id)
         with pytest.raises(IdempotencyConflict) as caught:
-            story.ledger.enqueue([new_job(), new_job(idempotency_key=key, **other)])
+            scenario.ledger.enqueue([new_job(), new_job(idempotency_key=key, **other)])
         assert caught.value.fields == fields
         assert (caught.value.idempotency_key, caught.value.job_id) == (key, job_id)
         assert caught.value.index == 1
-        assert story.get(job_id) == before
-        assert story.counts() == story.recount() == {"queued": number}
+        assert scenario.get(job_id) == before
+        assert scenario.counts() == scenario.recount() == {"queued": number}
 
 
-def test_conflicts_may_be_left_out(story: Story):
+def test_conflicts_may_be_left_out(scenario: Scenario):
     """With what was stored before, and within one call; the others are stored."""
-    before = story.enqueue(idempotency_key="before")
+    before = scenario.enqueue(idempotency_key="before")
     jobs = [
         new_job(),
         new_job(idempotency_key="before", recipient_id="1", payload_id="p"),
@@ -106,7 +106,7 @@ def test_conflicts_may_be_left_out(story: Story):
         new_job(idempotency_key="a", metadata="m"),
         new_job(idempotency_key="a"),
     ]
-    found = story.ledger.enqueue(jobs, skip_conflicts=True).jobs
+    found = scenario.ledger.enqueue(jobs, skip_conflicts=True).jobs
     assert [job.is_new for job in found] == [True, False, False, True, False, False]
     assert [list(job.conflicting_fields) for job in found] == [
         *([], ["recipient.id", "message.payload_id"], []),
@@ -114,17 +114,17 @@ def test_conflicts_may_be_left_out(story: Story):
     ]
     assert [job.job_id for job in found[1:3]] == [before] * 2
     assert len({job.job_id for job in found[3:]}) == 1
-    assert story.counts() == story.recount() == {"queued": 3}
+    assert scenario.counts() == scenario.recount() == {"queued": 3}
 
 
-def test_a_conflict_within_one_call_stores_none_of_it(story: Story):
+def test_a_conflict_within_one_call_stores_none_of_it(scenario: Scenario):
     """Which of the two was meant cannot be known."""
     jobs = [new_job(), new_job(idempotency_key="a"), new_job(idempotency_key="a", page_id="2")]
     with pytest.raises(IdempotencyConflict, match="belongs to an earlier row") as caught:
-        story.ledger.enqueue(jobs)
+        scenario.ledger.enqueue(jobs)
     assert (caught.value.job_id, caught.value.index) == (None, 2)
-    assert story.counts() == story.recount() == {}
-    assert not any("idem:" in name for name in story.client.scan_iter("*"))
+    assert scenario.counts() == scenario.recount() == {}
+    assert not any("idem:" in name for name in scenario.client.scan_iter("*"))
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
     return {**body, "idempotency_key": f"order-{number}", **fields}
 
 
-def test_enqueue_many_counts_what_is_new_and_what_was_there(story: Story, producer: Producer):
+def test_enqueue_many_counts_what_is_new_and_what_was_there(scenario: Scenario, producer: Producer):
     """Also over several batches, and with a row that stands twice."""
     first = producer.enqueue_many(row(number) for number in range(3))
     assert (first.new_count, first.already_enqueued_count) == (3, 0)
@@ -141,10 +141,12 @@ def test_enqueue_many_counts_what_is_new_and_what_was_there(story: Story, produc
     assert (second.new_count, second.already_enqueued_count) == (1197, 4)
     assert second.accepted[:3] == second.already_enqueued[:3] == first.accepted
     assert second.accepted[-2] == second.accepted[-1] == second.already_enqueued[-1]
-    assert story.counts() == {"queued": 1200}
+    assert scenario.counts() == {"queued": 1200}
 
 
-def test_enqueue_many_raises_a_conflict_and_says_what_it_stored(story: Story, producer: Producer):
+def test_enqueue_many_raises_a_conflict_and_says_what_it_stored(
+    scenario: Scenario, producer: Producer
+):
     """The batches before it; of the batch with the conflict, nothing (design promise 2)."""
     (known,) = producer.enqueue_many([row(700)]).accepted
     rows = [row(number) for number in range(1200)]
@@ -154,12 +156,12 @@ def test_enqueue_many_raises_a_conflict_and_says_what_it_stored(story: Story, pr
     error = caught.value
     assert (error.idempotency_key, error.fields) == ("order-700", ["metadata"])
     assert (error.index, error.job_id) == (700, known)
-    stored = [story.get(job_id).idempotency_key for job_id in error.accepted]
+    stored = [scenario.get(job_id).idempotency_key for job_id in error.accepted]
     assert stored == [f"order-{number}" for number in range(500)]
-    assert story.counts() == {"queued": 501}
+    assert scenario.counts() == {"queued": 501}
 
 
-def test_enqueue_many_may_skip_rows_in_conflict(story: Story, producer: Producer):
+def test_enqueue_many_may_skip_rows_in_conflict(scenario: Scenario, producer: Producer):
     """They are reported among the invalid ones, by row; all the others are stored."""
     (known,) = producer.enqueue_many([row(1)]).accepted
     rows = [row(number) for number in range(1200)]
@@ -189,91 +191,91 @@ def test_enqueue_many_may_skip_rows_in_conflict(story: Story, producer: Producer
             },
         ),
     ]
-    assert story.counts() == {"queued": 1198}
+    assert scenario.counts() == {"queued": 1198}
 
 
 @pytest.mark.parametrize("is_a_list", ["job", "key", "neither"])
-def test_a_key_whose_job_is_gone_is_free(story: Story, is_a_list: str):
+def test_a_key_whose_job_is_gone_is_free(scenario: Scenario, is_a_list: str):
     """Otherwise it would stand for a job that does not exist and is never sent (promise 1)."""
-    job_id = story.enqueue(idempotency_key="k")
-    hash_key, idem_key = story.key(f"job:{job_id}"), story.key("idem:k")
-    story.client.delete(hash_key)
+    job_id = scenario.enqueue(idempotency_key="k")
+    hash_key, idem_key = scenario.key(f"job:{job_id}"), scenario.key("idem:k")
+    scenario.client.delete(hash_key)
     if is_a_list != "neither":
         name = hash_key if is_a_list == "job" else idem_key
-        story.client.delete(name)
-        story.client.rpush(name, "written by another client")
-    other = story.enqueue(idempotency_key="k")
+        scenario.client.delete(name)
+        scenario.client.rpush(name, "written by another client")
+    other = scenario.enqueue(idempotency_key="k")
     assert other != job_id
-    assert story.enqueue(idempotency_key="k") == other
-    assert story.state(other) is State.QUEUED
+    assert scenario.enqueue(idempotency_key="k") == other
+    assert scenario.state(other) is State.QUEUED
 
 
-def test_a_job_that_another_client_damaged_is_no_match(story: Story):
+def test_a_job_that_another_client_damaged_is_no_match(scenario: Scenario):
     """Its key stands for no message that anybody asked for."""
-    job_id = story.enqueue(idempotency_key="k")
-    story.client.hdel(story.key(f"job:{job_id}"), "recipient_id")
+    job_id = scenario.enqueue(idempotency_key="k")
+    scenario.client.hdel(scenario.key(f"job:{job_id}"), "recipient_id")
     with pytest.raises(IdempotencyConflict, match=r"another recipient\.id; nothing was enqueued"):
-        story.enqueue(idempotency_key="k")
+        scenario.enqueue(idempotency_key="k")
 
 
 @pytest.mark.parametrize("end", ["sent", "cancelled", "failed"])
-def test_a_key_and_its_job_are_forgotten_together(make_story: Callable[..., Story], end: str):
+def test_a_key_and_its_job_are_forgotten_together(make_scenario: Callable[..., Scenario], end: str):
     """So no key is compared with a job that is gone, and none outlives its job."""
-    story = make_story(sent_ttl_seconds=100, failed_ttl_seconds=100)
-    job_id = story.enqueue(idempotency_key="k")
+    scenario = make_scenario(sent_ttl_seconds=100, failed_ttl_seconds=100)
+    job_id = scenario.enqueue(idempotency_key="k")
     if end == "cancelled":
-        story.ledger.cancel([job_id])
+        scenario.ledger.cancel([job_id])
     else:
         ended = OutcomeClass.ACCEPTED if end == "sent" else OutcomeClass.PERMANENT
-        story.record(story.claim()[0], ended)
-    names = (story.key(f"job:{job_id}"), story.key("idem:k"))
+        scenario.record(scenario.claim()[0], ended)
+    names = (scenario.key(f"job:{job_id}"), scenario.key("idem:k"))
     for seconds, kept in ((99.9, True), (0.2, False)):
-        story.wait(seconds)
-        story.sweep()
-        assert [story.client.exists(name) == 1 for name in names] == [kept, kept]
+        scenario.wait(seconds)
+        scenario.sweep()
+        assert [scenario.client.exists(name) == 1 for name in names] == [kept, kept]
 
 
-def test_the_same_key_within_one_call_gives_the_same_job(story: Story):
+def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario):
     """A file may have a row twice."""
     jobs = [new_job(idempotency_key="a"), new_job(), new_job(idempotency_key="a"), new_job()]
-    a, plain, again, other = story.ledger.enqueue(jobs).job_ids
+    a, plain, again, other = scenario.ledger.enqueue(jobs).job_ids
     assert a == again
     assert len({a, plain, other}) == 3
-    assert story.counts() == {"queued": 3}
+    assert scenario.counts() == {"queued": 3}
 
 
-def test_different_keys_are_different_jobs(story: Story):
+def test_different_keys_are_different_jobs(scenario: Scenario):
     """Also such that only look alike to a pattern or a separator."""
     keys = ["a", "A", "a ", "*", "a:b", "a}", "ạ", "a" * 200, "job:1", "0"]
-    ids = [story.enqueue(idempotency_key=key) for key in keys]
+    ids = [scenario.enqueue(idempotency_key=key) for key in keys]
     assert len(set(ids)) == len(keys)
-    assert [story.enqueue(idempotency_key=key) for key in keys] == ids
+    assert [scenario.enqueue(idempotency_key=key) for key in keys] == ids
 
 
-def test_jobs_without_a_key_are_all_different(story: Story):
+def test_jobs_without_a_key_are_all_different(scenario: Scenario):
     """The same message twice may be meant."""
-    assert story.enqueue() != story.enqueue()
+    assert scenario.enqueue() != scenario.enqueue()
 
 
 @pytest.mark.parametrize(
     "outcome_class", [None, OutcomeClass.ACCEPTED, OutcomeClass.PERMANENT, OutcomeClass.TRANSIENT]
 )
-def test_a_key_holds_while_its_job_is_kept(story: Story, outcome_class: OutcomeClass | None):
+def test_a_key_holds_while_its_job_is_kept(scenario: Scenario, outcome_class: OutcomeClass | None):
     """Whatever became of the job."""
-    job_id = story.enqueue(idempotency_key="k")
-    (claim,) = story.claim()
+    job_id = scenario.enqueue(idempotency_key="k")
+    (claim,) = scenario.claim()
     if outcome_class is not None:
-        story.record(claim, outcome_class)
-    state = story.state(job_id)
-    assert story.enqueue(idempotency_key="k") == job_id
-    assert story.state(job_id) is state
+        scenario.record(claim, outcome_class)
+    state = scenario.state(job_id)
+    assert scenario.enqueue(idempotency_key="k") == job_id
+    assert scenario.state(job_id) is state
 
 
-def test_a_known_key_rings_no_bell(story: Story):
+def test_a_known_key_rings_no_bell(scenario: Scenario):
     """Nothing new is ready."""
-    story.enqueue(idempotency_key="k")
-    story.claim(answers_bell=True)
-    assert not story.rings(lambda: story.ledger.enqueue([new_job(idempotency_key="k")]))
+    scenario.enqueue(idempotency_key="k")
+    scenario.claim(answers_bell=True)
+    assert not scenario.rings(lambda: scenario.ledger.enqueue([new_job(idempotency_key="k")]))
 
 
 class Faulty:
@@ -295,16 +297,16 @@ BROKEN = redis.ConnectionError("reset by peer")
 
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_connection_that_breaks_once_makes_one_job(
-    story: Story, monkeypatch: pytest.MonkeyPatch, arrived: bool
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, arrived: bool
 ):
     """Whether the first call arrived or not: the second has the same ids."""
-    faulty = Faulty(story.ledger._scripts.run, arrives=[arrived], error=BROKEN)
-    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
+    faulty = Faulty(scenario.ledger._scripts.run, arrives=[arrived], error=BROKEN)
+    monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
     jobs = [new_job(), new_job(idempotency_key="k"), new_job(idempotency_key="k")]
-    enqueued = story.ledger.enqueue(jobs)
+    enqueued = scenario.ledger.enqueue(jobs)
     assert [job.is_new for job in enqueued.jobs] == [True, True, False]
-    assert story.counts() == story.recount() == {"queued": 2}
-    assert sorted(story.claim_ids()) == sorted(set(enqueued.job_ids))
+    assert scenario.counts() == scenario.recount() == {"queued": 2}
+    assert sorted(scenario.claim_ids()) == sorted(set(enqueued.job_ids))
 
 
 @pytest.mark.parametrize("arrived", [True, False])
@@ -314,51 +316,51 @@ def test_a_connection_that_breaks_once_makes_one_job(
     ids=["timeout", "broken"],
 )
 def test_a_reply_that_stays_lost_is_said_to_be_unknown(
-    story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool
 ):
     """With the ids to look up; the same key again makes one job (design promise 2)."""
-    faulty = Faulty(story.ledger._scripts.run, arrives=[arrived] * tries, error=error)
-    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
+    faulty = Faulty(scenario.ledger._scripts.run, arrives=[arrived] * tries, error=error)
+    monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
     with pytest.raises(EnqueueUnknown, match="same idempotency key") as caught:
-        story.ledger.enqueue([new_job(idempotency_key="k")])
+        scenario.ledger.enqueue([new_job(idempotency_key="k")])
     (job_id,) = caught.value.job_ids
-    assert (story.ledger.reader.get(job_id) is not None) == arrived
-    again = story.enqueue(idempotency_key="k")
+    assert (scenario.ledger.reader.get(job_id) is not None) == arrived
+    again = scenario.enqueue(idempotency_key="k")
     assert (again == job_id) == arrived
-    assert story.counts() == {"queued": 1}
+    assert scenario.counts() == {"queued": 1}
 
 
 def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
-    story: Story, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ):
     """There is no key that would make one job of both calls."""
     faulty = Faulty(
-        story.ledger._scripts.run, arrives=[True], error=redis.TimeoutError("no answer")
+        scenario.ledger._scripts.run, arrives=[True], error=redis.TimeoutError("no answer")
     )
-    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
+    monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
     with pytest.raises(EnqueueUnknown, match="look up the job_ids before you enqueue") as caught:
-        story.ledger.enqueue([new_job(idempotency_key="k"), new_job()])
+        scenario.ledger.enqueue([new_job(idempotency_key="k"), new_job()])
     assert "same idempotency key" not in str(caught.value)
-    assert all(story.state(job_id) is State.QUEUED for job_id in caught.value.job_ids)
+    assert all(scenario.state(job_id) is State.QUEUED for job_id in caught.value.job_ids)
 
 
-def test_a_refusal_by_redis_stores_nothing(story: Story, monkeypatch: pytest.MonkeyPatch):
+def test_a_refusal_by_redis_stores_nothing(scenario: Scenario, monkeypatch: pytest.MonkeyPatch):
     """Out of memory, say; then it is certain."""
     faulty = Faulty(
-        story.ledger._scripts.run,
+        scenario.ledger._scripts.run,
         arrives=[False],
         error=redis.exceptions.OutOfMemoryError("OOM"),
     )
-    monkeypatch.setattr(story.ledger._scripts, "run", faulty)
+    monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
     with pytest.raises(QueueUnavailable, match=r"no memory left.*nothing was enqueued") as caught:
-        story.ledger.enqueue([new_job()])
+        scenario.ledger.enqueue([new_job()])
     assert not isinstance(caught.value, EnqueueUnknown)
-    assert story.counts() == story.recount() == {}
+    assert scenario.counts() == scenario.recount() == {}
 
 
-def test_namespaces_share_nothing(make_story: Callable[..., Story]):
+def test_namespaces_share_nothing(make_scenario: Callable[..., Scenario]):
     """Neither jobs nor keys, on one Redis."""
-    one = make_story()
+    one = make_scenario()
     other = type(one)(one.client, one.clock, replace(one.settings, namespace="other"))
     job_id = one.enqueue(idempotency_key="k")
     assert other.enqueue(idempotency_key="k") != job_id

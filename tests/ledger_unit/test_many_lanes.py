@@ -6,22 +6,20 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
 from harasocial_dispatch.ledger import JobFilter
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.schemas import State, parse_new_job
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 
 @contextmanager
-def round_trips(story: Story) -> Iterator[list[Any]]:
+def round_trips(scenario: Scenario) -> Iterator[list[Any]]:
     """Gather what is asked of Redis meanwhile; a pipeline counts once."""
     asked: list[Any] = []
-    execute, pipeline = story.client.execute_command, story.client.pipeline
+    execute, pipeline = scenario.client.execute_command, scenario.client.pipeline
     run = Scripts.run
 
     def script(scripts: Scripts, connection: Any, *args: Any) -> Any:
@@ -37,109 +35,109 @@ def round_trips(story: Story) -> Iterator[list[Any]]:
         return pipeline(*args, **options)
 
     with (
-        patch.object(story.client, "execute_command", one),
-        patch.object(story.client, "pipeline", several),
+        patch.object(scenario.client, "execute_command", one),
+        patch.object(scenario.client, "pipeline", several),
         patch.object(Scripts, "run", script),
     ):
         yield asked
 
 
-def pause(story: Story, page_id: str, seconds: float = 900.0) -> None:
+def pause(scenario: Scenario, page_id: str, seconds: float = 900.0) -> None:
     """Pause a page as a refused token does."""
     text = {
         "reason": "auth",
         "error_code": "190",
         "level": 1,
         "failures": 0,
-        "until_ms": story.clock_ms() + round(seconds * 1000),
+        "until_ms": scenario.clock_ms() + round(seconds * 1000),
         "token_fingerprint": "old-token",
     }
-    story.client.hset(story.key("pauses"), page_id, json.dumps(text))
+    scenario.client.hset(scenario.key("pauses"), page_id, json.dumps(text))
 
 
-def test_one_claim_looks_behind_many_paused_lanes(story: Story):
+def test_one_claim_looks_behind_many_paused_lanes(scenario: Scenario):
     """Jobs come in for 300 pages whose token was refused; another page's job does not wait."""
     for page in range(100, 400):
-        pause(story, str(page))
-        story.enqueue(str(page))
-    story.wait(0.01)
-    good = story.enqueue("9")
-    assert story.claim_ids(8) == [good]
+        pause(scenario, str(page))
+        scenario.enqueue(str(page))
+    scenario.wait(0.01)
+    good = scenario.enqueue("9")
+    assert scenario.claim_ids(8) == [good]
 
 
-def test_one_claim_looks_behind_many_emptied_lanes(story: Story):
+def test_one_claim_looks_behind_many_emptied_lanes(scenario: Scenario):
     """200 pages' jobs were called off."""
-    story.ledger.cancel([story.enqueue(str(page)) for page in range(100, 300)])
-    story.wait(0.01)
-    good = story.enqueue("9")
-    assert story.claim_ids(8) == [good]
+    scenario.ledger.cancel([scenario.enqueue(str(page)) for page in range(100, 300)])
+    scenario.wait(0.01)
+    good = scenario.enqueue("9")
+    assert scenario.claim_ids(8) == [good]
 
 
-def test_a_canceled_campaign_holds_up_no_other_page(story: Story):
+def test_a_canceled_campaign_holds_up_no_other_page(scenario: Scenario):
     """A claim that has spent itself on its places in the lane leaves the others' turn as it was."""
-    canceled = [story.enqueue("1") for _ in range(1500)]
-    story.ledger.cancel(canceled)
-    story.wait(0.01)
-    good = story.enqueue("2")
-    assert story.claim_ids(8) + story.claim_ids(8) == [good]
+    canceled = [scenario.enqueue("1") for _ in range(1500)]
+    scenario.ledger.cancel(canceled)
+    scenario.wait(0.01)
+    good = scenario.enqueue("2")
+    assert scenario.claim_ids(8) + scenario.claim_ids(8) == [good]
 
 
-def test_many_possible_poisons_hold_up_no_other_page(story: Story):
+def test_many_possible_poisons_hold_up_no_other_page(scenario: Scenario):
     """700 jobs whose worker died go out one at a time; a page behind them does not wait."""
     for _ in range(700):
-        story.enqueue("1")
-    while story.claim(1000):
+        scenario.enqueue("1")
+    while scenario.claim(1000):
         pass
-    story.wait(story.settings.lease_seconds + 1)
+    scenario.wait(scenario.settings.lease_seconds + 1)
     for _ in range(2):
         for _ in range(2):
-            story.sweep()
-        story.wait(60)
-    assert story.counts()["queued"] == 700
-    good = story.enqueue("2")
-    claims = story.claim(8, has_possible_poison=True)
+            scenario.sweep()
+        scenario.wait(60)
+    assert scenario.counts()["queued"] == 700
+    good = scenario.enqueue("2")
+    claims = scenario.claim(8, has_possible_poison=True)
     assert [claim.job_id for claim in claims] == [good]
 
 
-def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(story: Story):
+def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: Scenario):
     """Two jobs on each of 1000 pages, one page with many more: the latest of all come first."""
     for page in range(2000, 3000):
-        story.enqueue(str(page))
+        scenario.enqueue(str(page))
     for _ in range(500):
-        story.enqueue("1")
-    story.wait(1)
+        scenario.enqueue("1")
+    scenario.wait(1)
     latest = []
     for page in range(2000, 3000, 100):
-        latest.append(story.enqueue(str(page), urgent=page == 2500))
-        story.wait(1)
-    with round_trips(story) as asked:
-        found = story.ledger.reader.find(JobFilter(states=(State.QUEUED,)), 10)
+        latest.append(scenario.enqueue(str(page), urgent=page == 2500))
+        scenario.wait(1)
+    with round_trips(scenario) as asked:
+        found = scenario.ledger.reader.find(JobFilter(states=(State.QUEUED,)), 10)
     assert [record.job_id for record in found] == latest[::-1]
     assert len(asked) < 50
 
 
-def test_no_queued_job_is_left_out_of_a_search(story: Story):
+def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario):
     """Wherever it stands in its lane, and whatever other hands put beside it."""
-    first = story.enqueue("1")
-    made = [story.enqueue(page, urgent=urgent) for urgent in (True, False) for page in "1234"]
-    story.wait(60)
-    made += [story.enqueue("1") for _ in range(450)]
-    story.client.set(story.key("ready:5"), "no list")
-    story.client.zadd(story.key("lanes"), {"5": 1, "6": 1})
-    found = story.ledger.reader.find(JobFilter(states=(State.QUEUED,)), 1000)
+    first = scenario.enqueue("1")
+    made = [scenario.enqueue(page, urgent=urgent) for urgent in (True, False) for page in "1234"]
+    scenario.wait(60)
+    made += [scenario.enqueue("1") for _ in range(450)]
+    scenario.client.set(scenario.key("ready:5"), "no list")
+    scenario.client.zadd(scenario.key("lanes"), {"5": 1, "6": 1})
+    found = scenario.ledger.reader.find(JobFilter(states=(State.QUEUED,)), 1000)
     assert {record.job_id for record in found} == {first, *made}
-    oldest = story.get(first).enqueued_at
+    oldest = scenario.get(first).enqueued_at
     assert isinstance(oldest, datetime)
-    only_old = story.ledger.reader.find(JobFilter(states=(State.QUEUED,), until=oldest), 1000)
+    only_old = scenario.ledger.reader.find(JobFilter(states=(State.QUEUED,), until=oldest), 1000)
     assert {record.job_id for record in only_old} == {first, *made[:8]}
 
 
-def test_one_call_may_store_more_jobs_of_a_page_than_one_command_takes(story: Story):
+def test_one_call_may_store_more_jobs_of_a_page_than_one_command_takes(scenario: Scenario):
     """Their order is kept, urgent ones first."""
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
     jobs = [parse_new_job(body, {"urgent": number % 4 == 0}) for number in range(9000)]
-    ids = story.ledger.enqueue(jobs).job_ids
+    ids = scenario.ledger.enqueue(jobs).job_ids
     urgent = ids[::4]
     ordinary = [ids[number] for number in range(9000) if number % 4]
-    assert story.client.lrange(story.key("urgent:1"), 0, -1) == urgent
-    assert story.client.lrange(story.key("ready:1"), 0, -1) == ordinary
+    assert scenario.client.lrange(scenario.key("urgent:1"), 0, -1) == urgent
+    assert scenario.client.lrange(scenario.key("ready:1"), 0, -1) == ordinary

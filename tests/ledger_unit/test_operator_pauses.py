@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Lifted, PageRate, Pause
 from harasocial_dispatch.schemas import InvalidRequest, OutcomeClass
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 T = TypeVar("T")
 
@@ -23,17 +21,17 @@ def only(found: list[T]) -> T:
     return one
 
 
-def test_a_paused_page_waits_until_it_is_resumed(story: Story):
+def test_a_paused_page_waits_until_it_is_resumed(scenario: Scenario):
     """Whatever is enqueued meanwhile; other pages are sent."""
-    waiting = [story.enqueue("1"), story.enqueue("1", urgent=True)]
-    assert story.ledger.pause_page("1", reason="wrong price", by=BY) == 2
-    other = story.enqueue("2")
-    waiting.append(story.enqueue("1"))
-    assert story.claim_ids() == [other]
-    assert story.ledger.claim(1).wait_seconds is None, "no time is known"
-    story.wait(40 * 86_400)
-    assert story.claim_ids() == []
-    assert story.ledger.reader.pauses() == [
+    waiting = [scenario.enqueue("1"), scenario.enqueue("1", urgent=True)]
+    assert scenario.ledger.pause_page("1", reason="wrong price", by=BY) == 2
+    other = scenario.enqueue("2")
+    waiting.append(scenario.enqueue("1"))
+    assert scenario.claim_ids() == [other]
+    assert scenario.ledger.claim(1).wait_seconds is None, "no time is known"
+    scenario.wait(40 * 86_400)
+    assert scenario.claim_ids() == []
+    assert scenario.ledger.reader.pauses() == [
         Pause(
             page_id="1",
             reason=MANUAL,
@@ -44,113 +42,113 @@ def test_a_paused_page_waits_until_it_is_resumed(story: Story):
             waiting=3,
         )
     ]
-    assert story.ledger.resume_page("1") is Lifted.MANUAL
-    assert story.ledger.resume_page("1") is Lifted.NOTHING
-    assert story.ledger.reader.pauses() == []
+    assert scenario.ledger.resume_page("1") is Lifted.MANUAL
+    assert scenario.ledger.resume_page("1") is Lifted.NOTHING
+    assert scenario.ledger.reader.pauses() == []
 
 
-def test_a_resumed_page_sends_at_once(story: Story):
+def test_a_resumed_page_sends_at_once(scenario: Scenario):
     """And a worker is woken for it."""
-    job_id = story.enqueue()
-    story.ledger.pause_page("1", by=BY)
-    assert story.claim(answers_bell=True) == []
-    assert story.rings(lambda: story.ledger.resume_page("1"))
-    assert story.claim_ids() == [job_id]
+    job_id = scenario.enqueue()
+    scenario.ledger.pause_page("1", by=BY)
+    assert scenario.claim(answers_bell=True) == []
+    assert scenario.rings(lambda: scenario.ledger.resume_page("1"))
+    assert scenario.claim_ids() == [job_id]
 
 
-def test_a_pause_with_a_time_ends_by_itself(story: Story):
+def test_a_pause_with_a_time_ends_by_itself(scenario: Scenario):
     """To the millisecond; and nothing is left of it."""
-    job_id = story.enqueue()
-    story.ledger.pause_page("1", by=BY, for_seconds=7200)
-    assert story.ledger.claim(1).wait_seconds == pytest.approx(7200, abs=0.002)
-    story.wait(7199.999)
-    assert story.claim_ids() == []
-    story.wait(0.001)
-    assert story.claim_ids() == [job_id]
-    assert not story.client.exists(story.key("pauses"))
+    job_id = scenario.enqueue()
+    scenario.ledger.pause_page("1", by=BY, for_seconds=7200)
+    assert scenario.ledger.claim(1).wait_seconds == pytest.approx(7200, abs=0.002)
+    scenario.wait(7199.999)
+    assert scenario.claim_ids() == []
+    scenario.wait(0.001)
+    assert scenario.claim_ids() == [job_id]
+    assert not scenario.client.exists(scenario.key("pauses"))
 
 
-def test_a_page_may_be_paused_before_it_has_jobs(story: Story):
+def test_a_page_may_be_paused_before_it_has_jobs(scenario: Scenario):
     """Nothing waits yet; what comes does."""
-    assert story.ledger.pause_page("77", by=BY) == 0
-    story.enqueue("77")
-    assert story.claim_ids() == []
+    assert scenario.ledger.pause_page("77", by=BY) == 0
+    scenario.enqueue("77")
+    assert scenario.claim_ids() == []
 
 
-def test_calls_in_flight_end_normally(story: Story):
+def test_calls_in_flight_end_normally(scenario: Scenario):
     """Neither success nor failure ends the operator's pause."""
     for _ in range(4):
-        story.enqueue()
-    claims = story.claim(3)
-    story.ledger.pause_page("1", by=BY)
-    assert story.record(claims[0], OutcomeClass.ACCEPTED)
-    assert story.record(claims[1], OutcomeClass.TRANSIENT)
-    assert story.record(claims[2], OutcomeClass.ACCEPTED)
-    assert story.claim_ids() == []
-    assert [pause.reason for pause in story.ledger.reader.pauses()] == [MANUAL]
+        scenario.enqueue()
+    claims = scenario.claim(3)
+    scenario.ledger.pause_page("1", by=BY)
+    assert scenario.record(claims[0], OutcomeClass.ACCEPTED)
+    assert scenario.record(claims[1], OutcomeClass.TRANSIENT)
+    assert scenario.record(claims[2], OutcomeClass.ACCEPTED)
+    assert scenario.claim_ids() == []
+    assert [pause.reason for pause in scenario.ledger.reader.pauses()] == [MANUAL]
 
 
-def test_an_operators_pause_and_an_automatic_one_are_two(story: Story):
+def test_an_operators_pause_and_an_automatic_one_are_two(scenario: Scenario):
     """The operator's is lifted first; then the automatic one's probe may go at once."""
     for _ in range(3):
-        story.enqueue()
-    claim = only(story.claim(1))
-    story.ledger.pause_page("1", by=BY)
-    story.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=900.0)
-    assert [pause.reason for pause in story.ledger.reader.pauses()] == [MANUAL, "throttled"]
-    assert story.ledger.resume_page("1") is Lifted.MANUAL
-    assert story.claim() == []
-    assert story.ledger.claim(1).wait_seconds == pytest.approx(900, abs=0.002)
-    assert story.ledger.resume_page("1") is Lifted.AUTOMATIC
-    assert len(story.claim()) == 1, "one probe"
-    assert story.claim() == []
+        scenario.enqueue()
+    claim = only(scenario.claim(1))
+    scenario.ledger.pause_page("1", by=BY)
+    scenario.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=900.0)
+    assert [pause.reason for pause in scenario.ledger.reader.pauses()] == [MANUAL, "throttled"]
+    assert scenario.ledger.resume_page("1") is Lifted.MANUAL
+    assert scenario.claim() == []
+    assert scenario.ledger.claim(1).wait_seconds == pytest.approx(900, abs=0.002)
+    assert scenario.ledger.resume_page("1") is Lifted.AUTOMATIC
+    assert len(scenario.claim()) == 1, "one probe"
+    assert scenario.claim() == []
 
 
-def test_a_new_token_does_not_end_an_operators_pause(story: Story):
+def test_a_new_token_does_not_end_an_operators_pause(scenario: Scenario):
     """It ends the pause of the refused token alone."""
-    story.enqueue()
-    story.enqueue()
-    story.record(only(story.claim(1)), OutcomeClass.AUTH)
-    story.ledger.pause_page("1", by=BY)
-    story.ledger.resume({"1": "old-token"})
-    assert story.claim() == []
-    assert [pause.reason for pause in story.ledger.reader.pauses()] == [MANUAL]
+    scenario.enqueue()
+    scenario.enqueue()
+    scenario.record(only(scenario.claim(1)), OutcomeClass.AUTH)
+    scenario.ledger.pause_page("1", by=BY)
+    scenario.ledger.resume({"1": "old-token"})
+    assert scenario.claim() == []
+    assert [pause.reason for pause in scenario.ledger.reader.pauses()] == [MANUAL]
 
 
-def test_all_pages_may_be_paused(story: Story):
+def test_all_pages_may_be_paused(scenario: Scenario):
     """Nobody is woken meanwhile; pages paused for themselves stay so afterwards."""
-    first = story.enqueue("1")
-    story.enqueue("2")
-    story.ledger.pause_page("2", by=BY)
-    story.ledger.pause_all(reason="wrong campaign", by=BY)
-    story.wait(10)
-    assert not story.rings(story.sweep)
-    assert not story.rings(lambda: story.enqueue("3"))
-    found = story.ledger.claim(5)
+    first = scenario.enqueue("1")
+    scenario.enqueue("2")
+    scenario.ledger.pause_page("2", by=BY)
+    scenario.ledger.pause_all(reason="wrong campaign", by=BY)
+    scenario.wait(10)
+    assert not scenario.rings(scenario.sweep)
+    assert not scenario.rings(lambda: scenario.enqueue("3"))
+    found = scenario.ledger.claim(5)
     assert (found.claims, found.wait_seconds) == ([], None)
-    everything, own = story.ledger.reader.pauses()
+    everything, own = scenario.ledger.reader.pauses()
     assert (everything.page_id, everything.note, everything.waiting) == (
         ALL_PAGES,
         "wrong campaign",
         3,
     )
     assert own.page_id == "2"
-    assert story.rings(story.ledger.resume_all)
-    assert story.ledger.resume_all() is False
-    assert first in story.claim_ids()
-    assert story.counts()["queued"] == 1
+    assert scenario.rings(scenario.ledger.resume_all)
+    assert scenario.ledger.resume_all() is False
+    assert first in scenario.claim_ids()
+    assert scenario.counts()["queued"] == 1
 
 
-def test_a_pause_of_all_pages_may_have_a_time(story: Story):
+def test_a_pause_of_all_pages_may_have_a_time(scenario: Scenario):
     """The sweep wakes somebody when it is over."""
-    job_id = story.enqueue()
-    story.sweep()
-    story.ledger.pause_all(by=BY, for_seconds=60)
-    story.wait(59)
-    assert story.claim_ids() == []
-    story.wait(1.001)
-    assert story.rings(story.sweep)
-    assert story.claim_ids() == [job_id]
+    job_id = scenario.enqueue()
+    scenario.sweep()
+    scenario.ledger.pause_all(by=BY, for_seconds=60)
+    scenario.wait(59)
+    assert scenario.claim_ids() == []
+    scenario.wait(1.001)
+    assert scenario.rings(scenario.sweep)
+    assert scenario.claim_ids() == [job_id]
 
 
 @pytest.mark.parametrize(
@@ -185,69 +183,69 @@ def test_a_pause_of_all_pages_may_have_a_time(story: Story):
     ],
 )
 def test_a_wrong_request_is_named_and_changes_nothing(
-    story: Story, call: Callable[[Any], object], named: str
+    scenario: Scenario, call: Callable[[Any], object], named: str
 ):
     """Before anything is stored (design promise 10)."""
-    before = set(story.client.scan_iter())
+    before = set(scenario.client.scan_iter())
     with pytest.raises(InvalidRequest, match=named):
-        call(story.ledger)
-    assert set(story.client.scan_iter()) == before
+        call(scenario.ledger)
+    assert set(scenario.client.scan_iter()) == before
 
 
 # Rates
 
 
-def test_a_page_may_have_a_rate_of_its_own(make_story: Callable[..., Story]):
+def test_a_page_may_have_a_rate_of_its_own(make_scenario: Callable[..., Scenario]):
     """The others keep the default."""
-    story = make_story(page_rate=2.0, page_burst=1)
-    story.ledger.set_rate("1", 10, 5, by=BY)
-    assert story.ledger.reader.rates() == [
+    scenario = make_scenario(page_rate=2.0, page_burst=1)
+    scenario.ledger.set_rate("1", 10, 5, by=BY)
+    assert scenario.ledger.reader.rates() == [
         PageRate(page_id="1", rate=10.0, burst=5, by=BY, at_ms=START_MS)
     ]
     for _ in range(30):
-        story.enqueue("1")
-        story.enqueue("2")
+        scenario.enqueue("1")
+        scenario.enqueue("2")
     counted = {"1": 0, "2": 0}
     for _ in range(101):
-        for claim in story.claim():
+        for claim in scenario.claim():
             counted[claim.page_id] += 1
-        story.wait(0.02)
+        scenario.wait(0.02)
     assert counted == {"1": 23, "2": 5}
 
 
-def test_without_a_burst_the_default_holds(make_story: Callable[..., Story]):
+def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario]):
     """As in the settings."""
-    story = make_story(page_rate=2.0, page_burst=7)
-    story.ledger.set_rate("1", 20, by=BY)
-    assert only(story.ledger.reader.rates()).burst == 7
+    scenario = make_scenario(page_rate=2.0, page_burst=7)
+    scenario.ledger.set_rate("1", 20, by=BY)
+    assert only(scenario.ledger.reader.rates()).burst == 7
 
 
 @pytest.mark.parametrize("rate", [None, 0], ids=["default", "no limit"])
-def test_a_new_rate_holds_at_once(story: Story, rate: float | None):
+def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None):
     """Also where the old one had set the page's turn to the day after."""
-    story.ledger.set_rate("1", 1 / 86_400, 1, by=BY)
+    scenario.ledger.set_rate("1", 1 / 86_400, 1, by=BY)
     for _ in range(5):
-        story.enqueue()
-    assert len(story.claim(answers_bell=True)) == 1
-    assert story.claim() == []
+        scenario.enqueue()
+    assert len(scenario.claim(answers_bell=True)) == 1
+    assert scenario.claim() == []
     if rate is None:
-        assert story.rings(lambda: story.ledger.clear_rate("1"))
+        assert scenario.rings(lambda: scenario.ledger.clear_rate("1"))
     else:
-        assert story.rings(lambda: story.ledger.set_rate("1", rate, by=BY))
-    assert len(story.claim()) == 4
-    assert story.ledger.clear_rate("1") is (rate is not None)
-    assert story.ledger.reader.rates() == []
+        assert scenario.rings(lambda: scenario.ledger.set_rate("1", rate, by=BY))
+    assert len(scenario.claim()) == 4
+    assert scenario.ledger.clear_rate("1") is (rate is not None)
+    assert scenario.ledger.reader.rates() == []
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "[]", "{}", '{"rate": -1, "burst": 1}', '{"rate": 1e300, "burst": 1}',
              '{"rate": 1, "burst": 0}', '{"rate": "x", "burst": []}', "[" * 2000]
 )  # fmt: skip
-def test_what_is_no_rate_is_the_default(make_story: Callable[..., Story], text: str):
+def test_what_is_no_rate_is_the_default(make_scenario: Callable[..., Scenario], text: str):
     """Another client wrote it."""
-    story = make_story(page_rate=2.0, page_burst=1)
-    story.client.hset(story.key("rates"), "1", text)
+    scenario = make_scenario(page_rate=2.0, page_burst=1)
+    scenario.client.hset(scenario.key("rates"), "1", text)
     for _ in range(3):
-        story.enqueue()
-    assert len(story.claim()) == 1
-    story.ledger.reader.rates()
+        scenario.enqueue()
+    assert len(scenario.claim()) == 1
+    scenario.ledger.reader.rates()

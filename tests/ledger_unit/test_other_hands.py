@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import JobFilter
 from harasocial_dispatch.schemas import InvalidJob, JobRecord, OutcomeClass, State, parse_send_job
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 START_MS = 1_769_851_800_000
 GOOD = {
@@ -29,9 +27,9 @@ GOOD = {
 
 
 @pytest.fixture
-def story(make_story: Callable[..., Story]) -> Iterator[Story]:
-    """A story at whose end page 1 still works, and everything can still be looked at."""
-    made = make_story()
+def scenario(make_scenario: Callable[..., Scenario]) -> Iterator[Scenario]:
+    """A scenario at whose end page 1 still works, and everything can still be looked at."""
+    made = make_scenario()
     yield made
     made.wait(3600)
     job_id = made.enqueue("1")
@@ -48,38 +46,38 @@ def story(make_story: Callable[..., Story]) -> Iterator[Story]:
     assert all(count >= 0 for count in made.ledger.reader.count_states().values())
 
 
-def put(story: Story, job_id: str, fields: dict[str, str] | None, page_id: str = "1") -> None:
+def put(scenario: Scenario, job_id: str, fields: dict[str, str] | None, page_id: str = "1") -> None:
     """Put a job into a lane as other hands would."""
     if fields:
-        story.client.hset(story.key(f"job:{job_id}"), mapping=fields)
-    story.client.rpush(story.key(f"ready:{page_id}"), job_id)
-    story.client.zadd(story.key("lanes"), {page_id: 0})
+        scenario.client.hset(scenario.key(f"job:{job_id}"), mapping=fields)
+    scenario.client.rpush(scenario.key(f"ready:{page_id}"), job_id)
+    scenario.client.zadd(scenario.key("lanes"), {page_id: 0})
 
 
-def failed(story: Story, job_id: str) -> JobRecord:
-    record = story.get(job_id)
+def failed(scenario: Scenario, job_id: str) -> JobRecord:
+    record = scenario.get(job_id)
     assert record.state is State.FAILED
     assert record.error_code == "invalid_job"
-    assert story.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
-    assert [found.job_id for found in story.ledger.reader.find(JobFilter(page_ids=("1",)), 10)] == [
-        job_id
-    ]
+    assert scenario.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
+    assert [
+        found.job_id for found in scenario.ledger.reader.find(JobFilter(page_ids=("1",)), 10)
+    ] == [job_id]
     return record
 
 
-def test_a_whole_job_put_by_hand_is_as_good_as_any(story: Story):
+def test_a_whole_job_put_by_hand_is_as_good_as_any(scenario: Scenario):
     """Migrations do that."""
-    put(story, "by-hand", GOOD)
-    (claim,) = story.claim()
+    put(scenario, "by-hand", GOOD)
+    (claim,) = scenario.claim()
     assert parse_send_job(claim.body).recipient_id == "2560816460648749"
-    assert story.record(claim, OutcomeClass.ACCEPTED)
+    assert scenario.record(claim, OutcomeClass.ACCEPTED)
 
 
-def test_an_id_without_a_job_is_recorded(story: Story):
+def test_an_id_without_a_job_is_recorded(scenario: Scenario):
     """It was to be a job of this page; now it says that it was none."""
-    put(story, "ghost", None)
-    assert story.claim() == []
-    record = failed(story, "ghost")
+    put(scenario, "ghost", None)
+    assert scenario.claim() == []
+    record = failed(scenario, "ghost")
     assert record.error_message == "no complete job was stored under this id"
     assert (record.page_id, record.attempt_count) == ("1", 0)
     assert record.finished_at == record.enqueued_at is not None
@@ -99,27 +97,27 @@ def test_an_id_without_a_job_is_recorded(story: Story):
 )
 @pytest.mark.parametrize("where", ["lane", "due"])
 def test_a_key_that_is_no_job_is_recorded(
-    story: Story, make: Callable[[Any, str], object], where: str
+    scenario: Scenario, make: Callable[[Any, str], object], where: str
 ):
     """Whatever stood under the job's key."""
-    make(story.client, story.key("job:odd"))
+    make(scenario.client, scenario.key("job:odd"))
     if where == "lane":
-        put(story, "odd", None)
-        assert story.claim() == []
-        failed(story, "odd")
+        put(scenario, "odd", None)
+        assert scenario.claim() == []
+        failed(scenario, "odd")
     else:
-        story.client.zadd(story.key("due"), {"odd": 1})
-        assert story.sweep().made_ready == 0
-        assert story.get("odd").error_code == "invalid_job"
-        assert story.client.zcard(story.key("due")) == 0
+        scenario.client.zadd(scenario.key("due"), {"odd": 1})
+        assert scenario.sweep().made_ready == 0
+        assert scenario.get("odd").error_code == "invalid_job"
+        assert scenario.client.zcard(scenario.key("due")) == 0
 
 
-def test_a_job_in_the_wrong_lane_is_recorded(story: Story):
+def test_a_job_in_the_wrong_lane_is_recorded(scenario: Scenario):
     """Which page should send it, nobody knows."""
-    put(story, "lost", {**GOOD, "page_id": "2"})
-    assert story.claim() == []
-    assert story.get("lost").error_code == "invalid_job"
-    assert "page_id" in (story.get("lost").error_message or "")
+    put(scenario, "lost", {**GOOD, "page_id": "2"})
+    assert scenario.claim() == []
+    assert scenario.get("lost").error_code == "invalid_job"
+    assert "page_id" in (scenario.get("lost").error_message or "")
 
 
 @pytest.mark.parametrize(
@@ -135,34 +133,34 @@ def test_a_job_in_the_wrong_lane_is_recorded(story: Story):
     ],
 )
 def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
-    story: Story, changes: dict[str, str], field: str
+    scenario: Scenario, changes: dict[str, str], field: str
 ):
     """Which names the wrong field and records it."""
-    put(story, "bad", {**GOOD, **changes})
-    (claim,) = story.claim()
+    put(scenario, "bad", {**GOOD, **changes})
+    (claim,) = scenario.claim()
     with pytest.raises(InvalidJob) as caught:
         parse_send_job(claim.body)
     assert set(caught.value.errors) == {field}
-    assert story.record(
+    assert scenario.record(
         claim,
         OutcomeClass.PERMANENT,
         error_code="invalid_job",
         error_message=str(caught.value),
         posted=False,
     )
-    record = failed(story, "bad")
+    record = failed(scenario, "bad")
     assert field in (record.error_message or "")
 
 
 @pytest.mark.parametrize("field", ["recipient_id", "payload_id"])
-def test_a_job_that_lacks_a_field_reaches_the_worker_too(story: Story, field: str):
+def test_a_job_that_lacks_a_field_reaches_the_worker_too(scenario: Scenario, field: str):
     """With a null where it should be."""
-    put(story, "bad", {name: value for name, value in GOOD.items() if name != field})
-    (claim,) = story.claim()
+    put(scenario, "bad", {name: value for name, value in GOOD.items() if name != field})
+    (claim,) = scenario.claim()
     with pytest.raises(InvalidJob, match="may not be null"):
         parse_send_job(claim.body)
-    assert story.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
-    failed(story, "bad")
+    assert scenario.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
+    failed(scenario, "bad")
 
 
 NUMBERS = [
@@ -186,22 +184,22 @@ NUMBERS = [
     "field",
     ["attempts", "attempts_before_replay", "expires_at", "enqueued_at", "send_at", "urgent"],
 )
-def test_a_number_that_is_none_stops_nothing(story: Story, field: str, ending: str):
+def test_a_number_that_is_none_stops_nothing(scenario: Scenario, field: str, ending: str):
     """Neither the claim, nor what is recorded of it, nor the sweep, nor looking at it."""
     ids = [f"odd-{number}" for number in range(len(NUMBERS))]
     for job_id, value in zip(ids, NUMBERS, strict=True):
-        put(story, job_id, {**GOOD, field: value})
-    claims = story.claim()
+        put(scenario, job_id, {**GOOD, field: value})
+    claims = scenario.claim()
     assert len(claims) == len(ids) or field == "expires_at"
     for claim in claims:
         assert claim.attempts_spent >= 0
         if ending != "lease":
-            assert story.record(claim, OutcomeClass(ending))
+            assert scenario.record(claim, OutcomeClass(ending))
     if ending == "lease":
-        story.wait(60)
-        assert len(story.sweep().claims) == len(claims)
+        scenario.wait(60)
+        assert len(scenario.sweep().claims) == len(claims)
     for job_id in ids:
-        record = story.get(job_id)
+        record = scenario.get(job_id)
         json.dumps(record.as_json())
         assert record.state is not State.QUEUED
 
@@ -223,10 +221,10 @@ def test_a_number_that_is_none_stops_nothing(story: Story, field: str, ending: s
         {"attempt:1": "[99999999999999999,2,3,null,null]"},
     ],
 )
-def test_attempts_that_are_none_are_left_out(story: Story, attempts: dict[str, str]):
+def test_attempts_that_are_none_are_left_out(scenario: Scenario, attempts: dict[str, str]):
     """Or shown as far as they can be; their texts are harmless."""
-    put(story, "odd", {**GOOD, **attempts, "attempt:2": '[5000,1,200,null,"fine"]'})
-    record = story.get("odd")
+    put(scenario, "odd", {**GOOD, **attempts, "attempt:2": '[5000,1,200,null,"fine"]'})
+    record = scenario.get("odd")
     assert "fine" in [attempt.error_message for attempt in record.attempts]
     for attempt in record.attempts:
         for text in (attempt.error_code, attempt.error_message):
@@ -236,13 +234,13 @@ def test_attempts_that_are_none_are_left_out(story: Story, attempts: dict[str, s
 
 @pytest.mark.parametrize("state", ["", "QUEUED", "lost", "\x1b[2J"])
 @pytest.mark.parametrize("where", ["lane", "due"])
-def test_a_state_that_is_none_is_shown_as_failed(story: Story, state: str, where: str):
+def test_a_state_that_is_none_is_shown_as_failed(scenario: Scenario, state: str, where: str):
     """Nothing will send it; it is out of the way."""
-    put(story, "odd", {**GOOD, "state": state})
-    story.client.zadd(story.key("due"), {"odd": 1} if where == "due" else {"other": 1})
-    story.sweep()
-    assert story.claim() == []
-    assert story.state("odd") is State.FAILED
+    put(scenario, "odd", {**GOOD, "state": state})
+    scenario.client.zadd(scenario.key("due"), {"odd": 1} if where == "due" else {"other": 1})
+    scenario.sweep()
+    assert scenario.claim() == []
+    assert scenario.state("odd") is State.FAILED
 
 
 PAUSES = [
@@ -265,19 +263,19 @@ PAUSES = [
 
 
 @pytest.mark.parametrize("outcome_class", OutcomeClass)
-def test_a_pause_that_cannot_be_read_stops_nothing(story: Story, outcome_class: OutcomeClass):
+def test_a_pause_that_cannot_be_read_stops_nothing(scenario: Scenario, outcome_class: OutcomeClass):
     """Claiming, recording, resuming and looking at it all go on."""
     pages = [str(number) for number in range(1, len(PAUSES) + 1)]
     for page, pause in zip(pages, PAUSES, strict=True):
-        story.enqueue(page)
-        story.client.hset(story.key("pauses"), page, pause)
-    story.ledger.reader.pauses()
-    story.ledger.resume(dict.fromkeys(pages, ""))
-    claims = story.claim()
+        scenario.enqueue(page)
+        scenario.client.hset(scenario.key("pauses"), page, pause)
+    scenario.ledger.reader.pauses()
+    scenario.ledger.resume(dict.fromkeys(pages, ""))
+    claims = scenario.claim()
     assert {claim.page_id for claim in claims} == set(pages)
     for claim in claims:
-        assert story.record(claim, outcome_class)
-    story.ledger.reader.pauses()
+        assert scenario.record(claim, outcome_class)
+    scenario.ledger.reader.pauses()
 
 
 @pytest.mark.parametrize(
@@ -288,85 +286,85 @@ def test_a_pause_that_cannot_be_read_stops_nothing(story: Story, outcome_class: 
         '{"level": 1e400, "reason": "auth", "until_ms": Infinity}',
     ],
 )
-def test_a_pause_that_cannot_be_read_is_not_shown(story: Story, pause: str):
+def test_a_pause_that_cannot_be_read_is_not_shown(scenario: Scenario, pause: str):
     """Nor does it keep others from being shown."""
-    story.client.hset(story.key("pauses"), "1", pause)
-    story.fail_token("2")
-    shown = story.ledger.reader.pauses()
-    story.client.hdel(story.key("pauses"), "1")
+    scenario.client.hset(scenario.key("pauses"), "1", pause)
+    scenario.fail_token("2")
+    shown = scenario.ledger.reader.pauses()
+    scenario.client.hdel(scenario.key("pauses"), "1")
     assert [found.page_id for found in shown] == ["2"]
 
 
 @pytest.mark.parametrize("field", ["page_id", "claim", "state"])
-def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(story: Story, field: str):
+def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(scenario: Scenario, field: str):
     """The rest of the batch is."""
-    story.enqueue()
-    story.enqueue()
-    broken, whole = story.claim()
-    story.client.hdel(story.key(f"job:{broken.job_id}"), field)
-    assert not story.record(broken, OutcomeClass.TRANSIENT)
-    assert story.record(whole, OutcomeClass.ACCEPTED)
-    story.wait(60)
-    story.sweep()
-    assert story.get(broken.job_id).error_code in ("invalid_job", "unknown_outcome")
+    scenario.enqueue()
+    scenario.enqueue()
+    broken, whole = scenario.claim()
+    scenario.client.hdel(scenario.key(f"job:{broken.job_id}"), field)
+    assert not scenario.record(broken, OutcomeClass.TRANSIENT)
+    assert scenario.record(whole, OutcomeClass.ACCEPTED)
+    scenario.wait(60)
+    scenario.sweep()
+    assert scenario.get(broken.job_id).error_code in ("invalid_job", "unknown_outcome")
 
 
-def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(story: Story):
+def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(scenario: Scenario):
     """It cannot go back into a lane; its lease ends, and the ledger goes on."""
-    job_id = story.enqueue()
-    story.claim_and_lose_the_reply()
-    story.client.hdel(story.key(f"job:{job_id}"), "page_id")
+    job_id = scenario.enqueue()
+    scenario.claim_and_lose_the_reply()
+    scenario.client.hdel(scenario.key(f"job:{job_id}"), "page_id")
 
-    story.claim()
-    story.wait(3600)
-    story.sweep()
+    scenario.claim()
+    scenario.wait(3600)
+    scenario.sweep()
 
-    assert story.get(job_id).error_code == "invalid_job"
+    assert scenario.get(job_id).error_code == "invalid_job"
 
 
-def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(story: Story):
+def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(scenario: Scenario):
     """When its lease ends, since the message may have gone out."""
-    job_id = story.enqueue()
-    (claim,) = story.claim()
-    story.client.delete(story.key(f"job:{job_id}"))
-    assert not story.record(claim, OutcomeClass.ACCEPTED)
-    story.wait(60)
-    story.sweep()
-    assert story.get(job_id).error_code == "invalid_job"
+    job_id = scenario.enqueue()
+    (claim,) = scenario.claim()
+    scenario.client.delete(scenario.key(f"job:{job_id}"))
+    assert not scenario.record(claim, OutcomeClass.ACCEPTED)
+    scenario.wait(60)
+    scenario.sweep()
+    assert scenario.get(job_id).error_code == "invalid_job"
 
 
-def test_a_due_time_that_is_none_is_due_now(story: Story):
+def test_a_due_time_that_is_none_is_due_now(scenario: Scenario):
     """Neither infinity stops the sweep."""
-    job_id = story.enqueue(send_at="2026-02-01T00:00:00Z")
-    story.client.zadd(story.key("due"), {job_id: float("-inf"), "ghost": float("-inf")})
-    assert story.sweep().made_ready == 1
-    assert story.state(job_id) is State.QUEUED
+    job_id = scenario.enqueue(send_at="2026-02-01T00:00:00Z")
+    scenario.client.zadd(scenario.key("due"), {job_id: float("-inf"), "ghost": float("-inf")})
+    assert scenario.sweep().made_ready == 1
+    assert scenario.state(job_id) is State.QUEUED
 
 
-def test_a_failed_record_without_a_page_cannot_be_replayed_and_says_so(story: Story):
+def test_a_failed_record_without_a_page_cannot_be_replayed_and_says_so(scenario: Scenario):
     """It was never a job; replaying would send nothing."""
-    story.client.zadd(story.key("due"), {"ghost": 1})
-    story.sweep()
-    assert story.ledger.replay(["ghost"]) == [None]
-    assert story.state("ghost") is State.FAILED
+    scenario.client.zadd(scenario.key("due"), {"ghost": 1})
+    scenario.sweep()
+    assert scenario.ledger.replay(["ghost"]) == [None]
+    assert scenario.state("ghost") is State.FAILED
 
 
-def test_a_failed_record_of_another_page_replays_into_another_failure(story: Story):
+def test_a_failed_record_of_another_page_replays_into_another_failure(scenario: Scenario):
     """An id without a job stays one."""
-    put(story, "ghost", None)
-    story.claim()
-    assert story.ledger.replay(["ghost"]) == [State.FAILED]
-    (claim,) = story.claim()
+    put(scenario, "ghost", None)
+    scenario.claim()
+    assert scenario.ledger.replay(["ghost"]) == [State.FAILED]
+    (claim,) = scenario.claim()
     assert claim.body["recipient"] == {"id": None}
-    assert story.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
-    assert story.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
+    assert scenario.record(claim, OutcomeClass.PERMANENT, error_code="invalid_job", posted=False)
+    assert scenario.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
 
 
-def test_jobs_put_by_hand_do_not_hide_ours(story: Story):
+def test_jobs_put_by_hand_do_not_hide_ours(scenario: Scenario):
     """They were never counted in; what is counted stays right."""
     for number in range(3):
-        put(story, f"by-hand-{number}", GOOD)
-    for claim in story.claim():
-        story.record(claim, OutcomeClass.ACCEPTED)
-    story.enqueue()
-    assert story.counts() == {"queued": 1, "sent": 3}
+        put(scenario, f"by-hand-{number}", GOOD)
+    for claim in scenario.claim():
+        scenario.record(claim, OutcomeClass.ACCEPTED)
+    scenario.enqueue()
+    assert scenario.counts() == {"queued": 1, "sent": 3}

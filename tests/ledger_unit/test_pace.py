@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import fakeredis
 import pytest
@@ -23,9 +22,7 @@ from harasocial_dispatch.schemas import (
 )
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 #: Explaining a failure line by line would trace all of fakeredis.
 FAST = settings(max_examples=30, phases=set(Phase) - {Phase.explain})
@@ -126,44 +123,44 @@ def test_the_permitted_rate_is_used(rate: float, burst: int, look_ms: int):
     assert sent <= rate * passed_ms / 1000 + burst
 
 
-def test_a_page_that_recovers_sends_more_and_more(make_story: Callable[..., Story]):
+def test_a_page_that_recovers_sends_more_and_more(make_scenario: Callable[..., Scenario]):
     """Not everything at once; up to its own rate."""
-    story = make_story(page_rate=30.0, page_burst=10)
-    sent = recover(story, reason="throttled", periods=8, looks=20)
+    scenario = make_scenario(page_rate=30.0, page_burst=10)
+    sent = recover(scenario, reason="throttled", periods=8, looks=20)
     assert sent[:4] == pytest.approx([2, 4, 8, 16], abs=2)
     assert all(count <= 34 for count in sent)
     assert sent[6] >= 29
-    story.sweep()
-    assert not story.client.exists(story.key("pauses")), "nothing is left of the pause"
+    scenario.sweep()
+    assert not scenario.client.exists(scenario.key("pauses")), "nothing is left of the pause"
 
 
-def test_after_a_restriction_a_page_recovers_slowly(make_story: Callable[..., Story]):
+def test_after_a_restriction_a_page_recovers_slowly(make_scenario: Callable[..., Scenario]):
     """In minutes, since sending into a restriction makes it longer."""
-    story = make_story(page_rate=30.0, page_burst=10)
-    sent = recover(story, reason="restricted", periods=90, looks=4)
+    scenario = make_scenario(page_rate=30.0, page_burst=10)
+    sent = recover(scenario, reason="restricted", periods=90, looks=4)
     assert sum(sent[:60]) == pytest.approx(120, abs=5)
     assert sum(sent[60:90]) == pytest.approx(120, abs=5)
 
 
-def recover(story: Story, reason: str, periods: int, looks: int) -> list[int]:
+def recover(scenario: Scenario, reason: str, periods: int, looks: int) -> list[int]:
     """Have a page's probe succeed; return how many messages go out in each second after that.
 
     There are `looks` claims in a second.
     """
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
-    story.ledger.enqueue([parse_new_job(body)] * 3000)
-    (first, *_) = story.claim(1)
-    story.record(first, OutcomeClass(reason))
-    story.wait(3600)
-    (probe,) = story.claim()
-    story.record(probe, OutcomeClass.ACCEPTED)
+    scenario.ledger.enqueue([parse_new_job(body)] * 3000)
+    (first, *_) = scenario.claim(1)
+    scenario.record(first, OutcomeClass(reason))
+    scenario.wait(3600)
+    (probe,) = scenario.claim()
+    scenario.record(probe, OutcomeClass.ACCEPTED)
     sent = []
     for _ in range(periods):
         count = 0
         for _ in range(looks):
-            claims = story.claim()
+            claims = scenario.claim()
             count += len(claims)
-            story.ledger.record([story.result(claim, ACCEPTED) for claim in claims])
-            story.wait(1 / looks)
+            scenario.ledger.record([scenario.result(claim, ACCEPTED) for claim in claims])
+            scenario.wait(1 / looks)
         sent.append(count)
     return sent

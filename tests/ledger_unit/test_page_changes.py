@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from harasocial_dispatch.ledger import PageChange
 from harasocial_dispatch.schemas import OutcomeClass
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 
 @pytest.fixture
-def changes(story: Story) -> list[PageChange]:
-    """Return the list to which the story's ledger adds what it reports."""
+def changes(scenario: Scenario) -> list[PageChange]:
+    """Return the list to which the scenario's ledger adds what it reports."""
     found: list[PageChange] = []
-    story.ledger._on_page_change = found.append
+    scenario.ledger._on_page_change = found.append
     return found
 
 
@@ -27,34 +23,36 @@ def seen(changes: list[PageChange]) -> list[tuple[str, str, str | None, int]]:
     return found
 
 
-def test_a_failing_page_is_reported_once_at_each_turn(story: Story, changes: list[PageChange]):
+def test_a_failing_page_is_reported_once_at_each_turn(
+    scenario: Scenario, changes: list[PageChange]
+):
     """Paused; probed, and paused for longer; probed, and resumed: however many calls fail."""
     for _ in range(12):
-        story.enqueue()
-    claims = story.claim(7)
+        scenario.enqueue()
+    claims = scenario.claim(7)
     assert len(claims) == 6, "a page leaves some slots to others"
     for claim in claims:
-        story.record(claim, OutcomeClass.TRANSIENT, error_code="http_503")
+        scenario.record(claim, OutcomeClass.TRANSIENT, error_code="http_503")
     (change,) = changes
     assert change.page_id == "1"
-    assert change.until_ms > story.clock_ms()
+    assert change.until_ms > scenario.clock_ms()
     assert seen(changes) == [("paused", "failing", "http_503", 6)]
 
-    story.wait(1.001)
-    (probe,) = story.claim()
+    scenario.wait(1.001)
+    (probe,) = scenario.claim()
     assert seen(changes) == [("probed", "failing", "http_503", 5)]
-    assert story.claim() == []
-    story.record(probe, OutcomeClass.TRANSIENT, error_code="http_502")
+    assert scenario.claim() == []
+    scenario.record(probe, OutcomeClass.TRANSIENT, error_code="http_502")
     assert seen(changes) == [("paused", "failing", "http_502", 5)]
 
-    story.wait(2.001)
-    (probe,) = story.claim()
-    story.record(probe, OutcomeClass.ACCEPTED)
+    scenario.wait(2.001)
+    (probe,) = scenario.claim()
+    scenario.record(probe, OutcomeClass.ACCEPTED)
     assert [change.change for change in changes] == ["probed", "resumed"]
     assert seen(changes)[1] == ("resumed", "failing", "http_502", 4)
-    story.wait(10)
-    for claim in story.claim():
-        story.record(claim, OutcomeClass.ACCEPTED)
+    scenario.wait(10)
+    for claim in scenario.claim():
+        scenario.record(claim, OutcomeClass.ACCEPTED)
     assert seen(changes) == []
 
 
@@ -67,43 +65,45 @@ def test_a_failing_page_is_reported_once_at_each_turn(story: Story, changes: lis
     ],
 )
 def test_calls_in_flight_together_pause_their_page_once(
-    story: Story, changes: list[PageChange], outcome: OutcomeClass, reason: str
+    scenario: Scenario, changes: list[PageChange], outcome: OutcomeClass, reason: str
 ):
     """Whatever the others say after the first."""
     for _ in range(5):
-        story.enqueue()
-    for claim in story.claim(3):
-        story.record(claim, outcome, error_code="368")
+        scenario.enqueue()
+    for claim in scenario.claim(3):
+        scenario.record(claim, outcome, error_code="368")
     assert [(each.change, each.reason) for each in changes] == [("paused", reason)]
 
 
-def test_a_new_token_resumes_its_pages(story: Story, changes: list[PageChange]):
+def test_a_new_token_resumes_its_pages(scenario: Scenario, changes: list[PageChange]):
     """Each is reported; others are not."""
-    story.fail_token("1")
-    story.fail_token("2")
+    scenario.fail_token("1")
+    scenario.fail_token("2")
     changes.clear()
-    story.ledger.resume({"1": "old-token", "2": "another-token"})
+    scenario.ledger.resume({"1": "old-token", "2": "another-token"})
     assert [(each.page_id, each.change, each.reason) for each in changes] == [
         ("1", "resumed", "auth")
     ]
 
 
-def test_jobs_of_campaigns_count_as_waiting(story: Story, changes: list[PageChange]):
+def test_jobs_of_campaigns_count_as_waiting(scenario: Scenario, changes: list[PageChange]):
     """Beside single and urgent ones."""
-    first = story.enqueue()
-    (claim,) = story.claim()
+    first = scenario.enqueue()
+    (claim,) = scenario.claim()
     assert claim.job_id == first
     for options in ({}, {"urgent": True}, {"campaign": "a"}, {"campaign": "b"}):
-        story.enqueue(**options)
-    story.record(claim, OutcomeClass.RESTRICTED, error_code="368")
+        scenario.enqueue(**options)
+    scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368")
     # The job itself is back in its lane.
     assert [each.waiting for each in changes] == [5]
 
 
-def test_nothing_is_reported_twice_where_a_reply_was_lost(story: Story, changes: list[PageChange]):
+def test_nothing_is_reported_twice_where_a_reply_was_lost(
+    scenario: Scenario, changes: list[PageChange]
+):
     """A batch that is recorded again holds no claims any more."""
-    story.enqueue()
-    (claim,) = story.claim()
-    story.record(claim, OutcomeClass.RESTRICTED, error_code="368")
-    assert story.record(claim, OutcomeClass.RESTRICTED, error_code="368") is False
+    scenario.enqueue()
+    (claim,) = scenario.claim()
+    scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368")
+    assert scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368") is False
     assert len(changes) == 1

@@ -4,93 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import JobFilter
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import OutcomeClass, State, from_ms
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 START = from_ms(1_769_851_800_000)
 
 
-def ids(story: Story, limit: int = 100, **conditions: Any) -> list[str]:
-    return [record.job_id for record in story.ledger.reader.find(JobFilter(**conditions), limit)]
+def ids(scenario: Scenario, limit: int = 100, **conditions: Any) -> list[str]:
+    return [record.job_id for record in scenario.ledger.reader.find(JobFilter(**conditions), limit)]
 
 
 @pytest.fixture
-def one_of_each(story: Story) -> dict[State, str]:
+def one_of_each(scenario: Scenario) -> dict[State, str]:
     """A job in every state, on page 1."""
-    made = {State.SENT: story.enqueue()}
-    (claim,) = story.claim()
-    story.record(claim, OutcomeClass.ACCEPTED)
-    made[State.FAILED] = story.fail()
-    made[State.RETRYING] = story.enqueue()
-    (claim,) = story.claim()
-    story.record(claim, OutcomeClass.TRANSIENT)
-    made[State.SENDING] = story.enqueue()
-    assert len(story.claim()) == 1
-    made[State.CANCELLED] = story.enqueue()
-    story.ledger.cancel([made[State.CANCELLED]])
-    made[State.QUEUED] = story.enqueue()
-    made[State.SCHEDULED] = story.enqueue(send_at=START + timedelta(days=1))
-    assert {state: story.state(job_id) for state, job_id in made.items()} == {
+    made = {State.SENT: scenario.enqueue()}
+    (claim,) = scenario.claim()
+    scenario.record(claim, OutcomeClass.ACCEPTED)
+    made[State.FAILED] = scenario.fail()
+    made[State.RETRYING] = scenario.enqueue()
+    (claim,) = scenario.claim()
+    scenario.record(claim, OutcomeClass.TRANSIENT)
+    made[State.SENDING] = scenario.enqueue()
+    assert len(scenario.claim()) == 1
+    made[State.CANCELLED] = scenario.enqueue()
+    scenario.ledger.cancel([made[State.CANCELLED]])
+    made[State.QUEUED] = scenario.enqueue()
+    made[State.SCHEDULED] = scenario.enqueue(send_at=START + timedelta(days=1))
+    assert {state: scenario.state(job_id) for state, job_id in made.items()} == {
         state: state for state in State
     }
     return made
 
 
 @pytest.mark.parametrize("state", State)
-def test_jobs_are_found_by_state(story: Story, one_of_each: dict[State, str], state: State):
+def test_jobs_are_found_by_state(scenario: Scenario, one_of_each: dict[State, str], state: State):
     """Also together with their page; not on another."""
-    assert ids(story, states=(state,)) == [one_of_each[state]]
-    assert ids(story, states=(state,), page_ids=("1",)) == [one_of_each[state]]
-    assert ids(story, states=(state,), page_ids=("2",)) == []
+    assert ids(scenario, states=(state,)) == [one_of_each[state]]
+    assert ids(scenario, states=(state,), page_ids=("1",)) == [one_of_each[state]]
+    assert ids(scenario, states=(state,), page_ids=("2",)) == []
 
 
-def test_without_a_state_every_job_is_found_once(story: Story, one_of_each: dict[State, str]):
+def test_without_a_state_every_job_is_found_once(scenario: Scenario, one_of_each: dict[State, str]):
     """A cancelled one too, though its id still stands in its lane."""
-    assert sorted(ids(story)) == sorted(one_of_each.values())
+    assert sorted(ids(scenario)) == sorted(one_of_each.values())
 
 
-def test_of_a_long_lane_the_latest_jobs_are_found(story: Story):
+def test_of_a_long_lane_the_latest_jobs_are_found(scenario: Scenario):
     """Not those that go next; and with room for all, each once."""
-    waiting = [story.enqueue() for _ in range(505)]
-    story.clock.shift(60)
-    later = story.enqueue()
-    story.clock.shift(60)
-    latest = story.enqueue()
+    waiting = [scenario.enqueue() for _ in range(505)]
+    scenario.clock.shift(60)
+    later = scenario.enqueue()
+    scenario.clock.shift(60)
+    latest = scenario.enqueue()
 
-    assert ids(story, limit=2, states=(State.QUEUED,)) == [latest, later]
-    assert sorted(ids(story, limit=1000)) == sorted([*waiting, later, latest])
+    assert ids(scenario, limit=2, states=(State.QUEUED,)) == [latest, later]
+    assert sorted(ids(scenario, limit=1000)) == sorted([*waiting, later, latest])
 
 
-def test_counts_are_by_state(story: Story, one_of_each: dict[State, str]):
+def test_counts_are_by_state(scenario: Scenario, one_of_each: dict[State, str]):
     """One of each."""
-    assert story.ledger.reader.count_states() == dict.fromkeys(State, 1)
-    assert story.recount() == {state.value: 1 for state in State}
+    assert scenario.ledger.reader.count_states() == dict.fromkeys(State, 1)
+    assert scenario.recount() == {state.value: 1 for state in State}
 
 
-def test_an_empty_ledger_counts_nothing(story: Story):
+def test_an_empty_ledger_counts_nothing(scenario: Scenario):
     """But names every state."""
-    assert story.ledger.reader.count_states() == dict.fromkeys(State, 0)
-    assert story.ledger.reader.count_by_error_code().by_name == {}
-    assert story.ledger.reader.waiting_by_page() == {}
-    assert story.ledger.reader.pauses() == []
-    assert ids(story) == []
-    assert story.ledger.reader.get("") is None
+    assert scenario.ledger.reader.count_states() == dict.fromkeys(State, 0)
+    assert scenario.ledger.reader.count_by_error_code().by_name == {}
+    assert scenario.ledger.reader.waiting_by_page() == {}
+    assert scenario.ledger.reader.pauses() == []
+    assert ids(scenario) == []
+    assert scenario.ledger.reader.get("") is None
 
 
 @pytest.fixture
-def failures(story: Story) -> dict[str, str]:
+def failures(scenario: Scenario) -> dict[str, str]:
     """Four failed jobs, one a minute: two pages, two error codes."""
     made = {}
     for page_id, error_code in (("1", "551"), ("1", "190"), ("2", "551"), ("2", "551")):
-        made[f"{page_id}:{error_code}:{len(made)}"] = story.fail(page_id, error_code)
-        story.wait(60)
+        made[f"{page_id}:{error_code}:{len(made)}"] = scenario.fail(page_id, error_code)
+        scenario.wait(60)
     return made
 
 
@@ -116,16 +114,16 @@ def failures(story: Story) -> dict[str, str]:
     ],
 )
 def test_failed_jobs_are_found_by_code_page_and_time(
-    story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
+    scenario: Scenario, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
 ):
     """The latest first; the times are those of the failure (design promise 12)."""
     made = list(failures.values())
     wanted = [made[number] for number in expected]
-    assert ids(story, states=(State.FAILED,), **conditions) == wanted
-    pages = story.ledger.reader.failed_pages(JobFilter(**conditions))
+    assert ids(scenario, states=(State.FAILED,), **conditions) == wanted
+    pages = scenario.ledger.reader.failed_pages(JobFilter(**conditions))
     found = [record for page in pages for record in page.records]
     assert [record.job_id for record in found] == wanted
-    assert ids(story, limit=2, states=(State.FAILED,), **conditions) == wanted[:2]
+    assert ids(scenario, limit=2, states=(State.FAILED,), **conditions) == wanted[:2]
 
 
 @pytest.mark.parametrize(
@@ -140,10 +138,10 @@ def test_failed_jobs_are_found_by_code_page_and_time(
     ],
 )
 def test_a_range_of_times_that_means_nothing_is_refused(
-    story: Story, conditions: dict[str, Any], message: str
+    scenario: Scenario, conditions: dict[str, Any], message: str
 ):
     """A naive time depends on the host that asks; an empty range finds nothing."""
-    producer = Producer(story.settings, ledger=story.ledger)
+    producer = Producer(scenario.settings, ledger=scenario.ledger)
     with pytest.raises(ValueError, match=message):
         producer.find_jobs(**conditions)
     with pytest.raises(ValueError, match=message):
@@ -154,10 +152,10 @@ def test_a_range_of_times_that_means_nothing_is_refused(
                 producer.count_errors(page_id=page_id, **conditions)
 
 
-def test_one_moment_is_a_range(story: Story, failures: dict[str, str]):
+def test_one_moment_is_a_range(scenario: Scenario, failures: dict[str, str]):
     """Both ends are included."""
     moment = START + timedelta(seconds=60)
-    assert ids(story, since=moment, until=moment) == [list(failures.values())[1]]
+    assert ids(scenario, since=moment, until=moment) == [list(failures.values())[1]]
 
 
 @pytest.mark.parametrize(
@@ -171,10 +169,10 @@ def test_one_moment_is_a_range(story: Story, failures: dict[str, str]):
     ],
 )
 def test_a_web_app_asks_for_one_value_or_several(
-    story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
+    scenario: Scenario, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
 ):
     """A string is one value; several mean any of them."""
-    producer = Producer(story.settings, ledger=story.ledger)
+    producer = Producer(scenario.settings, ledger=scenario.ledger)
     made = list(failures.values())
     found = [record.job_id for record in producer.find_jobs(**conditions)]
     assert found == [made[number] for number in expected]
@@ -183,22 +181,22 @@ def test_a_web_app_asks_for_one_value_or_several(
 @pytest.mark.parametrize(
     "conditions", [{"error_code": []}, {"page_id": ()}, {"page_id": [str(n) for n in range(101)]}]
 )
-def test_no_value_or_very_many_are_refused(story: Story, conditions: dict[str, Any]):
+def test_no_value_or_very_many_are_refused(scenario: Scenario, conditions: dict[str, Any]):
     """An empty list, taken for no condition, would mean every job; of a replay, too."""
-    producer = Producer(story.settings, ledger=story.ledger)
+    producer = Producer(scenario.settings, ledger=scenario.ledger)
     with pytest.raises(ValueError, match=r"has no value|has 101 values; at most 100"):
         producer.find_jobs(**conditions)
     with pytest.raises(ValueError, match=r"has no value|has 101 values; at most 100"):
         producer.iterate_failed(**conditions)
 
 
-def test_an_error_code_alone_means_failed_jobs(story: Story, failures: dict[str, str]):
+def test_an_error_code_alone_means_failed_jobs(scenario: Scenario, failures: dict[str, str]):
     """Not those that wait for a retry with the same code."""
-    story.enqueue("3")
-    (claim,) = story.claim()
-    story.record(claim, OutcomeClass.TRANSIENT, error_code="551")
-    assert len(ids(story, error_codes=("551",))) == 3
-    assert ids(story, error_codes=("551",), states=(State.RETRYING,)) == [claim.job_id]
+    scenario.enqueue("3")
+    (claim,) = scenario.claim()
+    scenario.record(claim, OutcomeClass.TRANSIENT, error_code="551")
+    assert len(ids(scenario, error_codes=("551",))) == 3
+    assert ids(scenario, error_codes=("551",), states=(State.RETRYING,)) == [claim.job_id]
 
 
 @pytest.mark.parametrize(
@@ -213,70 +211,73 @@ def test_an_error_code_alone_means_failed_jobs(story: Story, failures: dict[str,
     ],
 )
 def test_errors_are_counted_by_code(
-    story: Story, failures: dict[str, str], conditions: dict[str, Any], expected: dict[str, int]
+    scenario: Scenario,
+    failures: dict[str, str],
+    conditions: dict[str, Any],
+    expected: dict[str, int],
 ):
     """The most frequent first."""
-    found = story.ledger.reader.count_by_error_code(JobFilter(**conditions)).by_name
+    found = scenario.ledger.reader.count_by_error_code(JobFilter(**conditions)).by_name
     assert list(found.items()) == list(expected.items())
 
 
-def test_a_replay_takes_a_job_out_of_every_index(story: Story, failures: dict[str, str]):
+def test_a_replay_takes_a_job_out_of_every_index(scenario: Scenario, failures: dict[str, str]):
     """It has not failed any more; failing again, it is found by its new code."""
     job_id = failures["1:190:1"]
-    story.ledger.replay([job_id])
-    assert story.ledger.reader.count_by_error_code().by_name == {"551": 3}
-    assert ids(story, page_ids=("1",), states=(State.FAILED,)) == [failures["1:551:0"]]
-    (claim,) = story.claim()
-    story.record(claim, OutcomeClass.PERMANENT, error_code="100")
-    assert ids(story, error_codes=("190",)) == []
-    assert ids(story, error_codes=("100",)) == [job_id]
+    scenario.ledger.replay([job_id])
+    assert scenario.ledger.reader.count_by_error_code().by_name == {"551": 3}
+    assert ids(scenario, page_ids=("1",), states=(State.FAILED,)) == [failures["1:551:0"]]
+    (claim,) = scenario.claim()
+    scenario.record(claim, OutcomeClass.PERMANENT, error_code="100")
+    assert ids(scenario, error_codes=("190",)) == []
+    assert ids(scenario, error_codes=("100",)) == [job_id]
 
 
 @pytest.mark.parametrize("code", ["", "a:b", "{x}", "*", "10/2018278", "đã lỗi", "x" * 64])
-def test_any_error_code_is_an_index_of_its_own(story: Story, code: str):
+def test_any_error_code_is_an_index_of_its_own(scenario: Scenario, code: str):
     """The API may send anything."""
-    job_id = story.fail(error_code=code or "none")
-    assert story.ledger.reader.count_by_error_code().by_name == {code or "none": 1}
-    assert ids(story, error_codes=(code or "none",)) == [job_id]
+    job_id = scenario.fail(error_code=code or "none")
+    assert scenario.ledger.reader.count_by_error_code().by_name == {code or "none": 1}
+    assert ids(scenario, error_codes=(code or "none",)) == [job_id]
 
 
-def test_more_jobs_than_one_round_trip_reads_are_all_found(story: Story):
+def test_more_jobs_than_one_round_trip_reads_are_all_found(scenario: Scenario):
     """And the limit is kept to."""
     for _ in range(3):
         for _ in range(400):
-            story.enqueue()
-    assert len(ids(story, limit=5000, states=(State.QUEUED,))) == 1200
-    assert len(ids(story, limit=700)) == 700
-    assert story.ledger.reader.waiting_by_page() == {"1": 1200}
+            scenario.enqueue()
+    assert len(ids(scenario, limit=5000, states=(State.QUEUED,))) == 1200
+    assert len(ids(scenario, limit=700)) == 700
+    assert scenario.ledger.reader.waiting_by_page() == {"1": 1200}
 
 
-def test_waiting_jobs_are_counted_by_page(story: Story):
+def test_waiting_jobs_are_counted_by_page(scenario: Scenario):
     """Urgent ones with the others, the longest lane first."""
     for page, count in (("1", 1), ("2", 3), ("3", 2)):
         for number in range(count):
-            story.enqueue(page, urgent=number == 0)
-    assert list(story.ledger.reader.waiting_by_page().items()) == [("2", 3), ("3", 2), ("1", 1)]
-    assert list(story.ledger.reader.waiting_by_page(limit=1)) == ["2"]
+            scenario.enqueue(page, urgent=number == 0)
+    assert list(scenario.ledger.reader.waiting_by_page().items()) == [("2", 3), ("3", 2), ("1", 1)]
+    assert list(scenario.ledger.reader.waiting_by_page(limit=1)) == ["2"]
 
 
-def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(story: Story):
+def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(scenario: Scenario):
     """What has not finished has no other."""
-    early = story.enqueue()
-    story.wait(60)
-    late = story.enqueue()
+    early = scenario.enqueue()
+    scenario.wait(60)
+    late = scenario.enqueue()
     between: datetime = START + timedelta(seconds=30)
-    assert ids(story, since=between) == [late]
-    assert ids(story, until=between) == [early]
+    assert ids(scenario, since=between) == [late]
+    assert ids(scenario, until=between) == [early]
 
 
-def test_looking_changes_nothing(story: Story, one_of_each: dict[State, str]):
+def test_looking_changes_nothing(scenario: Scenario, one_of_each: dict[State, str]):
     """Not a key, not a bell."""
 
     def everything() -> dict[str, bytes]:
-        return {name: story.client.dump(name) for name in story.client.scan_iter("*")}
+        return {name: scenario.client.dump(name) for name in scenario.client.scan_iter("*")}
 
     before = everything()
-    reader = story.ledger.reader
+    reader = scenario.ledger.reader
     reader.find(JobFilter(), 10)
     list(reader.failed_pages(JobFilter(page_ids=("1",), error_codes=("551",))))
     reader.get(one_of_each[State.SENT])
@@ -287,12 +288,12 @@ def test_looking_changes_nothing(story: Story, one_of_each: dict[State, str]):
     assert everything() == before
 
 
-def test_indexes_without_jobs_show_nothing(make_story: Callable[..., Story]):
+def test_indexes_without_jobs_show_nothing(make_scenario: Callable[..., Scenario]):
     """Ids whose jobs other hands deleted are left out, and are no error."""
-    story = make_story()
-    job_id = story.fail()
-    story.client.delete(story.key(f"job:{job_id}"))
-    story.client.set(story.key("job:odd"), "text")
-    story.client.zadd(story.key("failed"), {"odd": 1})
-    assert ids(story, states=(State.FAILED,)) == []
-    assert story.ledger.reader.failed_page(JobFilter()).records == []
+    scenario = make_scenario()
+    job_id = scenario.fail()
+    scenario.client.delete(scenario.key(f"job:{job_id}"))
+    scenario.client.set(scenario.key("job:odd"), "text")
+    scenario.client.zadd(scenario.key("failed"), {"odd": 1})
+    assert ids(scenario, states=(State.FAILED,)) == []
+    assert scenario.ledger.reader.failed_page(JobFilter()).records == []

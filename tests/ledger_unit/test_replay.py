@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import MAX_VALUES, JobFilter
@@ -12,15 +12,13 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, State
 from harasocial_dispatch.schemas.error_codes import ReplayKind
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 
 @pytest.fixture
-def make(story: Story) -> Callable[..., Replay]:
-    """Return a maker of replays of the story's jobs."""
-    return lambda **which: Replay(story.ledger, **which)
+def make(scenario: Scenario) -> Callable[..., Replay]:
+    """Return a maker of replays of the scenario's jobs."""
+    return lambda **which: Replay(scenario.ledger, **which)
 
 
 def replayed(replay: Replay, **options: Any) -> list[str]:
@@ -52,18 +50,20 @@ def fail_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *numbers:
         "ids",
     ],
 )
-def test_a_plan_counts_what_a_run_replays(story: Story, make: Callable[..., Replay], which: Any):
+def test_a_plan_counts_what_a_run_replays(
+    scenario: Scenario, make: Callable[..., Replay], which: Any
+):
     """However the jobs are selected, the count, the causes and the run agree."""
-    ids = [story.fail(*job) for job in [("1", "551"), ("1", "190"), ("2", "551")]]
+    ids = [scenario.fail(*job) for job in [("1", "551"), ("1", "190"), ("2", "551")]]
     replay = make(job_ids=ids) if which == "ids" else make(**which)
 
     plan = replay.plan()
 
     assert plan.total == 3
     assert [(cause.error_code, cause.count) for cause in plan.causes] == [("551", 2), ("190", 1)]
-    assert {story.state(job_id) for job_id in ids} == {State.FAILED}
+    assert {scenario.state(job_id) for job_id in ids} == {State.FAILED}
     assert sorted(replayed(replay)) == sorted(ids)
-    assert {story.state(job_id) for job_id in ids} == {State.QUEUED}
+    assert {scenario.state(job_id) for job_id in ids} == {State.QUEUED}
 
 
 KINDS = {
@@ -77,12 +77,12 @@ KINDS = {
 @pytest.mark.parametrize("wanted", [None, JobFilter(page_ids=("1",))])
 @pytest.mark.parametrize("names", [["passing"], ["fixable"], ["passing", "fixable"], ["never"]])
 def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
-    story: Story, make: Callable[..., Replay], names: list[str], wanted: Any, text: str
+    scenario: Scenario, make: Callable[..., Replay], names: list[str], wanted: Any, text: str
 ):
     """Also codes that nobody knows: a person looks at those first."""
     codes = {"http_503": "passing", "timeout": "passing", "190": "fixable", "E7": "fixable"}
     codes |= {"551": "never", "10/2018278": "never"}
-    ids = {(code, page): story.fail(page, code) for code in codes for page in ("1", "2")}
+    ids = {(code, page): scenario.fail(page, code) for code in codes for page in ("1", "2")}
     replay = make(kinds=[KINDS[name] for name in names], wanted=wanted, text=text)
 
     plan = replay.plan()
@@ -98,26 +98,28 @@ def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
     assert [group.kind.value for group in plan.kinds] == names
 
 
-def test_a_replay_of_a_kind_that_no_job_has_takes_none(story: Story, make: Callable[..., Replay]):
+def test_a_replay_of_a_kind_that_no_job_has_takes_none(
+    scenario: Scenario, make: Callable[..., Replay]
+):
     """No code of that kind is not the same as no condition."""
-    story.fail("1", "551")
+    scenario.fail("1", "551")
     replay = make(kinds=[ReplayKind.PASSING])
     assert replay.plan().total == 0
     assert replayed(replay) == []
-    assert story.ledger.reader.count_failed() == 1
+    assert scenario.ledger.reader.count_failed() == 1
 
 
-def test_a_kind_may_have_more_codes_than_a_filter(story: Story, make: Callable[..., Replay]):
+def test_a_kind_may_have_more_codes_than_a_filter(scenario: Scenario, make: Callable[..., Replay]):
     """An API that puts an id into each code makes as many codes as jobs."""
-    ids = {story.fail("1", f"E{number}") for number in range(MAX_VALUES + 5)}
+    ids = {scenario.fail("1", f"E{number}") for number in range(MAX_VALUES + 5)}
     replay = make(kinds=[ReplayKind.FIXABLE])
     assert replay.plan().total == len(ids)
     assert set(replayed(replay)) == ids
 
 
-def test_a_plan_warns_of_what_a_replay_would_do(story: Story, make: Callable[..., Replay]):
+def test_a_plan_warns_of_what_a_replay_would_do(scenario: Scenario, make: Callable[..., Replay]):
     """In each language, and only where there is something to warn of."""
-    ids = [story.fail("1", code) for code in ("551", "551", "timeout", "190", "http_503")]
+    ids = [scenario.fail("1", code) for code in ("551", "551", "timeout", "190", "http_503")]
     by_ids, by_filter = make(job_ids=ids).plan(), make().plan()
     assert (
         by_ids.warnings("en")
@@ -138,13 +140,13 @@ def test_a_plan_warns_of_what_a_replay_would_do(story: Story, make: Callable[...
 
 
 def test_jobs_named_by_id_that_are_not_failed_are_refused(
-    story: Story, make: Callable[..., Replay]
+    scenario: Scenario, make: Callable[..., Replay]
 ):
     """With their state; those that stop being failed later are reported by the run."""
-    failed, later, queued = story.fail(), story.fail(), story.enqueue("2")
+    failed, later, queued = scenario.fail(), scenario.fail(), scenario.enqueue("2")
     replay = make(job_ids=[failed, queued, "gone", failed, later])
     assert replay.plan().refused == {queued: State.QUEUED, "gone": None}
-    story.ledger.replay([later])
+    scenario.ledger.replay([later])
     (batch,) = replay.run()
     assert (batch.job_ids, batch.refused) == ([failed], {later: State.QUEUED})
 
@@ -152,34 +154,34 @@ def test_jobs_named_by_id_that_are_not_failed_are_refused(
 @pytest.mark.parametrize("is_planned", [True, False])
 @pytest.mark.parametrize("rate", [None, 1e6])
 def test_a_job_that_fails_again_is_not_replayed_twice(
-    story: Story, make: Callable[..., Replay], is_planned: bool, rate: float | None
+    scenario: Scenario, make: Callable[..., Replay], is_planned: bool, rate: float | None
 ):
     """Neither in the same run, nor in one that continues after an outage."""
-    ids = {story.fail() for _ in range(3)}
+    ids = {scenario.fail() for _ in range(3)}
     replay = make()
     if is_planned:
         replay.plan()
     assert set(replayed(replay, rate=rate)) == ids
-    story.wait(1)
-    for claim in story.claim():
-        story.record(claim, OutcomeClass.PERMANENT, error_code="551")
-    assert story.ledger.reader.count_failed() == 3
+    scenario.wait(1)
+    for claim in scenario.claim():
+        scenario.record(claim, OutcomeClass.PERMANENT, error_code="551")
+    assert scenario.ledger.reader.count_failed() == 3
     assert replayed(replay) == []
 
 
 @pytest.mark.parametrize(("reads", "replays"), [((1, 2), ()), ((), (1, 2)), ((2,), (2,))], ids=str)
 def test_an_outage_shorter_than_its_retries_does_not_stop_it(
-    story: Story,
+    scenario: Scenario,
     make: Callable[..., Replay],
     monkeypatch: pytest.MonkeyPatch,
     reads: tuple[int, ...],
     replays: tuple[int, ...],
 ):
     """Whether Redis is away when the next jobs are read, or when they are queued."""
-    ids = [story.fail() for _ in range(5)]
+    ids = [scenario.fail() for _ in range(5)]
     errors: list[QueueUnavailable] = []
-    fail_calls(monkeypatch, story.ledger.reader, "failed_ids", *reads)
-    fail_calls(monkeypatch, story.ledger, "replay", *replays)
+    fail_calls(monkeypatch, scenario.ledger.reader, "failed_ids", *reads)
+    fail_calls(monkeypatch, scenario.ledger, "replay", *replays)
 
     done = replayed(
         make(),
@@ -194,12 +196,12 @@ def test_an_outage_shorter_than_its_retries_does_not_stop_it(
 
 @pytest.mark.parametrize("by_ids", [True, False])
 def test_after_an_outage_another_run_continues(
-    story: Story, make: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch, by_ids: bool
+    scenario: Scenario, make: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch, by_ids: bool
 ):
     """Without retries the error is raised; the jobs that were not reached are still failed."""
-    ids = [story.fail() for _ in range(3)]
+    ids = [scenario.fail() for _ in range(3)]
     replay = make(job_ids=ids) if by_ids else make()
-    fail_calls(monkeypatch, story.ledger, "replay", 2)
+    fail_calls(monkeypatch, scenario.ledger, "replay", 2)
     run = replay.run(10)
     first = next(run).job_ids
     with pytest.raises(QueueUnavailable):
@@ -207,21 +209,21 @@ def test_after_an_outage_another_run_continues(
     assert sorted(first + replayed(replay)) == sorted(ids)
 
 
-def test_a_stop_ends_it_between_two_batches(story: Story, make: Callable[..., Replay]):
+def test_a_stop_ends_it_between_two_batches(scenario: Scenario, make: Callable[..., Replay]):
     """Also while it waits for its rate, or for Redis."""
     for _ in range(3):
-        story.fail()
+        scenario.fail()
     stop = threading.Event()
     run = make().run(0.001, stop=stop)
     next(run)
     stop.set()
     assert list(run) == []
-    assert story.ledger.reader.count_failed() == 2
+    assert scenario.ledger.reader.count_failed() == 2
 
 
-def test_a_producer_replays_many_the_same_way(story: Story):
+def test_a_producer_replays_many_the_same_way(scenario: Scenario):
     """Those that were failed, each once."""
-    failed, queued = story.fail(), story.enqueue("2")
-    producer = Producer(story.settings, ledger=story.ledger)
+    failed, queued = scenario.fail(), scenario.enqueue("2")
+    producer = Producer(scenario.settings, ledger=scenario.ledger)
     assert producer.replay_many([failed, queued, failed, "gone"]) == [failed]
     assert producer.replay_many([]) == []

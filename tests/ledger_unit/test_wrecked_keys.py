@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import Claim, JobFilter
@@ -20,9 +20,7 @@ from harasocial_dispatch.schemas import (
     State,
     from_ms,
 )
-
-if TYPE_CHECKING:
-    from .conftest import Story
+from support.scenario import Scenario
 
 Wreck = Callable[[Any, str], object]
 
@@ -137,40 +135,42 @@ CASES = [
 class Life:
     """One job in each state, and the steps that end them all."""
 
-    def __init__(self, story: Story) -> None:
-        self.story = story
-        self.now = from_ms(story.clock_ms())
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.now = from_ms(scenario.clock_ms())
         self.ids: list[str] = []
         self.claims: list[Claim] = []
         self.repairs: list[str] = []
         self.sent = self.enqueue(idempotency_key="sent-key")
-        self.end(story.claim())
+        self.end(scenario.claim())
         self.failed = self.enqueue()
-        for claim in story.claim():
-            story.record(claim, OutcomeClass.PERMANENT, error_code="551")
+        for claim in scenario.claim():
+            scenario.record(claim, OutcomeClass.PERMANENT, error_code="551")
         self.enqueue()
-        for claim in story.claim():
-            story.record(claim, OutcomeClass.TRANSIENT)
+        for claim in scenario.claim():
+            scenario.record(claim, OutcomeClass.TRANSIENT)
         self.enqueue()
         self.enqueue()
-        self.claims = story.claim()
+        self.claims = scenario.claim()
         self.cancelled: set[str] = set()
         self.cancel(self.enqueue())
         self.enqueue()
         self.enqueue(urgent=True)
         self.enqueue("2")
         self.later()
-        story.sweep()
-        story.client.hset(story.key("pauses"), "2", '{"level": 0, "failures": 1, "until_ms": 0}')
+        scenario.sweep()
+        scenario.client.hset(
+            scenario.key("pauses"), "2", '{"level": 0, "failures": 1, "until_ms": 0}'
+        )
 
     def enqueue(self, page_id: str = "1", **options: Any) -> str:
-        job_id = self.story.enqueue(page_id, **options)
+        job_id = self.scenario.enqueue(page_id, **options)
         if job_id not in self.ids:
             self.ids.append(job_id)
         return job_id
 
     def cancel(self, *job_ids: str) -> None:
-        self.story.ledger.cancel(job_ids)
+        self.scenario.ledger.cancel(job_ids)
         self.cancelled |= set(job_ids)
 
     def later(self) -> str:
@@ -178,18 +178,18 @@ class Life:
 
     def end(self, claims: list[Claim]) -> None:
         for claim in claims:
-            self.story.record(claim, OutcomeClass.ACCEPTED)
+            self.scenario.record(claim, OutcomeClass.ACCEPTED)
 
     def key(self, name: str) -> str:
-        return self.story.key(name.replace("<holder>", self.story.ledger._holder))
+        return self.scenario.key(name.replace("<holder>", self.scenario.ledger._holder))
 
     def replace(self, name: str, wreck: Wreck) -> None:
-        self.story.client.delete(self.key(name))
-        wreck(self.story.client, self.key(name))
+        self.scenario.client.delete(self.key(name))
+        wreck(self.scenario.client, self.key(name))
 
     def look(self) -> None:
         """Read everything that can be read."""
-        ledger = self.story.ledger
+        ledger = self.scenario.ledger
         for states in ((), *((state,) for state in State)):
             for record in ledger.reader.find(JobFilter(states=states), 100):
                 json.dumps(record.as_json())
@@ -218,25 +218,27 @@ class Life:
 
     def act(self) -> None:
         """Everything that changes a job, once."""
-        ledger = self.story.ledger
+        ledger = self.scenario.ledger
         self.enqueue()
         self.enqueue(urgent=True)
         self.later()
         self.enqueue(idempotency_key="sent-key")
-        for claim in self.story.claim(1):
-            self.story.record(claim, OutcomeClass.TRANSIENT)
-        for claim in self.story.claim(3):
-            self.story.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=1.0, posted=False)
+        for claim in self.scenario.claim(1):
+            self.scenario.record(claim, OutcomeClass.TRANSIENT)
+        for claim in self.scenario.claim(3):
+            self.scenario.record(
+                claim, OutcomeClass.THROTTLED, retry_after_seconds=1.0, posted=False
+            )
         self.cancel(self.later(), self.enqueue())
         ledger.replay([self.failed])
         ledger.resume({"1": "x"})
         ledger.leave()
 
     def lose_a_claim(self) -> None:
-        self.story.claim_and_lose_the_reply(2)
+        self.scenario.claim_and_lose_the_reply(2)
 
     def give_it_back(self) -> None:
-        self.claims += self.story.claim(1)
+        self.claims += self.scenario.claim(1)
 
     def end_claims(self) -> None:
         self.end(self.claims)
@@ -255,7 +257,7 @@ class Life:
     def sweep(self) -> None:
         more = True
         while more:
-            swept = self.story.sweep()
+            swept = self.scenario.sweep()
             self.repairs += swept.repairs
             more = swept.more
 
@@ -263,50 +265,50 @@ class Life:
         """Let an hour pass, in which everything is sent."""
         self.end_claims()
         for _ in range(200):
-            self.story.wait(90)
+            self.scenario.wait(90)
             self.sweep()
-            self.end(self.story.claim())
-            if not self.story.recount().keys() & set(STATES):
+            self.end(self.scenario.claim())
+            if not self.scenario.recount().keys() & set(STATES):
                 break
         # What stands in a lane twice is left there.
-        self.end(self.story.claim())
+        self.end(self.scenario.claim())
         self.sweep()
 
 
 @pytest.fixture
-def life(make_story: Callable[..., Story]) -> Life:
+def life(make_scenario: Callable[..., Scenario]) -> Life:
     return Life(
-        make_story(page_rate=50.0, page_burst=50, retry_max_seconds=60.0, lease_seconds=60.0)
+        make_scenario(page_rate=50.0, page_burst=50, retry_max_seconds=60.0, lease_seconds=60.0)
     )
 
 
 def check_everything_ended(life: Life) -> None:
-    story = life.story
+    scenario = life.scenario
     life.finish()
-    unsent = {i: s for i in life.ids if (s := story.state(i)) is not State.SENT}
+    unsent = {i: s for i in life.ids if (s := scenario.state(i)) is not State.SENT}
     assert unsent == dict.fromkeys(life.cancelled, State.CANCELLED)
     # Ids of another client are recorded as failed.
-    ours = story.recount()
-    counts = story.ledger.reader.count_states()
+    ours = scenario.recount()
+    counts = scenario.ledger.reader.count_states()
     assert {s: counts[State(s)] for s in STATES} == dict.fromkeys(STATES, 0)
     assert counts[State.FAILED] == ours["failed"]
-    assert story.client.exists(story.key("rebuild")) == 0
+    assert scenario.client.exists(scenario.key("rebuild")) == 0
 
 
 @pytest.mark.parametrize(("name", "wreck"), CASES)
 def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
     """Wherever it is met first: by a read, a claim, a record, a cancellation or a sweep."""
-    wrecked = wreck(life.story.client, life.story.key("probe")) is not None
+    wrecked = wreck(life.scenario.client, life.scenario.key("probe")) is not None
     for step in life.steps():
         life.replace(name, wreck)
         step()
     check_everything_ended(life)
     if wrecked:
         # … which is told, and nothing is destroyed
-        short = name.replace("<holder>", life.story.ledger._holder)
+        short = name.replace("<holder>", life.scenario.ledger._holder)
         assert short == "spent:1" or any(short in text for text in life.repairs)
-        life.story.wait(7 * 86_400 + 1)
-        assert life.story.client.keys(life.story.key("broken:*")) == []
+        life.scenario.wait(7 * 86_400 + 1)
+        assert life.scenario.client.keys(life.scenario.key("broken:*")) == []
 
 
 @pytest.mark.parametrize("name", CONTENTS)
@@ -314,56 +316,56 @@ def test_odd_content_stops_nothing(life: Life, name: str):
     """Numbers out of range, text that is not JSON, ids of no job."""
     for wreck in CONTENTS[name]:
         for step in life.steps():
-            wreck(life.story.client, life.key(name))
+            wreck(life.scenario.client, life.key(name))
             step()
     check_everything_ended(life)
 
 
 def test_jobs_alone_are_enough(life: Life):
     """Every other key deleted: each job is found again, and ends."""
-    client = life.story.client
-    before = life.story.recount()
-    others = [key for key in client.scan_iter("*") if not key.startswith(life.story.key("job:"))]
+    client = life.scenario.client
+    before = life.scenario.recount()
+    others = [key for key in client.scan_iter("*") if not key.startswith(life.scenario.key("job:"))]
     client.delete(*others)
 
     life.sweep()
     life.sweep()
 
     # The lists of what was sent and cancelled are not worth a search.
-    assert life.story.counts() == before - Counter(sent=1, cancelled=1)
-    assert life.story.ledger.reader.count_by_error_code().by_name == {"551": 1}
+    assert life.scenario.counts() == before - Counter(sent=1, cancelled=1)
+    assert life.scenario.ledger.reader.count_by_error_code().by_name == {"551": 1}
     assert life.enqueue(idempotency_key="sent-key") == life.sent
     assert any("put back" in text for text in life.repairs)
-    life.story.ledger.replay([life.failed])
+    life.scenario.ledger.replay([life.failed])
     check_everything_ended(life)
 
 
 def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
     """Also where it takes many sweeps, and jobs come and go meanwhile."""
-    story = life.story
-    ids = [story.enqueue("3") for _ in range(700)]
-    story.wait(1)
+    scenario = life.scenario
+    ids = [scenario.enqueue("3") for _ in range(700)]
+    scenario.wait(1)
     life.replace("ready:3", TYPES["string"])
-    story.ledger.reader.waiting_by_page()
-    story.wait(1)
-    new = [story.enqueue("3") for _ in range(10)]
-    assert story.sweep().more
-    new += [story.enqueue("3") for _ in range(10)]
+    scenario.ledger.reader.waiting_by_page()
+    scenario.wait(1)
+    new = [scenario.enqueue("3") for _ in range(10)]
+    assert scenario.sweep().more
+    new += [scenario.enqueue("3") for _ in range(10)]
     life.sweep()
-    lane = story.client.lrange(story.key("ready:3"), 0, -1)
+    lane = scenario.client.lrange(scenario.key("ready:3"), 0, -1)
     assert sorted(lane) == sorted(ids + new)
 
 
 def test_repairs_are_bounded_and_harmless(life: Life):
     """Another client that does it for ever fills neither Redis nor the log."""
     for number in range(300):
-        life.story.client.set(life.story.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
-        life.story.enqueue("4")
-        life.story.ledger.reader.get("x")
-        life.story.client.rpush(life.story.key("spent:5"), "x")
-        life.story.client.zadd(life.story.key("lanes"), {"5": 0})
-        life.story.claim()
-    assert life.story.client.llen(life.story.key("repairs")) <= 100
+        life.scenario.client.set(life.scenario.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
+        life.scenario.enqueue("4")
+        life.scenario.ledger.reader.get("x")
+        life.scenario.client.rpush(life.scenario.key("spent:5"), "x")
+        life.scenario.client.zadd(life.scenario.key("lanes"), {"5": 0})
+        life.scenario.claim()
+    assert life.scenario.client.llen(life.scenario.key("repairs")) <= 100
     life.sweep()
     assert life.repairs
     assert all(text.isprintable() and len(text) <= 300 for text in life.repairs)
@@ -372,26 +374,26 @@ def test_repairs_are_bounded_and_harmless(life: Life):
 @pytest.mark.parametrize("found", ["3", "10"])
 def test_keys_of_a_later_version_are_left_alone(life: Life, found: str):
     """Every script refuses before it writes; the text names both versions and what to do."""
-    story = life.story
-    story.client.set(story.key("version"), found)
-    before = {key: story.client.dump(key) for key in story.client.scan_iter("*")}
-    for call in (story.enqueue, story.claim, story.ledger.sweep, life.look):
+    scenario = life.scenario
+    scenario.client.set(scenario.key("version"), found)
+    before = {key: scenario.client.dump(key) for key in scenario.client.scan_iter("*")}
+    for call in (scenario.enqueue, scenario.claim, scenario.ledger.sweep, life.look):
         with pytest.raises((QueueUnavailable, SettingsError)) as caught:
             call()
         assert f"layout {found}," in str(caught.value)
         assert "layout 2:" in str(caught.value)
         assert "HARASOCIAL_NAMESPACE" in str(caught.value)
     with pytest.raises(SettingsError, match="layout"):
-        story.ledger.check_version()
-    assert {key: story.client.dump(key) for key in story.client.scan_iter("*")} == before
+        scenario.ledger.check_version()
+    assert {key: scenario.client.dump(key) for key in scenario.client.scan_iter("*")} == before
 
 
 @pytest.mark.parametrize("found", ["1", "0"])
 def test_keys_of_an_earlier_version_are_taken_over(life: Life, found: str):
     """From then on the earlier program, which compares for equality, refuses to run beside it."""
-    story = life.story
-    story.client.set(story.key("version"), found)
-    story.ledger.check_version()
-    story.claim()
-    assert story.client.get(story.key("version")) == "2"
-    story.ledger.check_version()
+    scenario = life.scenario
+    scenario.client.set(scenario.key("version"), found)
+    scenario.ledger.check_version()
+    scenario.claim()
+    assert scenario.client.get(scenario.key("version")) == "2"
+    scenario.ledger.check_version()

@@ -120,7 +120,7 @@ _COMMANDS = {
 
 
 @dataclass
-class Desk:
+class FlowerHarness:
     """What an operator has: a ledger with jobs in it, and Flower in front of it."""
 
     settings: Settings
