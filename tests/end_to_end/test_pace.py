@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import time
 
@@ -15,12 +14,15 @@ from support.harness import StartWorker, body, eventually, wait_until_ended
 from support.relay import Relay
 from support.scripted_server import CERTIFICATE, tls_context
 
+#: Connections open at each multiple of this time (seconds), all that were begun meanwhile together.
+OPENING_SECONDS = 1.6
+
 
 class SlowToOpen(Relay):
-    """Passes on what a new connection sends only after up to a second."""
+    """Passes on what new connections send only now and then, so that they open together."""
 
     def _serve(self, client: socket.socket) -> None:
-        time.sleep(random.uniform(0, 1.0))
+        time.sleep(OPENING_SECONDS - time.monotonic() % OPENING_SECONDS)
         super()._serve(client)
 
 
@@ -36,7 +38,7 @@ def arrivals_of(sandbox: Sandbox) -> list[float]:
 def test_by_default_no_second_has_more_than_forty_messages_of_a_page(
     producer: Producer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Promise 13: over several workers, whose connections take up to a second to open."""
+    """Promise 13: over several workers, whose connections are slow to open."""
     count = 150
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     with Sandbox(tls=tls_context()) as sandbox, SlowToOpen(sandbox.port) as relay:
