@@ -91,11 +91,13 @@ class PageChange:
     """What became of a page, for the log.
 
     Attributes:
+        page_id: the page, or "token:" and the fingerprint of a token: all of its pages.
         change: "paused", "probed" (one job of a paused page is sent) or "resumed".
-        reason: why it is, or was, paused: auth, failing, refused, restricted or throttled.
+        reason: why it is, or was, paused: app_throttled, auth, failing, refused, restricted or
+            throttled.
         error_code: of the reply that caused the pause.
         until_ms: end of the pause (ms since the epoch); when it was resumed, this means nothing.
-        waiting: jobs in the page's lane.
+        waiting: jobs in the page's lane; 0 for a token.
     """
 
     page_id: str

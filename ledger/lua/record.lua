@@ -45,12 +45,17 @@ local function affect_token(effect, fingerprint, level, used, limit)
     api_token.spent = math.max(api_token.spent, is_new and limit * FILLED_PART or used)
   end
   if effect.name == 'pause_token' then
+    local level_before = api_token.level
     effect.level = level
     begin_pause(api_token, effect)
     api_token.at_ms, api_token.probe, api_token.changed = NOW, 0, true
+    if api_token.level > level_before then
+      note_page_change('token:' .. fingerprint, 'paused', api_token)
+    end
   elseif api_token.level > 0 and api_token.level == level
       and (effect.name == 'success' or effect.name == 'answer' or effect.reason == 'refused') then
     api_token.level, api_token.probe, api_token.changed = 0, 0, true
+    note_page_change('token:' .. fingerprint, 'resumed', api_token)
   end
 end
 

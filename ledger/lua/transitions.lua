@@ -694,7 +694,7 @@ local function waiting_on(page_id)
   return jobs
 end
 
--- What became of pages in this call, for the log of the caller:
+-- What became of pages (or "token:<fingerprint>": all pages of a token) in this call, for the caller's log:
 --   {page_id, "paused", "probed" or "resumed", reason, error_code or "", until_ms, waiting jobs}, …
 local page_changes = {}
 

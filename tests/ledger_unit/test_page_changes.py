@@ -107,3 +107,18 @@ def test_nothing_is_reported_twice_where_a_reply_was_lost(
     scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368")
     assert scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368") is False
     assert len(changes) == 1
+
+
+def test_a_throttled_app_is_reported_for_its_token(scenario: Scenario, changes: list[PageChange]):
+    """Once, however many calls are throttled; and when its probe succeeds."""
+    for page_id in "123":
+        scenario.enqueue(page_id)
+    for claim in scenario.claim():
+        scenario.record(claim, OutcomeClass.APP_THROTTLED, error_code="4")
+    (change,) = changes
+    assert (change.page_id, change.change) == ("token:old-token", "paused")
+    assert seen(changes) == [("paused", "app_throttled", "4", 0)]
+    scenario.wait(1.001)
+    (probe,) = scenario.claim(default_token="old-token")
+    scenario.record(probe, OutcomeClass.ACCEPTED)
+    assert seen(changes) == [("resumed", "app_throttled", "4", 0)]

@@ -118,17 +118,22 @@ def _line_of(change: PageChange) -> Line:
         text = f"is probed with one job, since it was paused: {cause}"
     else:
         text = f"is resumed; it was paused: {cause}"
+    of_token = change.page_id.startswith("token:")
     return Line(
         _level(kind),
-        "page %s %s; %d jobs wait",
-        (change.page_id, text, change.waiting),
+        "%s %s%s",
+        (
+            f"every page of {change.page_id}" if of_token else f"page {change.page_id}",
+            text,
+            "" if of_token else f"; {change.waiting} jobs wait",
+        ),
         {
             "action": kind.action,
-            "page_id": change.page_id,
+            "page_id": None if of_token else change.page_id,
             "error_code": change.error_code,
             "reason": change.reason,
             "until": until,
-            "waiting_jobs": change.waiting,
+            "waiting_jobs": None if of_token else change.waiting,
         },
     )
 
