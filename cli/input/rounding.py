@@ -25,7 +25,7 @@ _SCIENTIFIC_OF_SPREADSHEET = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+")
 
 def is_rounded_id(text: str) -> bool:
     """Return whether `text`, in the place of an id, is a rounded number for certain."""
-    return _SCIENTIFIC.fullmatch(text) is not None
+    return not text.isdigit() and _SCIENTIFIC.fullmatch(text) is not None
 
 
 def is_rounded_key(text: str) -> bool:

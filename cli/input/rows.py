@@ -41,6 +41,7 @@ FORMAT_BY_ENDING: Mapping[str, Literal["csv", "jsonl"]] = {
 }
 _REQUIRED_COLUMNS = ("recipient_id", "payload_id", "page_id")
 _COLUMNS = (*_REQUIRED_COLUMNS, "metadata", *sorted(OPTION_NAMES))
+_READ_COLUMNS = frozenset((*_COLUMNS, "job_id"))
 #: Columns of an exported file that describe the failed job.
 _DESCRIBING = tuple(title for title in EXPORTED_COLUMNS if title not in _COLUMNS)
 #: Spreadsheets write a semicolon where the comma is the decimal sign.
@@ -288,15 +289,16 @@ def _json_row(number: int, value: Any) -> Row:
         message = "Is not a job that failed or was canceled: enqueuing it might send it twice."
         return Row(number, value, errors={"state": [message]})
     options = {name: body[name] for name in ("delivery", "campaign") if body.get(name) is not None}
-    return Row(number, value, body["job"] | options | _new_key(str(body["job_id"])))
+    options["idempotency_key"] = _new_key(str(body["job_id"]))
+    return Row(number, value, body["job"] | options)
 
 
-def _new_key(exported_job_id: str | None) -> dict[str, str]:
+def _new_key(exported_job_id: str) -> str:
     """Return the idempotency key of a row that was exported.
 
     The key in such a row belongs to the failed job, which would count as the row's job.
     """
-    return {} if exported_job_id is None else {"idempotency_key": f"again:{exported_job_id}"}
+    return f"again:{exported_job_id}"
 
 
 def _with_times(row: Row) -> Row:
@@ -365,14 +367,16 @@ def _numbered_cells(reader: Any, first_number: int) -> Iterator[tuple[int, list[
 
 def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Iterable[str]) -> Row:
     """Return the row of `cells`; `rounded` are the columns whose long ids were rounded."""
-    values = {
-        column: unescape_cell(cell) for column, cell in zip(columns, cells, strict=True) if cell
+    body: dict[str, Any] = {
+        column: unescape_cell(cell) if "'" in cell else cell
+        for column, cell in zip(columns, cells, strict=True)
+        if cell and column in _READ_COLUMNS
     }
-    errors = {column: [_ROUNDED] for column in _ID_COLUMNS if is_rounded_id(values.get(column, ""))}
-    if is_rounded_key(values.get("idempotency_key", "")):
+    errors = {column: [_ROUNDED] for column in _ID_COLUMNS if is_rounded_id(body.get(column, ""))}
+    if is_rounded_key(body.get("idempotency_key", "")):
         errors["idempotency_key"] = [_ROUNDED]
     for column in rounded:
-        # Not of the value: an id with an apostrophe in front is a text, which is not rounded.
+        # Not of the body: an id with an apostrophe in front is a text, which is not rounded.
         if ends_in_zeros(cells[columns.index(column)]):
             errors[column] = [_ROUNDED_LIKE_ALL]
     if errors:
@@ -381,13 +385,8 @@ def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Ite
             "" if column in errors else cell for column, cell in zip(columns, cells, strict=True)
         ]
         return Row(number, kept, errors=errors)
-    job_id = values.get("job_id")
-    body: dict[str, Any] = {
-        column: value for column, value in values.items() if column in _COLUMNS
-    } | _new_key(job_id)
-    body["recipient"], body["message"] = {}, {}
-    if "recipient_id" in body:
-        body["recipient"]["id"] = body.pop("recipient_id")
-    if "payload_id" in body:
-        body["message"]["payload_id"] = body.pop("payload_id")
+    if (exported_job_id := body.pop("job_id", None)) is not None:
+        body["idempotency_key"] = _new_key(exported_job_id)
+    body["recipient"] = {"id": body.pop("recipient_id")} if "recipient_id" in body else {}
+    body["message"] = {"payload_id": body.pop("payload_id")} if "payload_id" in body else {}
     return Row(number, cells, body)

@@ -286,6 +286,24 @@ def test_on_a_terminal_a_campaign_is_shown_and_confirmed(
     assert jobs.producer.count_states()[State.QUEUED] == count
 
 
+def test_memory_does_not_grow_with_the_file(program, jobs, file):
+    """Neither while it is read nor while it is enqueued, keys and rejected rows included."""
+
+    def peak_mib(rows, *options):
+        # The keys of all rows differ; a tenth of the rows is rejected.
+        file.write_text(HEADER + table(rows) + "x,p,1,,,\n" * (rows // 10))
+        command = [*program, "enqueue", str(file), "--campaign", f"sale{rows}", *options]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            _, status, usage = os.wait4(run.pid, 0)
+            run.returncode = os.waitstatus_to_exitcode(status)
+        assert run.returncode == 3
+        return usage.ru_maxrss / 1024
+
+    rejected = str(file.with_name("rejected.csv"))
+    for options in (["--dry-run"], ["--yes", "--rejects", rejected]):
+        assert peak_mib(40_000, *options) - peak_mib(1000, *options) < 12
+
+
 def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
     """Every row is enqueued exactly once, whenever it was interrupted."""
 
