@@ -1,7 +1,7 @@
 """The broker: Celery's settings and transport, and the doorbell that wakes a worker.
 
-Importing this package does not import Celery, which takes longer than everything else that a web
-app imports for its producer. The modules `separate_celery` and `reachability` do.
+Only the modules `separate_celery` and `reachability` import Celery, because that takes longer than
+all other imports of a producer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What may come from the broker: doorbells, and Celery's broadcasts (events, control, replies).
+"""Validate messages from the broker: doorbells, and Celery's broadcasts (events, control, replies).
 
-Anybody who can write to Redis can put anything there, and a message that Celery or kombu does not
-expect ends the process that reads it. So each message is checked before they see it, and is built
-again from the parts that are needed: what its sender added has no effect.
+Another client of Redis can write any data, and an unexpected message ends the process in which
+Celery or kombu reads it. So each message is validated first, and a new message is built from the
+required parts. Other parts have no effect.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from ..schemas import Settings
 #: The task that a doorbell runs.
 DISPATCH_TASK = "harasocial.dispatch"
 
-#: Events of a hundred jobs with long tracebacks are well below this.
+#: Maximum size of a message. The events of a hundred jobs with long tracebacks are much smaller.
 _MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 20
-#: More messages than any application sends.
+#: Maximum value of a logical clock. No application sends this many messages.
 _MAX_CLOCK = 2**50
-#: What Celery's task protocol sends for a task without arguments: [args, kwargs, embed].
+#: The body of a task without arguments in Celery's protocol: [args, kwargs, embed].
 _NO_ARGUMENTS = base64.b64encode(
     b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 ).decode()
-#: Header → its types, of those that a broadcast may have.
+#: The headers that a broadcast may have → their types.
 _BROADCAST_HEADERS: dict[str, tuple[type, ...]] = {
     "clock": (int,),
     "expires": (int, float),
     "ticket": (str,),
     "hostname": (str,),
 }
-#: Field → its types, in what a broadcast says: an event, a command, or the reply to one.
+#: The fields of a broadcast (an event, a command, or a reply to a command) → their types.
 _EVENT_FIELDS: dict[str, tuple[type, ...]] = {
     "type": (str,),
     "hostname": (str,),
@@ -55,19 +55,19 @@ Message = dict[str, Any]
 
 
 def queue_name(settings: Settings) -> str:
-    """Return the queue that doorbells of this namespace go to."""
+    """Return the name of the queue for doorbells of this namespace."""
     return f"{settings.namespace}.dispatch"
 
 
 class UnreadableMessage(ValueError):
-    """A message that Celery must not see. Its text says why, and quotes nothing of it."""
+    """An invalid message. The text is the reason; it quotes nothing of the message."""
 
 
 def read_doorbell(data: bytes, queue: str) -> Message:
-    """Return kombu's message for a doorbell. Only its id is taken from `data`.
+    """Return a doorbell as kombu's message. Only the id is taken from `data`.
 
     Raises:
-        UnreadableMessage: it is no doorbell.
+        UnreadableMessage: `data` is not a doorbell.
     """
     message = _envelope(data)
     headers = _typed(message, "headers", dict)
@@ -86,10 +86,10 @@ def read_doorbell(data: bytes, queue: str) -> Message:
 
 
 def read_broadcast(data: bytes, queue: str) -> Message:
-    """Return kombu's message for an event, for a command to workers, or for the reply to one.
+    """Return an event, a command or a reply to a command as kombu's message.
 
     Raises:
-        UnreadableMessage: it is none of them.
+        UnreadableMessage: `data` is none of these.
     """
     message = _envelope(data)
     if message.get("content-type") != "application/json":
@@ -132,7 +132,7 @@ def _check_content(part: Any) -> None:
 
 
 def _bound_clock(container: dict[str, Any]) -> None:
-    """Forget a logical clock that cannot be true: a process would adopt it, and pass it on."""
+    """Remove an impossible logical clock. A process would adopt it and send it to others."""
     if not 0 <= container.get("clock", 0) <= _MAX_CLOCK:
         container["clock"] = 0
 
@@ -151,11 +151,12 @@ def _json(data: bytes) -> Any:
         value = json.loads(data, object_pairs_hook=_plain_object)
     except UnreadableMessage:
         raise
-    except ValueError:  # also for bytes that are not UTF-8, and for numbers that are too long
+    except ValueError:  # includes bytes that are not UTF-8, and very long numbers
         raise UnreadableMessage("it is not JSON") from None
     except RecursionError:
         raise UnreadableMessage("it is nested too deeply") from None
-    # Less deep than any decoder's own limit, which depends on who calls it.
+    # This limit is below that of every decoder. A decoder's limit depends on the depth of its
+    # caller.
     level, depth = [value], 0
     while level := [
         inner
@@ -171,15 +172,15 @@ def _json(data: bytes) -> Any:
 
 def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
-    if "__type__" in made:  # kombu makes Python objects of these
+    if "__type__" in made:  # kombu decodes these to Python objects
         raise UnreadableMessage("it names a Python type")
     return made
 
 
 def _typed(container: dict[str, Any], name: str, *types: type) -> Any:
-    """Return a value that has one of `types`; `name` is one of ours, never the sender's."""
+    """Return a value that has one of `types`. `name` must not come from the sender."""
     value = container.get(name)
-    # In Python, true and false are whole numbers.
+    # bool is a subclass of int.
     if (
         not isinstance(value, types)
         or isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Whether Celery reaches its broker: what `check` asks."""
+"""Test whether Celery can reach its broker, for the command `check`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ..ledger.connection import translated_errors
 from ..schemas import Settings
 from .message import queue_name
-from .separate_celery import SeparateCelery, impatient_transport
+from .separate_celery import SeparateCelery, fail_fast_transport
 
 
 def inspect_broker(settings: Settings, *, timeout_seconds: float = 2.0) -> None:
@@ -16,10 +16,10 @@ def inspect_broker(settings: Settings, *, timeout_seconds: float = 2.0) -> None:
     Declares the queue of doorbells, and subscribes to control commands.
 
     Raises:
-        QueueUnavailable: that was not possible.
+        QueueUnavailable: the connection or a command failed.
         SettingsError: `redis_url` is not usable.
     """
-    app = SeparateCelery("harasocial-check", settings, **impatient_transport(timeout_seconds))
+    app = SeparateCelery("harasocial-check", settings, **fail_fast_transport(timeout_seconds))
     with translated_errors(settings.redis_url), app.connection_for_read() as connection:
         connection.connect()
         channel: Any = connection.default_channel

@@ -20,23 +20,23 @@ class _Loader(AppLoader):
 
 
 class SeparateCelery(Celery):
-    """An application that connects to the Redis of `settings`, and stays within its namespace.
+    """An application that connects only to the Redis server and namespace of `settings`.
 
-    Celery lets the environment overrule an application: CELERY_BROKER_URL names its broker,
-    CELERY_RESULT_BACKEND where its results go, CELERY_LOADER and CELERY_CONFIG_MODULE all that is
-    left open, and with DJANGO_SETTINGS_MODULE it sets up Django. Where a web app has these for its
-    own Celery, doorbells would go to that one's broker, where nobody answers them.
+    Environment variables take precedence over the configuration of a Celery application:
+        CELERY_BROKER_URL, CELERY_RESULT_BACKEND, CELERY_LOADER and CELERY_CONFIG_MODULE. With
+        DJANGO_SETTINGS_MODULE, Celery also sets up Django. If a web app sets these variables for
+        its own Celery, doorbells would go to the wrong broker. This class ignores them.
 
-    Everything that Celery sends over Redis is named by the namespace: doorbells, events, control
-    commands and their replies. Applications that share a database do not reach each other.
+    The namespace is part of the name of everything that Celery sends over Redis: doorbells, events,
+        control commands and their replies. So applications that share a database are isolated.
 
-    It keeps no results, and is never the current application.
+    The application stores no results, and it is never the current application.
 
     Args:
         main: the application's name.
         settings: `redis_url` and `namespace` are used.
-        transport_options: kombu's, such as those of `impatient_transport`. Options in `redis_url`
-            take precedence.
+        transport_options: options of kombu's transport, such as those of `fail_fast_transport`.
+            Options in `redis_url` take precedence.
 
     Raises:
         SettingsError: `redis_url` is not usable.
@@ -51,7 +51,7 @@ class SeparateCelery(Celery):
             loader=_Loader,
             fixups=[],
             set_as_current=False,
-            # Holds neither the login nor options: Celery and Flower show this URL.
+            # Celery and Flower display this URL, so it contains neither the login nor options.
             broker=server.celery_url(),
             amqp=amqp_for(server),
         )
@@ -61,7 +61,7 @@ class SeparateCelery(Celery):
             control_exchange=f"{namespace}.control",
             event_exchange=f"{namespace}.events",
             event_queue_prefix=f"{namespace}.events",
-            # Pickles are code; whoever can write to the broker must not run any here.
+            # Accept no pickles: they can run code of any client that can write to the broker.
             task_serializer="json",
             event_serializer="json",
             accept_content=["json"],
@@ -79,8 +79,8 @@ class SeparateCelery(Celery):
         return super().connection(hostname or self.conf["broker_url"], *more, **options)
 
     def start(self, argv: list[str] | None = None) -> Any:
-        """Run Celery's command line and return its exit status, which Celery's own loses."""
-        # Celery imports it here as well: a web app has no use for a command line.
+        """Run Celery's command line and return its exit status. Celery's method loses it."""
+        # Imported here as in Celery, because a web app does not need the command line.
         from celery.bin.celery import celery as command  # noqa: PLC0415
 
         command.params[0].default = self
@@ -90,10 +90,10 @@ class SeparateCelery(Celery):
             command.params[0].default = None
 
 
-def impatient_transport(timeout_seconds: float) -> dict[str, Any]:
-    """Return options of kombu's transport by which Redis takes a message within the time, or not.
+def fail_fast_transport(timeout_seconds: float) -> dict[str, Any]:
+    """Return options of kombu's transport that make it fail fast, without retries.
 
-    The time (seconds) is for connecting and for the answer, each; nothing is tried again.
+    `timeout_seconds` is the timeout for connecting and the timeout for each reply.
     """
     return {
         "socket_timeout": timeout_seconds,

@@ -1,15 +1,15 @@
-"""Celery's connection to Redis, changed to be as safe and as robust as the ledger's.
+"""Celery's connection to Redis, with the same security and robustness as the ledger's connection.
 
-What kombu 5.7 does by itself, and what is done about it here:
+This module corrects these problems of kombu 5.7:
 
-- It reads the login and the TLS options from the broker's URL, which Celery shows in many places,
-  and does not verify certificates by default. Here it gets them from the parsed setting, and the
-  URL that Celery has holds no secret.
-- A worker's main process ends when the connection breaks while a message is unacknowledged (it
-  tries to put that back over the broken connection), when Redis refuses a command (a replica, or a
-  full server), or on a message that is not Celery's.
-- It waits without a timeout for the rest of a broadcast that arrived in part, and up to 30 seconds
-  between two attempts to connect.
+- kombu reads the login and the TLS options from the broker's URL, which Celery displays in many
+places, and does not verify certificates by default. Here they come from the parsed setting, and
+Celery's URL contains no secret.
+- A worker's main process ends in three cases: if the connection breaks while a message is not
+acknowledged (kombu returns the message over the broken connection), if Redis refuses a command (a
+replica, or a full server), and after a message that is not from Celery.
+- kombu waits without a timeout for the rest of a partly received broadcast, and waits up to 30
+seconds between two attempts to connect.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from ..ledger.connection import PunctualParser
 from ..schemas import RedisUrl
 from .message import Message, UnreadableMessage, read_broadcast, read_doorbell
 
-#: Between two attempts to connect, in seconds: the first, what each adds, and the longest.
+#: Delays between two attempts to connect, in seconds: the first, the increment, and the maximum.
 _RETRY_SECONDS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2.0}
-#: How the names of queues for control commands and their replies end.
+#: Suffix of the names of queues for control commands and their replies.
 _MAILBOX = ".pidbox"
 
 logger = logging.getLogger(__name__)
 
 
-# The types that celery-types ships for kombu leave out what is overridden here.
+# The types of kombu in celery-types lack the methods that are overridden here.
 _KombuChannel: Any = kombu_redis.Channel
 _KombuConnection: Any = Connection
 _KombuPool: Any = ConnectionPool
 
 
 class _Channel(_KombuChannel):  # type: ignore[misc]  # see above
-    #: A doorbell that was not acknowledged need not be put back: the sweep rings again.
+    #: Do not return unacknowledged doorbells to the queue: the sweep rings again.
     do_restore = False
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
@@ -54,20 +54,20 @@ class _Channel(_KombuChannel):  # type: ignore[misc]  # see above
         ours = {
             "username": server.username,
             "password": server.password,
-            # Kombu leaves it out for a Unix socket.
+            # kombu omits it for a Unix socket.
             "socket_connect_timeout": self.socket_connect_timeout,
             "parser_class": PunctualParser,
         }
         return {**super()._connparams(asynchronous), **ours}
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Deliver the message that a BRPOP returned; kombu's method with a check."""
+        """Validate and deliver the message that a BRPOP returned."""
         connection = self.client.connection
         try:
             try:
                 answer = self.client.parse_response(connection, "BRPOP", **options)
             except self.connection_errors:
-                # The next iteration connects again.
+                # The next iteration reconnects.
                 connection.disconnect()
                 raise
             if not answer:
@@ -81,9 +81,9 @@ class _Channel(_KombuChannel):  # type: ignore[misc]  # see above
             self._in_poll = None
 
     def _receive_one(self, client: Any) -> bool | None:
-        """Deliver a broadcast; kombu's method with a check and a timeout."""
+        """Validate and deliver a broadcast. Unlike kombu's method, this one has a timeout."""
         try:
-            # Redis-py reads without a timeout if it may block.
+            # redis-py reads without a timeout if `block` is true.
             answer = client.parse_response(block=False, timeout=self.socket_timeout)
         except self.connection_errors:
             self._in_listen = None
@@ -118,18 +118,18 @@ class _Channel(_KombuChannel):  # type: ignore[misc]  # see above
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's transport for Redis, which connects again when Redis refuses a command."""
+    """kombu's transport for Redis, which also reconnects after Redis refuses a command."""
 
     Channel = _Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, ResponseError)
 
 
 class _BrokerConnection(_KombuConnection):  # type: ignore[misc]  # see above
-    """A connection to the server `redis_server`, which subclasses set."""
+    """A connection to `redis_server`, which subclasses set."""
 
     redis_server: ClassVar[RedisUrl]
     pooled: ClassVar[type[PooledConnection]]
-    #: None are needed: Celery makes a dedicated connection again when one is lost.
+    #: Without retries: Celery replaces a dedicated connection that is lost.
     publish_retries: ClassVar[int] = 0
 
     def get_transport_cls(self) -> type[Transport]:
@@ -146,8 +146,8 @@ class _BrokerConnection(_KombuConnection):  # type: ignore[misc]  # see above
         max_retries: int | None = None,
         **options: Any,
     ) -> Callable[..., Any]:
-        # Celery publishes heartbeats and replies with retries without end, during which a worker's
-        # main process is deaf.
+        # By default, Celery retries to publish heartbeats and replies without limit. Meanwhile the
+        # worker's main process handles nothing else.
         retries = self.publish_retries if max_retries is None else max_retries
         return super().ensure(obj, fun, errback, retries, **options)  # type: ignore[no-any-return]
 
@@ -155,13 +155,14 @@ class _BrokerConnection(_KombuConnection):  # type: ignore[misc]  # see above
         return _Pool(self, limit, **options)
 
     def as_uri(self, include_password: bool = False, *_: Any, **__: Any) -> str:
-        """Return the server's URL; the login is only for Flower's own connection."""
+        """Return the server's URL. Only Flower's own connection gets the login."""
         if include_password:
             return self.redis_server.celery_url(with_login=True)
         return self.redis_server.public_url
 
     def __eqhash__(self) -> HashedSeq:
-        # Kombu shares pools of connections that are equal by this: another login is another pool.
+        # kombu shares a pool between connections that are equal by this hash. Each login needs its
+        # own pool.
         server = self.redis_server
         return HashedSeq(
             __name__,
@@ -172,7 +173,7 @@ class _BrokerConnection(_KombuConnection):  # type: ignore[misc]  # see above
 
 
 class _Pool(_KombuPool):  # type: ignore[misc]  # see above
-    """Kombu's pool makes connections of its own class, with its own transport."""
+    """A pool of our connections. kombu's pool creates connections of kombu's class."""
 
     def new(self) -> PooledConnection:
         pooled: type[PooledConnection] = self.connection.pooled
@@ -180,13 +181,13 @@ class _Pool(_KombuPool):  # type: ignore[misc]  # see above
 
 
 def amqp_for(server: RedisUrl) -> type[AMQP]:
-    """Return the class by which a Celery application makes its connections to `server`."""
+    """Return the class with which a Celery application connects to `server`."""
 
     class ServerConnection(_BrokerConnection):
         redis_server = server
 
     class PooledServerConnection(ServerConnection, PooledConnection):
-        # The server may have closed it while it was idle.
+        # Retry once: the server may have closed the idle connection.
         publish_retries = 1
 
     ServerConnection.pooled = PooledServerConnection

@@ -1,4 +1,4 @@
-"""The thread that sends job events to Flower, group by group, as far as the broker takes them."""
+"""The thread that sends job events to Flower, in groups."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import Any, NamedTuple, Protocol
 
 from celery import Celery
 
-from ...broker.separate_celery import impatient_transport
+from ...broker.separate_celery import fail_fast_transport
 from ...schemas import Attempt, State, from_ms
 from .job_event import JobEvent, events_of
 from .recorded import Recorded
 
-#: Jobs in one message to the broker, at most.
+#: Maximum jobs in one message to the broker.
 GROUP_SIZE = 100
-#: For connecting to the broker, and for its answer.
+#: Timeout for connecting to the broker, and for its reply.
 _BROKER_TIMEOUT_SECONDS = 2.0
-#: How long (seconds) a broker that failed is left alone.
+#: Delay before the next attempt after the broker failed.
 _PAUSE_AFTER_FAILURE_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
 
 class Context(NamedTuple):
-    """What Flower is to show as the job's worker and parent."""
+    """The worker and the parent task of the job, for Flower."""
 
     hostname: str
     dispatch_id: str | None
 
 
-#: A recorded result, and when it was recorded (seconds since the epoch).
+#: A recorded result, and the time when it was recorded (seconds since the epoch).
 Item = tuple[Context, float, Recorded]
 
 
 class Source(Protocol):
-    """Where the job events come from. `dropped` counts those that were not sent."""
+    """The source of job events. `dropped` is the number of job events that were not sent."""
 
     dropped: int
 
     def take(self) -> list[Item]:
-        """Wait for job events; return a group of them, or an empty list at the end."""
+        """Wait for job events. Return a group of them, or an empty list at the end."""
 
     def drop(self, count: int) -> None:
         """Count job events that were not sent."""
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless the process is about to end."""
+        """Wait, unless the process is ending."""
 
 
 class EventSender:
-    """Holds the connection to the broker, and whether it works; for one thread."""
+    """Sends events, and keeps the connection to the broker. Used by one thread."""
 
     def __init__(self, source: Source, app: Celery) -> None:
         self._source = source
@@ -63,7 +63,7 @@ class EventSender:
         while group := self._source.take():
             try:
                 self._send(group)
-            except Exception as error:  # noqa: BLE001 - whatever happens to one group, the next is sent
+            except Exception as error:  # noqa: BLE001 - the next group must still be sent
                 self._failed(group, error)
             else:
                 self._worked()
@@ -79,10 +79,10 @@ class EventSender:
             self._dispatcher(hostname).flush(errors=False)
 
     def _dispatcher(self, hostname: str) -> Any:
-        """Return Celery's event dispatcher, which gathers task events until it is flushed."""
+        """Return Celery's event dispatcher, which collects task events until it is flushed."""
         if hostname not in self._dispatchers:
             connection = self._app.connection_for_write(
-                transport_options=impatient_transport(_BROKER_TIMEOUT_SECONDS)
+                transport_options=fail_fast_transport(_BROKER_TIMEOUT_SECONDS)
             )
             self._dispatchers[hostname] = self._app.events.Dispatcher(
                 connection,
@@ -103,14 +103,14 @@ class EventSender:
         self._source.drop(len(group))
         if not self._broken:
             logger.warning(
-                "Flower cannot be told of failed jobs: %s; they stay on its Failures page",
+                "job events for Flower cannot be sent: %s; its Failures page still has all jobs",
                 type(error).__name__,
                 extra={"action": "events_unsent"},
             )
         self._broken = True
         try:
             self._disconnect()
-        except Exception:  # noqa: BLE001 - a connection that cannot even be closed is left behind
+        except Exception:  # noqa: BLE001 - abandon a connection that cannot be closed
             self._dispatchers.clear()
         self._source.pause(_PAUSE_AFTER_FAILURE_SECONDS)
 
@@ -118,7 +118,7 @@ class EventSender:
         dropped = self._source.dropped
         if dropped > self._dropped_logged:
             logger.warning(
-                "Flower was not told of %d jobs; they are on its Failures page",
+                "job events of %d jobs were not sent to Flower; its Failures page has these jobs",
                 dropped - self._dropped_logged,
                 extra={"action": "events_dropped"},
             )
