@@ -1,4 +1,4 @@
-"""What holds a campaign, or releases its canary, by itself. Pure."""
+"""Decide whether to hold a campaign automatically, or to release its canary. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..ledger import WatchedCampaign
 from ..schemas import State
 
-#: With fewer ended jobs, the share of failures says little.
+#: Minimum number of ended jobs. With fewer jobs, the share of failures is not meaningful.
 MIN_OUTCOMES = 20
 
 
@@ -20,11 +20,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseCanary:
-    """Let the rows go that wait for the canary."""
+    """Release the rows that wait for the canary."""
 
 
 def decide(watched: WatchedCampaign) -> Hold | ReleaseCanary | None:
-    """Return what to do with a campaign now; None for nothing."""
+    """Return the action for a campaign, or None for no action."""
     campaign = watched.campaign
     if campaign.canceled or campaign.hold is not None:
         return None

@@ -1,7 +1,7 @@
 """The Celery application: one task, `harasocial.dispatch`, run by doorbells.
 
-Celery starts processes, spreads doorbells over hosts, shuts down warmly and shows all this in
-Flower. Which jobs there are, and where they stand, only the ledger knows.
+Celery starts processes, distributes doorbells over hosts, handles warm shutdown, and reports to
+Flower. The jobs and their states are only in the ledger.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from .observe.recorded import chain, flush_log, log
 from .sweeper import Sweeper
 from .tokens import Tokens
 
-#: For connecting to the broker, and for each of its answers. The main process does nothing else
-#: meanwhile, not even stop.
+#: Timeout for connecting to the broker, and for each reply. Meanwhile the main process is blocked
+#: and cannot stop.
 BROKER_TIMEOUT_SECONDS = 2.0
 
-#: How long (seconds) a child process that is to end waits for the main process to read that its
-#: last task has ended. If a stop begins just as a task is handed over, that is never read, and
-#: billiard waits for 30 seconds. All that is lost with it is a line of Celery's log.
+#: How long a stopping child process waits for the main process to read the end of its last task. If
+#: the shutdown begins while a task is delivered, the main process never reads it, and billiard
+#: waits 30 seconds by default. A timeout loses only one line of Celery's log.
 LAST_MESSAGE_TIMEOUT_SECONDS = 3.0
 
-#: Objects made, less those freed, between two collections of the youngest generation. Python's
-#: default (700) lets each batch of jobs cause several.
+#: Allocations minus deallocations between two collections of the youngest generation. With Python's
+#: default (700), each batch of jobs causes several collections.
 GARBAGE_THRESHOLD = 20_000
 
-#: Entry points, by the name of the command they extend: see setup.cfg.
+#: The group of entry points that extend Celery commands. The name of an entry point is the command.
+#: See setup.cfg.
 _COMMAND_EXTENSIONS = "harasocial_dispatch.celery_commands"
 
 
@@ -51,7 +52,7 @@ def _settings_or_exit() -> Settings:
     try:
         return Settings.from_environment()
     except SettingsError as error:
-        # Celery shows an exception of this import as a traceback; an exit it lets through.
+        # Celery prints a traceback for an exception during this import, but not for SystemExit.
         sys.stderr.write(f"Error: {error}\n")
         raise SystemExit(2) from None
 
@@ -63,18 +64,18 @@ app = SeparateCelery(
     socket_timeout=BROKER_TIMEOUT_SECONDS,
     socket_connect_timeout=BROKER_TIMEOUT_SECONDS,
     socket_keepalive=True,
-    # How soon the main process notices that an idle connection is dead: it drops a connection
-    # whose answer is late by this much, or that leaves two pings unanswered.
+    # Detects a dead idle connection: the main process drops a connection if a reply takes longer
+    # than this, or after two pings without a reply.
     health_check_interval=2,
-    # A doorbell that is lost with its worker is rung again by the sweep, so a second copy of each,
-    # written and deleted, would be kept for nothing.
+    # Do not store a second copy of each unacknowledged doorbell. If a doorbell is lost with its
+    # worker, the sweep rings again.
     ack_emulation=False,
 )
 app.conf.update(
-    # A doorbell carries no job, so nothing is lost with it.
+    # A lost doorbell loses no job.
     task_acks_late=False,
     worker_prefetch_multiplier=1,
-    # Shows each dispatch in Flower, with its counts, from the start.
+    # Flower shows each dispatch with its counts.
     worker_send_task_events=True,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -94,7 +95,7 @@ def _check_version() -> None:
     try:
         ledger.check_version()
     except QueueUnavailable:
-        # The worker starts without Redis too. Then every script refuses keys of another version.
+        # The worker also starts without Redis. Every script checks the version of the keys anyway.
         pass
     finally:
         ledger.close()
@@ -102,7 +103,7 @@ def _check_version() -> None:
 
 @app.task(name=DISPATCH_TASK, ignore_result=True)
 def dispatch() -> dict[str, int]:
-    """Send what is ready; return how many jobs ended how."""
+    """Send ready jobs. Return the number of jobs by resulting state."""
     with shutdown.sigterm_deferred():
         counts = engine.dispatch()
         metrics.flush()
@@ -117,7 +118,7 @@ def _format_logs(logger: logging.Logger, **_: Any) -> None:
 
 @signals.celeryd_init.connect
 def _check(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """Refuse to start what cannot work, and say why."""
+    """Exit with an error if the worker cannot work with these options and settings."""
     pool = f"{options.get('pool_cls') or conf.worker_pool}"
     try:
         if "gevent" in pool or "eventlet" in pool:
@@ -133,21 +134,21 @@ def _check(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
         sys.stderr.write(f"Error: {error}\n")
         raise SystemExit(2) from None
     if settings.log_format == "json":
-        # No banner, which is none.
+        # No banner: it is not JSON.
         instance.quiet = True
     shutdown.reset()
 
 
 @signals.worker_process_init.connect
 def _collect_garbage_rarely(**_: Any) -> None:
-    """Spend less on cyclic garbage: a job makes hardly any, and its objects live until it ends."""
+    """Collect garbage less often: a job creates almost no cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 @signals.worker_process_init.connect
-def _bound_the_exit(**_: Any) -> None:
+def _limit_exit_wait(**_: Any) -> None:
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(
         LAST_MESSAGE_TIMEOUT_SECONDS / billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
     )
@@ -184,17 +185,17 @@ def _stop_sweeping(**_: Any) -> None:
 
 
 @signals.worker_process_shutdown.connect
-def _stop_telling(**_: Any) -> None:
+def _stop_reporting(**_: Any) -> None:
     flush_log()
     flush_page_log()
     events.stop()
 
 
 def _extend_celery_command() -> None:
-    """Call the functions that extend the command of Celery that imports this module.
+    """Call the entry points that extend the running Celery command.
 
-    `celery -A harasocial_dispatch.worker flower` is extended by the Flower pages of this package.
-    Flower has no setting for extensions, and builds its application right after this import.
+    The Flower pages of this package extend `celery -A harasocial_dispatch.worker flower`. Flower
+    has no setting for extensions, and it creates its application right after this import.
     """
     context = click.get_current_context(silent=True)
     if context is None or context.command.name != "celery" or context.invoked_subcommand is None:

@@ -1,4 +1,4 @@
-"""What one process needs to send: made at its first dispatch, kept for all later ones."""
+"""The sending objects of a process: created at its first dispatch, and kept for later ones."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .pump import Pump
 from .sender import Sender
 from .tokens import Tokens
 
-#: A second dispatch in the same process (Celery's pool of threads) waits this long (seconds) for
-#: one that is just ending; one that goes on sends what is ready itself.
+#: How long a second dispatch in the same process (Celery's thread pool) waits for a pump that is
+#: ending. A pump that continues sends the ready jobs itself.
 _WAIT_FOR_PUMP_SECONDS = 0.5
 
-#: Clients of a parent process, which must not be closed here.
+#: Clients inherited from a parent process. They must not be closed here.
 _inherited: list[Client] = []
 
 
 class Engine:
-    """Runs one pump at a time in this process, whatever Celery's pool.
+    """Runs one pump at a time in this process, with any of Celery's pools.
 
     Args:
         observe: called with each batch of recorded results.
@@ -41,7 +41,7 @@ class Engine:
         self._pid = 0
 
     def dispatch(self) -> dict[str, int]:
-        """Send what is ready; return how many jobs ended how, by state."""
+        """Send ready jobs. Return the number of jobs by resulting state."""
         self._start_in_this_process()
         if not self._one_pump.acquire(timeout=_WAIT_FOR_PUMP_SECONDS):
             return {}
@@ -59,21 +59,22 @@ class Engine:
             self._one_pump.release()
 
     def _start_in_this_process(self) -> None:
-        # Connections and threads do not survive Celery's fork. Its pool of threads may ask for the
-        # first time twice at once.
+        # Connections and threads do not survive Celery's fork. With Celery's thread pool, two
+        # threads may start at the same time.
         with self._starting:
             if self._pid == os.getpid():
                 return
             if self._pid:
-                # Closing the event loop, as Python does when it is discarded, would change the
-                # set of files that the parent's loop waits for: a fork shares it.
+                # Keep a reference. Python closes a discarded event loop, and that would change the
+                # parent's set of watched files, which is shared over fork.
                 _inherited.append(self._client)
             settings = self._settings
             raise_open_file_limit(settings.in_flight)
             self._one_pump = threading.Lock()
             doorbell = Doorbell(settings)
             thread = self._ledger_thread = InterruptibleExecutor(1, "ledger")
-            # After the visit under way: a slow broker must not delay what it claimed.
+            # Ring after the current visit to the ledger, so that a slow broker does not delay
+            # claimed jobs.
             self._ledger = Ledger(
                 settings,
                 ring=lambda: thread.submit(doorbell.ring),

@@ -1,4 +1,4 @@
-"""The calls under way in one pump, and what a claim must be told of them."""
+"""The calls in flight of a pump, with the counts that a claim needs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .sender import Flight
 
 
 class Flights:
-    """Calls by job id. A job has one call at most.
+    """Calls in flight by job id. A job has at most one call.
 
     Attributes:
-        by_page: how many calls each page has under way.
-        possible_poisons: how many calls are of jobs whose last holder went away.
+        by_page: the number of calls in flight of each page.
+        possible_poisons: the number of calls for jobs whose last worker died.
     """
 
     def __init__(self) -> None:
@@ -27,18 +27,18 @@ class Flights:
         return job_id in self._flights
 
     def all(self) -> list[Flight]:
-        """Return the calls, the oldest first."""
+        """Return the calls, oldest first."""
         return list(self._flights.values())
 
     def add(self, flight: Flight) -> None:
-        """Count a call that begins."""
+        """Add a call that begins."""
         claim = flight.claim
         self._flights[claim.job_id] = flight
         self.by_page[claim.page_id] += 1
         self.possible_poisons += claim.possible_poison
 
     def remove(self, flight: Flight) -> None:
-        """Stop counting a call that has ended."""
+        """Remove a call that has ended."""
         claim = flight.claim
         if self._flights.pop(claim.job_id, None) is None:
             return

@@ -1,8 +1,8 @@
-"""Threads that stay usable when a signal handler's exception interrupts whoever hands them work.
+"""An executor that keeps working after a signal handler's exception interrupts `submit`.
 
-Celery raises exceptions in signal handlers, wherever the main thread happens to be. In the middle
-of `ThreadPoolExecutor.submit`, or of `queue.Queue.put`, they can leave a lock taken for good, so
-that the next call never returns. `queue.SimpleQueue` has no lock that an exception leaves taken.
+Celery raises exceptions in signal handlers, at any point of the main thread. Within
+`ThreadPoolExecutor.submit` or `queue.Queue.put`, such an exception can leave a lock acquired
+forever, so that the next call never returns. `queue.SimpleQueue` has no such lock.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _Task = tuple[Future[Any], Callable[[], Any]]
 
 
 class InterruptibleExecutor(Executor):
-    """Runs functions on a few daemon threads, in the order in which they were submitted.
+    """Runs functions on daemon threads, in the order of submission.
 
     Args:
-        thread_count: threads, all started at once.
-        name: what the threads are named after.
+        thread_count: the number of threads, which are all started immediately.
+        name: the prefix of the threads' names.
     """
 
     def __init__(self, thread_count: int, name: str) -> None:
@@ -34,13 +34,13 @@ class InterruptibleExecutor(Executor):
             threading.Thread(target=self._run, name=f"{name}_{number}", daemon=True).start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have `fn` called. If this is interrupted, it was submitted wholly or not at all."""
+        """Submit `fn`. If this call is interrupted, `fn` is either submitted or not."""
         future: Future[T] = Future()
         self._tasks.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """End the threads once they are idle. Never waits for them, whatever `wait` is."""
+        """End the threads when they are idle. This never waits for them, even if `wait` is true."""
         while cancel_futures:
             try:
                 task = self._tasks.get_nowait()
@@ -57,9 +57,9 @@ class InterruptibleExecutor(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     result = call()
-                except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the result
+                except BaseException as error:  # noqa: BLE001 - raised by `Future.result`
                     future.set_exception(error)
                 else:
                     future.set_result(result)
-            # Or what it holds lives on until the next task comes.
+            # Release the references of the task before the wait for the next one.
             del task, future, call

@@ -1,4 +1,4 @@
-"""One visit to the ledger, made on its thread: record a batch, then claim."""
+"""A visit to the ledger: record a batch, then claim. It runs on the ledger's thread."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from ..ledger import Claimed, Ledger, Result
 
 
 class Visit:
-    """A visit that is to be made, under way or over.
-
-    Once over:
+    """A visit to the ledger. The attributes are final when `is_over` returns True.
 
     Attributes:
         batch: the results to record.
-        held: for each of them, whether its claim still held; None if nothing was recorded.
-        claimed: what was claimed; None if nothing was to be, or it failed.
-        error: what the ledger raised.
+        held: for each result, whether its claim was still valid; None if nothing was recorded.
+        claimed: the claimed jobs; None if the visit did not claim, or failed.
+        error: the exception that the ledger raised.
     """
 
     def __init__(
@@ -32,16 +30,19 @@ class Visit:
         self._claim = claim
         self._is_handed_over = False
         self._is_over = False
-        # Taken by the thread that makes the visit, or by the one that cancels it.
+        # Acquired by the thread that runs the visit, or by the one that cancels it.
         self._once = threading.Lock()
 
     def begin(self, thread: Executor, when_over: Callable[[], None]) -> None:
-        """Have it made. `when_over` is called on that thread."""
+        """Submit the visit to `thread`, which calls `when_over` at the end."""
         thread.submit(self._make, when_over)
         self._is_handed_over = True
 
     def is_over(self) -> bool:
-        """Return whether it is over. If `begin` was interrupted, cancel it unless it began."""
+        """Return whether the visit is over.
+
+        If `begin` was interrupted and the visit has not started, this cancels it.
+        """
         if not self._is_handed_over and self._once.acquire(blocking=False):
             self._is_over = True
         return self._is_over
@@ -50,7 +51,7 @@ class Visit:
         if not self._once.acquire(blocking=False):
             return
         try:
-            # A batch twice the same is harmless: the second time, the claims no longer hold.
+            # It is safe to record a batch twice: the second time, the claims are no longer valid.
             self.held = self._ledger.record(self.batch) if self.batch else []
             if self._claim is not None:
                 self.claimed = self._claim()

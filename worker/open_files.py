@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import resource
 
-#: Files beside those of the calls: Redis, the broker, pipes, logs, modules being loaded.
+#: Open files in addition to the calls: Redis, the broker, pipes, logs, imported modules.
 _OTHER_FILES = 128
 
 logger = logging.getLogger(__name__)
 
 
 def raise_open_file_limit(in_flight: int) -> None:
-    """Raise this process's soft limit if it is too low; log a warning if that is impossible."""
+    """Raise this process's soft limit if it is too low. Log a warning if that is not possible."""
     needed = in_flight + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:

@@ -1,8 +1,8 @@
-"""The pump: claim → call → judge → record, with many calls in flight at once.
+"""The pump: claim → call → judge → record, with many calls in flight.
 
-The caller's thread makes the calls, on an event loop, and judges how they ended. One helper thread
-talks to the ledger, so that a Redis that hangs delays no call's deadline. What has been claimed is
-always recorded before `run` returns, also when an exception (a signal) interrupts it.
+The caller's thread makes the calls, on an event loop, and judges their outcomes. A helper thread
+calls the ledger, so that a hanging Redis does not delay the deadline of a call. Every claimed job
+is recorded before `run` returns, even if an exception (a signal) interrupts it.
 """
 
 from __future__ import annotations
@@ -26,35 +26,34 @@ from .ledger_visit import Visit
 from .observe.recorded import Observer, pair
 from .sender import Flight, Sender
 
-#: How long one run claims, in seconds; then it lets Celery have the process for a moment.
+#: How long a run claims. Then it returns control to Celery for a moment.
 SLICE_SECONDS = 5.0
-#: How long (seconds) after a slice a run waits for calls in flight without claiming. If a call
-#: hangs for longer, the run resumes claiming, so that one page's slow calls do not idle the other
-#: slots.
+#: How long a run waits, after a slice, for calls in flight without claiming. If a call takes
+#: longer, the run claims again, so that slow calls of one page do not block the other slots.
 DRAIN_SECONDS = 1.0
-#: How long (seconds) a pump with nothing to do stays attentive before it ends. A job that comes
-#: meanwhile is sent without the detour by Celery, in less than half the time.
-LINGER_SECONDS = 2.0
-#: How long (seconds) an attentive pump waits to be woken by the ledger, before it looks by itself.
-ATTEND_SECONDS = 0.25
-#: How long after a claim (seconds) a pump promises to look again, so that nobody rings meanwhile.
-#: If it is killed, jobs that come within this time wait for the sweep.
-#: A server may end the wait 0.1 seconds late.
-PROMISE_SECONDS = 2 * ATTEND_SECONDS
-#: How often (seconds) a pump with calls in flight and free slots looks for more.
-LOOK_EVERY_SECONDS = 0.01
-#: How long (seconds) ended calls wait for others, to be recorded with them; unless half of the
-#: slots, or so many, have ended before. Each visit to the ledger costs about as much as three jobs.
-GATHER_SECONDS = 0.005
-GATHER_JOBS = 32
-#: A lane that opens within this time (seconds) is waited for; for later ones the sweep will ring.
+#: How long an idle pump waits for jobs before it ends. A job that arrives meanwhile does not need
+#: Celery, and is sent in less than half the time.
+IDLE_SECONDS = 2.0
+#: How long an idle pump waits for the ledger's signal before it tries to claim.
+JOB_WAIT_SECONDS = 0.25
+#: The pump claims again within this time, so producers do not ring meanwhile. If the pump is
+#: killed, jobs that arrive within this time wait for the sweep. It is longer than the wait for the
+#: signal, because a server may end the wait 0.1 seconds late.
+NEXT_CLAIM_SECONDS = 2 * JOB_WAIT_SECONDS
+#: How often a pump with calls in flight and free slots claims.
+CLAIM_EVERY_SECONDS = 0.01
+#: How long ended calls wait to be recorded together. They wait less if this number of calls, or
+#: half of the slots, have ended. A visit to the ledger costs about as much as three jobs.
+BATCH_SECONDS = 0.005
+BATCH_JOBS = 32
+#: The pump waits for a lane that opens within this time. For a later one, the sweep rings.
 WAIT_FOR_LANE_SECONDS = 1.0
-#: A paced request may begin at least this long (seconds) after its claim was received, so that a
-#: Redis that takes longer than `START_WITHIN_SECONDS` to answer slows pages down, but stops none.
+#: A paced request always has this time to begin after its claim was received. So a Redis that takes
+#: longer than `START_WITHIN_SECONDS` to reply slows pages down, but does not stop them.
 START_AFTER_RECEIPT_SECONDS = 0.05
-#: How long after its deadline (seconds) a call that has not ended is given up.
+#: How long after its deadline the pump ends a call that has not ended.
 OVERDUE_SECONDS = 5.0
-#: How long (seconds) a pump that is to stop tries to record while Redis is away.
+#: How long a stopping pump tries to record outcomes while Redis is not available.
 FINAL_RECORD_TIMEOUT_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -62,11 +61,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Pump:
-    """Sends what the ledger has ready. Make one for each run.
+    """Sends ready jobs. Each run needs a new pump.
 
     Args:
-        ledger_thread: runs every call of `ledger`; of one thread.
-        should_stop: asked between claims; once true, no more are made.
+        ledger_thread: an executor with one thread, which runs every call of `ledger`.
+        should_stop: called between claims. When it returns True, the pump stops claiming.
         observe: called with each batch of recorded results.
     """
 
@@ -78,7 +77,7 @@ class Pump:
     should_stop: Callable[[], bool]
     observe: Observer = lambda _: None
 
-    #: The stages of a job, in order: claimed, in flight, ended, judged (and not yet recorded).
+    #: The stages of a job, in order: claimed, in flight, ended, judged but not recorded.
     _claims: deque[Claim] = field(default_factory=deque)
     _flights: Flights = field(default_factory=Flights)
     _ended: deque[Flight] = field(default_factory=deque)
@@ -92,13 +91,13 @@ class Pump:
     _lane_wait_seconds: float | None = None
     _more_is_ready: bool = False
     _busy_at: float = 0.0
-    _looked_at: float = 0.0
+    _claim_tried_at: float = 0.0
     _answers_bell: bool = True
 
     def run(self) -> dict[str, int]:
-        """Send until nothing is ready, the slice is over, or a stop is asked for.
+        """Send until no job is ready, the slice is over, or a stop is requested.
 
-        Returns how many jobs ended how, by state ("sent", "failed", "retrying", …).
+        Returns the number of jobs by resulting state ("sent", "failed", "retrying", …).
         """
         began = self._busy_at = time.monotonic()
         try:
@@ -116,21 +115,21 @@ class Pump:
         return dict(self._counts)
 
     def _advance(self) -> None:
-        """Take every job one stage further, as far as it goes without waiting."""
+        """Move every job to its next stage, without waiting."""
         self._end_visit()
         self._start()
         self._judge()
 
     def _wait(self, now: float) -> None:
-        """Let the calls proceed until there is something to do."""
+        """Run the event loop until there is something to do."""
         if self._visit is None and len(self._flights):
             since_visit = now - self._visited_at
-            left = GATHER_SECONDS - since_visit
-            self.client.wait(left if left > 0 else GATHER_SECONDS)
+            left = BATCH_SECONDS - since_visit
+            self.client.wait(left if left > 0 else BATCH_SECONDS)
         else:
-            self.client.wait(LOOK_EVERY_SECONDS)
+            self.client.wait(CLAIM_EVERY_SECONDS)
 
-    # Claiming: when, and what comes of it.
+    # Claiming.
 
     def _may_claim(self, now: float, elapsed: float) -> bool:
         return (
@@ -138,55 +137,55 @@ class Pump:
             and now >= self._redis_retry_at
             and _is_in_slice(elapsed)
             and len(self._flights) < self.settings.in_flight
-            and (self._more_is_ready or now - self._looked_at >= LOOK_EVERY_SECONDS)
-            and self._has_reason_to_look(now)
+            and (self._more_is_ready or now - self._claim_tried_at >= CLAIM_EVERY_SECONDS)
+            and self._has_reason_to_claim(now)
         )
 
-    def _has_reason_to_look(self, now: float) -> bool:
+    def _has_reason_to_claim(self, now: float) -> bool:
         if len(self._flights) or self.ledger.claim_was_lost:
             return True
         lane_opens = (
             self._lane_wait_seconds is not None and self._lane_wait_seconds <= WAIT_FOR_LANE_SECONDS
         )
-        return lane_opens or now - self._busy_at < LINGER_SECONDS
+        return lane_opens or now - self._busy_at < IDLE_SECONDS
 
     def _is_over(self, now: float, elapsed: float) -> bool:
         if self.should_stop():
-            # Draining waits for what is in flight, but not forever for Redis.
+            # `_drain` waits for the calls in flight, but has a timeout for Redis.
             return True
         if len(self._flights) or self._unrecorded:
             return False
         if self.ledger.claim_was_lost:
-            # What it may have claimed is released when Redis answers again.
+            # The next claim releases the jobs of the lost claim.
             return False
         return (
             elapsed >= SLICE_SECONDS
             or self._redis_failures > 0
-            or not self._has_reason_to_look(now)
+            or not self._has_reason_to_claim(now)
         )
 
     # Visiting the ledger.
 
     def _begin_visit(self, now: float, *, may_claim: bool) -> None:
-        """Have the ledger record what has ended, and claim, if it is time for either."""
+        """Start a visit to the ledger, to record results and to claim, if one of them is due."""
         records = bool(self._unrecorded) and now >= self._redis_retry_at
         is_time = (
             not len(self._flights)
-            or self._are_enough(len(self._unrecorded))
-            or now - self._visited_at >= GATHER_SECONDS
+            or self._is_batch_full(len(self._unrecorded))
+            or now - self._visited_at >= BATCH_SECONDS
         )
         if not (is_time and (records or may_claim)):
             return
         claim: Callable[[], Claimed] | None = None
         if may_claim:
-            self._looked_at = now
+            self._claim_tried_at = now
             claim = partial(
                 self._wait_and_claim,
-                self._attend_seconds(),
+                self._job_wait_seconds(),
                 self.settings.in_flight - len(self._flights),
                 in_flight_by_page=dict(self._flights.by_page),
                 answers_bell=self._answers_bell,
-                looks_again_in_seconds=PROMISE_SECONDS,
+                looks_again_in_seconds=NEXT_CLAIM_SECONDS,
                 has_possible_poison=self._flights.possible_poisons > 0,
                 default_token=self.sender.tokens.common_fingerprint,
             )
@@ -195,8 +194,8 @@ class Pump:
         self._unrecorded = []
         visit.begin(self.ledger_thread, self._wake)
 
-    def _attend_seconds(self) -> float:
-        """Return how long the ledger may wait for jobs before it claims."""
+    def _job_wait_seconds(self) -> float:
+        """Return how long the ledger may wait for new jobs before it claims."""
         is_busy = (
             self._answers_bell
             or self._more_is_ready
@@ -205,28 +204,28 @@ class Pump:
             or self.ledger.claim_was_lost
         )
         lane_wait_seconds = self._lane_wait_seconds
-        lane_opens_soon = lane_wait_seconds is not None and lane_wait_seconds <= PROMISE_SECONDS
-        return 0.0 if is_busy or lane_opens_soon else ATTEND_SECONDS
+        lane_opens_soon = lane_wait_seconds is not None and lane_wait_seconds <= NEXT_CLAIM_SECONDS
+        return 0.0 if is_busy or lane_opens_soon else JOB_WAIT_SECONDS
 
     def _wait_and_claim(self, seconds: float, max_jobs: int, **options: Any) -> Claimed:
         if seconds > 0:
             self.ledger.wait_for_jobs(seconds)
         return self.ledger.claim(max_jobs, **options)
 
-    def _are_enough(self, ended: int) -> bool:
-        """Return whether so many calls that ended are worth a visit."""
-        return ended >= GATHER_JOBS or 2 * ended >= self.settings.in_flight
+    def _is_batch_full(self, ended: int) -> bool:
+        """Return whether this number of ended calls is recorded without further delay."""
+        return ended >= BATCH_JOBS or 2 * ended >= self.settings.in_flight
 
     def _wake(self) -> None:
         self.client.call_soon(self.client.wake)
 
     def _end_visit(self) -> None:
-        """Take what the ledger answered, if it has."""
+        """Process the results of the visit, if it is over."""
         visit = self._visit
         if visit is None or not visit.is_over():
             return
         if visit.claimed is not None:
-            # In this order, an exception between the two (a signal) loses nothing.
+            # This order loses nothing if an exception (a signal) occurs between two steps.
             self._claims.extend(visit.claimed.claims)
         if visit.held is None:
             self._unrecorded[:0] = visit.batch
@@ -236,7 +235,7 @@ class Pump:
         if visit.claimed is not None:
             self._claimed(visit.claimed)
         if isinstance(visit.error, QueueUnavailable):
-            self._redis_is_away(visit.error)
+            self._on_redis_error(visit.error)
         elif visit.error is not None:
             raise visit.error
         else:
@@ -256,7 +255,7 @@ class Pump:
             self._counts[str(each.result.job_verdict.state) if each.held else "taken_over"] += 1
         self.observe(recorded)
 
-    def _redis_is_away(self, error: QueueUnavailable) -> None:
+    def _on_redis_error(self, error: QueueUnavailable) -> None:
         self._redis_failures += 1
         self._redis_retry_at = time.monotonic() + min(1.0, 0.05 * 2.0**self._redis_failures)
         if self._redis_failures == 1:
@@ -265,11 +264,11 @@ class Pump:
     # Calling and judging.
 
     def _start(self) -> None:
-        """Start the calls of what was claimed."""
+        """Start the calls of claimed jobs."""
         without_token: set[str] = set()
         while self._claims:
             claim = self._claims[0]
-            # An interrupted visit may have brought it twice.
+            # An interrupted visit may have returned the claim twice.
             if claim.job_id not in self._flights:
                 prepared = self.sender.prepare(claim, without_token)
                 if isinstance(prepared, Flight):
@@ -284,7 +283,7 @@ class Pump:
             flight.ending = ending
             self._ended.append(flight)
             ended = len(self._ended)
-            if self._visit is None and (self._are_enough(ended) or ended == len(self._flights)):
+            if self._visit is None and (self._is_batch_full(ended) or ended == len(self._flights)):
                 self.client.wake()
 
         claim = flight.claim
@@ -300,16 +299,16 @@ class Pump:
         self.client.post(flight.request, deadline, on_end, start_by=start_by)
 
     def _judge(self) -> None:
-        """Judge the calls that have ended."""
+        """Judge the ended calls."""
         while self._ended:
             flight = self._ended[0]
-            # In this order, an exception in between (a signal) loses nothing.
+            # This order loses nothing if an exception (a signal) occurs between two steps.
             self._unrecorded.append(self.sender.judge(flight))
             self._flights.remove(flight)
             self._ended.popleft()
 
     def _end_overdue(self) -> None:
-        """End calls whose beginning or end was lost: an exception (a signal) struck just then."""
+        """End calls whose start or end was lost because of an exception (a signal)."""
         now = time.monotonic()
         for flight in self._flights.all():
             flight.ended = now
@@ -319,7 +318,7 @@ class Pump:
     # Ending.
 
     def _drain(self) -> None:
-        """Wait for the calls in flight and record all outcomes; only a long outage prevents it."""
+        """Wait for the calls in flight and record all outcomes, unless Redis has a long outage."""
         give_up_at: float | None = None
         overdue_at = time.monotonic() + self.settings.safe_call_deadline_seconds + OVERDUE_SECONDS
         while True:
@@ -337,22 +336,22 @@ class Pump:
                     break
             self._wait(now)
         logger.error(
-            "Redis is away: the outcomes of %d calls could not be recorded; when their "
-            "leases end, these jobs count as unknown_outcome: %s",
+            "Redis is not available: the outcomes of %d calls were not recorded; when their "
+            "leases end, these jobs get the error code unknown_outcome: %s",
             len(self._unrecorded),
             " ".join(result.claim.job_id for result in self._unrecorded[:100]),
             extra={"action": "outcomes_lost"},
         )
 
     def _leave(self) -> None:
-        """Make sure that a worker is woken for what comes from now on."""
+        """Make sure that a worker is woken for later jobs."""
         self.client.settle()
-        # With Redis away, the sweep rings when it is back.
+        # If Redis is not available, the sweep rings when it is back.
         with contextlib.suppress(QueueUnavailable):
             self.ledger_thread.submit(self.ledger.leave).result()
 
 
 def _is_in_slice(elapsed_seconds: float) -> bool:
-    """Return whether a run that began so long ago claims: slices alternate with drains."""
+    """Return whether a run claims at this time. Slices alternate with drains."""
     seconds_into_period = elapsed_seconds % (SLICE_SECONDS + DRAIN_SECONDS)
     return seconds_into_period < SLICE_SECONDS

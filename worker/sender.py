@@ -1,4 +1,4 @@
-"""One claimed job, before and after its call: prepare, then judge. No I/O but for the tokens."""
+"""Prepare the request of a claimed job, and judge the end of its call. Only the tokens need I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .outcome.classify import (
     invalid_job,
     not_started,
     outcome_without_call,
-    page_waits,
+    page_paused,
     token_missing,
 )
 from .outcome.policy import judge
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A claimed job whose call is to be made, under way, or has ended.
+    """A claimed job and its call.
 
-    `began` and `ended` are the call's, on the monotonic clock (seconds).
+    `began` and `ended` are the times of the call on the monotonic clock (seconds).
     """
 
     claim: Claim
-    #: The bytes to send, and the token in them.
+    #: The bytes to send, and the token that they contain.
     request: bytes = field(repr=False)
     token: str = field(repr=False)
     began: float = 0.0
@@ -44,7 +44,7 @@ class Flight:
 
 @dataclass(slots=True, kw_only=True)
 class Sender:
-    """Makes a request of a claim, and a result of how its call ended."""
+    """Creates the request of a claim, and the result of its call."""
 
     endpoint: Endpoint
     tokens: Tokens
@@ -54,7 +54,7 @@ class Sender:
     def prepare(self, claim: Claim, without_token: set[str]) -> Flight | Result:
         """Return the call to make, or the result of a job that cannot be POSTed. Never raises.
 
-        `without_token` gathers, over a batch, the pages that have no token.
+        `without_token` collects the pages of the batch that have no token.
         """
         outcome = outcome_without_call(claim)
         if outcome is not None:
@@ -71,13 +71,13 @@ class Sender:
                 return self._result(claim, _internal_error(error, claim), token=token)
         outcome = token_missing(job.page_id)
         if job.page_id in without_token:
-            # One job reports the missing token; the others wait with their page.
-            outcome = page_waits(outcome)
+            # Only one job per page fails because of a missing token. The others wait for the page.
+            outcome = page_paused(outcome)
         without_token.add(job.page_id)
         return self._result(claim, outcome)
 
     def judge(self, flight: Flight) -> Result:
-        """Return the result of a call that has ended. Never raises."""
+        """Return the result of an ended call. Never raises."""
         try:
             outcome = self._outcome(flight)
         except Exception as error:  # noqa: BLE001 - a claim must end with a recorded outcome
@@ -93,7 +93,7 @@ class Sender:
     def _outcome(self, flight: Flight) -> Outcome:
         claim, ending = flight.claim, flight.ending
         if isinstance(ending, Reply):
-            # By the ledger's clock, from which this host's may differ.
+            # Use the ledger's clock. This host's clock may differ.
             elapsed_seconds = time.monotonic() - claim.claimed_at
             return classify_reply(
                 ending,
@@ -129,9 +129,9 @@ class Sender:
 
 
 def _internal_error(error: Exception, claim: Claim) -> Outcome:
-    # Its text and traceback may quote the request, and so the token.
+    # The exception's text and traceback are not logged: they may contain the token.
     logger.error(
-        "a fault of this program in a call: %s",
+        "internal error in a call: %s",
         type(error).__name__,
         extra={"action": "internal_error", "job_id": claim.job_id},
     )

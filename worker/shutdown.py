@@ -1,7 +1,7 @@
-"""The word that a shutdown has begun, to the pumps that should claim no more.
+"""The shutdown flag, which stops pumps from claiming.
 
-Celery tells its prefork children nothing of a warm shutdown: it waits until their tasks end. One
-byte of memory shared over the fork tells the pump, so that the wait is short.
+Celery does not notify its prefork children of a warm shutdown. It waits for the end of their tasks.
+A byte of memory that is shared over fork notifies the pump, so that this wait is short.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _flag = mmap.mmap(-1, 1)
-#: Set where a SIGTERM came to this process alone, and waits for the end of its dispatch.
+#: Whether a SIGTERM to this process is deferred until the end of its dispatch.
 _terminated = threading.Event()
 
 
 def request() -> None:
-    """Ask every pump of this worker to stop. Safe in a signal handler."""
+    """Request that every pump of this worker stops. Safe in a signal handler."""
     _flag[0] = 1
 
 
 def requested() -> bool:
-    """Return whether pumps should stop claiming."""
+    """Return whether a stop was requested, so that pumps must not claim."""
     return _flag[0] != 0 or _terminated.is_set()
 
 
 def reset() -> None:
-    """Forget the request: for a process that starts a worker anew, such as a test."""
+    """Clear the request, for a process that starts another worker, such as a test."""
     _flag[0] = 0
 
 
 @contextmanager
 def sigterm_deferred() -> Iterator[None]:
-    """Have a SIGTERM, which systemd sends to children too, act at the end of the block.
+    """Defer SIGTERM to the end of the block. systemd sends it to child processes too.
 
-    In a child, Celery's handler raises wherever the code just is, which may be between a claim and
-    its calls. From the signal on, `requested` is true, so that the block ends soon.
+    In a child process, Celery's handler raises at any point, such as between a claim and its calls.
+    After the signal, `requested` returns True, so that the block ends soon.
     """
     if threading.current_thread() is not threading.main_thread():
-        # Signals come to the main thread, where nothing is interrupted then.
+        # Signals interrupt only the main thread.
         yield
         return
     handler = signal.signal(signal.SIGTERM, lambda *_: _terminated.set())

@@ -1,4 +1,4 @@
-"""The sweep, every second in every worker: what is due moves on, whatever died before."""
+"""The sweep, every second in every worker: move due jobs, and take over jobs of dead workers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from .outcome.classify import outcome_without_call
 from .outcome.policy import judge
 from .tokens import Tokens, fingerprint_of
 
-#: Between two sweeps of one worker, in seconds.
+#: Average seconds between two sweeps of a worker.
 SWEEP_EVERY_SECONDS = 1.0
-#: After Redis was away, ended leases are left alone for this long (seconds): their holders, which
-#: were cut off as well, first get to record the outcomes they kept.
+#: How long after a Redis outage the sweep does not take over ended leases. The claims' owners first
+#: get the chance to record their outcomes.
 GRACE_AFTER_OUTAGE_SECONDS = 5.0
 
-#: Who holds and releases campaigns by their rules, in the audit.
+#: The operator and interface in audit entries for campaigns that were held or released
+#: automatically.
 _BY, _VIA = "the campaign's rules", "worker"
 _HELD, _RELEASED = {"action": "campaign_held"}, {"action": "campaign_released"}
 
@@ -54,14 +55,14 @@ class Sweeper:
         self._end_leases_from = 0.0
         self._away = False
         self._pauses_cursor = 0
-        #: Fingerprints of tokens that are still to be stored.
+        #: Fingerprints of tokens that are not yet stored.
         self._changed_tokens: dict[str, str] | None = None
         self._campaigns_cursor = 0
         self._unrecorded: list[Result] = []
         self._operations = OperationLog()
 
     def start(self) -> None:
-        """Begin to sweep."""
+        """Start the thread."""
         if self._thread is not None:
             return
         self._ledger = Ledger(
@@ -73,7 +74,7 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop sweeping; returns when the sweep under way has ended."""
+        """Stop the thread, after the current sweep."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
@@ -90,14 +91,14 @@ class Sweeper:
                 if not self._away:
                     logger.warning("%s; trying again", error, extra={"action": "redis_away"})
                 self._away = True
-            except Exception:  # a sweep that ended for good would leave every retry waiting
-                logger.exception("a fault of this program in the sweep", extra={"action": "fault"})
+            except Exception:  # without sweeps, no retry would be sent
+                logger.exception("internal error in the sweep", extra={"action": "fault"})
             if not more:
-                # Spread, so that many workers started together do not sweep together.
+                # Random, so that workers that started together do not sweep together.
                 self._stopping.wait(SWEEP_EVERY_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
 
     def _sweep(self) -> bool:
-        """Sweep once; return whether to sweep again at once."""
+        """Sweep once. Return whether to sweep again immediately."""
         swept = self._ledger.sweep(end_leases=time.monotonic() >= self._end_leases_from)
         for text in swept.repairs:
             logger.warning("repaired in Redis: %s", text, extra={"action": "repaired"})
@@ -109,10 +110,10 @@ class Sweeper:
         ]
         self._record()
         self._resume_pages_with_new_tokens()
-        # What whoever released or canceled a campaign left to do.
+        # Continue the work of a released or canceled campaign.
         campaign_work_left, _ = self._ledger.continue_campaign_work()
         self._guard_campaigns()
-        self._operations.look(self._ledger.reader)
+        self._operations.log_new(self._ledger.reader)
         return swept.more or campaign_work_left
 
     def _judge(self, claim: Claim, outcome: Outcome) -> Result:
@@ -121,20 +122,20 @@ class Sweeper:
             outcome,
             now=time.monotonic(),
             settings=self._settings,
-            # Spread: one of the jobs of a process that died may have killed it, so they must not
-            # come back together.
+            # Random: one of the jobs may have killed the process, so the jobs must not be retried
+            # together.
             jitter=random.random(),  # noqa: S311 - not a secret
         )
 
     def _record(self) -> None:
-        """Record results; those that Redis does not take are kept for the next sweep."""
+        """Record results. If Redis fails, keep them for the next sweep."""
         if self._unrecorded:
             recorded = pair(self._unrecorded, self._ledger.record(self._unrecorded))
             self._unrecorded = []
             self._observe(recorded)
 
     def _guard_campaigns(self) -> None:
-        """Hold the campaigns that fail, and release the canaries that ended well."""
+        """Hold failing campaigns, and release campaigns whose canary succeeded."""
         watched, self._campaigns_cursor = self._ledger.reader.watched_campaigns(
             self._campaigns_cursor
         )
@@ -142,11 +143,11 @@ class Sweeper:
             name, decision = each.campaign.name, decide(each)
             if decision is None:
                 continue
-            # Canceled or forgotten meanwhile.
+            # The campaign was canceled or deleted meanwhile.
             with suppress(CampaignCanceled, CampaignNotFound):
                 if isinstance(decision, ReleaseCanary):
                     self._ledger.release_campaign(name, by=_BY, via=_VIA, canary_only=True)
-                    logger.info("campaign %s: its canary ended well", name, extra=_RELEASED)
+                    logger.info("campaign %s: its canary succeeded", name, extra=_RELEASED)
                 elif self._ledger.hold_campaign(
                     name,
                     decision.reason,
@@ -157,7 +158,7 @@ class Sweeper:
                     logger.warning("campaign %s is held: %s", name, decision.reason, extra=_HELD)
 
     def _note_tokens(self) -> None:
-        """Store which token each page has, for the limits and pauses of a token's pages."""
+        """Store the token fingerprint of each page, for the rates and pauses of tokens."""
         changed = self._tokens.changed_fingerprints()
         if changed is not None:
             self._changed_tokens = changed
@@ -166,7 +167,7 @@ class Sweeper:
             self._changed_tokens = None
 
     def _resume_pages_with_new_tokens(self) -> None:
-        # Some in each sweep: with one token for very many pages, all of them may be paused.
+        # Each sweep checks some of the pauses, because a token may have very many pages.
         pauses, self._pauses_cursor = self._ledger.reader.some_pauses(self._pauses_cursor)
         refused = {
             pause.page_id: pause.token_fingerprint
@@ -174,6 +175,7 @@ class Sweeper:
             if pause.reason == "auth"
             and pause.token_fingerprint != fingerprint_of(self._tokens.for_page(pause.page_id))
         }
-        # A pump that has not yet read the new token would have the old one refused again.
+        # Wait until every pump has read the new token. Otherwise the old token would be refused
+        # again.
         if refused and self._tokens.settled:
             self._ledger.resume(refused)

@@ -1,4 +1,4 @@
-"""Which token sends for which page. Tokens stay in this process's memory and in the request."""
+"""The tokens of pages. Tokens are only kept in memory and sent in requests."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 from ..schemas import Settings, SettingsError
 from ..schemas.setting_checks import may_be_token
 
-#: How often the tokens file is looked at for changes.
-_LOOK_EVERY_SECONDS = 1.0
+#: How often the tokens file is checked for changes.
+_CHECK_EVERY_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 class Tokens:
-    """The token of each page: what `TOKENS_FILE` says, else `TOKEN`.
+    """The token of each page: from `TOKENS_FILE`, or `TOKEN` for other pages.
+
+    If a changed file is invalid, the previous tokens stay in use and a warning is logged.
 
     Raises:
-        SettingsError: at the start, when neither is set or the file is wrong. Later, when a
-            changed file is wrong, the tokens read before stay in use and a warning is logged.
+        SettingsError: neither is set, or the file is invalid at the start.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,10 +33,10 @@ class Tokens:
         self._file = settings.tokens_file
         self._lock = threading.Lock()
         self._by_page: Mapping[str, str] = {}
-        #: What `changed_fingerprints` returned last was about this.
+        #: The version of the file at the last call of `changed_fingerprints`.
         self._noted: Mapping[str, str] | None = None
         self._version: tuple[int, int] | None = None
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._read_at = float("-inf")
         if self._file is None and self._common is None:
             raise SettingsError(
@@ -47,17 +48,17 @@ class Tokens:
             self._by_page = read_tokens(self._file)
 
     def for_page(self, page_id: str) -> str | None:
-        """Return the token that sends for the page, or None if there is none."""
+        """Return the token of the page, or None if it has none."""
         self._refresh()
         return self._by_page.get(page_id, self._common)
 
     @property
     def common_fingerprint(self) -> str:
-        """The fingerprint of the common token; "" if there is none."""
+        """The fingerprint of the common token, or "" if there is none."""
         return fingerprint_of(self._common) if self._common else ""
 
     def changed_fingerprints(self) -> dict[str, str] | None:
-        """Return the fingerprints of pages' own tokens if they changed since the last call."""
+        """Return the fingerprints of the tokens in the file if they changed since the last call."""
         self._refresh()
         by_page = self._by_page
         if by_page is self._noted:
@@ -67,14 +68,14 @@ class Tokens:
 
     @property
     def settled(self) -> bool:
-        """Whether the file's latest change is old enough for every process here to have read it."""
-        return time.monotonic() - self._read_at > _LOOK_EVERY_SECONDS
+        """Whether every process of this worker has read the latest change of the file."""
+        return time.monotonic() - self._read_at > _CHECK_EVERY_SECONDS
 
     def _refresh(self) -> None:
-        if self._file is None or time.monotonic() - self._looked_at < _LOOK_EVERY_SECONDS:
+        if self._file is None or time.monotonic() - self._checked_at < _CHECK_EVERY_SECONDS:
             return
         with self._lock:
-            self._looked_at = time.monotonic()
+            self._checked_at = time.monotonic()
             try:
                 version = _version(self._file)
                 if version == self._version:
@@ -83,20 +84,20 @@ class Tokens:
                 self._version = version
                 self._read_at = time.monotonic()
                 logger.info(
-                    "tokens of %d pages were read again",
+                    "read the tokens of %d pages again",
                     len(self._by_page),
                     extra={"action": "tokens_read"},
                 )
             except SettingsError as error:
                 logger.warning(
-                    "%s; the tokens read before stay in use",
+                    "%s; the previous tokens stay in use",
                     error,
                     extra={"action": "tokens_unreadable"},
                 )
 
 
 def fingerprint_of(token: str | None) -> str:
-    """Return a text that differs for another token, and from which the token does not follow."""
+    """Return a one-way fingerprint of the token."""
     if token is None:
         return "none"
     return hashlib.blake2b(token.encode(), digest_size=8, person=b"hs-dispatch").hexdigest()
@@ -111,14 +112,14 @@ def _version(file: Path) -> tuple[int, int]:
 
 
 def read_tokens(file: Path) -> dict[str, str]:
-    """Return page_id → token as the file has it.
+    """Read the tokens file. Return page_id → token.
 
     Raises:
-        SettingsError: it cannot be read, or is not a JSON object of strings that names each page
-            once. No token is quoted.
+        SettingsError: the file cannot be read, is not a JSON object of strings, or has a page
+            twice. No token is quoted.
     """
     try:
-        # As pairs, since a page that stands in it twice would lose one of its tokens unseen.
+        # Parse to pairs. A dict would silently drop one of two tokens of a page.
         pairs = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=tuple)
     except OSError as error:
         raise SettingsError(f"HARASOCIAL_TOKENS_FILE cannot be read: {error}") from None
@@ -130,7 +131,7 @@ def read_tokens(file: Path) -> dict[str, str]:
         )
     tokens: dict[str, str] = {}
     for number, (page_id, token) in enumerate(pairs, start=1):
-        # What stands in place of a page id may be a token, so it is not quoted.
+        # The invalid page id is not quoted: it may be a token.
         if not (page_id.isascii() and page_id.isdigit()):
             raise SettingsError(
                 f"HARASOCIAL_TOKENS_FILE, {file}: the page id of entry {number} must be "
@@ -138,7 +139,7 @@ def read_tokens(file: Path) -> dict[str, str]:
             )
         if page_id in tokens:
             raise SettingsError(
-                f"HARASOCIAL_TOKENS_FILE, {file}: the page id of entry {number} stands there twice"
+                f"HARASOCIAL_TOKENS_FILE, {file}: the page id of entry {number} is a duplicate"
             )
         if not (isinstance(token, str) and may_be_token(token)):
             raise SettingsError(

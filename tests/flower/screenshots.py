@@ -49,7 +49,7 @@ KINDS = (
     Kind("190", 13, "Error validating access token: session has expired.", 401),
     Kind("http_503", 9, "the API answered with HTTP status 503", 503, 12),
     Kind("timeout", 7, "no reply in time; the message may have gone out", None, 12),
-    Kind("expired", 6, "its deadline passed before it could be sent", None, 0),
+    Kind("expired", 6, "the deadline passed before the message was sent", None, 0),
     Kind("100/2018001", 4, "No matching user found."),
 )
 PAGES = [str(500_725_830_264_700 + n) for n in range(12)]

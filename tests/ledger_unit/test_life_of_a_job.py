@@ -224,7 +224,7 @@ def test_a_job_past_its_deadline_is_not_sent(make_scenario: Callable[..., Scenar
             "expired",
             0,
         )
-        assert record.error_message == "its deadline passed before it could be sent"
+        assert record.error_message == "the deadline passed before the message was sent"
     assert scenario.enqueue(idempotency_key="k") == default
 
 

@@ -90,7 +90,7 @@ def test_a_main_process_that_has_ended_is_reported_once(caplog: pytest.LogCaptur
         sender.add([("calls", 1, "x")])
     sender.flush()
     (record,) = caplog.records
-    assert "does not reach the metrics" in record.getMessage()
+    assert "do not reach the metrics" in record.getMessage()
 
 
 def test_a_stopped_channel_has_added_all_that_arrived() -> None:

@@ -165,7 +165,7 @@ def test_a_port_that_is_taken_stops_the_start(day: Day, sandbox: Sandbox, tmp_pa
     assert worker.process is not None
     assert worker.process.wait(timeout=30) == 2
     (line,) = [line for line in worker.log().splitlines() if "Error" in line]
-    assert f"HARASOCIAL_METRICS_PORT: 127.0.0.1:{day.scrape.port} cannot be listened on" in line
+    assert f"HARASOCIAL_METRICS_PORT: cannot listen on 127.0.0.1:{day.scrape.port}:" in line
     assert "Traceback" not in worker.log()
 
 

@@ -14,7 +14,7 @@ from harasocial_dispatch.worker.outcome.classify import (
     classify_failure,
     classify_reply,
     invalid_job,
-    page_waits,
+    page_paused,
     token_missing,
 )
 from hypothesis import given
@@ -200,7 +200,7 @@ def test_no_token_for_the_page_is_auth_without_a_post():
 
 def test_jobs_of_a_page_that_waits_are_given_back():
     """One job tells of the missing token; the others keep their attempts."""
-    found = page_waits(token_missing("500"))
+    found = page_paused(token_missing("500"))
     assert (found.outcome_class, found.error_code, found.posted) == (
         throttled,
         "token_missing",

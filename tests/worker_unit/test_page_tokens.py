@@ -121,7 +121,7 @@ def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.Lo
     clock.seconds += 2
     with caplog.at_level(logging.DEBUG):
         found.for_page("500")
-    assert "tokens of 2 pages were read again" in caplog.text
+    assert "read the tokens of 2 pages again" in caplog.text
     assert SECRET not in caplog.text
     assert "500" not in caplog.text
 
@@ -137,7 +137,7 @@ def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.Lo
         (f'"{SECRET}"', "must be a JSON object of page_id: token"),
         (f'["{SECRET}"]', "must be a JSON object of page_id: token"),
         ("NaN", "must be a JSON object of page_id: token"),
-        (f'{{"500": "a", "500": "{SECRET}"}}', "the page id of entry 2 stands there twice"),
+        (f'{{"500": "a", "500": "{SECRET}"}}', "the page id of entry 2 is a duplicate"),
         (f'{{"500": "a", "{SECRET}": "501"}}', "the page id of entry 2 must be a string of digits"),
         (f'{{"{SECRET}": 500}}', "the page id of entry 1 must be a string of digits"),
         (f'{{"": "{SECRET}"}}', "the page id of entry 1 must be a string of digits"),

@@ -32,7 +32,7 @@ WORDS = {
     "the reply is not valid HTTP",
     "the reply is not HTTP/1",
     "the reply's head is too long",
-    "the connection was closed before the reply was whole",
+    "the connection closed before the end of the reply",
 }
 
 

@@ -1,8 +1,8 @@
-"""HTTP calls to the API: one POST each, many at once, on one event loop.
+"""HTTP calls to the API: many POSTs at once, on one event loop.
 
-`Endpoint` is what is prepared once: the address, the headers, trust in certificates and the proxy.
-`Client` makes the calls. Each ends with a `Reply` or a `CallFailed`, by its deadline. `call_once`
-makes a single one.
+`Endpoint` has what all calls share: the address, the headers, the trusted certificates and the
+proxy. `Client` makes the calls. Each call ends with a `Reply` or a `CallFailed`, by its deadline.
+`call_once` makes a single call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes calls: many at once, on one event loop that runs only while somebody waits for them."""
+"""Make many calls at once, on an event loop that runs only within `Client.wait`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .reply import CallFailed, Reply
 
 logger = logging.getLogger(__name__)
 
-#: How often deadlines are looked at (seconds).
+#: How often deadlines are checked.
 WATCH_EVERY_SECONDS = 0.05
 
 
 class Client:
-    """Makes calls to one endpoint, and keeps connections for later ones.
+    """Makes calls to one endpoint, and keeps the connections for later calls.
 
-    For one thread at a time, except for `call_soon`. Not to be shared over a fork. Neither the
-    thread's own event loop nor signal handlers are touched.
+    Only `call_soon` is thread-safe. A client must not be used after a fork. It does not change the
+    thread's current event loop or signal handlers.
 
     Args:
-        connect_timeout_seconds: for each step of making a connection.
-        read_timeout_seconds: between two pieces of a reply.
+        connect_timeout_seconds: for each step of connecting.
+        read_timeout_seconds: between two received parts of a reply.
     """
 
     def __init__(
@@ -52,12 +52,13 @@ class Client:
         """Start a call. Does not block.
 
         Args:
-            request: as `Endpoint.request` returns it.
-            deadline: for the whole call, on the monotonic clock (seconds).
-            start_by: latest time to begin to send the request (likewise). If there is a connection
-                only later, the call fails as `not_started`; the connection is kept for others.
-            on_end: called once with how the call ended: within `wait`, or at once if it cannot be
-                made.
+            request: the bytes from `Endpoint.request`.
+            deadline: of the whole call, on the monotonic clock (seconds).
+            start_by: the latest time to begin to send the request, on the same clock. If no
+                connection is available by then, the call fails with `not_started`, and a later
+                connection is kept for other calls.
+            on_end: called once with the end of the call: within `wait`, or immediately if the
+                deadline has passed.
         """
         now = time.monotonic()
         if now >= deadline or self._loop.is_closed():
@@ -75,10 +76,10 @@ class Client:
         task.add_done_callback(self._connecting.discard)
 
     def wait(self, seconds: float) -> None:
-        """Let the calls proceed for so long, or until `wake` is called.
+        """Run the event loop for this time, or until `wake` is called.
 
         Raises:
-            Exception: what a callback, or a signal handler within one, raised.
+            Exception: the exception of a callback, or of a signal handler within a callback.
         """
         self._watch(time.monotonic())
         timer = self._loop.call_later(min(seconds, WATCH_EVERY_SECONDS), self._loop.stop)
@@ -91,19 +92,20 @@ class Client:
             raise error
 
     def wake(self) -> None:
-        """Let `wait` return. For callbacks, which run in its thread."""
+        """Make `wait` return. Call it from callbacks, which run in the same thread."""
         self._loop.stop()
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Run `callback` within `wait`, soon. For other threads."""
+        """Run `callback` soon, within `wait`. Thread-safe."""
         self._loop.call_soon_threadsafe(callback)
 
     def settle(self) -> None:
-        """Finish closing what is to be closed; for when no call is under way for a while."""
+        """Complete the closing of connections. Call it when no call is in flight for some time."""
         self._watched_at = 0.0
         self._watch(time.monotonic())
         if self._connecting:
-            # Canceled, and soon done; not if a signal handler's exception came in between.
+            # The tasks are canceled and end soon, unless a signal handler's exception interrupts
+            # this.
             self._loop.run_until_complete(asyncio.wait([*self._connecting], timeout=1.0))
             self._connecting.clear()
         self._loop.call_soon(self._loop.stop)
@@ -127,13 +129,13 @@ class Client:
             call.end(CallFailed("connection_failed", str(error)))
             return
         if call.is_over:
-            # Python's wait_for may lose a cancellation that comes together with its result.
+            # asyncio.wait_for may lose a cancellation that coincides with its result.
             self._pool.release(connection)
         else:
             call.send(connection)
 
     def _watch(self, now: float) -> None:
-        """Cut off the calls that are late. Done here, not by timers: a call would cost two."""
+        """End the calls that are late. This replaces two timers for each call."""
         if now - self._watched_at < WATCH_EVERY_SECONDS:
             return
         self._watched_at = now
@@ -143,10 +145,10 @@ class Client:
         self._pool.prune(now)
 
     def _keep_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keep for `wait` what a callback raised: asyncio would only log it.
+        """Keep the exception of a callback, so that `wait` raises it. asyncio would only log it.
 
-        What asyncio itself raised concerns one connection, whose call ends at its deadline at the
-        latest. (Python 3.11 raises TypeError if TLS within TLS is reset during its handshake.)
+        An exception of asyncio itself affects one connection, whose call ends by its deadline. For
+        example, Python 3.11 raises TypeError if TLS within TLS is reset during its handshake.
         """
         error = context.get("exception")
         if error is None or _raised_in(error).startswith("asyncio"):
@@ -161,7 +163,7 @@ class Client:
         self._loop.stop()
 
     def release(self, call: _Call, connection: Connection | None) -> None:
-        """Forget a call that has ended; keep its connection if another may use it."""
+        """Remove a call that has ended. Keep its connection if another call may use it."""
         self._calls.discard(call)
         if connection is not None and connection.is_open:
             self._pool.release(connection)
@@ -174,7 +176,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 class _Call:
-    """One POST under way: it waits for a connection or for the reply."""
+    """A POST in flight: it waits for a connection or for the reply."""
 
     __slots__ = (
         "_client",
@@ -203,7 +205,7 @@ class _Call:
         return self._on_end is None
 
     def send(self, connection: Connection) -> None:
-        """Send the request, now that there is a connection, unless it is too late to begin."""
+        """Send the request on `connection`, unless it is too late to begin."""
         self.connecting = None
         self._connection = connection
         if time.monotonic() > self._start_by:
@@ -219,7 +221,7 @@ class _Call:
         )
 
     def cut_off(self, reason: str) -> None:
-        """End the call at once."""
+        """End the call immediately."""
         if self._connection is not None:
             self._connection.give_up("timeout", reason)
             return

@@ -1,4 +1,4 @@
-"""One connection to the API, which carries one call at a time."""
+"""A connection to the API. It has at most one call at a time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from .reply import CallFailed, Reply
 from .reply_reader import ReplyReader
 
-#: A connection unused for this long is not used again: many servers close theirs at about this
-#: age, and whether a POST sent into a closing connection was received cannot be known.
+#: Maximum idle time of a connection before it is used again. Many servers close idle connections
+#: after about this time. The outcome of a POST on a closing connection would be unknown.
 MAX_IDLE_SECONDS = 15.0
 
 OnEnd = Callable[[Reply | CallFailed], None]
 
 
 class Connection(asyncio.Protocol):
-    """Sends a request and reads its reply. It never sends anything twice.
+    """Sends a request and reads its reply. It never sends a request twice.
 
     Attributes:
-        is_open: whether it may be used.
-        heard_at: when it last sent a request or received anything (monotonic clock, seconds).
+        is_open: whether the connection may be used.
+        heard_at: when it last sent a request or received data (monotonic clock, seconds).
     """
 
     def __init__(self) -> None:
@@ -49,31 +49,31 @@ class Connection(asyncio.Protocol):
         return now - self.heard_at < MAX_IDLE_SECONDS and self.is_quiet()
 
     def is_quiet(self) -> bool:
-        """Return whether the connection is open and has nothing to be read.
+        """Return whether the connection is open and has no unread data.
 
-        What the event loop has not read yet (it does not run between dispatches) is either the
-        connection's end or a reply that nobody asked for.
+        The event loop does not run between dispatches. Unread data is then either the end of the
+        connection or an unexpected reply.
         """
         return self.is_open and self._poll is not None and not self._poll.poll(0)
 
     def exchange(self, request: bytes, on_end: OnEnd) -> None:
-        """Send a request on an open and idle connection.
+        """Send a request. The connection must be open and idle.
 
-        `on_end` is called once, from the event loop. If the connection is open then, another call
-        may use it.
+        The event loop calls `on_end` once. If the connection is still open, another call may use
+        it.
         """
         self.heard_at = time.monotonic()
         self._reader.begin()
         self._on_end = on_end
-        # In one piece, or the body would travel in a packet of its own.
+        # Write head and body together, so that they fit into one packet.
         self._transport.write(request)
 
     def give_up(self, kind: str, detail: str) -> None:
-        """End the call under way, whatever is still to come."""
+        """End the current call. Ignore the rest of the reply."""
         self._end(self._reader.stop(kind, detail))
 
     def close(self) -> None:
-        """Close at once, without waiting for the other side's consent."""
+        """Close immediately, without waiting for the peer."""
         self.is_open = False
         if not self._is_closed:
             self._is_closed = True
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._on_end is None:
-            # It must not pass for the reply to the next request.
+            # Unexpected data must not become the reply to the next request.
             self.close()
             return
         self.heard_at = time.monotonic()
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
     def _end(self, ending: Reply | CallFailed) -> None:
         on_end, self._on_end = self._on_end, None
         if not self._reader.may_be_kept or self._transport.get_write_buffer_size():
-            # In the latter case, it replied before it had the whole request.
+            # If data is still to be sent, the server replied before it had the whole request.
             self.close()
         if on_end is not None:
             on_end(ending)

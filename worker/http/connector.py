@@ -1,4 +1,4 @@
-"""From the endpoint's name to a connection: lookup, addresses, proxy, TLS."""
+"""Connect to the endpoint: name lookup, addresses, proxy, TLS."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .endpoint import Address, Endpoint
 from .lookup import Found, Lookup
 from .reply_reader import MAX_HEAD_BYTES
 
-#: Connections made at once: more would take CPU time from one another's handshakes.
+#: Maximum connections that are opened at the same time. More handshakes would slow each other down.
 _MAX_AT_ONCE = 64
 
 T = TypeVar("T")
 
 
 class ConnectingFailed(Exception):
-    """There is no connection. The text is the cause; it quotes nothing that was received."""
+    """The connection failed. The text is the cause; it contains no received data."""
 
 
 class Connector:
-    """Makes connections to the endpoint, through the proxy if there is one.
+    """Opens connections to the endpoint, through the proxy if there is one.
 
     Args:
-        timeout_seconds: for each of an address, the proxy's reply and a TLS handshake.
+        timeout_seconds: for each address, for the proxy's reply, and for each TLS handshake.
     """
 
     def __init__(self, endpoint: Endpoint, timeout_seconds: float) -> None:
@@ -38,21 +38,21 @@ class Connector:
         self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
 
     async def connect(self) -> Connection:
-        """Return an open connection, on which nothing of a request was sent.
+        """Return an open connection on which no request was sent.
 
         Raises:
-            ConnectingFailed: there is none.
+            ConnectingFailed: the connection failed.
         """
         async with self._turns:
             try:
                 connection = await self._connect()
             except (OSError, asyncio.TimeoutError, UnicodeError) as error:
                 raise ConnectingFailed(type(error).__name__) from None
-        # With TLS, unread bytes may be the server's session tickets.
+        # With TLS, unread data may be the server's session tickets.
         is_quiet = self._endpoint.address.tls or connection.is_quiet()
         if not connection.is_open or not is_quiet:
             connection.close()
-            raise ConnectingFailed("the server closed the connection or spoke first")
+            raise ConnectingFailed("the server closed the connection or sent data first")
         return connection
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Connector:
         return connection
 
     async def _open(self, address: Address, protocol: type[T]) -> tuple[Any, T]:
-        """Connect to one of the addresses of a host, with TLS if it is spoken there."""
+        """Connect to one of the addresses of a host, with TLS if `address` requires it."""
         reached = await self._reach(address)
         loop = asyncio.get_running_loop()
         try:
@@ -128,7 +128,7 @@ class Connector:
 
 
 class _Tunnel(asyncio.Protocol):
-    """Reads a proxy's reply to CONNECT; `opened` is done when it is a good one."""
+    """Reads a proxy's reply to CONNECT. A successful reply completes `opened`."""
 
     def __init__(self) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -151,7 +151,7 @@ class _Tunnel(asyncio.Protocol):
         if self._left < 0 or self._is_followed or self._status >= 300:
             self._fail(ConnectionRefusedError())
         elif self._status >= 200:
-            # What comes next belongs to TLS.
+            # The following data belongs to TLS.
             self._transport.pause_reading()
             self.opened.set_result(None)
 

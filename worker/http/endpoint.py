@@ -1,6 +1,6 @@
-"""The API's endpoint: what is prepared once and is the same for every call.
+"""The API's endpoint: everything that is the same for every call, prepared once.
 
-requests prepares what is delicate: the URL (IDNA, percent-encoding), certificate authorities, the
+The library requests prepares the URL (IDNA, percent-encoding), the certificate authorities and the
 proxy's credentials.
 """
 
@@ -32,7 +32,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect to, and the TLS context if TLS is spoken there."""
+    """An address to connect to, with a TLS context if it requires TLS."""
 
     host: str
     port: int
@@ -40,15 +40,15 @@ class Address:
 
 
 class Endpoint:
-    """Where calls go, and how their requests begin.
+    """The addresses of API and proxy, and the heads of requests.
 
     Attributes:
-        address: the API's.
-        proxy: the proxy's; None if calls are made directly.
-        connect_request: what opens a tunnel through the proxy; None if none is needed.
+        address: the API's address.
+        proxy: the proxy's address; None for direct calls.
+        connect_request: the request that opens a tunnel through the proxy; None without a tunnel.
 
     Raises:
-        SettingsError: this Python cannot do what the settings ask for.
+        SettingsError: this version of Python does not support the settings.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,14 +64,14 @@ class Endpoint:
         if settings.proxy_url and self.proxy:
             credentials = _proxy_credentials(settings.proxy_url)
             if self.address.tls is None:
-                # The proxy forwards such requests and reads its credentials in each of them.
+                # The proxy forwards these requests. Each of them needs the proxy's credentials.
                 target = urldefragauth(url)
                 headers |= credentials
             else:
                 if self.proxy.tls is not None and sys.version_info < (3, 11):
                     raise SettingsError(
                         "HARASOCIAL_PROXY_URL begins with https://, which needs Python 3.11 or "
-                        "newer; use a proxy at http:// (what it forwards is encrypted all the same)"
+                        "newer; use a proxy at http:// (calls to an https:// API stay encrypted)"
                     )
                 host = self.address.host
                 authority = f"[{host}]" if ":" in host else host
@@ -83,7 +83,7 @@ class Endpoint:
         self._head = _head(f"POST {target} HTTP/1.1", headers)
 
     def request(self, body: Mapping[str, Any], token: str) -> bytes:
-        """Return the bytes of the request that POSTs `body`."""
+        """Return the bytes of the POST request with `body`."""
         content = json.dumps(body, ensure_ascii=False).encode()
         return b"%s\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s" % (
             self._head,
@@ -113,9 +113,9 @@ def _proxy_credentials(proxy_url: str) -> dict[str, str]:
 
 
 def _tls_context() -> ssl.SSLContext:
-    """Return a context that verifies certificates.
+    """Return a TLS context that verifies certificates.
 
-    It trusts what the environment names, else the authorities that come with requests: some
+    It trusts the certificates that the environment names, or else those of requests, because some
     systems have none (macOS with python.org's Python).
     """
     has_own = "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ

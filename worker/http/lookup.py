@@ -1,4 +1,4 @@
-"""Name lookups in threads of their own: the system's resolver cannot be told when to give up."""
+"""Look up names in separate threads, because the system's resolver has no timeout."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from ..interruptible_executor import InterruptibleExecutor
 
-#: Lookups under way at once. One that hangs occupies a thread until the resolver gives up.
+#: Maximum concurrent lookups. A hanging lookup occupies a thread until the resolver returns.
 _MAX_LOOKUPS = 8
 
-#: What `socket.getaddrinfo` finds: family, type, protocol, canonical name, socket address.
+#: A result of `socket.getaddrinfo`: family, type, protocol, canonical name, socket address.
 Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
@@ -23,17 +23,17 @@ class Lookup:
         self._threads = InterruptibleExecutor(_MAX_LOOKUPS, "lookup")
 
     async def addresses(self, host: str, port: int) -> list[Found]:
-        """Return the addresses of `host`. If canceled before its turn, nothing is looked up.
+        """Return the addresses of `host`. A lookup that is canceled before it starts is not made.
 
         Raises:
-            OSError, UnicodeError: the name has none, or is not a name.
+            OSError, UnicodeError: the name has no address, or is invalid.
         """
-        # Of its addresses, the types know several exact shapes.
+        # typeshed has several exact types for the socket address.
         look_up: Any = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         loop = asyncio.get_running_loop()
         found: list[Found] = await loop.run_in_executor(self._threads, look_up)
         return found
 
     def close(self) -> None:
-        """Start no more lookups. Does not wait for those under way."""
+        """Start no more lookups. Does not wait for running lookups."""
         self._threads.shutdown(wait=False, cancel_futures=True)

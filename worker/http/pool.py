@@ -1,4 +1,4 @@
-"""The connections that wait for their next call."""
+"""The pool of idle connections."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from .connection import MAX_IDLE_SECONDS, Connection
 
 
 class Pool:
-    """Idle connections, the one used last on top, so that those not needed grow old and go."""
+    """Idle connections. The most recently used one is acquired first, so unneeded ones expire."""
 
     def __init__(self) -> None:
         self._idle: deque[Connection] = deque()
 
     def acquire(self, now: float) -> Connection | None:
-        """Take a connection that may carry a call, if there is one."""
+        """Return a connection that is ready for a call, or None."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_reusable(now):
@@ -27,12 +27,12 @@ class Pool:
         self._idle.append(connection)
 
     def prune(self, now: float) -> None:
-        """Close those that have been idle for too long."""
+        """Close connections that were idle for too long."""
         idle = self._idle
         while idle and (not idle[0].is_open or now - idle[0].heard_at >= MAX_IDLE_SECONDS):
             idle.popleft().close()
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all connections."""
         while self._idle:
             self._idle.pop().close()

@@ -1,4 +1,4 @@
-"""The two ways in which a call ends."""
+"""The end of a call: a reply or a failure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back over the wire.
+    """An HTTP reply.
 
     Attributes:
-        body: None when it was larger than the cap, cut short, or could not be decompressed.
-        retry_after, date, call_limit: the texts of `Retry-After`, `Date` and
+        body: None if it was too large, incomplete, or could not be decompressed.
+        retry_after, date, call_limit: the values of the headers `Retry-After`, `Date` and
             `X-Haravan-Api-Call-Limit`, or None.
     """
 
@@ -24,12 +24,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """There is no reply.
+    """A call without a reply.
 
     Attributes:
-        kind: `connection_failed` or `not_started` if nothing of the request went out;
-            `connection_lost` or `timeout` if it may have.
-        detail: the cause, without anything that was sent or received.
+        kind: `connection_failed` or `not_started` if no part of the request went out;
+            `connection_lost` or `timeout` if it may have gone out.
+        detail: the cause. It contains no sent or received data.
     """
 
     kind: str

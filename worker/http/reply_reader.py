@@ -1,7 +1,7 @@
-"""Reads replies from a server that may be broken or hostile. No I/O: bytes in, an ending out.
+"""Read replies from a server that may be broken or hostile. No I/O.
 
-llhttp parses. This class limits how much is read, skips interim replies (1xx), and determines
-whether the connection may carry another call.
+llhttp parses the replies. This module limits the amount of data, skips interim replies (1xx), and
+determines whether the connection may be used for another call.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from urllib3.exceptions import HTTPError
 
 from .reply import CallFailed, Reply
 
-#: Bytes of a reply's body that are read. The documented one has about a hundred.
+#: Maximum bytes of a reply's body. The documented body has about a hundred.
 MAX_BODY_BYTES = 64 * 1024
-#: Bytes of a reply beside its body: heads (also of interim replies), chunk sizes and extensions,
-#: trailers.
+#: Maximum bytes of a reply besides its body: heads (including those of interim replies), chunk
+#: sizes and extensions, trailers.
 MAX_HEAD_BYTES = 32 * 1024
-#: The parser gets this many bytes at a time, so that the limits hold to within this many.
+#: Bytes per call of the parser. The limits may be exceeded by this number of bytes.
 _PIECE_BYTES = 4096
 
 _SWITCHING_PROTOCOLS = 101
@@ -30,9 +30,9 @@ Ending = Reply | CallFailed
 
 
 class ReplyReader:
-    """Reads the replies that follow one another on one connection. `begin` starts each.
+    """Reads the consecutive replies of a connection. Call `begin` before each reply.
 
-    The methods named `on_…` are called by the parser.
+    The parser calls the methods named `on_…`.
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class ReplyReader:
         self.begin()
 
     def begin(self) -> None:
-        """Expect a reply."""
-        #: Whether the connection may carry another call: the reply was whole, nothing follows it,
-        #: and neither side announced the end.
+        """Prepare for the next reply."""
+        #: Whether the connection may be used for another call: the reply was complete, no
+        #: data follows, and neither side announced the end of the connection.
         self.may_be_kept = False
         self._status = 0
         self._head_is_whole = False
@@ -56,11 +56,11 @@ class ReplyReader:
         self._fed_bytes = 0
 
     def close(self) -> None:
-        """Release the parser, which refers to this object."""
+        """Release the parser, which has a reference to this object."""
         del self._parser
 
     def feed(self, data: bytes) -> Ending | None:
-        """Take what was received; return how the call ended, once it has."""
+        """Process received data. Return the end of the call, or None if it has not ended."""
         if len(data) <= _PIECE_BYTES:
             return self._feed(data)
         for start in range(0, len(data), _PIECE_BYTES):
@@ -74,7 +74,7 @@ class ReplyReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
-            # A fault in this class, or an exception raised by a signal handler.
+            # A bug in this class, or an exception from a signal handler.
             raise (error.__context__ or error) from None
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.may_be_kept = False
@@ -92,18 +92,18 @@ class ReplyReader:
         return None
 
     def end_of_stream(self) -> Ending:
-        """Return how the call ended, given that the server closed the connection in order."""
+        """Return the end of the call after the server closed the connection normally."""
         if self._head_is_whole and not self._is_framed:
             self._body_is_whole = True
-        return self.stop("connection_lost", "the connection was closed before the reply was whole")
+        return self.stop("connection_lost", "the connection closed before the end of the reply")
 
     def stop(self, kind: str, detail: str) -> Ending:
-        """Return how the call ended, given that nothing more is read: `kind` is why."""
+        """Return the end of the call if no more data is read. `kind` is the reason."""
         self.may_be_kept = False
         if self._body_is_whole:
             return self._reply()
         if self._head_is_whole and not 200 <= self._status < 300:
-            # The status alone says what such a reply means.
+            # For such a reply, the status is sufficient.
             return self._reply_with(None)
         return CallFailed(kind, detail)
 
@@ -130,14 +130,14 @@ class ReplyReader:
 
     def on_message_begin(self) -> None:
         if self._is_whole:
-            # The beginning of a second reply, which nobody asked for.
+            # The start of an unexpected second reply.
             self.may_be_kept = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_whole:
             return
         if self._head_is_whole:
-            # A trailer: all chunks of the body came before it.
+            # A trailer: the body is complete.
             self._body_is_whole = True
             return
         name = name.lower()
@@ -175,7 +175,7 @@ class ReplyReader:
         self._is_whole = self._body_is_whole = True
         self.may_be_kept = (
             self._parser.should_keep_alive()
-            # What follows is another protocol, which nobody asked for.
+            # The server switches to another protocol, which was not requested.
             and self._status != _SWITCHING_PROTOCOLS
         )
 
@@ -184,7 +184,7 @@ class ReplyReader:
 
 
 def _decompressed(body: bytes, content_encoding: str | None) -> bytes | None:
-    """Return what a server compressed without being asked to; None if larger than the cap."""
+    """Decompress a body that was compressed without a request. Return None if it is too large."""
     if content_encoding is None:
         return body
     packed = urllib3.HTTPResponse(

@@ -1,6 +1,6 @@
-"""One call, made at once: for commands that try a token or look at the endpoint.
+"""Make a single call, for commands that test a token or the endpoint.
 
-It takes the way that a worker's calls take, so what it shows is what a worker would meet.
+It uses the same code as a worker, so it gets the same results.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .reply import CallFailed, Reply
 
 
 def call_once(settings: Settings, body: Mapping[str, Any], token: str) -> Reply | CallFailed:
-    """POST `body` and return how that ended. Takes `call_deadline_seconds` at most.
+    """POST `body` and return the end of the call. Takes at most `call_deadline_seconds`.
 
     Raises:
-        SettingsError: the settings ask for what this Python cannot do.
+        SettingsError: this version of Python does not support the settings.
     """
     endpoint = Endpoint(settings)
     client = Client(

@@ -1,1 +1,1 @@
-"""What others see of the worker: logs, metrics, and events for Flower."""
+"""Observe the worker: logs, metrics, and events for Flower."""

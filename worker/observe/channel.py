@@ -1,7 +1,8 @@
-"""How child processes send observations to the main process: datagrams on a pair of sockets.
+"""Send observations from child processes to the main process: datagrams on a socket pair.
 
-The pair is made before the pool and inherited over fork, so it has no path and nothing remains of
-it. A datagram arrives whole or not at all, and the kernel keeps it if its sender is killed.
+The pair is created before the pool and inherited over fork. So it has no path, and leaves no file
+behind. A datagram arrives completely or not at all, and the kernel keeps it if its sender is
+killed.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from itertools import islice
 
 from .observations import Observation
 
-#: Observations of one datagram, and the bytes that are enough for them.
+#: Maximum observations per datagram, and a sufficient buffer for them (bytes).
 _DATAGRAM_OBSERVATIONS, _DATAGRAM_BYTES = 100, 64 * 1024
-#: A process keeps so many observations while the main process does not read. Then it drops the
+#: Maximum observations that a process keeps while the main process does not read. Then it drops the
 #: oldest ones.
 MAX_KEPT = 20_000
-#: How long a flush waits for the main process.
+#: Timeout for the main process in a flush.
 _FLUSH_TIMEOUT_SECONDS = 0.05
 
 logger = logging.getLogger(__name__)
 
 
 class Channel:
-    """Both ends, made by the main process.
+    """The socket pair, created by the main process.
 
     Args:
-        add: called in a thread of the main process with what arrives.
+        add: called in a thread of the main process with received observations.
     """
 
     def __init__(self, add: Callable[[Iterable[Observation]], None]) -> None:
         self._add = add
         self._reading, self._writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # macOS has a smaller limit by default.
+        # The default limit of macOS is smaller.
         self._writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _DATAGRAM_BYTES)
         self._reading.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DATAGRAM_BYTES)
         self._thread = threading.Thread(target=self._read, name="observations", daemon=True)
@@ -49,7 +50,7 @@ class Channel:
             self._add(json.loads(data))
 
     def stop(self) -> None:
-        """Stop reading, in the main process, after what has arrived was added."""
+        """Stop the main process's thread, after all received observations were added."""
         self._writing.settimeout(None)
         self._writing.send(b"")
         self._thread.join(timeout=5)
@@ -57,13 +58,13 @@ class Channel:
         self._writing.close()
 
     def sender(self) -> ObservationSender:
-        """Return the writing end, in a child process, and close the other one there."""
+        """Return the writing end in a child process, and close the reading end there."""
         self._reading.close()
         return ObservationSender(self._writing)
 
 
 class ObservationSender:
-    """A child's end. Safe to share between threads; never blocks for long, never raises."""
+    """The writing end. Thread-safe. It never blocks for long and never raises."""
 
     def __init__(self, writing: socket.socket) -> None:
         self._socket = writing
@@ -72,13 +73,13 @@ class ObservationSender:
         self._warned = False
 
     def add(self, observations: Iterable[Observation]) -> None:
-        """Send observations; those that the socket does not take go with the next ones."""
+        """Send observations. If the socket is full, send the rest with the next ones."""
         with self._lock:
             self._kept.extend(observations)
             self._send(socket.MSG_DONTWAIT)
 
     def flush(self) -> None:
-        """Send what is kept."""
+        """Send the observations that are still kept."""
         with self._lock:
             self._socket.settimeout(_FLUSH_TIMEOUT_SECONDS)
             self._send(0)
@@ -91,10 +92,11 @@ class ObservationSender:
             except (BlockingIOError, TimeoutError):
                 return
             except OSError as error:
-                # macOS reports a full buffer so. Any other error: the main process has ended.
+                # macOS reports a full buffer with this error. Other errors mean that the main
+                # process has ended.
                 if error.errno != errno.ENOBUFS and not self._warned:
                     logger.warning(
-                        "what this process counts does not reach the metrics: %s",
+                        "the counts of this process do not reach the metrics: %s",
                         error.strerror,
                         extra={"action": "metrics_unsent"},
                     )

@@ -1,8 +1,9 @@
-"""Job events for Flower: Celery events, sent in groups, from a thread that nothing waits for.
+"""Job events for Flower: Celery events, sent in groups from a background thread.
 
-A job that fails, or waits for a retry, is shown; so is one that is sent after that, or Flower would
-show it as failed forever. While the broker is slow or away, job events are dropped and counted: the
-ledger (and the Failures page) has all jobs.
+Flower gets an event for each job that fails or waits for a retry. It also gets one if such a job is
+sent later, because otherwise Flower would show the job as failed forever. If the broker is slow or
+not available, job events are dropped and counted. The ledger, and so the Failures page, has all
+jobs.
 """
 
 from __future__ import annotations
@@ -22,38 +23,38 @@ from .recorded import Recorded
 
 #: Maximum number of job events waiting to be sent, per process.
 MAX_WAITING = 10_000
-#: How long (seconds) a job event waits for others, to be sent together.
-_GATHER_SECONDS = 0.2
-#: How long (seconds) the end of a process waits for the last job events to be sent.
+#: How long a job event waits for others, to be sent together.
+_BATCH_SECONDS = 0.2
+#: How long a stopping process waits for the last job events to be sent.
 _FINAL_SEND_TIMEOUT_SECONDS = 2.0
 
 
 class JobEvents:
-    """Sends job events to Flower. Safe to use before and after a fork, and from any thread.
+    """Sends job events to Flower. Thread-safe, and safe over fork.
 
     Args:
-        app: whose broker, serializer and current task are used.
+        app: its broker, serializer and current task are used.
     """
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
         self._successes = settings.flower_successes
-        #: The name of this worker; Celery's main process tells it.
+        #: The name of this worker, set by Celery's main process.
         self.hostname = ""
-        #: Job events that were not sent, in this process.
+        #: Number of job events of this process that were not sent.
         self.dropped = 0
         self._pid = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
     def observe(self, batch: list[Recorded]) -> None:
-        """Take a batch of recorded results. Never blocks, never raises."""
+        """Queue the job events of a batch of recorded results. Never blocks and never raises."""
         shown = [recorded for recorded in batch if self._is_shown(recorded)]
         if shown:
             self._put(shown)
 
     def stop(self) -> None:
-        """Send what waits, for a moment; then end the thread."""
+        """Send the queued job events, with a timeout. Then end the thread."""
         if self._pid != os.getpid():
             return
         self._stopping.set()
@@ -71,7 +72,7 @@ class JobEvents:
     def _put(self, batch: list[Recorded]) -> None:
         try:
             self._start_in_this_process()
-        except RuntimeError:  # no thread can be started any more: the process is ending
+        except RuntimeError:  # the process is ending, and no thread can be started
             return
         context, now = self._context(), time.time()
         for recorded in batch:
@@ -88,7 +89,7 @@ class JobEvents:
         return Context(request.hostname or self.hostname, request.id)
 
     def _start_in_this_process(self) -> None:
-        # Neither a thread nor a connection survives Celery's fork.
+        # Threads and connections do not survive Celery's fork.
         if self._pid == os.getpid() and not self._stopping.is_set():
             return
         with self._lock:
@@ -107,11 +108,11 @@ class JobEvents:
         group: list[Item] = []
         while not group and not (self._stopping.is_set() and self._waiting.empty()):
             item = self._waiting.get()
-            # None only wakes: the process is about to end.
+            # None only wakes this thread when the process is ending.
             if item is not None:
                 group.append(item)
                 if self._waiting.qsize() < GROUP_SIZE:
-                    self._stopping.wait(_GATHER_SECONDS)
+                    self._stopping.wait(_BATCH_SECONDS)
         with suppress(queue.Empty):
             while len(group) < GROUP_SIZE:
                 item = self._waiting.get_nowait()

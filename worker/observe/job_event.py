@@ -1,8 +1,8 @@
-"""One job as Flower is to show it: which Celery events tell of an attempt. Pure.
+"""Convert an attempt of a job to Celery events for Flower. Pure.
 
 Flower's task list searches uuid, name, state, args, kwargs and result, but neither exception nor
-traceback. So the error code stands in all three: `result:2018278` finds it anywhere in the code or
-message, and `kwargs:error_code=10/2018278` exactly, by an index of Flower's.
+traceback. So args, kwargs and result contain the error code. `result:2018278` matches any part of
+the code or message. `kwargs:error_code=10/2018278` is an exact match.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from typing import Any
 from ...schemas import Attempt, State, from_ms, iso_utc, sanitize
 from ...schemas.masking import masked
 
-#: The name under which jobs appear in Flower. No task of this name is ever run.
+#: The task name of jobs in Flower. No worker runs a task of this name.
 SEND_TASK = "harasocial.send"
 
-#: How a job that is in this state appears in Flower: the event that ends its attempt.
+#: The state of a job → the event that ends its attempt in Flower.
 _EVENT_OF_STATE = {
     State.SENT: "task-succeeded",
     State.FAILED: "task-failed",
     State.RETRYING: "task-retried",
 }
-#: Characters kept of what other hands may have put into a job.
+#: Maximum characters kept of job fields, which another client may have written.
 _MAX_CHARACTERS = 300
-#: Flower takes the clocks of two hosts for different where an event tells of a time further away
-#: than 16 seconds. So an attempt that took longer appears to have begun this long ago (seconds);
-#: its runtime and its timeline have the truth.
+#: Maximum age of the shown start of an attempt. Flower logs a warning about different clocks if an
+#: event's time is more than 16 seconds away. The runtime and the timeline show the real times.
 _OLDEST_BEGIN_SECONDS = 12.0
 
 CeleryEvent = tuple[str, dict[str, Any]]
@@ -35,13 +34,13 @@ CeleryEvent = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """What happened to a job just now, at `at_seconds` (since the epoch).
+    """The end of a job's attempt, at `at_seconds` (since the epoch).
 
     Attributes:
-        body: the API's body as stored; it may not be valid, or even whole.
-        attempts: all of them that are known, oldest first, with the one that just ended.
-        retry_at_seconds: of a RETRYING job, when it is due (since the epoch).
-        dispatch_id: of the Celery task that made the attempt; None where there was none.
+        body: the API's body as stored. It may be invalid or incomplete.
+        attempts: all known attempts, oldest first, including the one that ended.
+        retry_at_seconds: for a RETRYING job, when it is due (since the epoch).
+        dispatch_id: the id of the Celery task that made the attempt, or None.
     """
 
     job_id: str
@@ -57,10 +56,10 @@ class JobEvent:
 
 
 def events_of(event: JobEvent) -> list[CeleryEvent]:
-    """Return the events, as (type, fields), that make Flower show the job as it stands.
+    """Return the events, as (type, fields), that show the job's state in Flower.
 
-    Each attempt is received, started and ended, as Flower counts what is under way by all three.
-    Returns nothing for a state in which no attempt has ended.
+    Each attempt has three events (received, started, ended), because Flower needs them to count
+    active tasks. Returns an empty list for a state in which no attempt has ended.
     """
     ends_with = _EVENT_OF_STATE.get(event.state)
     if ends_with is None:
@@ -85,7 +84,7 @@ def events_of(event: JobEvent) -> list[CeleryEvent]:
         "timestamp": event.at_seconds,
         "runtime": event.duration_seconds,
         "result": outcome,
-        # None undoes what an earlier attempt left with Flower.
+        # None clears the value of an earlier attempt in Flower.
         "exception": None if event.state is State.SENT else outcome,
         "traceback": _timeline(event.attempts) or None,
         "eta": _iso(event.retry_at_seconds),
@@ -118,7 +117,7 @@ def _kwargs(event: JobEvent) -> str:
 
 
 def _timeline(attempts: Iterable[Attempt]) -> str:
-    """Return the attempts as text, one a line."""
+    """Return the attempts as text, one per line."""
     return "\n".join(map(_line, attempts))
 
 

@@ -1,7 +1,7 @@
-"""Log lines that may come by the thousand: repeated ones are counted instead, and summarized.
+"""A rate-limited log: repeated lines are counted and summarized.
 
-Each line is of a *kind*: what it says, without the job that it is about. At most 10 lines a second
-come out of one `LimitedLog`: up to 7 single ones, and up to 3 summaries of what was left out.
+Lines that differ only in the job are of the same *kind*. A `LimitedLog` writes at most 10 lines per
+second: up to 7 single lines, and up to 3 summaries of the omitted lines.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-#: Lines of single events in one second, and those of them that may repeat a kind.
+#: Maximum lines of single events per second, and how many of them may repeat a kind.
 SINGLE_LINES_PER_SECOND = 7
 REPEATED_LINES_PER_SECOND = 6
-#: Lines that summarize, in one second.
+#: Maximum summary lines per second.
 SUMMARIES_PER_SECOND = 3
 
-#: Between two rounds of summaries, in seconds.
+#: Seconds between two rounds of summaries.
 _ROUND_SECONDS = 1.0
 
 Kind = TypeVar("Kind", bound=Hashable)
 
 
 class Line(NamedTuple):
-    """What is logged: level, message, its arguments, and the facts beside it (see logs.py)."""
+    """A line to log: level, message, arguments, and extra fields (see logs.py)."""
 
     level: int
     message: str
@@ -37,9 +37,9 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class RepeatLimit(Generic[Kind]):
-    """Decides which events get a line of their own. Pure: the time is passed in.
+    """Decides which events get their own line. Pure: the time is passed in.
 
-    The last of the lines of a second are kept for kinds that had none in that second, so that a
+    Some lines of each second are reserved for kinds that had no line in that second, so that a
     flood of one kind does not hide another.
     """
 
@@ -60,7 +60,7 @@ class RepeatLimit(Generic[Kind]):
 
 @dataclass(frozen=True, slots=True)
 class Summary(Generic[Kind]):
-    """Events without a line of their own: the most frequent kinds, and the others together."""
+    """The omitted events: the counts of the most frequent kinds, and the total of the others."""
 
     by_kind: list[tuple[Kind, int]]
     other_kinds: int
@@ -68,7 +68,7 @@ class Summary(Generic[Kind]):
 
 
 def summarize(left_out: Iterable[Kind], max_lines: int = SUMMARIES_PER_SECOND) -> Summary[Kind]:
-    """Return what to say of events that were left out, in at most `max_lines` lines. Pure."""
+    """Summarize omitted events in at most `max_lines` lines. Pure."""
     counts = Counter(left_out)
     if len(counts) <= max_lines:
         return Summary(counts.most_common(), 0, 0)
@@ -79,14 +79,13 @@ def summarize(left_out: Iterable[Kind], max_lines: int = SUMMARIES_PER_SECOND) -
 
 
 class LimitedLog(Generic[Kind]):
-    """Logs events, and a second later a summary of those that were too many.
+    """Logs events, and after a second a summary of the omitted events.
 
-    Safe to share between threads and over a fork: each process has its own limit.
+    Thread-safe, and safe over fork. Each process has its own limit.
 
     Args:
-        summary_line: returns the line for events of one kind that were left out, and their number.
-        others_line: returns the line for the other kinds together: their number, and that of the
-            events.
+        summary_line: returns the line for a kind and the number of its omitted events.
+        others_line: returns the line for the number of other kinds and of their omitted events.
     """
 
     def __init__(
@@ -100,12 +99,12 @@ class LimitedLog(Generic[Kind]):
         self._summary_line = summary_line
         self._others_line = others_line
         self._limit = RepeatLimit[Kind]()
-        # Taken from by one thread while another adds to it, without a lock.
+        # One thread removes items while another adds items, without a lock.
         self._left_out: deque[Kind] = deque()
         self._thread: threading.Thread | None = None
 
     def log(self, kind: Kind, line: Line) -> None:
-        """Log one event, or count it if there are too many."""
+        """Log an event, or count it if the limit is reached."""
         if self._limit.admits(kind, time.monotonic()):
             self._write(line)
             return
@@ -115,7 +114,7 @@ class LimitedLog(Generic[Kind]):
             self._thread.start()
 
     def flush(self) -> None:
-        """Log the summary of what was left out until now."""
+        """Log the summary of the events that were omitted so far."""
         left_out: list[Kind] = []
         while self._left_out:
             left_out.append(self._left_out.popleft())
@@ -126,11 +125,12 @@ class LimitedLog(Generic[Kind]):
             self._write(self._others_line(summary.other_kinds, summary.other_count))
 
     def _summarize(self) -> None:
-        """Summarize each second until nothing is left out any more."""
+        """Log a summary every second until no events are omitted."""
         while True:
             time.sleep(_ROUND_SECONDS)
             if not self._left_out:
-                # Before the last look: whoever adds after it starts another thread.
+                # Clear this before the last check. A thread that adds an event after the check
+                # starts a new thread.
                 self._thread = None
                 if not self._left_out:
                     return

@@ -1,6 +1,6 @@
-"""What a line of the worker's log looks like: text for people, or JSON for programs.
+"""The formats of the worker's log: text or JSON.
 
-Each line that tells of a job has the same facts in fields of their own, whatever its words are.
+Each line about a job has the same extra fields in both formats.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from datetime import datetime, timezone
 
 from ...schemas import iso_utc, sanitize
 
-#: The fields that a record may have, given as `extra` where it is logged.
+#: The extra fields that a record may have, from the argument `extra`.
 FACTS = ("action", "job_id", "page_id", "error_code", "count", "reason", "until", "waiting_jobs")
-#: Characters kept of a line that tells of a job.
+#: Maximum characters kept of a line about a job.
 _MAX_CHARACTERS = 2000
 
 
 def format_logs(logger: logging.Logger, log_format: str) -> None:
-    """Have the logger's handlers write in a format, "text" or "json"; Celery set them up before."""
+    """Set the format, "text" or "json", of the logger's handlers, which Celery has added."""
     for handler in logger.handlers:
         if log_format == "json":
             handler.setFormatter(JsonFormatter())
@@ -28,7 +28,7 @@ def format_logs(logger: logging.Logger, log_format: str) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, in ASCII: nothing in a message can break the line, or act."""
+    """Formats a record as one line of JSON in ASCII, so that control characters are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -45,7 +45,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Another formatter's lines, with the facts that the message itself does not tell."""
+    """Appends the extra fields that the message does not contain to another formatter's line."""
 
     def __init__(self, inner: logging.Formatter | None) -> None:
         super().__init__()
@@ -61,7 +61,8 @@ class TextFormatter(logging.Formatter):
                 if name == "action" or str(fact) not in message
             )
             record = copy.copy(record)
-            # Other hands may have put a job into Redis whose very id acts in a terminal.
+            # Sanitize the line: another client may have stored a job whose id contains control
+            # characters.
             record.msg, record.args = sanitize(f"{message} [{left}]", _MAX_CHARACTERS), ()
         return self._inner.format(record)
 

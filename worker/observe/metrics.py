@@ -1,7 +1,7 @@
-"""The worker's metrics for Prometheus: counted in every process, served over HTTP by the main one.
+"""The worker's metrics for Prometheus, served over HTTP by the main process.
 
-Child processes send what they observe to the main process. What the ledger holds is read at each
-scrape.
+Child processes send their observations to the main process. The metrics of the ledger are read at
+each scrape.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .channel import Channel, ObservationSender
 from .observations import MetricTotals, Observation, observations_of
 from .recorded import Recorded
 
-#: For Redis to answer a scrape, whose own limit is 10 seconds if nobody set it.
+#: Timeout for Redis during a scrape. Prometheus's default timeout for a scrape is 10 seconds.
 _LEDGER_TIMEOUT_SECONDS = 2.0
 
 
 class Metrics:
-    """Counts, if the settings name a port; else every method does nothing."""
+    """The metrics. Without a port in the settings, every method does nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,14 +31,14 @@ class Metrics:
         self._totals = MetricTotals()
         self._add: Callable[[Iterable[Observation]], None] = self._totals.add
         self._sender: ObservationSender | None = None
-        #: The process that serves. A child made by fork inherits the number, but has another.
+        #: The id of the process that serves. A forked child inherits this value but has another id.
         self._main_pid = 0
 
     def serve(self) -> None:
-        """Begin to serve, in the worker's main process, before its pool is made.
+        """Start to serve, in the worker's main process, before the pool is created.
 
         Raises:
-            SettingsError: the address cannot be listened on.
+            SettingsError: the server cannot listen on the address.
         """
         if not self._on or self._main_pid == os.getpid():
             return
@@ -50,23 +50,23 @@ class Metrics:
             self._server, _ = start_http_server(port, host, registry)
         except OSError as error:
             raise SettingsError(
-                f"HARASOCIAL_METRICS_PORT: {host}:{port} cannot be listened on: {error.strerror}; "
-                "take another port (each worker of a host needs its own), or 0 for no metrics"
+                f"HARASOCIAL_METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}; "
+                "choose another port (each worker on a host needs its own), or 0 for no metrics"
             ) from None
         self._channel = Channel(self._totals.add)
         self._main_pid = os.getpid()
 
     def report(self) -> None:
-        """Send what is counted to the main process, in a child process of the pool."""
+        """In a child process of the pool, send observations to the main process."""
         if not self._main_pid or self._main_pid == os.getpid():
             return
-        # Inherited over fork: it must not hold the port when the main process has ended.
+        # Close the inherited server, so that the port is free when the main process has ended.
         self._server.socket.close()
         self._sender = self._channel.sender()
         self._add = self._sender.add
 
     def stop(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         if self._main_pid != os.getpid():
             return
         self._main_pid = 0
@@ -81,7 +81,7 @@ class Metrics:
             self._add(observations_of(batch))
 
     def observe_repairs(self, count: int) -> None:
-        """Count keys of the ledger that another client had changed, and that were repaired."""
+        """Count repaired keys, which another client had changed."""
         if self._on and count:
             self._add([("repairs", count)])
 
@@ -91,6 +91,6 @@ class Metrics:
             self._add([("doorbells", 1)])
 
     def flush(self) -> None:
-        """Send what was not sent yet, as at the end of a dispatch."""
+        """Send the observations that are not yet sent, at the end of a dispatch."""
         if self._sender is not None:
             self._sender.flush()

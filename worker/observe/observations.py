@@ -1,6 +1,6 @@
-"""What the worker counts: observations, made in any process, and the metrics that add them up.
+"""Observations, made in any process, and the metrics that add them up.
 
-An observation is `(metric, value, label, …)`, so that a list of them is JSON.
+An observation is `(metric, value, label, …)`, so that a list of observations is valid JSON.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .recorded import Recorded
 
 Observation = Sequence[str | int]
 
-#: Error codes with a label of their own: the first that a worker meets. All others are `other`.
+#: Maximum error codes with their own label: the first ones of a worker. All others are `other`.
 MAX_ERROR_CODES = 50
 _OTHER = "other"
 _MAX_LABEL_CHARACTERS = 64
 
-#: Meta's warning before it restricts a page, in both spellings; an alert rule watches for it.
+#: Meta's warning before it restricts a page, in both formats. An alert rule uses it.
 ABUSE_WARNINGS = ("613/2018338", "2018338")
 
-#: Upper bounds of the buckets, in seconds: of one POST, and of a job's wait for its first one.
+#: Upper bounds of the buckets in seconds: duration of a POST, and wait for a job's first POST.
 CALL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 WAIT_BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 
 _PLAIN_COUNTERS = {
-    "claims_lost": "Outcomes not recorded, since another worker had taken the job over.",
+    "claims_lost": "Outcomes not recorded, because another worker had taken over the job.",
     "doorbells": "Doorbells rung by this worker.",
-    "repairs": "Keys in Redis that another client had changed, and that this worker repaired.",
+    "repairs": "Keys in Redis that this worker repaired after another client changed them.",
 }
 
 
@@ -51,7 +51,7 @@ def observations_of(batch: Iterable[Recorded]) -> Iterator[Observation]:
         state = result.job_verdict.state
         error_code = sanitize(outcome.error_code or "", _MAX_LABEL_CHARACTERS)
         yield "outcomes", 1, state.value, error_code
-        # Once for each job: not when it returns to its lane, nor after an earlier attempt.
+        # Only once per job: not if the job returns to its lane, and not after an earlier attempt.
         since = claim.sendable_from_ms
         if (
             duration_ms is not None
@@ -63,26 +63,26 @@ def observations_of(batch: Iterable[Recorded]) -> Iterator[Observation]:
 
 
 class MetricTotals(Collector):
-    """The metrics of one worker. Safe to share between threads."""
+    """The metrics of a worker. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self._outcomes = Counter(
             "harasocial_outcomes",
-            "Recorded outcomes, by the state that the job went to and the error code.",
+            "Recorded outcomes, by resulting state and error code.",
             ["state", "error_code"],
             registry=registry,
         )
         self._calls = Histogram(
             "harasocial_call_duration_seconds",
-            "POSTs to the API, by the class of their outcome.",
+            "POSTs to the API, by outcome class.",
             ["outcome"],
             buckets=CALL_BOUNDS,
             registry=registry,
         )
         self._waits = Histogram(
             "harasocial_queue_wait_seconds",
-            "From when a job could first be sent to the claim for its first attempt.",
+            "Time from when a job could first be sent to the claim of its first attempt.",
             buckets=WAIT_BOUNDS,
             registry=registry,
         )
@@ -90,12 +90,13 @@ class MetricTotals(Collector):
             name: Counter(f"harasocial_{name}", help_text, registry=registry)
             for name, help_text in _PLAIN_COUNTERS.items()
         }
-        # `labels()` of the library costs more than counting does; there are few labels.
+        # Cache the result of the library's `labels()`, which is slower than counting. There are few
+        # labels.
         self._outcome = cache(self._outcomes.labels)
         self._call = cache(self._calls.labels)
         self._lock = threading.Lock()
         self._error_codes: set[str] = set()
-        # Present from the start, at 0: Prometheus sees no increase when a series begins at 1.
+        # Create these series with 0. Prometheus does not see an increase if a series starts at 1.
         for state, code in (
             (State.SENT, ""),
             (State.FAILED, "expired"),
@@ -128,7 +129,7 @@ class MetricTotals(Collector):
         return code
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: names are not checked at registration."""
+        """Return nothing, so that names are not checked at registration."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Log what becomes of pages: paused, restricted, probed, resumed."""
+"""Log changes of pages: paused, restricted, probed, resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...ledger import ALL_PAGES, AuditEntry, PageChange, Reader
 from ...schemas import from_ms, iso_utc
 from .limited_log import LimitedLog, Line
 
-#: The action in the log, by the action in the audit. Replays and cancellations of jobs have none.
+#: Action in the audit → action in the log. Replays and cancellations of jobs are not logged.
 _OPERATION_ACTIONS = {
     "pause": "page_paused",
     "resume": "page_resumed",
@@ -19,23 +19,24 @@ _OPERATION_ACTIONS = {
     "hold": "campaign_held",
     "release": "campaign_released",
 }
-#: Operations of one look at most, and how far it looks back: further than two sweeps are apart.
+#: Maximum operations per call of `log_new`, and how far back it searches: more than the time
+#: between two sweeps.
 _OPERATIONS, _LOOK_BACK_MS = 100, 60_000
 
 logger = logging.getLogger(__name__)
 
 
 class OperationLog:
-    """Logs what operators do to pages and campaigns, one line each, as it appears in the audit."""
+    """Logs the operations of operators on pages and campaigns, one line per audit entry."""
 
     def __init__(self) -> None:
         self._seen: deque[str] | None = None
 
-    def look(self, reader: Reader) -> None:
-        """Log operations that are new since the last look; at the first look, none.
+    def log_new(self, reader: Reader) -> None:
+        """Log the operations since the last call. The first call logs none.
 
         Raises:
-            QueueUnavailable: Redis did not answer.
+            QueueUnavailable: Redis did not reply.
         """
         since = from_ms(max(0, reader.now_ms() - _LOOK_BACK_MS))
         entries = reader.audit(_OPERATIONS, since=since)
@@ -45,7 +46,7 @@ class OperationLog:
         for entry in reversed(entries):
             if entry.operation_id not in self._seen:
                 self._seen.append(entry.operation_id)
-                # What a worker did by itself, it has logged.
+                # The automatic operations of a worker are already logged.
                 if entry.action in _OPERATION_ACTIONS and entry.via != "worker":
                     _log_operation(entry, reader)
 
@@ -92,12 +93,12 @@ class _Kind(NamedTuple):
 
 
 def log_page_change(change: PageChange) -> None:
-    """Log one line, or a summary if very many pages change. Does not raise."""
+    """Log a line, or a summary if many pages change. Does not raise."""
     _pages.log(_kind_of(change), _line_of(change))
 
 
 def flush_page_log() -> None:
-    """Log the summary of what was left out until now: for a process that is about to end."""
+    """Log the summary of the lines that were omitted so far, before the process ends."""
     _pages.flush()
 
 
@@ -115,7 +116,7 @@ def _line_of(change: PageChange) -> Line:
         what = "is restricted" if kind.action == "page_restricted" else "is paused"
         text = f"{what} until {until}: {cause}"
     elif change.change == "probed":
-        text = f"is probed with one job, since it was paused: {cause}"
+        text = f"is probed with one job after its pause: {cause}"
     else:
         text = f"is resumed; it was paused: {cause}"
     of_token = change.page_id.startswith("token:")
@@ -165,7 +166,7 @@ def _time(ms: int) -> str | None:
     try:
         return iso_utc(from_ms(ms))
     except (ValueError, OverflowError, OSError):
-        return None  # another client stored a time that no calendar has
+        return None  # another client stored an invalid time
 
 
 _pages = LimitedLog[_Kind](logger, summary_line=_summary_line, others_line=_others_line)

@@ -1,4 +1,4 @@
-"""Recorded results, and who observes them: the log, the metrics, Flower."""
+"""Recorded results, and their observers: the log, the metrics, Flower."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A result that was recorded.
+    """A result after the call to record it.
 
-    `held` is False when another process had taken the job over, so that nothing was recorded.
+    `held` is False if another process had taken over the job. Then nothing was recorded.
     """
 
     result: Result
     held: bool
 
 
-#: Takes a batch of recorded results. Must neither block nor raise.
+#: Called with a batch of recorded results. Must neither block nor raise.
 Observer = Callable[[list[Recorded]], None]
 
 
 def pair(results: Sequence[Result], held: Sequence[bool]) -> list[Recorded]:
-    """Return results with what the ledger answered to them."""
+    """Combine results with the ledger's replies."""
     return [Recorded(result=r, held=h) for r, h in zip(results, held, strict=True)]
 
 
 def chain(*observers: Observer) -> Observer:
-    """Return an observer that calls others in turn."""
+    """Return an observer that calls the given observers in order."""
 
     def observe(batch: list[Recorded]) -> None:
         for observer in observers:
@@ -44,7 +44,7 @@ def chain(*observers: Observer) -> Observer:
 
 
 def log(batch: list[Recorded]) -> None:
-    """Log what did not go well, without personal ids: one line a job, or a summary of many."""
+    """Log unsuccessful jobs without personal ids: one line per job, or a summary of many jobs."""
     for recorded in batch:
         if recorded.held and recorded.result.outcome.error_code is None:
             continue
@@ -52,7 +52,7 @@ def log(batch: list[Recorded]) -> None:
 
 
 def flush_log() -> None:
-    """Log the summary of what was left out until now: for a process that is about to end."""
+    """Log the summary of the lines that were omitted so far, before the process ends."""
     _failures.flush()
 
 

@@ -1,1 +1,1 @@
-"""What an attempt means: the class of a reply, and what follows for job and page."""
+"""Classify attempts, and decide what happens to the job and its page."""

@@ -1,4 +1,4 @@
-"""The `X-Haravan-Api-Call-Limit` header: how full the API's leaky bucket is, such as `32/80`."""
+"""Parse `X-Haravan-Api-Call-Limit`, the level of the API's leaky bucket, such as `32/80`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 
 from ...schemas import CallLimit
 
-#: A larger limit is ignored as a mistake of the server.
+#: Maximum limit. A header with a larger limit is ignored as a mistake of the server.
 _MAX_LIMIT = 1_000_000
 
 _USED_OF_LIMIT = re.compile(r"\s*([0-9]{1,7})\s*/\s*([0-9]{1,7})\s*", re.ASCII)
 
 
 def parse_call_limit(value: str | None) -> CallLimit | None:
-    """Return the bucket that the header describes, or None if it is missing or invalid.
+    """Parse the header. Return None if it is missing or invalid.
 
-    A valid header is `used/limit` in whole numbers, with a limit from 1 to a million that is not
-    exceeded. Anything else is ignored, because obeying it could stop a page for no reason.
+    A valid header is `used/limit` in whole numbers, with a limit from 1 to a million, and `used`
+    not above it. Any other value is ignored, because it could stop a page for no reason.
     """
     if value is None or (match := _USED_OF_LIMIT.fullmatch(value)) is None:
         return None

@@ -1,7 +1,7 @@
-"""What a reply, or the lack of one, means: exactly one outcome class. Pure functions.
+"""Classify the end of a call: exactly one outcome class. Pure functions.
 
-What follows from an error code is in its row of `schemas/error_codes.py`; this module determines
-which code it is.
+This module determines the error code. The row of the code in `schemas/error_codes.py` has the
+class.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .call_limit import parse_call_limit
 from .retry_after import parse_retry_after
 
 _NO_CODES: Mapping[str, OutcomeClass] = MappingProxyType({})
-#: The row of a code that is only in the operator's list.
+#: The row for a code that is only in the operator's list.
 _LISTED = replace(UNKNOWN, about=Subject.OTHER)
-#: The classes for which `Retry-After` is obeyed.
+#: The classes for which `Retry-After` is used.
 _MAY_WAIT = frozenset(
     (
         OutcomeClass.TRANSIENT,
@@ -48,14 +48,14 @@ def classify_reply(
     codes: Mapping[str, OutcomeClass] = _NO_CODES,
     secret: str | None = None,
 ) -> Outcome:
-    """Return how the attempt ended that got `reply`.
+    """Return the outcome of an attempt that got `reply`.
 
     Args:
-        now: the time that an HTTP date in `Retry-After` is relative to (aware).
-        at_most_once: whether the job must not be sent twice. A reply after which the message may
-            have been sent is then ambiguous.
-        codes: the operator's classes of error codes, which take precedence over the table.
-        secret: the token, which the API might echo; it is cut out of what is kept.
+        now: the current time (aware), for an HTTP date in `Retry-After`.
+        at_most_once: whether the job must not be sent twice. If the message may have been sent
+            despite the error, the outcome is then ambiguous.
+        codes: the operator's classes of error codes. They take precedence over the table.
+        secret: the token, which the API might echo. It is removed from the texts.
     """
     api = parse_reply(reply.body, secret=secret) if reply.body is not None else None
     call_limit = parse_call_limit(reply.call_limit)
@@ -92,35 +92,36 @@ def classify_reply(
 
 
 def _is_refusal(status: int, api: ApiReply | None, row: ErrorCode | None) -> bool:
-    """Return whether the reply is classified by its error code rather than by its status."""
+    """Return whether the error code, rather than the status, determines the class."""
     if api is None or not api.has_error:
         return False
-    # A message that was sent despite the error must not be sent again, whatever the status.
+    # A message that was sent despite the error must not be sent again, even for other statuses.
     return 200 <= status < 300 or 400 <= status < 500 or (row is not None and row.was_sent)
 
 
 def _fallback_code(status: int, api: ApiReply | None) -> str:
-    """Return this package's code for a reply that is not a success."""
+    """Return this package's code for a reply without success and without a code."""
     has_error = api is not None and api.has_error
     if 200 <= status < 300 and api is not None:
         return "unspecified" if has_error else "not_accepted"
     if 300 <= status < 400:
-        # Never followed: the token would travel to wherever it points.
+        # Never follow a redirect: the token would go to the new address.
         return "redirected"
     if 400 <= status < 600:
         code = f"http_{status}"
         is_permanent = _fallback_row(code).outcome_class is OutcomeClass.PERMANENT
         return "unspecified" if has_error and is_permanent else code
-    # The message may have been processed. A final status below 200 or above 599 is not HTTP.
+    # The message may have been processed. A status below 200 or above 599 is not a valid final
+    # status.
     return "invalid_response"
 
 
-#: Messages of our own codes, if the API gave none.
+#: Messages of this package's codes, if the reply has no message.
 _MESSAGES = {
-    "not_accepted": "the API reported no error, but no success either",
-    "unspecified": "the API reported an error without saying which",
+    "not_accepted": "the API reported neither an error nor success",
+    "unspecified": "the API reported an error without an error code",
     "redirected": "the API redirected the request; redirects are not followed",
-    "invalid_response": "the reply is not what the API documents; the message may have gone out",
+    "invalid_response": "the reply is not as documented; the message may have gone out",
 }
 
 
@@ -135,21 +136,21 @@ _FAILURES = {
     "connection_failed": "no connection; the request did not go out",
     "connection_lost": "the connection ended without a reply; the message may have gone out",
     "timeout": "no reply in time; the message may have gone out",
-    "internal_error": "a fault of this program, see its log; the message may have gone out",
+    "internal_error": "internal error, see the worker's log; the message may have gone out",
 }
 
 
 def classify_failure(kind: str, detail: str = "") -> Outcome:
-    """Return how the attempt ended that got no reply at all.
+    """Return the outcome of an attempt without a reply.
 
-    `kind` is connection_failed, connection_lost, timeout or internal_error; it is the error code.
+    `kind` is the error code: connection_failed, connection_lost, timeout or internal_error.
     """
     message = _FAILURES[kind]
     return _fallback_outcome(kind, f"{message} ({detail})" if detail else message)
 
 
 def _fallback_outcome(code: str, message: str, *, posted: bool = True) -> Outcome:
-    """Return the outcome of one of our own codes."""
+    """Return the outcome for one of this package's codes."""
     return Outcome(
         outcome_class=_fallback_row(code).outcome_class,
         error_code=code,
@@ -166,37 +167,37 @@ def _fallback_row(code: str) -> ErrorCode:
 
 
 def token_missing(page_id: str) -> Outcome:
-    """Return the outcome of a job whose page has no token; no POST is made."""
+    """Return the outcome of a job whose page has no token. No POST is made."""
     message = f"no token is set for page {page_id}: see HARASOCIAL_TOKENS_FILE"
     return _fallback_outcome("token_missing", message, posted=False)
 
 
-def page_waits(reason: Outcome) -> Outcome:
-    """Return the outcome of a job that is not sent since its page pauses for `reason`."""
+def page_paused(reason: Outcome) -> Outcome:
+    """Return the outcome of a job that is not sent because its page pauses for `reason`."""
     return replace(reason, outcome_class=OutcomeClass.THROTTLED)
 
 
 def not_started() -> Outcome:
-    """Return the outcome of a job that is released unsent: it was too late to begin its request."""
+    """Return the outcome of a job that was released because its request could not begin in time."""
     return Outcome(outcome_class=OutcomeClass.THROTTLED, posted=False)
 
 
 def outcome_without_call(claim: Claim) -> Outcome | None:
-    """Return how a claimed job ends for which no call is made, or None if it is to be sent."""
+    """Return the outcome of a claimed job that must not be sent, or None if it must be sent."""
     if claim.defect is not None:
         return invalid_job(claim.defect)
     if claim.lease_ended:
-        # Its holder died or is cut off: it may have sent the message.
+        # The claim's owner died or lost its connection to Redis. It may have sent the message.
         return _fallback_outcome(
             "unknown_outcome",
-            "the worker that was sending it went away; the message may have gone out",
+            "the worker stopped while sending; the message may have gone out",
         )
     if claim.remaining_seconds <= 0:
-        message = "its deadline passed before it could be sent"
+        message = "the deadline passed before the message was sent"
         return _fallback_outcome("expired", message, posted=False)
     return None
 
 
 def invalid_job(reason: str) -> Outcome:
-    """Return the outcome of a stored job that does not validate; no POST is made."""
+    """Return the outcome of a stored job that is not valid. No POST is made."""
     return _fallback_outcome("invalid_job", reason, posted=False)

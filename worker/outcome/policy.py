@@ -1,6 +1,6 @@
-"""What follows from an outcome, for the job and for its page's lane. Pure functions.
+"""Decide what follows from an outcome, for the job and for its page's lane. Pure functions.
 
-Chance comes in as `jitter`, a number from 0 up to 1; time as seconds that remain.
+Randomness is passed as `jitter`, a number from 0 to 1. Time is passed as remaining seconds.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from ...ledger import Claim, Result
 from ...schemas import Delivery, JobVerdict, LaneVerdict, Outcome, OutcomeClass, Settings, State
 
-#: A lane never pauses longer: a nonsensical `Retry-After` of a year must not silence a page. The
-#: one job that was told to wait longer waits by itself.
+#: Maximum pause of a lane. A wrong `Retry-After`, such as a year, must not stop the whole page.
+#: Only the job itself waits longer.
 MAX_LANE_PAUSE_SECONDS = 3600.0
 
-#: First pause and longest pause (seconds) of a lane, by reason, where the reply names none.
+#: First and longest pause (seconds) of a lane by reason, if the reply has no `Retry-After`.
 _PAUSES = {
     "throttled": (1.0, 60.0),
     "restricted": (1800.0, 14_400.0),
@@ -21,26 +21,27 @@ _PAUSES = {
     "failing": (1.0, 30.0),
 }
 
-#: The classes that say that nobody should send now, not that this job failed.
+#: The classes that concern the page or token rather than the job.
 _NOT_NOW = (OutcomeClass.THROTTLED, OutcomeClass.APP_THROTTLED, OutcomeClass.RESTRICTED)
 
 
 def backoff_seconds(attempts_spent: int, *, base: float, cap: float, jitter: float) -> float:
-    """Return how long to wait before the next attempt: exponential, capped, with full jitter.
+    """Return the delay before the next attempt: exponential backoff with a cap and full jitter.
 
     Args:
         attempts_spent: at least 1.
-        base: the longest wait after the first attempt, in seconds; doubles with each further one.
-        cap: the longest wait of all, in seconds.
-        jitter: from 0 up to 1, evenly spread, so that jobs that failed together do not come back
-            together.
+        base: the maximum delay after the first attempt, in seconds. It doubles with each further
+            attempt.
+        cap: the maximum of all delays, in seconds.
+        jitter: a uniform random number from 0 to 1, so that jobs that failed together are not
+            retried together.
     """
-    # Beyond 2 to the 60th, any cap has long been reached; larger powers overflow a float.
+    # Larger powers would overflow a float, and any cap is below this one.
     return jitter * min(cap, base * 2.0 ** min(attempts_spent - 1, 60))
 
 
 def pause_seconds(reason: str, level: int) -> float:
-    """Return how long a lane pauses for the `level`-th time in a row (from 1), in seconds."""
+    """Return the seconds of the `level`-th pause in a row, counted from 1."""
     first, longest = _PAUSES[reason]
     return min(longest, first * 2.0 ** min(level - 1, 60))
 
@@ -54,11 +55,11 @@ def judge_job(
     settings: Settings,
     jitter: float,
 ) -> JobVerdict:
-    """Return where the job goes.
+    """Return the next state of the job.
 
     Args:
-        attempts_spent: before this one.
-        remaining_seconds: until the job's deadline.
+        attempts_spent: the number before this attempt.
+        remaining_seconds: the time until the job's deadline.
     """
     failed = JobVerdict(state=State.FAILED, attempt_spent=outcome.posted)
     outcome_class = outcome.outcome_class
@@ -69,7 +70,7 @@ def judge_job(
     asked = outcome.retry_after_seconds or 0.0
 
     if outcome_class in _NOT_NOW:
-        # A job that was released unsent expires in its lane, if it does.
+        # A released job goes back to its lane. If it expires, it expires there.
         if asked >= remaining_seconds and (asked or outcome.posted):
             return JobVerdict(state=State.FAILED, attempt_spent=False)
         if asked > MAX_LANE_PAUSE_SECONDS:
@@ -100,12 +101,12 @@ def judge_lane(
     token_pauses: int = 0,
     token_fingerprint: str = "",
 ) -> LaneVerdict:
-    """Return what the outcome means for the page.
+    """Return the effect of the outcome on the page's lane.
 
     Args:
-        consecutive_pauses: of the lane when the job was claimed.
-        token_pauses: of its token (likewise).
-        token_fingerprint: of the token that was used.
+        consecutive_pauses: of the lane, when the job was claimed.
+        token_pauses: consecutive pauses of its token, when the job was claimed.
+        token_fingerprint: of the used token.
     """
     level = consecutive_pauses + 1
     if outcome.outcome_class is OutcomeClass.AUTH:
@@ -118,7 +119,7 @@ def judge_lane(
     if not outcome.posted:
         return LaneVerdict(effect="none")
     if outcome.outcome_class is OutcomeClass.RESTRICTED:
-        # Sending into a restriction makes it longer.
+        # To send during a restriction makes it longer.
         pause = max(outcome.retry_after_seconds or 0.0, pause_seconds("restricted", level))
         return LaneVerdict(
             effect="pause",
@@ -126,8 +127,8 @@ def judge_lane(
             pause_seconds=min(pause, _PAUSES["restricted"][1]),
         )
     if outcome.outcome_class in _NOT_NOW:
-        # Asked to wait no time at all (0, or a date that has passed), the lane still backs off:
-        # throttled POSTs spend no attempts, so nothing else would ever slow them down.
+        # Even if the reply asks for no wait (0, or a past date), the lane backs off. Throttled
+        # POSTs spend no attempts, so nothing else would slow them down.
         of_token = outcome.outcome_class is OutcomeClass.APP_THROTTLED
         level = token_pauses + 1 if of_token else level
         pause = outcome.retry_after_seconds or pause_seconds("throttled", level)
@@ -165,12 +166,12 @@ def judge(
     settings: Settings,
     jitter: float,
 ) -> Result:
-    """Return what is recorded of a claimed job.
+    """Return the result to record for a claimed job.
 
     Args:
-        now: when the outcome became known (seconds, on the monotonic clock).
-        began: when its call began (likewise); None if this process made none.
-        token_fingerprint: of the token that was used.
+        now: when the outcome was determined (seconds, on the monotonic clock).
+        began: when the call began, on the same clock; None if this process made no call.
+        token_fingerprint: of the used token.
     """
     return Result(
         claim=claim,
@@ -183,7 +184,7 @@ def judge(
             settings=settings,
             jitter=jitter,
         ),
-        # The death of a worker says nothing about the page.
+        # The death of a worker does not concern the page.
         lane_verdict=LaneVerdict(effect="none")
         if claim.lease_ended
         else judge_lane(

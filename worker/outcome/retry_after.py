@@ -1,4 +1,4 @@
-"""The `Retry-After` header: seconds, which Haravan writes as a float, or an HTTP date."""
+"""Parse the `Retry-After` header: seconds, which Haravan sends as a float, or an HTTP date."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from email.utils import parsedate_to_datetime
 
 
 def parse_retry_after(value: str | None, *, date: str | None, now: datetime) -> float | None:
-    """Return how many seconds to wait, or None if `value` does not say.
+    """Return the number of seconds to wait, or None if `value` is missing or invalid.
 
     Args:
         value: the header's text, or None.
-        date: the reply's own `Date` header: a date is relative to the clock that wrote it.
-        now: where the reply has no such header, the time to reckon from (aware).
+        date: the reply's `Date` header. A date in `value` is relative to it, because both come from
+            the same clock.
+        now: the current time (aware), used if the reply has no valid `Date`.
     """
     if value is None:
         return None
