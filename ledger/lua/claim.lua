@@ -78,11 +78,18 @@ local function popper(lane, kinds, canary)
   end
 end
 
+local has_canceled = redis.call('EXISTS', key('canceled_in_lane')) == 1
+
 -- Take an id that was in the page's lane. Returns "to send" if the job is claimed and may be sent,
 -- "postponed" if it is a possible poison that the caller must not have now, "suspect" if it should be no
 -- probe, else "cleared"; and the job.
 local function take(id, how)
   local page_id = how.page_id
+  if has_canceled and redis.call('HGET', key('job:' .. id), 'state') == 'cancelled' then
+    -- There may be thousands of them: to read each as a whole would hold Redis up.
+    redis.call('SREM', key('canceled_in_lane'), id)
+    return 'cleared'
+  end
   local job = read_job(id)
   local state = job and job.state
   if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
