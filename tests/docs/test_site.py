@@ -78,10 +78,10 @@ def test_the_settings_named_are_settings() -> None:
 
 def test_the_runbook_has_every_alert_and_every_pause() -> None:
     """A heading for each, so that whoever is called at night finds it."""
-    from harasocial_dispatch.worker.outcome.policy import _PAUSES
+    from harasocial_dispatch.schemas.pause_reasons import PAUSE_REASONS
 
     rules = yaml.safe_load((ROOT / "docs/monitoring/alerts.yaml").read_text(encoding="utf-8"))
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
     runbook = (ROOT / "docs/operate/runbook.md").read_text(encoding="utf-8")
     headings = set(re.findall(r"^### (\w+)$", runbook, re.MULTILINE))
-    assert headings == alerts | set(_PAUSES) | {"manual"}
+    assert headings == alerts | set(PAUSE_REASONS) | {"manual"}
