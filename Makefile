@@ -42,7 +42,8 @@ lint: $(VENV)/.for-test .typing ## Check style, format, types and imports.
 
 docs: $(VENV)/.for-test ## Build the documentation as a website; a warning is an error.
 	@$(BIN)/python docs/error_codes.py
-	@$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet -c docs . build/site
+	@$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet --fresh-env \
+		-c docs . build/site
 	@echo "Open build/site/docs/index.html"
 
 links: $(VENV)/.for-test ## Check the documentation's links to other sites. Needs the network.

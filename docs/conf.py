@@ -12,6 +12,8 @@ project = "harasocial-dispatch"
 release = metadata.version(project)
 html_title = f"{project} {release}"
 language = "en"
+# Options such as --json stay as they are.
+smartquotes = False
 
 extensions = [
     "myst_parser",

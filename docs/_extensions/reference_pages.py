@@ -24,7 +24,6 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-PAGES = ["docs/reference/python", "docs/reference/settings"]
 #: No setting accepts this, except names of files.
 _WRONG = "a wrong\tvalue"
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
@@ -109,8 +108,7 @@ class PublicClasses(SphinxDirective):
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register the directives, and rebuild their pages each time."""
+    """Register the directives."""
     app.add_directive("settings-reference", SettingsReference)
     app.add_directive("public-classes", PublicClasses)
-    app.connect("env-get-outdated", lambda *_: PAGES)
     return {"version": Path(__file__).name, "parallel_read_safe": True}

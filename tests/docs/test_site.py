@@ -13,6 +13,10 @@ from harasocial_dispatch.schemas import Settings
 from support.documents import PAGES, ROOT, anchors_of, links_of, name_of
 
 
+#: A build takes some seconds, and much longer on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as by `make docs`, in a folder of its own."""
@@ -23,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert built.returncode == 0, built.stderr
     return folder
@@ -33,6 +37,18 @@ def test_the_site_is_built_without_a_warning(site: Path) -> None:
     """Every document but the README is in it."""
     pages = [page.relative_to(ROOT) for page in PAGES if page != ROOT / "README.md"]
     assert [page for page in pages if not (site / page.with_suffix(".html")).is_file()] == []
+
+
+def test_every_directive_is_carried_out(site: Path) -> None:
+    """None is shown as text, as one of another markup language would be."""
+    shown = [
+        f"{page.relative_to(site)}: {directive}"
+        for page in site.rglob("*.html")
+        for directive in re.findall(
+            r"(?:\.\. \w+::|```\{\w+\}) .*", page.read_text(encoding="utf-8")
+        )
+    ]
+    assert shown == []
 
 
 def test_generated_pages_name_everything(site: Path) -> None:
