@@ -11,7 +11,7 @@ from itertools import pairwise
 from ..schemas import from_ms, iso_utc
 from .presentation import number
 
-#: Names that are told apart; all others are one more.
+#: Series with a color of their own; all others are one more.
 MAX_SERIES = 6
 
 _WIDTH, _HEIGHT = 960, 240

@@ -1,4 +1,4 @@
-"""SIGTERM ends Flower, also where one of its threads waits for a broker that says nothing."""
+"""SIGTERM ends Flower within seconds, also while a thread waits for a broker that hangs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from flower import command
 
-#: How long (seconds) Flower may take to end by itself. All it has is in memory and goes anyway.
-_PATIENCE_SECONDS = 5.0
+#: How long (seconds) Flower may take to end by itself. Its own state is in memory only.
+_EXIT_TIMEOUT_SECONDS = 5.0
 
 
 def end_in_time() -> None:
-    """Have Flower's own handler of SIGTERM, which ends it in order, followed by an end for sure."""
-    in_order = command.sigterm_handler
+    """Force an exit some seconds after Flower's own handler of SIGTERM began to end it."""
+    flowers_handler = command.sigterm_handler
 
     def handler(signum: int, frame: Any) -> None:
-        for_sure = threading.Timer(_PATIENCE_SECONDS, os._exit, (0,))
-        for_sure.daemon = True
-        for_sure.start()
-        in_order(signum, frame)
+        forced_exit = threading.Timer(_EXIT_TIMEOUT_SECONDS, os._exit, (0,))
+        forced_exit.daemon = True
+        forced_exit.start()
+        flowers_handler(signum, frame)
 
     command.sigterm_handler = handler

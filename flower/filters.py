@@ -27,10 +27,10 @@ class InvalidFilter(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureFilter:
-    """What the form of the Failures page has.
+    """The fields of the form of the Failures page.
 
     Attributes:
-        error_codes, page_ids: any of these; none is no condition.
+        error_codes, page_ids: any of these values; none is no condition.
         within: one of `SPANS`, counted back from now; "" for no such bound.
         since, until: bounds (aware); where given, `within` does not count.
     """
@@ -126,7 +126,7 @@ class FailureFilter:
         )
 
     def in_words(self) -> str:
-        """Return the filter as a person would say it."""
+        """Return the filter in words."""
         parts = []
         if self.error_codes:
             parts.append(f"with error code {any_of(self.error_codes)}")
@@ -144,7 +144,7 @@ class FailureFilter:
 
 
 def any_of(values: Sequence[str]) -> str:
-    """Return alternatives as a person would write them: `a, b or c`."""
+    """Return alternatives in words: `a, b or c`."""
     *most, last = values
     return f"{', '.join(most)} or {last}" if most else last
 

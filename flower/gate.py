@@ -1,4 +1,4 @@
-"""Whether Flower answers a request: decided from its head, for every handler, ours and Flower's.
+"""Decides from a request's head whether Flower answers it: for its own pages and those added to it.
 
 Flower checks logins, hosts and origins within some of its handlers, after it has read the body.
 """
@@ -31,8 +31,9 @@ WRONG_LOGINS = 20
 _REFILL_SECONDS = 3.0
 _MAX_CLIENTS = 10_000
 
-#: The cookie of a browser that has logged in. It is no login. It gives that browser attempts of its
-#: own: behind a proxy all clients share one address, and one that guesses must not lock out others.
+#: The cookie of a browser that has logged in. It does not replace the login. It gives that browser
+#: attempts of its own: behind a proxy all clients share one address, and a client that guesses
+#: passwords must not lock out the others.
 _BROWSER_COOKIE = "harasocial_browser"
 _BROWSER_COOKIE_DAYS = 31
 

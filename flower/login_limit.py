@@ -1,4 +1,4 @@
-"""How many wrong logins each client may try. Pure: the time is passed in."""
+"""Limits how many wrong logins each client may try. Pure: the time is passed in."""
 
 from __future__ import annotations
 

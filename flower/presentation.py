@@ -1,4 +1,4 @@
-"""How values look on the pages: text that stays text, wherever it came from. Pure."""
+"""Formats values for the pages, safely, wherever they came from. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def error_message(failed: JobRecord | Attempt) -> str:
 
 
 def number(value: int) -> str:
-    """Return a count as people write it: 12,345."""
+    """Return a count with separators: 12,345."""
     return f"{value:,}"
 
 
@@ -120,6 +120,6 @@ def body_text(record: JobRecord, *, with_recipient: bool) -> str:
     body = json.loads(json.dumps(record.job))
     if not with_recipient:
         body["recipient"]["id"] = masked(body["recipient"]["id"])
-    # What turns the direction of reading, or does not print, is spelled out.
+    # Characters that do not print, or change the direction of reading, are escaped.
     text = json.dumps(body, indent=2, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)

@@ -1,4 +1,4 @@
-"""Whether Flower may start with its options: never open to others without a login. Pure."""
+"""Decides whether Flower may start with its options: never open to others without a login. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flower's web server: every request passes the gate, and every answer gets safe headers."""
+"""Flower's web server: the gate checks every request, and every reply gets safe headers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GuardedFlower(FlowerApplication):
     def get_handler_delegate(
         self, request: HTTPServerRequest, target_class: type[RequestHandler], *args: Any, **kw: Any
     ) -> Any:
-        """Return what reads the rest of a request: the handler, or one that refuses it."""
+        """Return the handler of a request, or a handler that refuses it."""
         refusal = self._gate.refusal(request, _login_of(target_class))
         if refusal is not None:
             return super().get_handler_delegate(request, Refused, {"refusal": refusal})
@@ -100,7 +100,7 @@ class Refused(RequestHandler):
 
 
 class SafeHeaders(OutputTransform):
-    """Set on every answer what keeps other sites away from it."""
+    """Sets headers that keep other sites from using a reply."""
 
     def __init__(self, request: HTTPServerRequest, gate: Gate) -> None:
         self._request, self._gate = request, gate
@@ -108,7 +108,8 @@ class SafeHeaders(OutputTransform):
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
-        # FLOWER_UNAUTHENTICATED_API has Flower open all pages to every site, ours as well.
+        # With FLOWER_UNAUTHENTICATED_API, Flower opens all pages to every site, also those that
+        # are added to it.
         for name in [name for name in headers if name.startswith("Access-Control-")]:
             del headers[name]
         headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -1,4 +1,4 @@
-"""What the pages share: the ledger, the replays under way, and what may be done."""
+"""What all handlers share: the settings, the ledger, replays and cancellations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ _TIMEOUT_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Site:
-    """One of a Flower process. `read_only` refuses to replay and cancel."""
+    """One per Flower process. `read_only` means that nothing may be changed."""
 
     settings: Settings
     ledger: Ledger
     replays: Replays
     cancellations: Cancellations
-    #: What talks to Redis for a page runs here, so that it does not wait for Flower's own calls to
-    #: workers, which take their time.
+    #: Runs the calls to Redis for pages. Flower's own pool is often full of slow calls to workers.
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="failures")
     )

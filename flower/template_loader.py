@@ -1,4 +1,4 @@
-"""Flower's templates with ours beside them, and a link to ours in two of its own."""
+"""Loads our templates and Flower's, and adds links to our pages to two of Flower's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tornado.template import BaseLoader, Template
 
 _OURS = Path(__file__).parent / "templates"
 
-#: In the bar at the top of every page: ours come before Flower's own sections.
+#: In the bar at the top of every page, before Flower's own sections.
 _LINKS_IN_BAR = "".join(
     f"""
         <li class="nav-item">
@@ -37,7 +37,7 @@ _INSERTIONS = {
 
 
 class Templates(BaseLoader):
-    """Loads a template of ours, or Flower's from its own folder."""
+    """Loads a template from our folder or, if it is not there, from Flower's."""
 
     def __init__(self, flowers: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""`/failures/export.csv` and `.jsonl`: a whole filter, written as it is read, however much."""
+"""`/failures/export.csv` and `.jsonl`: the failed jobs of a filter, streamed as they are read."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class ExportHandler(PageHandler):
         try:
             await self._write_all(kind, first, pages)
         except StreamClosedError:
-            return  # the reader has gone
+            return  # the client is gone
         except HTTPError as error:
-            # Some of it is out: a connection cut short says that this is not the whole.
+            # A part is sent already: closing the connection shows that the file is incomplete.
             logger.warning("an export broke off: %s", error, extra={"action": "export_failed"})
             self.detach().close()
 

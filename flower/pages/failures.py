@@ -1,4 +1,4 @@
-"""`/failures`: what failed, how often and why, and the way to each of them."""
+"""`/failures`: failed jobs, how many failed with which error code, and filters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _JOB_ID = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """All that the page says of one filter, read from the ledger in one go."""
+    """What the page shows for one filter, read from the ledger."""
 
     now: datetime
     page: JobPage

@@ -1,4 +1,4 @@
-"""What all of our pages have in common: Flower's login and style, our headers and errors."""
+"""The base of all handlers: Flower's login and style, safe headers, and errors in words."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ T = TypeVar("T")
 PAGE_SIZE = 25
 #: Keeps the language that the reader chose.
 LANGUAGE_COOKIE = "harasocial_language"
-#: What a program is told while Redis is away.
+#: When to try again while Redis is down, for programs.
 _RETRY_AFTER_SECONDS = 5
-#: Everything comes from this host; nothing may frame the page, nor be run within it.
+#: Everything comes from this host; no site may frame the page, and no inline script is run.
 _CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -38,7 +38,7 @@ _CONTENT_POLICY = (
 
 
 class PageHandler(FlowerHandler):
-    """A handler of ours. `site` is what all of them share."""
+    """A handler that reads the ledger. All handlers share one `site`."""
 
     site: Site
 
@@ -63,7 +63,7 @@ class PageHandler(FlowerHandler):
             self.pause_of_all = await self.ask(self.site.ledger.reader.pause_of_all)
 
     async def ask(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call what talks to the ledger, on a thread; a page may not hold up the others."""
+        """Call a function of the ledger on a thread, so that no page blocks others."""
         loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
         try:
             return await loop.run_in_executor(self.site.threads, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
@@ -74,11 +74,11 @@ class PageHandler(FlowerHandler):
 
     @property
     def operator(self) -> str:
-        """Who is logged in, for the audit."""
+        """The login, for the audit; "Flower" if there is none."""
         # With OAuth, Flower returns the account; with other logins, True.
         if isinstance(self.current_user, str):
             return self.current_user
-        return login_of(self.request) or "nobody logged in"
+        return login_of(self.request) or "Flower"
 
     @property
     def language(self) -> Language:
@@ -143,7 +143,7 @@ class PageHandler(FlowerHandler):
             super().write_error(status_code, **kwargs)
             return
         if not hasattr(self, "_current_user"):
-            # As Flower does: no login is asked for while an error is told.
+            # As Flower does: an error page asks for no login.
             self.current_user = None
         if status_code == 503:
             self.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))

@@ -1,4 +1,4 @@
-"""`/failures/<job id>`: one job, what happened to it, and what can be done."""
+"""`/failures/<job id>`: one job, its attempts, and what to do about its failure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...schemas.masking import masked
 from ..presentation import body_text
 from .handler import PageHandler
 
-#: States in which a job can be cancelled.
+#: States in which a job can be canceled.
 CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
-#: States that change by themselves; the page looks again while a job is in one.
+#: States that change by themselves; the page is fetched again while a job is in one.
 MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
 
 

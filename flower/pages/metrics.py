@@ -1,4 +1,4 @@
-"""`/metrics`: Flower's own, and what the ledger holds."""
+"""`/metrics`: Flower's own metrics, and gauges of the ledger."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ else:
     from flower.views.monitor import Metrics as FlowerMetrics
 
 _WHY_NOT = (
-    "# What harasocial-dispatch counts is shown to those who are logged in: set basic_auth in the "
-    "scrape_config of Prometheus.\n"
+    "# The metrics of harasocial-dispatch need the login: set basic_auth in the scrape_config of "
+    "Prometheus.\n"
 )
 
 
 class MetricsHandler(FlowerMetrics):
-    """Flower shows its metrics without a login; ours name pages, and are shown with it."""
+    """Flower's metrics need no login; the gauges of the ledger name pages, so they need one."""
 
     def initialize(self, site: Site) -> None:
         self._threads = site.threads

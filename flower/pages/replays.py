@@ -1,4 +1,4 @@
-"""`/failures/replays`: sending many jobs again; asked for, counted, agreed to, and watched."""
+"""`/failures/replays`: replaying jobs; counted, confirmed and watched."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..replays import Stage, TrackedReplay
 from .handler import PageHandler
 from .job import MOVING
 
-#: Jobs a second, where the form is not changed: a pace at which one can still step in.
+#: Jobs per second unless the form is changed: slow enough to stop it in time.
 DEFAULT_RATE = 20
 _MAX_RATE = 100_000
-#: Jobs that can be selected at once: those of one page, and some to spare.
+#: Maximum number of jobs that can be selected at once.
 _MAX_SELECTED = 500
 #: Error codes of a replay that are explained on its page.
 _MAX_EXPLAINED = 20
@@ -74,11 +74,11 @@ class ReplaysHandler(PageHandler):
             return ReplayKind(text) if text else None
         except ValueError:
             kinds = ", ".join(kind.value for kind in ReplayKind)
-            raise HTTPError(400, f"kind={text} is no kind; known are {kinds}.") from None
+            raise HTTPError(400, f"kind={text} is not a kind; use one of {kinds}.") from None
 
 
 class ReplayHandler(PageHandler):
-    """One replay; a POST starts it or calls it off."""
+    """One replay; a POST starts or cancels it."""
 
     @authenticated
     async def get(self, replay_id: str) -> None:
@@ -86,7 +86,7 @@ class ReplayHandler(PageHandler):
         before = (replay.stage, replay.replayed)
         statuses = await self.ask(self.site.ledger.reader.statuses, list(replay.latest_ids))
         became = Counter(status.state for status in statuses.values())
-        # What it did while that was read is not told yet, so the page looks again.
+        # If it went on while this was read, the page is already out of date and is fetched again.
         is_moving = (
             before != (replay.stage, replay.replayed)
             or replay.stage in (Stage.COUNTING, Stage.RUNNING)
