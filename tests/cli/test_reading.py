@@ -147,7 +147,7 @@ def test_show_says_what_the_error_code_means_and_what_to_do(run, jobs):
     unknown = run("show", jobs.failed("4711", "the API's own words")).stdout
     assert "error message:   the API's own words" in unknown
     assert "meaning:         This code is not in the table" in unknown
-    assert "to do:           Read the message, and replay once" in unknown
+    assert "to do:           Read the message, and replay when" in unknown
 
     # What is tried again by itself leaves nothing to do.
     retrying = jobs.enqueue()
