@@ -242,6 +242,29 @@ def test_many_rows_end_after_the_batch_under_way(
     asyncio.run(use())
 
 
+def test_rows_that_are_still_being_validated_are_read_no_further(kit: TestKit) -> None:
+    """A cancellation ends the reading, and nothing is stored."""
+    reading = threading.Event()
+    read = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for read in range(200_000):  # noqa: B007 - counted for the test
+            yield body()
+            reading.set()
+
+    async def use() -> None:
+        task = asyncio.create_task(AsyncProducer().enqueue_many(rows()))
+        await asyncio.get_running_loop().run_in_executor(None, reading.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(use())
+    assert read < 199_999
+    kit.assert_enqueued(count=0)
+
+
 def test_a_timeout_is_a_timeout(kit: TestKit, monkeypatch: pytest.MonkeyPatch) -> None:
     """`asyncio.wait_for` works as ever, though the call it cuts off is completed."""
     gate = Gate(monkeypatch)
