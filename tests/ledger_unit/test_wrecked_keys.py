@@ -255,6 +255,7 @@ class Life:
         )
 
     def sweep(self) -> None:
+        self.scenario.ledger.write_page_tokens({"1": "a" * 16})
         more = True
         while more:
             swept = self.scenario.sweep()
