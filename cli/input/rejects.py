@@ -20,8 +20,13 @@ def check_rejects_file(rejects: Path, rows: Rows) -> None:
     """Check the name of the file of rejected rows.
 
     Raises:
-        click.BadParameter: it is the file that is read, or its ending is that of another format.
+        click.BadParameter: it is standard output or the file that is read, or its ending is that of
+            another format.
     """
+    if str(rejects) == "-":
+        raise click.BadParameter(
+            "must be a file; standard output has the counts.", param_hint="--rejects"
+        )
     read = Path(rows.name)
     if rejects.exists() and read.exists() and rejects.samefile(read):
         raise click.BadParameter(

@@ -132,6 +132,7 @@ def test_without_rejected_rows_the_file_has_its_header(run, tmp_path):
     [
         ("a.csv", "is the file that is read; its other rows would be lost"),
         ("b.jsonl", "the rows are CSV, and the rejected ones will be too: end its name in .csv"),
+        ("-", "must be a file; standard output has the counts"),
         ("nowhere/b.csv", "No such file or directory"),
     ],
 )
@@ -139,7 +140,7 @@ def test_a_file_that_cannot_hold_them_is_wrong_usage(run, jobs, tmp_path, name, 
     """Before a row is enqueued."""
     file = tmp_path / "a.csv"
     file.write_text(f"{HEADER}\n{RECIPIENT},p,{PAGE},,k\n")
-    result = run("enqueue", file, "--rejects", tmp_path / name)
+    result = run("enqueue", file, "--rejects", name if name == "-" else tmp_path / name)
     assert result.exit_code == 2
     assert message in result.stderr
     assert "--rejects" in result.stderr
