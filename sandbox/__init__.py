@@ -1,31 +1,32 @@
-"""A stand-in for the Harasocial endpoint, and a Valkey server, both without anything to install.
+"""A stand-in for the Harasocial endpoint, and an embedded Valkey server.
 
     with Sandbox() as sandbox, EmbeddedValkey() as valkey:
         ...  # HARASOCIAL_API_URL=sandbox.url  HARASOCIAL_REDIS_URL=valkey.url
              # HARASOCIAL_TOKEN=sandbox-token
 
-`Sandbox` accepts requests exactly as the API page "Payload Id", version 1.0, describes them, and
-refuses all others: 404 for another path, 405 for another method, 411 without Content-Length, 413
-above 64 KB, 401 for a wrong token, 415 and 406 for other media types, 400 for a body with a field
-missing, unknown or of the wrong type. The payload id of a valid message decides the reply.
+`Sandbox` accepts requests exactly as the API page "Payload Id", version 1.0, describes them. It
+refuses all other requests: 404 for another path, 405 for another method, 411 without
+Content-Length, 413 above 64 KB, 401 for a wrong token, 415 and 406 for other media types, and 400
+for a body with a field that is missing, unknown or of the wrong type. The payload id of a valid
+message determines the reply.
 
-As a process of its own: `python -m harasocial_dispatch.sandbox --port 8080`.
+To run it as a separate process: `python -m harasocial_dispatch.sandbox --port 8080`.
 
 Payload ids
 ===========
 
-A payload_id that does not start with `sandbox:` is accepted. Any other is
+A payload_id that does not start with `sandbox:` is accepted. The format of all others is
 
     sandbox:<behavior>[:<argument>...][#<anything>]
 
-where the part after `#` only makes ids differ. Arguments are percent-decoded: a colon within one
-is written `%3A`, a `#` `%23`, a `%` `%25`. Unknown behaviors are refused with 400.
+The part after `#` is ignored; it makes ids unique. Arguments are percent-decoded: write a colon in
+an argument as `%3A`, a `#` as `%23`, and a `%` as `%25`. Unknown behaviors are refused with 400.
 
 Accepted
     ok                                the accepted reply
-    slow:<seconds>                    the accepted reply after that time
-    slow_headers:<seconds>            its headers byte by byte, with that pause after each
-    drip[:<seconds>]                  its body byte by byte, with that pause (0.05) after each
+    slow:<seconds>                    the accepted reply after this time
+    slow_headers:<seconds>            its headers byte by byte, with this delay after each byte
+    drip[:<seconds>]                  its body byte by byte, with this delay (0.05) after each
     gzip                              its body compressed
     http10                            as HTTP/1.0, without a length; the connection is closed
     call_limit:<text>                 with the header X-Haravan-Api-Call-Limit, such as `32/80`
@@ -101,7 +102,8 @@ The same over HTTP, for a sandbox in another process, in JSON:
 
 from __future__ import annotations
 
-# Through the parent: a bare `import sandbox` fails here, instead of loading everything twice.
+# Import through the parent package, so that a bare `import sandbox` fails here instead of loading
+# every module twice.
 from ..sandbox.behaviors import BEHAVIORS
 from .control import DEFAULT_TOKEN
 from .embedded_valkey import EmbeddedValkey, ValkeyStartError

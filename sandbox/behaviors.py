@@ -1,4 +1,4 @@
-"""What the sandbox replies to each payload_id. Pure.
+"""The sandbox's reply to each payload_id. Pure.
 
     sandbox:<behavior>[:<argument>...][#<anything>]
 

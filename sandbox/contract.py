@@ -1,7 +1,7 @@
-"""The API's "Payload Id" contract, version 1.0, as a strict reader. Pure.
+"""A strict parser for the API's "Payload Id" contract, version 1.0. Pure.
 
-It is written from the API page alone and shares nothing with the client, so that a mistake there
-is not repeated here: what the page does not name is refused.
+It is based only on the API page and shares no code with the client, so that it does not repeat
+mistakes of the client. It refuses everything that the page does not mention.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ PATH = "/social/messages.json"
 ACCEPT = "text/plain"
 CONTENT_TYPE = "application/json-patch+json"
 MESSAGING_TYPE = "harasocial_facebook_payload_id"
-#: Characters of `metadata`.
+#: Maximum characters of `metadata`.
 MAX_METADATA_CHARACTERS = 500
 
-#: The error_code of every reply with status 400; the API page does not name one.
+#: The error_code of every reply with status 400. The API page does not document one.
 INVALID_REQUEST = "invalid_request"
-#: The documented reply body for a message that will be processed.
+#: The documented body of a reply that accepts the message.
 ACCEPTED_BODY = (
     b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
 )
-#: In a mapping of tokens: the token of every page that has none of its own.
+#: The key of the token for every page that is not in the mapping of tokens.
 ANY_PAGE = "*"
 
 
 class Job(NamedTuple):
-    """The four fields that tell one message from another."""
+    """The four fields that identify a message."""
 
     page_id: str
     recipient_id: str
@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
 
 class InvalidBodyError(ValueError):
-    """The body is not what the API page describes; the message names the field."""
+    """The body does not match the API page. The message names the field."""
 
 
 def error_reply(status: int, code: str, message: str) -> bytes:
@@ -60,8 +60,8 @@ def error_body(code_json: str, message: str) -> bytes:
 def examine(request: RawRequest, tokens: Mapping[str, str]) -> tuple[Job | None, bytes | None]:
     """Return the job in a POST to `PATH`, and the reply that refuses the POST.
 
-    The job is None when the body is not valid; the refusal is None when all is as documented.
-    `tokens` maps page_id, or `ANY_PAGE`, to that page's token.
+    The job is None if the body is invalid. The refusal is None if the request is valid. `tokens`
+    maps page_id, or `ANY_PAGE`, to the page's token.
     """
     job: Job | None = None
     invalid: InvalidBodyError | None = None
@@ -84,17 +84,17 @@ def examine(request: RawRequest, tokens: Mapping[str, str]) -> tuple[Job | None,
 
 
 def _wrong_token(request: RawRequest, job: Job | None, tokens: Mapping[str, str]) -> str | None:
-    """Return what is wrong with the token, or None if it is the right one for the job's page.
+    """Return the error of the token, or None if it is the token of the job's page.
 
-    Where the body names no page, the token of any page will do.
+    If the body has no page, the token of any page is valid.
     """
     scheme, _, token = request.head.fields.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not token:
         return "the header is not Authorization: Bearer {token}"
     if job is None:
-        return None if token in tokens.values() else "the token is no page's"
+        return None if token in tokens.values() else "the token belongs to no page"
     if token != tokens.get(job.page_id, tokens.get(ANY_PAGE)):
-        return "the token is not this page's"
+        return "the token does not belong to this page"
     return None
 
 
@@ -107,7 +107,7 @@ def parse_body(body: bytes) -> Job:
     """Return the job in `body`.
 
     Raises:
-        InvalidBodyError: naming the first field that is missing, unknown or of the wrong type.
+        InvalidBodyError: with the first field that is missing, unknown or of the wrong type.
     """
     try:
         document = _DECODER.decode(body.decode())
@@ -167,7 +167,7 @@ def _string(value: Any, where: str, *, blank_allowed: bool = False) -> str:
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("an object names a field twice")
+        raise ValueError("an object has a field twice")
     return fields
 
 

@@ -15,14 +15,14 @@ from .request import Headers, RawRequest
 
 PREFIX = "/_sandbox/"
 
-#: The token of every page unless others are given.
+#: The default token of every page.
 DEFAULT_TOKEN = "sandbox-token"  # noqa: S105 - it gives access to nothing but the sandbox
 #: Replaces tokens in replies.
 MASK = "***"
 
 
 class Switches:
-    """What can be changed while the sandbox runs. Read the attributes, and call `change`."""
+    """The switches of a running sandbox. Read the attributes; call `change` to change them."""
 
     #: page_id, or `*` for every other page → token.
     tokens: Mapping[str, str]
@@ -113,7 +113,7 @@ def _masked(request: RawRequest) -> dict[str, Any]:
             (name, MASK if name.lower() == "authorization" else value)
             for name, value in request.headers
         ],
-        # The text is for reading, the base64 for an exact comparison.
+        # The text is for people, the base64 for an exact comparison.
         "body": request.body.decode(errors="replace"),
         "body_base64": b64encode(request.body).decode(),
     }

@@ -26,12 +26,12 @@ _CONFIG_FILE = "valkey.conf"
 _LOG_FILE = "valkey.log"
 _PID_FILE = "valkey.pid"
 
-#: The default options. Nothing is written to disk, except by `restart`: it makes the server save
-#: its data before it exits.
+#: The default options. The server does not write to disk, except in `restart`, where it saves its
+#: data before it exits.
 _DEFAULTS = {"bind": HOST, "save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
 
-#: Waits until the process that started it is gone, for whatever reason: then its standard input
-#: ends. Kills the server and removes its data. After an orderly stop it finds neither.
+#: Kills the server and removes its data when the process that started this script has ended for any
+#: reason, which closes the script's standard input. After `stop`, there is nothing left to do.
 _WATCHDOG = f"""\
 cat >/dev/null
 pid=$(cat "$1/{_PID_FILE}" 2>/dev/null) && kill -9 "$pid"
@@ -44,7 +44,7 @@ class ValkeyStartError(RuntimeError):
 
 
 class EmbeddedValkey:
-    """A Valkey server with a data directory of its own; both are gone after `stop`.
+    """A Valkey server with its own data directory. `stop` removes both.
 
         with EmbeddedValkey(appendonly="yes", maxmemory="64mb") as valkey:
             client = redis.Redis.from_url(valkey.url)
@@ -54,12 +54,12 @@ class EmbeddedValkey:
         command: the server program and its first arguments, such as `["redis-server"]`; None for
             the Valkey of the `sandbox` extra.
         host: the address to connect to.
-        config: options of the server, with underscores for dashes (`maxmemory_policy`); the value
-            is what follows the name in the configuration file.
+        config: options of the server, with underscores for dashes (`maxmemory_policy`). A value is
+            the text after the name in the configuration file.
 
-    The server ends when the program ends, also without `stop`, and also if the program is killed
-    (then when every process that it forked has ended too). Ctrl-C does not reach the server, so
-    the program can use it during its own shutdown.
+    The server also ends when the program ends without `stop` or is killed (then, when every process
+    that it forked has ended too). Ctrl-C does not reach the server, so the program can use it
+    during its own shutdown.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class EmbeddedValkey:
 
     def stop(self) -> None:
         """Kill the server and remove its data. Does nothing if it is not started."""
-        # A forked child inherits this object and the exit handler, but does not own the server.
+        # A forked child inherits this object and the exit handler, but must not stop the server.
         if self._data_dir is None or os.getpid() != self._owner_pid:
             return
         atexit.unregister(self.stop)
@@ -119,7 +119,7 @@ class EmbeddedValkey:
             self.kill()
         shutil.rmtree(self._data_dir, ignore_errors=True)
         if self._watchdog is not None and self._watchdog.stdin is not None:
-            # Forked children may hold its input open, so closing that is not enough.
+            # To close the watchdog's input is not enough: forked children may keep it open.
             self._watchdog.kill()
             self._watchdog.stdin.close()
             self._watchdog.wait()
@@ -132,7 +132,7 @@ class EmbeddedValkey:
         self.stop()
 
     def kill(self) -> None:
-        """End the server as a crash does (SIGKILL). Only data that is on disk remains."""
+        """Kill the server (SIGKILL), as in a crash. Only data on disk remains."""
         process = self._running()
         process.kill()
         process.wait()
@@ -142,8 +142,8 @@ class EmbeddedValkey:
     def restart(self) -> None:
         """Start the server again on the same port, with its data.
 
-        A running server first shuts down in order and keeps all its data. After `kill`, only data
-        that was written to disk is kept: nothing, unless `appendonly` or `save` are set.
+        A running server shuts down normally first, and keeps all data. After `kill`, only data on
+        disk is kept: none, unless `appendonly` or `save` is set.
 
         Raises:
             OSError: if another program has taken the port.
@@ -158,7 +158,7 @@ class EmbeddedValkey:
         self._start_on(self.port)
 
     def pause(self) -> None:
-        """Suspend the server (SIGSTOP): connections stay open without replies."""
+        """Suspend the server (SIGSTOP). Connections stay open, without replies."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -167,7 +167,7 @@ class EmbeddedValkey:
 
     @property
     def port(self) -> int:
-        """The port; it stays the same across `kill` and `restart`."""
+        """The port. It stays the same after `kill` and `restart`."""
         if self._port is None:
             raise RuntimeError("this server is not started")
         return self._port
@@ -219,7 +219,7 @@ class EmbeddedValkey:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # out of reach of Ctrl-C
+                start_new_session=True,  # Ctrl-C does not reach it
             )
         try:
             self._wait_until_ready(self._process)
@@ -240,7 +240,7 @@ class EmbeddedValkey:
         try:
             with socket.create_connection((self._host, self.port), timeout=1.0) as connection:
                 connection.sendall(b"PING\r\n")
-                # If a password is required, the refusal also shows that the server is ready.
+                # If the server requires a password, a refusal shows that it is ready.
                 return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
@@ -249,8 +249,8 @@ class EmbeddedValkey:
 def valkey_program() -> Path:
     """Return the path of the server from the `sandbox` extra.
 
-    Of that package, only the program is used. Its class for running the server hangs in releases
-    for Python 3.10 when the log fills a pipe, and cannot restart on the same port at once.
+    Only the program of that package is used. In the releases for Python 3.10, its class for running
+    the server hangs when the log fills a pipe. It also cannot restart immediately on the same port.
 
     Raises:
         ModuleNotFoundError: if the extra is not installed.
@@ -273,7 +273,7 @@ def free_port(wanted: int) -> int:
         OSError: if the port is not free.
     """
     with socket.socket() as probe:
-        # Valkey does the same: connections of the previous server may still be closing.
+        # As in Valkey: connections of the previous server may still be closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, wanted))

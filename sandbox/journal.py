@@ -1,6 +1,6 @@
-"""What the sandbox received: counts, arrival times, and the last requests.
+"""The record of received requests: counts, arrival times, and the last requests.
 
-The server's thread writes it and other threads read it, hence the lock.
+The server's thread writes it and other threads read it, so it has a lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Totals:
     requests: int
     #: Complete POSTs to the messages path, valid or not.
     posts: int
-    #: Accepted replies that began to be sent: messages that would reach a person.
+    #: Accepted replies whose sending began: messages that would reach a person.
     accepted: int
     #: Distinct jobs among the POSTs.
     jobs: int
@@ -43,16 +43,16 @@ class ReceivedJob:
     metadata: str | None
     #: Complete POSTs, whatever the reply.
     posts: int
-    #: Accepted replies that began to be sent.
+    #: Accepted replies whose sending began.
     accepted: int
-    #: When each POST was complete, in seconds of `time.monotonic()`.
+    #: When each POST was completely received, in seconds of `time.monotonic()`.
     arrived_at_monotonic: tuple[float, ...]
     #: The same moments in seconds since 1970, UTC.
     arrived_at: tuple[float, ...]
 
 
 class _Entry:
-    """What is kept of a job. It is small, because there may be very many."""
+    """The stored data of a job. It is small, because there may be many jobs."""
 
     __slots__ = ("accepted", "arrivals")
 
@@ -63,11 +63,11 @@ class _Entry:
 
 
 class Journal:
-    """Keeps what was received; `keep_requests` is how many raw requests."""
+    """Keeps received data. `keep_requests` is the maximum number of raw requests."""
 
     def __init__(self, keep_requests: int) -> None:
         self._lock = threading.Lock()
-        # One offset for all, so that arrivals stay in order if the wall clock is set back.
+        # A constant offset, so that arrivals stay in order if the wall clock is set back.
         self._wall_offset_seconds = time.time() - time.monotonic()
         self._requests: deque[RawRequest] = deque(maxlen=keep_requests)
         self._in_flight = 0
@@ -93,9 +93,9 @@ class Journal:
             self._requests.append(request)
 
     def note_post(self, job: Job | None) -> int:
-        """Record a complete POST; return its number among those of its job, from 1.
+        """Record a complete POST. Return its number among the POSTs of its job, from 1.
 
-        The job is None if the body is invalid; the number is then 1.
+        If the body is invalid, `job` is None and the number is 1.
         """
         now = time.monotonic()
         with self._lock:
@@ -104,7 +104,7 @@ class Journal:
                 return 1
             entry = self._jobs.get(job)
             if entry is None:
-                # Many jobs share a page, and often a payload, so they share the strings.
+                # Intern the strings: many jobs have the same page, and often the same payload.
                 job = job._replace(
                     page_id=sys.intern(job.page_id), payload_id=sys.intern(job.payload_id)
                 )
@@ -113,10 +113,10 @@ class Journal:
             return len(entry.arrivals)
 
     def note_accepted(self, job: Job) -> None:
-        """Record that an accepted reply begins to be sent."""
+        """Record that the sending of an accepted reply begins."""
         with self._lock:
             entry = self._jobs.get(job)
-            if entry is not None:  # otherwise, there was a reset in between
+            if entry is not None:  # None after a reset
                 entry.accepted += 1
                 self._accepted_count += 1
 
@@ -126,12 +126,12 @@ class Journal:
             self._redirected_count += 1
 
     def note_answered(self) -> None:
-        """Record that the reply to a request ended, complete or not."""
+        """Record the end of a reply, complete or not."""
         with self._lock:
             self._in_flight -= 1
 
     def totals(self) -> Totals:
-        """Return the counts as they are now."""
+        """Return the current counts."""
         with self._lock:
             return Totals(
                 requests=self._request_count,

@@ -1,4 +1,4 @@
-"""Replies as steps: bytes to send, delays, and how the connection ends."""
+"""Replies as steps: bytes to send, delays, and the end of the connection."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ JSON = "application/json"
 
 
 class Ending(Enum):
-    """A step that ends the connection; without one it stays open for the next request."""
+    """A step that ends the connection. Without it, the connection stays open."""
 
-    #: Close it in order (FIN).
+    #: Close it normally (FIN).
     CLOSE = "close"
-    #: Close it at once (RST).
+    #: Close it immediately (RST).
     RESET = "reset"
-    #: Close it once the client has had time to read the reply, although the client still sends.
+    #: Close it after the client had time to read the reply, even if the client is still sending.
     CLOSE_UNREAD = "close_unread"
 
 
@@ -29,8 +29,8 @@ Step = bytes | float | Ending
 #: The step that waits until the client closes the connection.
 HANG = math.inf
 
-#: Returns the reply to a request. The server closes the generator if the client disconnects.
-#: An endless reply must contain a delay, at least 0.0, so that other connections are served.
+#: Returns the reply to a request. The server closes the generator if the client disconnects. An
+#: endless reply must contain delays (0.0 is enough), so that other connections are served.
 Handler = Callable[[RawRequest], Generator[Step, None, None]]
 
 
@@ -42,7 +42,7 @@ def make_head(
     content_type: str | None = PLAIN_TEXT,
     version: str = "HTTP/1.1",
 ) -> bytes:
-    """Return a reply's head; without `body_bytes` it has no Content-Length.
+    """Return the head of a reply. Without `body_bytes` it has no Content-Length.
 
     Header values may be any text without control characters, encoded as UTF-8.
     """
@@ -58,19 +58,19 @@ def make_head(
 def make_reply(
     status: int, body: bytes, *, headers: Headers = (), content_type: str = PLAIN_TEXT
 ) -> bytes:
-    """Return an ordinary, well-formed reply of `status` 200 or higher."""
-    if status in {204, 304}:  # these have no body by definition, and so no type or length
+    """Return a well-formed reply with a `status` of 200 or higher."""
+    if status in {204, 304}:  # these never have a body, and so no type or length
         return make_head(status, None, headers=headers, content_type=None)
     return make_head(status, len(body), headers=headers, content_type=content_type) + body
 
 
 def make_plain_reply(status: int, headers: Headers = ()) -> bytes:
-    """Return a reply whose body is the status in words, as a proxy or a web server sends it."""
+    """Return a reply whose body is the reason phrase, as a proxy or a web server sends it."""
     return make_reply(status, f"{status} {reason(status)}\n".encode(), headers=headers)
 
 
 def reason(status: int) -> str:
-    """Return the reason phrase of `status`, or a neutral word for one that has none."""
+    """Return the reason phrase of `status`, or a default for an unknown status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Incoming HTTP/1.1 requests, with limits. httptools parses their heads."""
+"""Read HTTP/1.1 requests, with limits. httptools parses their heads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_BODY_BYTES = 64 * 1024
 Headers = tuple[tuple[str, str], ...]
 
 _END_OF_HEAD = b"\r\n\r\n"
-#: Headers that may appear only once, because two values would be ambiguous.
+#: Headers that must not be repeated, because two values would be ambiguous.
 _SINGLE_HEADERS = frozenset({"host", "content-type", "authorization"})
 _METHODS_WITH_A_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class RefusedRequestError(Exception):
-    """A request that cannot be read; the message is the reason, `status` the reply's status."""
+    """An invalid request. The message is the reason, and `status` is the reply's status."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Head:
     """A request's line and headers. The methods `on_...` are httptools' callbacks.
 
     Raises:
-        RefusedRequestError: if they are not those of an HTTP/1.0 or HTTP/1.1 request, or if the
+        RefusedRequestError: the data is not the head of an HTTP/1.0 or HTTP/1.1 request, or the
             body is too large or has no known length.
     """
 
@@ -41,7 +41,7 @@ class Head:
         self.path = ""
         #: Lower-case name → value; the values of a repeated header are joined by commas.
         self.fields: dict[str, str] = {}
-        #: False if the client asks to close the connection after the reply, or to upgrade it.
+        #: False if the client requests to close the connection after the reply, or to upgrade it.
         self.keep_alive = False
         self._headers: list[tuple[str, str]] = []
         self._parser = httptools.HttpRequestParser(self)
@@ -51,7 +51,7 @@ class Head:
             pass
         except httptools.HttpParserError as error:
             raise RefusedRequestError(f"the request is not HTTP/1.1: {error}") from None
-        #: Names and values in order, spelled as the client sent them.
+        #: Names and values, unchanged and in order.
         self.headers: Headers = tuple(self._headers)
         self.method: str = self._parser.get_method().decode()
         self._join_repeated_headers()
@@ -60,7 +60,7 @@ class Head:
             raise RefusedRequestError(f"the request is HTTP/{version}, not HTTP/1.1")
         if version == "1.1" and "host" not in self.fields:
             raise RefusedRequestError("the header Host is missing")
-        #: Length of the body that follows.
+        #: Length of the body.
         self.body_bytes = self._find_body_bytes()
 
     def on_url(self, url: bytes) -> None:
@@ -72,7 +72,7 @@ class Head:
         self._headers.append((name.decode("latin-1"), value.decode("latin-1").rstrip(" \t")))
 
     def on_headers_complete(self) -> None:
-        """Read what the parser forgets at the end of the request."""
+        """Store the values that the parser loses at the end of the request."""
         parser = self._parser
         self.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
 
@@ -97,7 +97,7 @@ class Head:
         return body_bytes
 
 
-# A client's heads differ at most in their Content-Length, so few are parsed twice.
+# Cached: the heads of a client differ only in their Content-Length.
 @lru_cache(maxsize=1024)
 def _parse_head(data: bytes) -> Head:
     return Head(data)
@@ -105,7 +105,7 @@ def _parse_head(data: bytes) -> Head:
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """A request as it arrived."""
+    """A received request, unchanged."""
 
     head: Head
     body: bytes
@@ -122,7 +122,7 @@ class RawRequest:
 
     @property
     def headers(self) -> Headers:
-        """Names and values in order, spelled as the client sent them."""
+        """Names and values, unchanged and in order."""
         return self.head.headers
 
 
@@ -138,14 +138,14 @@ class RequestBuffer:
         self._received += data
 
     def is_full(self) -> bool:
-        """Return whether it has more bytes than one request may have."""
+        """Return whether the buffer has more bytes than a request may have."""
         return len(self._received) > MAX_HEAD_BYTES + MAX_BODY_BYTES
 
     def take_request(self) -> RawRequest | None:
         """Remove the first request and return it, or None if it is not complete.
 
         Raises:
-            RefusedRequestError: if there is no valid request; all further bytes are meaningless.
+            RefusedRequestError: the request is invalid. All further bytes are meaningless.
         """
         head_bytes = self._received.find(_END_OF_HEAD)
         if (len(self._received) if head_bytes < 0 else head_bytes) > MAX_HEAD_BYTES:
@@ -163,7 +163,7 @@ class RequestBuffer:
         return RawRequest(head, body)
 
     def must_continue(self) -> bool:
-        """Return whether the client waits for `100 Continue`; True once for each request."""
+        """Return whether the client waits for `100 Continue`. True only once per request."""
         head, end, _ = self._received.partition(_END_OF_HEAD)
         if self._continued or not end:
             return False

@@ -44,11 +44,11 @@ class Sandbox(Server):
     Args:
         host: the address to listen on.
         port: the port to listen on; 0 for a free one.
-        tokens: page_id, or `*` for every page that is not named → the valid token.
+        tokens: page_id, or `*` for every other page → the valid token.
         tls: a server context, to serve HTTPS.
-        keep_requests: how many of the last requests are kept completely.
+        keep_requests: the maximum number of raw requests to keep.
 
-    Every method may be called from any thread; the counts also after `stop`.
+    All methods are thread-safe. The counts remain available after `stop`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Sandbox(Server):
 
     @property
     def tokens(self) -> Mapping[str, str]:
-        """The tokens, page_id or `*` → token; assign a mapping to replace them all."""
+        """The tokens, page_id or `*` → token. Assign a mapping to replace all of them."""
         return self._switches.tokens
 
     @tokens.setter
@@ -83,7 +83,7 @@ class Sandbox(Server):
 
     @property
     def latency_seconds(self) -> float:
-        """Seconds by which the reply to every POST is delayed; assign to change."""
+        """Seconds by which the reply to every POST is delayed. Assign to change it."""
         return self._switches.latency_seconds
 
     @latency_seconds.setter
@@ -91,15 +91,15 @@ class Sandbox(Server):
         self._switches.change({"latency_seconds": seconds})
 
     def fail_with(self, status: int | None) -> None:
-        """Reply to every POST with `status`, 200 to 599, from now on; None ends this."""
+        """Reply to every POST with `status`, from 200 to 599, until it is set to None."""
         self._switches.change({"fail_with": status})
 
     def reply_next(self, behavior: str, *, times: int = 1, **fields: str | None) -> None:
-        """Reply with a behavior to the next valid POSTs, whatever their payload id is.
+        """Reply with a behavior to the next valid POSTs, regardless of their payload id.
 
             sandbox.reply_next("code:551", recipient_id="2560816460648749")
 
-        Replies planned earlier come first.
+        Earlier planned replies are used first.
 
         Args:
             behavior: as in a payload id after `sandbox:`.
@@ -119,7 +119,7 @@ class Sandbox(Server):
         parsed = parse_behavior(f"{BEHAVIOR_PREFIX}{behavior}")
         self._planned.append(_PlannedReply(parsed, fields, times))
 
-    # What was received.
+    # Received data.
 
     def totals(self) -> Totals:
         """Return the counts over all jobs."""
@@ -137,11 +137,11 @@ class Sandbox(Server):
         ]
 
     def requests(self) -> list[RawRequest]:
-        """Return the last requests as they arrived, oldest first; tokens are not masked."""
+        """Return the last requests unchanged, oldest first. Tokens are not masked."""
         return self._journal.requests()
 
     def reset(self) -> None:
-        """Forget what was received. The switches stay as they are."""
+        """Delete the received data. The switches do not change."""
         self._journal.reset()
 
     # On the server's thread.
@@ -169,7 +169,7 @@ class Sandbox(Server):
             reply = make_reply(405, b"use POST\n", headers=(("Allow", METHOD),))
         elif request.path == REDIRECT_PATH:
             self._journal.note_redirected()
-            # An accepted reply, so that only the count shows whether a client follows redirects.
+            # Reply as to any message. Only the count shows whether a client follows redirects.
             reply = make_reply(200, ACCEPTED_BODY)
         else:
             reply = make_reply(404, f"the only path is {PATH}\n".encode())
@@ -183,7 +183,7 @@ class Sandbox(Server):
                 behavior = self._planned_for(job) or parse_behavior(job.payload_id)
             except UnknownBehaviorError as error:
                 refusal = error_reply(400, INVALID_REQUEST, str(error))
-        # `drop_before` behaves as if the body was not read, so it does not count as a POST.
+        # `drop_before` simulates that the body was not read, so it does not count as a POST.
         post_number = 1 if behavior.name == "drop_before" else self._journal.note_post(job)
         if self._switches.fail_with is not None:
             reply = ScriptedReply((make_plain_reply(self._switches.fail_with),))
@@ -209,7 +209,7 @@ class Sandbox(Server):
 
 @dataclass(slots=True)
 class _PlannedReply:
-    """What the next `times` POSTs of jobs with these fields get."""
+    """The reply to the next `times` POSTs of jobs with these fields."""
 
     behavior: Behavior
     fields: Mapping[str, str | None]

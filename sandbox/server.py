@@ -1,7 +1,7 @@
 """An HTTP/1.1 server whose replies are sequences of bytes, delays and endings.
 
-It runs an asyncio loop on a background thread. Each connection executes the steps of its current
-reply without a task of its own, so many slow and hanging replies are cheap.
+It runs an asyncio loop on a background thread. Connections execute the steps of their replies
+without separate tasks, so many slow and hanging replies are cheap.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .request import RefusedRequestError, RequestBuffer
 T = TypeVar("T")
 ServerT = TypeVar("ServerT", bound="Server")
 
-#: Connections that the system may queue until they are accepted.
+#: Maximum connections that the system queues before they are accepted.
 _BACKLOG = 1024
-#: Time for a client to read the refusal of a request that was not read completely.
+#: Time for a client to read the refusal of an incompletely read request.
 _UNREAD_SECONDS = 1.0
-#: Addresses to listen on that are not addresses to connect to.
+#: Addresses to listen on → addresses to connect to.
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -38,7 +38,7 @@ class Server:
         tls: a server context, to serve HTTPS.
         thread_name: the name of the background thread.
 
-    Every method may be called from any thread, except from the handler.
+    All methods are thread-safe. The handler must not call them.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Server:
         thread_name: str = "http-server",
     ) -> None:
         self.handler = handler
-        #: Connections accepted, and how many of them have ended, closed by either side.
+        #: Number of accepted connections, and how many of them have ended.
         self.connections = 0
         self.ended = 0
         self._host = host
@@ -103,7 +103,7 @@ class Server:
         self.stop()
 
     def down(self) -> None:
-        """Refuse connections, as a stopped server does. Replies in progress are completed."""
+        """Refuse connections, like a stopped server. Current replies are completed."""
         self._run(self._stop_listening())
 
     def up(self) -> None:
@@ -121,7 +121,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port; it stays the same across `down`, `up` and another start."""
+        """The port. It stays the same after `down`, `up` and another start."""
         if not self._port:
             raise RuntimeError("the server was not started, so its port is not known")
         return self._port
@@ -150,7 +150,7 @@ class Server:
         self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
         self._listener.setblocking(False)
         self._port = self._listener.getsockname()[1]
-        # Not `asyncio.start_server`: if it is closed while it accepts a connection, that
+        # `asyncio.start_server` is not used. If it closes while it accepts a connection, that
         # connection stays open and is never served.
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
@@ -233,7 +233,7 @@ class _Connection(asyncio.Protocol):
         if self._steps is None:
             self._advance()
         elif self._buffer.is_full():
-            self.abort()  # the client sends without waiting for replies
+            self.abort()  # the client does not wait for replies
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -302,7 +302,7 @@ class _Connection(asyncio.Protocol):
         self._stop_reply()
         if ending is Ending.RESET:
             peer = self._transport.get_extra_info("socket")
-            # With a linger time of 0 seconds, closing sends RST instead of FIN.
+            # With a linger time of 0 seconds, closing the socket sends RST instead of FIN.
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
         elif ending is Ending.CLOSE_UNREAD:

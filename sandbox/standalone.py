@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own, and the settings that lead to it."""
+"""Run the sandbox as a separate process, and print the settings to use it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .sandbox import Sandbox
 
 
 def exports(sandbox: Sandbox) -> str:
-    """Return the line to paste into a shell, so that programs talk to `sandbox`.
+    """Return a line for a shell that makes programs use `sandbox`.
 
-    Only a token for every page (`*`) fits into the line; tokens by page belong into the JSON
-    file that `HARASOCIAL_TOKENS_FILE` names.
+    The line contains only the token for every page (`*`). For tokens by page, use a JSON file and
+    `HARASOCIAL_TOKENS_FILE`.
     """
     settings = {"HARASOCIAL_API_URL": sandbox.url}
     if ANY_PAGE in sandbox.tokens:
@@ -25,7 +25,7 @@ def exports(sandbox: Sandbox) -> str:
 
 
 def print_exports(sandbox: Sandbox) -> None:
-    """Write the line of `exports` to standard output at once."""
+    """Print the line of `exports`, and flush standard output."""
     sys.stdout.write(exports(sandbox) + "\n")
     sys.stdout.flush()
 
@@ -38,17 +38,17 @@ def serve_forever(
     on_ready: Callable[[Sandbox], None] = print_exports,
     **options: Any,
 ) -> None:
-    """Serve until SIGTERM or SIGINT comes, then stop and return. For a process of its own.
+    """Serve until SIGTERM or SIGINT, then stop and return. For a separate process.
 
     Args:
         host, port, tokens, options: as for `Sandbox`.
-        on_ready: called with the sandbox once it listens.
+        on_ready: called with the sandbox when it listens.
 
     Raises:
-        OSError: if the address cannot be listened on.
+        OSError: the sandbox cannot listen on the address.
     """
     ends = {signal.SIGTERM, signal.SIGINT}
-    # Blocked before the thread starts, since a thread inherits what is blocked.
+    # Block the signals before the thread starts, because a thread inherits the blocked signals.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         with Sandbox(host, port, tokens, **options) as sandbox:
