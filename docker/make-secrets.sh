@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes the files in secrets/ that compose.yaml names. What is there already is left as it is.
+# Creates the files in secrets/ that compose.yaml uses. Existing files are not changed.
 #
-#   ./make-secrets.sh                 asks for the Harasocial token; none is needed for the sandbox
-#   ./make-secrets.sh < token.txt     takes it from there
+#   ./make-secrets.sh                 asks for the Harasocial token (the sandbox needs none)
+#   ./make-secrets.sh < token.txt     reads the token from a file
 set -eu
 
 cd "$(dirname "$0")"
-# Only their owner gets into the folder. The files themselves must be open, since Compose mounts
-# them as they are and the containers run as other users.
+# Only the owner can enter the folder. The files themselves are readable by everyone, because
+# Compose mounts them with their permissions, and the containers run as other users.
 umask 022
 mkdir -p secrets
 chmod 700 secrets
@@ -18,10 +18,10 @@ random() {
 
 make() {
     if [ -e "secrets/$1" ]; then
-        echo "secrets/$1 is there already" >&2
+        echo "secrets/$1 already exists" >&2
     else
         printf '%s\n' "$2" >"secrets/$1"
-        echo "secrets/$1 made" >&2
+        echo "created secrets/$1" >&2
     fi
 }
 
@@ -42,6 +42,6 @@ if [ ! -e secrets/token ]; then
         read -r token || true
     fi
     make token "$token"
-    [ -n "$token" ] || echo "secrets/token is empty: only the profile sandbox can run" >&2
+    [ -n "$token" ] || echo "secrets/token is empty: only the profile sandbox works" >&2
 fi
 echo "Flower's user and password are in secrets/flower_basic_auth" >&2
