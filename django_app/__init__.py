@@ -1,13 +1,13 @@
-"""Django: settings from Django's settings, the command line in manage.py, enqueue on commit.
+"""The Django app: Django's settings, the command line in manage.py, and enqueue on commit.
 
     INSTALLED_APPS = ["harasocial_dispatch.django_app", …]
     HARASOCIAL = {"REDIS_URL": "redis://127.0.0.1:6379/0", "TOKEN": os.environ["TOKEN"]}
 
-`HARASOCIAL` takes precedence over the environment, which has the settings that it leaves out. Put
-the app before your own, so that it comes first when Django imports them.
+`HARASOCIAL` takes precedence over the environment, which provides all other settings. List the app
+before your own apps, so that Django imports it first.
 
-`manage.py harasocial worker`, `manage.py harasocial stats` and so on are the command
-`harasocial-dispatch` with these settings.
+`manage.py harasocial` is the command `harasocial-dispatch` with these settings, such as `manage.py
+harasocial worker` or `manage.py harasocial stats`.
 """
 
 from __future__ import annotations

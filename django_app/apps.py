@@ -1,4 +1,4 @@
-"""The Django app: it hands Django's setting `HARASOCIAL` to this package."""
+"""The Django app, which passes Django's setting `HARASOCIAL` to this package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class HarasocialConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     """Reads the settings when Django loads its apps.
 
     Raises:
-        ImproperlyConfigured: naming the setting that is wrong.
+        ImproperlyConfigured: with the name of the invalid setting.
     """
 
     name = "harasocial_dispatch.django_app"
@@ -24,7 +24,8 @@ class HarasocialConfig(AppConfig):  # type: ignore[misc]  # Django has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Not in `ready`: the models of other apps, which may import the producer, come before it.
+        # Not in `ready`: Django imports the models of other apps first, and they may import the
+        # producer.
         try:
             use_host_settings(getattr(settings, "HARASOCIAL", {}))
             Settings.from_environment()

@@ -1,4 +1,4 @@
-"""Enqueuing a message that belongs to rows of the database."""
+"""Enqueue a message that belongs to a row of the database."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def enqueue_on_commit(
 ) -> None:
     """Enqueue a message when the current transaction is committed, or now if there is none.
 
-    After a rollback, nothing is enqueued. An error after the commit (Redis is away, the key
-    belongs to another message) is logged and not raised, because the transaction stands. Enqueue
-    again later: with the same idempotency key, that makes one job.
+    After a rollback, nothing is enqueued. An error after the commit (Redis is not available, or the
+    key belongs to another message) is logged and not raised, because the transaction is already
+    committed. You can enqueue again later: the same idempotency key makes one job.
 
     Args:
         job: the API's own body.
-        idempotency_key: derived from the row, such as `order-placed-1001`.
-        on_enqueued: called with the job's id; not called after an error.
+        idempotency_key: a key that is derived from the row, such as `order-placed-1001`.
+        on_enqueued: called with the job's id. Not called after an error.
         using: the alias of the database.
         options: other options of `enqueue`.
 
     Raises:
-        InvalidJob: at once, so that the transaction can be rolled back.
+        InvalidJob: immediately, so that the transaction can be rolled back.
     """
     options["idempotency_key"] = idempotency_key
     parse_new_job(job, options)

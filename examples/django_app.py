@@ -1,11 +1,11 @@
-"""A Django project in one file: it enqueues messages, and shows what became of them.
+"""A Django project in one file that enqueues messages and shows their state.
 
     python examples/django_app.py migrate --run-syncdb
     python examples/django_app.py runserver
     python examples/django_app.py harasocial worker
 
-`POST /messages` enqueues at once. `POST /orders` shows the usual case: the message belongs to a
-row of the database, so it is enqueued when that row is committed, and not if it is rolled back.
+`POST /messages` enqueues immediately. `POST /orders` shows the usual case: the message belongs to a
+row of the database. It is enqueued when the row is committed, and not after a rollback.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from harasocial_dispatch.producer import (
 )
 
 KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
-#: When a client should try again while Redis is away.
+#: The `Retry-After` for clients if Redis is not available.
 RETRY_AFTER_SECONDS = 5
-#: Who sends, and what, when an order is placed.
+#: The page and the payload of the message for a new order.
 PAGE_ID = "500725830264749"
 ORDER_PLACED_PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
 
@@ -56,7 +56,7 @@ class Orders(AppConfig):
 
     def import_models(self) -> None:
         super().import_models()
-        self.models_module = self.module  # they are in this file, not in a models.py
+        self.models_module = self.module  # the models are in this file, not in a models.py
 
 
 settings.configure(
@@ -64,11 +64,11 @@ settings.configure(
     SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY") or get_random_secret_key(),
     ALLOWED_HOSTS=["localhost", "127.0.0.1"],
     ROOT_URLCONF=__name__,
-    # It comes first, so that the apps after it find its settings.
+    # Must be first, so that the following apps use its settings.
     INSTALLED_APPS=["harasocial_dispatch.django_app", f"{__name__}.Orders"],
-    # What is left out here, such as the token, comes from the environment.
+    # The environment provides all other settings, such as the token.
     HARASOCIAL={"EXPIRES_SECONDS": 6 * 3600},
-    # No cookie identifies the client, so a forged request (CSRF) could use none.
+    # No protection against CSRF is needed, because no cookie identifies the client.
     MIDDLEWARE=["django.middleware.common.CommonMiddleware", f"{__name__}.QueueErrors"],
     DATABASES={
         "default": {
@@ -77,14 +77,14 @@ settings.configure(
         }
     },
 )
-# The settings are read here: a wrong one ends the start, and not the first request.
+# Read the settings here, so that an invalid setting stops the start and not the first request.
 django.setup()
 
 
 class Order(models.Model):
     number = models.SlugField(max_length=40, unique=True)
     customer_psid = models.CharField(max_length=32, validators=[RegexValidator(r"\A[0-9]+\Z")])
-    #: Of its message; empty until that is enqueued.
+    #: The job of its message; empty until the message is enqueued.
     job_id = models.CharField(max_length=32, blank=True, db_index=True)
 
 
@@ -107,7 +107,7 @@ def place_order(request: HttpRequest) -> JsonResponse:
 @transaction.atomic
 def save_order(order: Order) -> Order:
     order.save()
-    # Enqueued here and now, the message would go out even if something later rolled the order back.
+    # Do not enqueue here: the message would be sent even if the transaction is rolled back later.
     enqueue_for(order)
     return order
 
@@ -124,15 +124,15 @@ def enqueue_for(order: Order) -> None:
         order.job_id = job_id
         order.save(update_fields=["job_id"])
 
-    # If Redis is away, that is logged and the order stands. Its job_id stays empty, by which
-    # enqueue_missing finds it.
+    # If Redis is not available, the error is logged and the order is saved. Its job_id stays empty,
+    # so enqueue_missing finds it.
     enqueue_on_commit(body, idempotency_key=f"order-placed-{order.number}", on_enqueued=save_job_id)
 
 
 def enqueue_missing() -> None:
-    """Enqueue what an outage, or a crash just after the commit, left out. For a cron job.
+    """Enqueue the messages that were missed in an outage or a crash. Call it from a cron job.
 
-    The idempotency key makes it harmless where the message had been enqueued after all.
+    Because of the idempotency key, this is safe even if a message was already enqueued.
     """
     for order in Order.objects.filter(job_id=""):
         enqueue_for(order)
@@ -158,7 +158,7 @@ def show_message(_: HttpRequest, job_id: str) -> JsonResponse:
 
 
 class QueueErrors:
-    """Returns the responses to the errors of `producer`, for all views."""
+    """Middleware that converts the errors of `producer` to responses."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -169,14 +169,14 @@ class QueueErrors:
     def process_exception(self, _: HttpRequest, error: Exception) -> JsonResponse | None:
         match error:
             case InvalidJob():
-                # Django's forms have this name for what is wrong with the whole of the input.
+                # Django's forms use this name for errors of the whole input.
                 names = {"job": NON_FIELD_ERRORS}
                 errors = {names.get(path, path): texts for path, texts in error.errors.items()}
                 return JsonResponse({"errors": errors}, status=400)
             case IdempotencyConflict():
                 return JsonResponse({"error": KEY_IN_USE, "fields": error.fields}, status=409)
             case JobNotFound():
-                return JsonResponse({"error": "There is no such message (any more)."}, status=404)
+                return JsonResponse({"error": "There is no message with this id."}, status=404)
             case EnqueueUnknown():
                 return unavailable(
                     error,
@@ -191,7 +191,7 @@ class QueueErrors:
 
 
 def unavailable(reason: QueueUnavailable, /, **answer: str) -> JsonResponse:
-    # The details are for the operator; the client gets the time to try again.
+    # Log the details for the operator. The client only gets the time to try again.
     logger.warning("%s", reason)
     return JsonResponse(answer, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 

@@ -1,8 +1,8 @@
-"""A FastAPI app that enqueues messages, and shows what became of them.
+"""A FastAPI app that enqueues messages and shows their state.
 
     fastapi dev examples/fastapi_app.py
 
-The producer is awaited, so a Redis that hangs never blocks the event loop.
+It uses the asyncio producer, so that a hanging Redis does not block the event loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harasocial_dispatch.producer.aio import AsyncProducer
 from pydantic import BaseModel
 
 KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
-#: When a client should try again while Redis is away.
+#: The `Retry-After` for clients if Redis is not available.
 RETRY_AFTER_SECONDS = 5
 EXAMPLE = {
     "recipient": {"id": "2560816460648749"},
@@ -52,7 +52,7 @@ class Message(BaseModel):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AsyncProducer]]:
-    # The settings are read here: a wrong one ends the start, and not the first request.
+    # Read the settings here, so that an invalid setting stops the start and not the first request.
     async with AsyncProducer() as producer:
         yield {"producer": producer}
 
@@ -63,7 +63,7 @@ async def get_producer(request: Request) -> AsyncProducer:
 
 
 TheProducer = Annotated[AsyncProducer, Depends(get_producer)]
-# The package checks the body, so that its rules are in one place.
+# The package validates the body, so that the rules are in one place.
 MessageBody = Annotated[Any, Body(examples=[EXAMPLE])]
 
 app = FastAPI(title="Messages", lifespan=lifespan)
@@ -90,7 +90,7 @@ async def show_message(job_id: str, producer: TheProducer) -> Message:
 
 @app.exception_handler(InvalidJob)
 async def invalid_job(_: Request, error: InvalidJob) -> JSONResponse:
-    """As FastAPI reports a wrong body: a list of places and messages."""
+    """Return the errors in FastAPI's own format: a list of locations and messages."""
     detail = [
         {"type": "value_error", "loc": location(path), "msg": text}
         for path, texts in error.errors.items()
@@ -112,7 +112,7 @@ async def idempotency_conflict(_: Request, error: IdempotencyConflict) -> JSONRe
 
 @app.exception_handler(JobNotFound)
 async def job_not_found(_: Request, error: JobNotFound) -> JSONResponse:
-    return JSONResponse({"detail": "There is no such message (any more)."}, status_code=404)
+    return JSONResponse({"detail": "There is no message with this id."}, status_code=404)
 
 
 @app.exception_handler(QueueUnavailable)
@@ -132,6 +132,6 @@ async def enqueue_unknown(_: Request, error: EnqueueUnknown) -> JSONResponse:
 
 
 def unavailable(error: QueueUnavailable, answer: dict[str, str]) -> JSONResponse:
-    # The details are for the operator; the client gets the time to try again.
+    # Log the details for the operator. The client only gets the time to try again.
     logger.warning("%s", error)
     return JSONResponse(answer, status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -1,4 +1,4 @@
-"""A Flask app that hands messages over, and tells what became of them.
+"""A Flask app that enqueues messages and shows their state.
 
 flask --app examples/flask_app run
 """
@@ -19,7 +19,7 @@ from harasocial_dispatch.producer import (
 from werkzeug.exceptions import HTTPException
 
 KEY_IN_USE = "This Idempotency-Key belongs to another message. Use another key for another message."
-#: Tells a client when to come back while Redis is away.
+#: The `Retry-After` for clients if Redis is not available.
 RETRY_AFTER_SECONDS = 5
 
 Answer = tuple[dict[str, Any], int, dict[str, str]]
@@ -27,7 +27,7 @@ Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    # The settings are read here: a wrong one ends the start, and not the first request.
+    # Read the settings here, so that an invalid setting stops the start and not the first request.
     producer = Producer()
 
     @app.post("/messages")
@@ -63,11 +63,11 @@ def idempotency_conflict(error: IdempotencyConflict) -> Answer:
 
 
 def job_not_found(_: JobNotFound) -> Answer:
-    return {"error": "There is no such message (any more)."}, 404, {}
+    return {"error": "There is no message with this id."}, 404, {}
 
 
 def queue_unavailable(error: QueueUnavailable) -> Answer:
-    # What it says of Redis is for the operator; the client learns when to come back.
+    # Log the details for the operator. The client only gets the time to try again.
     current_app.logger.warning("%s", error)
     return (
         {"error": "The queue is not available. Try again soon."},
@@ -88,5 +88,5 @@ def enqueue_unknown(error: EnqueueUnknown) -> Answer:
 
 
 def http_error(error: HTTPException) -> Answer:
-    """Flask's own errors, such as a body that is not JSON, as JSON too."""
+    """Return Flask's own errors, such as for a body that is not JSON, as JSON."""
     return {"error": error.description}, error.code or 500, {}

@@ -1,4 +1,4 @@
-"""A test kit for applications that enqueue: what was enqueued, and how it ends, without a network.
+"""A test kit for applications that enqueue jobs. It needs no network.
 
 With pytest, use the fixture `harasocial`, a `TestKit`:
 
@@ -8,14 +8,15 @@ With pytest, use the fixture `harasocial`, a `TestKit`:
         (job,) = harasocial.drain()
         assert job.state == "sent"
 
-Anywhere else, `with TestKit() as harasocial:` is the same.
+Without pytest, use `with TestKit() as harasocial:`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-# Through the parent: a bare `import testing` fails here, instead of loading everything twice.
+# Import through the parent package, so that a bare `import testing` fails here instead of loading
+# every module twice.
 from .. import testing as _testing  # noqa: F401
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ __all__ = ["TestKit"]
 
 
 def __getattr__(name: str) -> Any:
-    # pytest loads the plugin, and so this module, in every project that has this package
-    # installed: the rest is loaded when a test uses it.
+    # pytest loads the plugin, and so this module, in every project that has this package installed.
+    # Other modules are loaded when a test needs them.
     if name == "TestKit":
         from .kit import TestKit  # noqa: PLC0415
 

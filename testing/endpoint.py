@@ -1,4 +1,4 @@
-"""The sandbox, called without a network. A delay of its reply passes at once."""
+"""Call the sandbox without a network. The delays of its replies take no time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..worker.http.reply_reader import ReplyReader
 
 
 def call(sandbox: Sandbox, request: bytes, settings: Settings) -> tuple[Reply | CallFailed, float]:
-    """Return how a call ended, and how many seconds it would have taken.
+    """Return the end of a call, and the number of seconds that it would have taken.
 
     Args:
-        sandbox: need not be started.
-        request: as `Endpoint.request` returns it.
+        sandbox: does not need to be started.
+        request: the bytes from `Endpoint.request`.
         settings: the timeouts are used.
     """
     buffer = RequestBuffer()
@@ -42,7 +42,7 @@ def call(sandbox: Sandbox, request: bytes, settings: Settings) -> tuple[Reply | 
             if seconds + step >= late_at:
                 return reader.stop("timeout", "the call's deadline passed"), late_at
             seconds += step
-        # The connection stays open, and the reply is not whole.
+        # The connection stays open, and the reply is incomplete.
         late_at = min(settings.safe_call_deadline_seconds, seconds + settings.read_timeout_seconds)
         return reader.stop("timeout", "the call's deadline passed"), late_at
     finally:

@@ -1,4 +1,4 @@
-"""The test kit: a producer whose jobs stay in the test, and a worker without a network."""
+"""The test kit: a producer with its own jobs, and a worker without a network."""
 
 from __future__ import annotations
 
@@ -20,46 +20,48 @@ from .endpoint import call
 from .matching import explain_mismatch, matching
 from .server import InMemory, RealServer, Server
 
-#: The API's URL during a test: a port of this host on which nothing listens. A worker that a test
-#: starts reaches nothing either.
+#: The API's URL during a test: a port of this host where nothing listens. So a worker that a test
+#: starts cannot reach the API.
 _NOWHERE = "http://127.0.0.1:9/social/messages.json"
-#: Variables of the environment that would replace `_NOWHERE` or its token.
+#: Environment variables that would replace `_NOWHERE` or its token.
 _OTHER_SOURCES = ("HARASOCIAL_API_URL_FILE", "HARASOCIAL_TOKEN_FILE", "HARASOCIAL_TOKENS_FILE")
-#: Jobs claimed at once.
+#: Maximum jobs per claim.
 _BATCH_SIZE = 32
-#: How far the clock moves at least (seconds). It doubles as long as nothing can be sent.
+#: The smallest step of the clock. The step doubles as long as nothing can be sent.
 _FIRST_STEP_SECONDS = 0.001
-#: Maximum number of jobs listed.
+#: Maximum jobs in a list.
 _MAX_JOBS = 100_000
 _ENDED = frozenset({State.SENT, State.FAILED, State.CANCELLED})
 
 
 class TestKit:
-    """Keeps what an application enqueues, and sends it to a `Sandbox` without a network.
+    """Keeps the jobs that an application enqueues, and sends them to a `Sandbox` without a network.
 
         with TestKit() as harasocial:
             place_order()
             harasocial.assert_enqueued(payload_id="__hrf_f_…", count=1)
 
-    While it is active, every `Producer` of this process uses the kit, whenever it was made and
-    whatever its settings are; so do `harasocial_dispatch.producer.enqueue` and its siblings. No
-    doorbell is rung, and nothing is connected to except the server of `redis_url`.
+    While it is active, every `Producer` of this process uses the kit, regardless of its settings
+    and of the time of its creation. This includes `harasocial_dispatch.producer.enqueue` and the
+    other functions of that module. The kit rings no doorbell, and connects only to the server of
+    `redis_url`.
 
     Args:
-        redis_url: a Redis or Valkey, on which the kit uses a namespace of its own; None for one in
-            memory (fakeredis).
+        redis_url: a Redis or Valkey server, where the kit uses its own namespace; None for a server
+            in memory (fakeredis).
         settings: other settings by name, such as `max_attempts=3`.
 
     Attributes:
         settings: the settings of `producer` and of `drain`.
-        producer: a producer, for code that is given one.
-        sandbox: the stand-in for the API. It is called directly, so it need not be started.
+        producer: a producer, for code that expects one.
+        sandbox: the stand-in for the API. The kit calls it directly, so it does not need to be
+            started.
 
     Raises:
         ModuleNotFoundError: fakeredis is not installed.
     """
 
-    __test__ = False  # its name begins as those of the classes that pytest collects
+    __test__ = False  # pytest must not collect it as a test class
 
     def __init__(self, redis_url: str | None = None, **settings: Any) -> None:
         self._server: Server = InMemory() if redis_url is None else RealServer()
@@ -86,7 +88,7 @@ class TestKit:
         self._active = ExitStack()
 
     def __enter__(self) -> TestKit:
-        # A property comes before the attribute of the same name that each producer has.
+        # A property takes precedence over the attribute of the same name of each producer.
         ledger = property(
             lambda _: self._ledger,
             lambda producer, ledger: producer.__dict__.update(_ledger=ledger),
@@ -102,7 +104,7 @@ class TestKit:
         self._ledger.close()
 
     def enqueued(self) -> list[JobRecord]:
-        """Return all jobs, whatever their state, in the order in which they were enqueued."""
+        """Return all jobs in any state, in the order of enqueueing."""
         return self._ledger.in_order(self.producer.find_jobs(limit=_MAX_JOBS))
 
     def assert_enqueued(
@@ -116,13 +118,14 @@ class TestKit:
         campaign: str | None = None,
         count: int | None = None,
     ) -> list[JobRecord]:
-        """Return the jobs that have all given values; fail if there is none.
+        """Return the jobs that have all given values. Fail if there is none.
 
         Args:
-            count: the exact number of such jobs; `assert_enqueued(count=0)`: nothing was enqueued.
+            count: the exact number of such jobs. `assert_enqueued(count=0)` asserts that nothing
+                was enqueued.
 
         Raises:
-            AssertionError: listing what was enqueued.
+            AssertionError: with a list of the enqueued jobs.
         """
         __tracebackhide__ = True
         wanted = _given(
@@ -149,14 +152,14 @@ class TestKit:
         payload_id: str | None = None,
         metadata: str | None = None,
     ) -> None:
-        """Plan the reply to the next message, or to the next one that has all given values.
+        """Plan the reply to the next message, or to the next message that has all given values.
 
             harasocial.reply_next("code:551", recipient_id="2560816460648749")
             harasocial.reply_next("status:503", times=3)
 
         Args:
-            behavior: a behavior of the sandbox: what follows `sandbox:` in its payload ids.
-            times: to how many messages.
+            behavior: a behavior of the sandbox: the part after `sandbox:` in its payload ids.
+            times: the number of messages.
 
         Raises:
             UnknownBehaviorError: there is no such behavior.
@@ -167,15 +170,16 @@ class TestKit:
         self.sandbox.reply_next(behavior, times=times, **wanted)
 
     def drain(self, *, within: timedelta | None = None) -> list[JobRecord]:
-        """Send every waiting job, and return what became of each, in the order of enqueueing.
+        """Send every waiting job. Return all jobs in the order of enqueueing.
 
-        A job has ended (`sent`, `failed` or `canceled`) or is left waiting: for a pause or a
-        `send_at` that ends later, or for as long as a page is paused by hand.
+        A job has either ended (`sent`, `failed` or `canceled`), or it still waits: for a later
+        `send_at`, for a longer pause, or for a page that is paused by an operator.
 
         Args:
-            within: how far ahead of now the server's clock is moved for retries, pauses and
-                scheduled jobs; by default one day. It returns to now at the end. A real server's
-                clock cannot be moved, so the wait takes its time: by default 2 seconds at most.
+            within: how far the server's clock is moved forward for retries, pauses and scheduled
+                jobs; by default one day. At the end, the clock is set back. The clock of a real
+                server cannot be moved, so there the wait takes real time: by default at most 2
+                seconds.
         """
         waiting = [job.job_id for job in self.enqueued() if job.state not in _ENDED]
         left_seconds = (self._server.longest_wait if within is None else within).total_seconds()
@@ -187,7 +191,7 @@ class TestKit:
                 due_seconds = self._due_in_seconds()
                 if due_seconds is None or due_seconds > left_seconds:
                     break
-                # Time must pass even if a job that seems ready is not handed out.
+                # Time must pass even if a ready job is not claimed.
                 wait_seconds = max(due_seconds, step_seconds)
                 step_seconds *= 2
                 left_seconds -= wait_seconds
@@ -197,7 +201,7 @@ class TestKit:
         return [self.producer.get_job(job_id) for job_id in waiting]
 
     def _send_ready(self) -> bool:
-        """Send what may be sent now; return whether there was anything."""
+        """Send the jobs that may be sent now. Return whether there were any."""
         any_sent = False
         while True:
             swept = self._ledger.sweep()
@@ -214,14 +218,14 @@ class TestKit:
         prepared = self._sender.prepare(claim, set())
         if not isinstance(prepared, Flight):
             return prepared
-        # Not the time that this program takes: a test on a slow machine sees the same.
+        # Use the simulated duration, not the real one, so that slow machines get the same results.
         prepared.began = claim.claimed_at
         prepared.ending, seconds = call(self.sandbox, prepared.request, self.settings)
         prepared.ended = prepared.began + seconds
         return self._sender.judge(prepared)
 
     def _due_in_seconds(self) -> float | None:
-        """Return how long until a job can be sent; None if none is waiting for a time."""
+        """Return the time until the next job can be sent, or None if no job waits for a time."""
         reader = self._ledger.reader
         now = datetime.fromtimestamp(reader.now_ms() / 1000, timezone.utc)
         waits = [
@@ -237,7 +241,7 @@ class TestKit:
     def _environment(self) -> dict[str, str]:
         variables = {"HARASOCIAL_API_URL": _NOWHERE, "HARASOCIAL_TOKEN": DEFAULT_TOKEN}
         if isinstance(self._server, RealServer):
-            # For the processes that a test starts.
+            # The environment of processes that a test starts.
             variables["HARASOCIAL_REDIS_URL"] = self.settings.redis_url
             variables["HARASOCIAL_NAMESPACE"] = self.settings.namespace
         return variables

@@ -1,4 +1,4 @@
-"""Which jobs have given values, and what to say if none has."""
+"""Find jobs by their values, and explain a mismatch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from ..schemas import JobRecord
 
-#: Jobs listed in a message, the latest ones.
+#: Maximum jobs in a message. These are the latest ones.
 _MAX_LISTED = 20
 
 
 def fields_of(job: JobRecord) -> dict[str, Any]:
-    """Return the values by which a job can be found."""
+    """Return the values of a job that a test can match."""
     return {
         "page_id": job.page_id,
         "recipient_id": job.job.get("recipient", {}).get("id"),
@@ -31,15 +31,15 @@ def matching(jobs: Sequence[JobRecord], wanted: Mapping[str, str]) -> list[JobRe
 def explain_mismatch(
     jobs: Sequence[JobRecord], wanted: Mapping[str, str], *, found: int, count: int | None
 ) -> str:
-    """Return what was expected, and what was enqueued instead.
+    """Return a message with what was expected, and the jobs that were enqueued.
 
     Args:
         found: the number of jobs that have all values in `wanted`.
-        count: the expected number of such jobs; None for one or more.
+        count: the expected number of such jobs; None for at least one.
     """
     expected = "at least 1 message" if count is None else _messages(count)
     condition = f" with {_text(wanted)}" if wanted else ""
-    lines = [f"expected {expected}{condition}; {found} of {_messages(len(jobs))} enqueued fit"]
+    lines = [f"expected {expected}{condition}; {found} of {_messages(len(jobs))} enqueued match"]
     if len(jobs) > _MAX_LISTED:
         lines.append(f"  … {len(jobs) - _MAX_LISTED} earlier ones")
     for job in jobs[-_MAX_LISTED:]:

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `harasocial`. It imports the rest of the package at first use."""
+"""The pytest plugin with the fixture `harasocial`. It imports other modules at first use."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _SERVERS = ("fakeredis", "valkey")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of the ini file."""
+    """Add the ini option."""
     parser.addini(
         "harasocial_server",
-        "The Redis of the fixture `harasocial`: fakeredis (the default), in memory, or valkey, a "
-        "real server that other processes can use.",
+        "The Redis server of the fixture `harasocial`: fakeredis (the default, in memory) or "
+        "valkey (a real server that other processes can use).",
         default="fakeredis",
     )
 
 
 @pytest.fixture(scope="session")
 def harasocial_redis_url(pytestconfig: pytest.Config) -> Iterator[str | None]:
-    """Return the URL of the server of the fixture `harasocial`; None for one in memory.
+    """Return the URL of the server for the fixture `harasocial`, or None for one in memory.
 
-    Override it to use a server of your own. Each test has a namespace of its own there.
+    Override this fixture to use your own server. Each test uses its own namespace there.
     """
     server = pytestconfig.getini("harasocial_server")
     if server not in _SERVERS:
@@ -52,7 +52,7 @@ def harasocial_redis_url(pytestconfig: pytest.Config) -> Iterator[str | None]:
 
 @pytest.fixture
 def harasocial_settings() -> dict[str, Any]:
-    """Return settings of the fixture `harasocial`, such as `{"max_attempts": 3}`; override it."""
+    """Return settings for the fixture `harasocial`. Override it: `{"max_attempts": 3}`."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""The Redis of a test kit: in memory, with a clock that can be moved, or a real one."""
+"""The Redis server of a test kit: in memory with a movable clock, or a real server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..schemas import JobRecord, Settings
 
 
 class OrderedLedger(Ledger):
-    """A ledger that rings no doorbell, and remembers in which order jobs were enqueued."""
+    """A ledger that rings no doorbell and records the order of enqueueing."""
 
     def __init__(self, settings: Settings, client: Any = None) -> None:
         super().__init__(settings, client=client)
@@ -27,16 +27,16 @@ class OrderedLedger(Ledger):
         return enqueued
 
     def in_order(self, jobs: Iterable[JobRecord]) -> list[JobRecord]:
-        """Return jobs in the order of enqueueing; those of other processes by their time."""
+        """Return jobs in the order of enqueueing. Jobs of other processes are ordered by time."""
         by_time = sorted(jobs, key=attrgetter("enqueued_at"))
         return sorted(by_time, key=lambda job: self._order.get(job.job_id, -1))
 
 
 class Server(Protocol):
-    """Where the jobs are, and how time passes there.
+    """The server that stores the jobs, and its clock.
 
     Attributes:
-        longest_wait: how far `TestKit.drain` lets time pass, unless it is given.
+        longest_wait: the default of `within` in `TestKit.drain`.
     """
 
     longest_wait: timedelta
@@ -45,14 +45,14 @@ class Server(Protocol):
         """Return a ledger on this server."""
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass by the server's clock."""
+        """Move the server's clock forward, or wait."""
 
     def return_to_now(self) -> None:
-        """Return to the real time, where that is possible."""
+        """Set the clock back to the real time, if possible."""
 
 
 class InMemory:
-    """A fakeredis of its own. Time passes at once, and only while a test drains.
+    """A separate fakeredis server. Its clock moves only during a drain.
 
     Raises:
         ModuleNotFoundError: fakeredis or its Lua is not installed.
@@ -79,11 +79,11 @@ class InMemory:
         return OrderedLedger(settings, self._client)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass at once."""
+        """Move the clock forward."""
         self._passed_seconds += seconds
 
     def return_to_now(self) -> None:
-        """Return to the real time."""
+        """Set the clock back to the real time."""
         self._passed_seconds = 0.0
 
     def _time(self) -> list[bytes]:
@@ -93,7 +93,7 @@ class InMemory:
 
 
 def _with_clock(connection_class: type[Any], clock: Any) -> type[Any]:
-    """Return a class of connections on which the command TIME, also in scripts, calls `clock`."""
+    """Return a connection class whose command TIME, also in scripts, calls `clock`."""
 
     class ConnectionWithClock(connection_class):  # type: ignore[misc]  # known at run time only
         def _connect(self) -> Any:
@@ -105,7 +105,7 @@ def _with_clock(connection_class: type[Any], clock: Any) -> type[Any]:
 
 
 class RealServer:
-    """A Redis or Valkey at a URL. Its clock is that of its machine, so a wait takes its time."""
+    """A Redis or Valkey server at a URL. Its clock cannot be moved, so waits take real time."""
 
     longest_wait = timedelta(seconds=2)
 
@@ -118,4 +118,4 @@ class RealServer:
         time.sleep(seconds)
 
     def return_to_now(self) -> None:
-        """Do nothing: this time has passed."""
+        """Do nothing, because the clock was not moved."""

@@ -84,7 +84,7 @@ def test_an_unknown_message_is_not_found(web_app, job_id):
     answer = web_app.get(f"/messages/{job_id}")
 
     assert answer.status == 404
-    assert list(answer.json.values()) == ["There is no such message (any more)."]
+    assert list(answer.json.values()) == ["There is no message with this id."]
 
 
 @pytest.mark.parametrize(

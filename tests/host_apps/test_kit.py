@@ -78,7 +78,7 @@ def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
         kit.assert_enqueued(recipient_id=BOB, payload_id="one")
     assert str(refused.value).splitlines() == [
         f"expected at least 1 message with recipient_id='{BOB}', payload_id='one'; "
-        "0 of 3 messages enqueued fit",
+        "0 of 3 messages enqueued match",
         f"  page_id='500725830264749', recipient_id='{ANN}', payload_id='one', metadata='x', "
         "idempotency_key='k' (queued)   <- differs in recipient_id",
         f"  page_id='500725830264749', recipient_id='{ANN}', payload_id='two' (queued)   "
@@ -87,7 +87,7 @@ def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
         f"idempotency_key='tet/7/{BOB}/two', campaign='tet' (queued)   <- differs in payload_id",
     ]
     for wanted in ({"payload_id": "two", "count": 1}, {"count": 0}, {"metadata": "y"}):
-        with pytest.raises(AssertionError, match=r"^expected .* of 3 messages enqueued fit\n"):
+        with pytest.raises(AssertionError, match=r"^expected .* of 3 messages enqueued match\n"):
             kit.assert_enqueued(**wanted)
 
 

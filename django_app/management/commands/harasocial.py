@@ -11,17 +11,18 @@ from ....cli import main
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
-    """Passes its arguments on."""
+    """Runs harasocial-dispatch with the given arguments."""
 
     help = "Run harasocial-dispatch with Django's settings, for example `harasocial worker`."
-    # Its checks may open connections to the database, which the worker's processes would share.
+    # No system checks: they may open database connections, which the worker's processes would
+    # share.
     requires_system_checks: tuple[str, ...] = ()
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument(
             "arguments",
             nargs=argparse.REMAINDER,
-            help="A command of harasocial-dispatch and its options; `help` lists them.",
+            help="A command of harasocial-dispatch and its options; `help` lists the commands.",
         )
 
     def handle(self, *_: Any, arguments: list[str], **__: Any) -> None:
