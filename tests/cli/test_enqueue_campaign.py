@@ -212,6 +212,19 @@ def test_what_guards_a_campaign_is_announced_before_its_rows(run, jobs, file, mo
     assert "@" in by
 
 
+def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
+    """They wait for a release, also when the file is enqueued again."""
+    file.write_text(HEADER + table(20))
+    command = ["enqueue", file, "--campaign", "sale", "--yes", "--canary", "3"]
+    assert run(*command).exit_code == 0
+    assert len(jobs.ledger.claim(100).claims) == 3
+    assert run(*command).stdout == "0 new, 20 already there, 0 rejected\n"
+    assert not jobs.ledger.claim(100).claims
+    assert jobs.ledger.reader.campaign("sale").held
+    jobs.ledger.release_campaign("sale", by="somebody")
+    assert len(jobs.ledger.claim(100).claims) == 17
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
