@@ -12,7 +12,6 @@ import yaml
 from harasocial_dispatch.schemas import Settings
 from support.documents import PAGES, ROOT, anchors_of, links_of, name_of
 
-
 #: A build takes some seconds, and much longer on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
