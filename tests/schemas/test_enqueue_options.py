@@ -1,4 +1,4 @@
-"""How a job is to be sent: the options of `enqueue`, and the rows of `enqueue_many`."""
+"""The options of `enqueue`, and the rows of `enqueue_many`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPRING_MS = 1_769_826_600_000
 
 
 class NoOffset(tzinfo):
-    """A time zone that does not know how far it is from UTC."""
+    """A time zone without a UTC offset."""
 
     def utcoffset(self, _: datetime | None) -> None:
         return None
@@ -42,8 +42,8 @@ def errors_of(body: Any, options: dict[str, Any]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("options", [None, {}, {"idempotency_key": None, "send_at": None}])
-def test_without_options_the_defaults_hold(options: dict[str, Any] | None):
-    """At least once, not urgent, at once."""
+def test_defaults_without_options(options: dict[str, Any] | None):
+    """At least once, not urgent, without delay."""
     assert parse_new_job(BODY, options) == NewJob(
         job=parse_send_job(BODY),
         idempotency_key=None,
@@ -54,8 +54,8 @@ def test_without_options_the_defaults_hold(options: dict[str, Any] | None):
     )
 
 
-def test_every_option_arrives():
-    """As given to `enqueue`, times in milliseconds."""
+def test_every_option_is_kept():
+    """Times are converted to milliseconds."""
     new = parse_new_job(
         BODY,
         {
@@ -88,8 +88,8 @@ def test_every_option_arrives():
         datetime(2026, 1, 31, 9, 30, tzinfo=timezone(timedelta(hours=7))),
     ],
 )
-def test_a_time_may_be_written_in_many_ways(time: Any):
-    """One instant, whatever its zone and spelling."""
+def test_a_time_has_many_formats(time: Any):
+    """All formats and time zones of one instant give the same result."""
     assert parse_new_job(BODY, {"send_at": time}).send_at_ms == SPRING_MS
 
 
@@ -127,20 +127,20 @@ DATETIME = "Must be a datetime with a time zone."
         (datetime.min.replace(tzinfo=timezone(timedelta(hours=23))), "Is before the year 2000."),
     ],
 )
-def test_a_time_that_could_be_misread_is_refused(name: str, value: Any, expected: str):
-    """No zone, no date, or so far off that the unit must be wrong."""
+def test_an_ambiguous_time_is_refused(name: str, value: Any, expected: str):
+    """Values without a time zone, without a date, or too far away are refused."""
     assert errors_of(BODY, {name: value}) == {name: [expected]}
 
 
-def test_a_year_ahead_is_the_farthest():
-    """A mistake in units is far beyond."""
+def test_the_latest_time_is_a_year_ahead():
+    """A later time is most likely a mistake in units."""
     ahead = datetime.now(timezone.utc) + timedelta(days=365)
     assert parse_new_job(BODY, {"send_at": ahead}).send_at_ms == round(ahead.timestamp() * 1000)
 
 
 @pytest.mark.parametrize("expires_at", ["2026-01-31T09:30:00+07:00", "2026-01-30T00:00:00Z"])
-def test_a_job_cannot_expire_before_it_is_due(expires_at: str):
-    """Nothing would ever be sent."""
+def test_a_job_must_not_expire_before_it_is_due(expires_at: str):
+    """Such a job would never be sent."""
     options = {"send_at": "2026-01-31T09:30:00+07:00", "expires_at": expires_at}
     assert errors_of(BODY, options) == {"expires_at": ["Must be after send_at."]}
 
@@ -176,39 +176,39 @@ BLANK = "Must be a string of printable characters, not blank."
         ({"priority": 3}, {"priority": ["Unknown field."]}),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, Any], expected: dict[str, list[str]]):
-    """By its own name, beside the fields of the body."""
+def test_an_invalid_option_is_named(options: dict[str, Any], expected: dict[str, list[str]]):
+    """The error is under the option's name."""
     assert errors_of(BODY, options) == expected
 
 
 @pytest.mark.parametrize("key", ["a", "k" * 200, "đơn hàng 1001", "*", "a:b{c}"])
-def test_an_idempotency_key_is_kept_as_it_is(key: str):
-    """It is the caller's word, not ours."""
+def test_an_idempotency_key_is_kept_unchanged(key: str):
+    """Any printable characters are valid."""
     assert parse_new_job(BODY, {"idempotency_key": key}).idempotency_key == key
 
 
-def test_errors_of_body_and_options_come_together():
-    """One answer names everything that is wrong with the call."""
+def test_errors_of_body_and_options_are_reported_together():
+    """One exception has all errors of the call."""
     found = errors_of({**BODY, "page_id": 5}, {"urgent": "x", "delivery": "y"})
     assert set(found) == {"page_id", "urgent", "delivery"}
 
 
-def test_a_row_has_options_beside_the_fields_of_the_body():
-    """So a line of a file is all that a job needs."""
+def test_a_row_has_the_fields_of_the_body_and_options():
+    """A line of a file can describe a complete job."""
     row = {**BODY, "metadata": "m", "idempotency_key": "k", "urgent": "true", "send_at": None}
     assert parse_row(row) == parse_new_job(
         {**BODY, "metadata": "m"}, {"idempotency_key": "k", "urgent": True}
     )
-    assert row["idempotency_key"] == "k", "the caller's row is left as it was"
+    assert row["idempotency_key"] == "k", "the caller's row is not changed"
 
 
 def test_a_row_without_options_is_the_body():
-    """The API's own JSON is a row."""
+    """The JSON body of the API is a valid row."""
     assert parse_row(BODY) == parse_new_job(BODY)
 
 
-def test_a_row_names_fields_and_options_that_are_wrong():
-    """What is neither a field nor an option is no field of the API."""
+def test_invalid_fields_and_options_of_a_row_are_named():
+    """A name that is neither a field nor an option gets the error of an unknown field."""
     with pytest.raises(InvalidJob) as caught:
         parse_row({**BODY, "urgent": "maybe", "colour": "red", "page_id": ""})
     assert caught.value.errors == {
@@ -219,8 +219,8 @@ def test_a_row_names_fields_and_options_that_are_wrong():
 
 
 @pytest.mark.parametrize("row", [None, "x", 5, ["page_id"], [BODY]])
-def test_a_row_that_is_no_object_is_refused(row: Any):
-    """Also what only resembles one."""
+def test_a_row_that_is_not_an_object_is_refused(row: Any):
+    """Values that resemble an object are refused too."""
     with pytest.raises(InvalidJob) as caught:
         parse_row(row)
     assert set(caught.value.errors) == {"job"}
@@ -252,8 +252,8 @@ scalars = (
 @example({"send_at": "2026-01-31T09:30:00+24:00"})
 @example({"send_at": "0001-01-01T00:00:00+23:59"})
 @example({"expires_at": "24:00"})
-def test_any_options_are_taken_or_named(options: dict[str, Any]):
-    """No option makes another exception than `InvalidJob`, and none gets through half valid."""
+def test_any_options_are_accepted_or_named(options: dict[str, Any]):
+    """The only possible exception is `InvalidJob`, and accepted values are valid."""
     try:
         new = parse_new_job(BODY, options)
     except InvalidJob as error:
@@ -267,8 +267,8 @@ def test_any_options_are_taken_or_named(options: dict[str, Any]):
             assert time is None or 946_000_000_000 < time < 10_000_000_000_000
 
 
-def test_an_option_within_the_body_is_said_to_be_one():
-    """It is no field of the API; and left out, two calls would make two jobs."""
+def test_an_option_in_the_body_gets_its_own_error():
+    """If the option was ignored, two calls would make two jobs."""
     with pytest.raises(InvalidJob) as caught:
         parse_new_job(BODY | {"idempotency_key": "k", "colour": "red"})
     assert caught.value.errors == {

@@ -1,4 +1,4 @@
-"""The table of error codes: every code that can come up is explained, in every language."""
+"""The table of error codes: every code has an explanation in every language."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from harasocial_dispatch.schemas.error_codes import (
 from harasocial_dispatch.schemas.language import LANGUAGES, Language
 
 ROWS = [*API_CODES, *FALLBACK_CODES]
-#: Texts that both languages spell alike: names of settings, fields and the like.
+#: Texts that are the same in both languages, such as names of settings and fields.
 SHARED_WORD = re.compile(r"HARASOCIAL_[A-Z_]+|payload_id|page_id|social\.conv|metadata|Meta\b")
-#: What only Vietnamese has.
+#: Characters that only Vietnamese uses.
 VIETNAMESE_LETTER = re.compile(r"[ăâđêôơư]|[\u0300\u0301\u0303\u0309\u0323]")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("row", [*ROWS, UNKNOWN], ids=lambda row: row.code or "unknown")
-def test_each_code_says_what_it_means_and_what_to_do(row: ErrorCode, language: Language) -> None:
-    """Each is a sentence or two, on one line."""
+def test_each_code_has_a_meaning_and_a_remedy(row: ErrorCode, language: Language) -> None:
+    """Each text is one or two sentences on one line."""
     for text in row.texts[language]:
         assert text.endswith(".")
         assert text.isprintable()
@@ -42,20 +42,20 @@ def test_each_code_says_what_it_means_and_what_to_do(row: ErrorCode, language: L
 
 @pytest.mark.parametrize("row", [*ROWS, UNKNOWN], ids=lambda row: row.code or "unknown")
 def test_both_languages_name_the_same_settings(row: ErrorCode) -> None:
-    """A translation that names another setting sends the reader elsewhere."""
+    """A translation must name the same settings."""
     named = [set(SHARED_WORD.findall(" ".join(row.texts[language]))) for language in LANGUAGES]
     assert named[0] == named[1]
 
 
 def test_each_code_has_one_row() -> None:
-    """So that a code cannot mean two things."""
+    """A code must not have two meanings."""
     codes = [row.code for row in ROWS]
     assert sorted(set(codes)) == sorted(codes)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.code)
 def test_the_columns_of_a_row_agree(row: ErrorCode) -> None:
-    """Where a message may have gone out, or must not be sent again, every column says so."""
+    """All columns agree on whether the message may have been sent, and may be sent again."""
     ambiguous = row.outcome_class is OutcomeClass.AMBIGUOUS
     assert row.may_have_been_sent or not ambiguous
     assert not row.may_have_been_sent or ambiguous or row.outcome_class is OutcomeClass.TRANSIENT
@@ -86,8 +86,8 @@ def test_the_columns_of_a_row_agree(row: ErrorCode) -> None:
         ("http_503", "http_503"),
     ],
 )
-def test_a_code_that_is_not_listed_has_the_row_of_a_part_of_it(error_code: str, like: str) -> None:
-    """By its subcode, if that means the same with every code; else by its code or its range."""
+def test_an_unlisted_code_falls_back_to_a_part_of_it(error_code: str, like: str) -> None:
+    """It falls back to its subcode if that is unique, or else to its code or range."""
     assert row_of(error_code).code == like
     assert explain(error_code) == row_of(error_code).texts["en"]
 
@@ -99,8 +99,8 @@ def test_a_code_that_is_not_listed_has_the_row_of_a_part_of_it(error_code: str, 
         *("http_", "http_99", "http_1000", "http_abc", "http_²00", "http_200", "http_302"),
     ],
 )
-def test_what_is_not_known_is_not_made_up(error_code: str | None) -> None:
-    """Then the API's own message has to do."""
+def test_an_unknown_code_has_no_explanation(error_code: str | None) -> None:
+    """Only the API's message is available then."""
     assert explain(error_code) is None
     assert class_of(error_code) is None
     for language in LANGUAGES:
@@ -109,6 +109,6 @@ def test_what_is_not_known_is_not_made_up(error_code: str | None) -> None:
 
 
 @pytest.mark.parametrize("row", FALLBACK_CODES, ids=lambda row: row.code)
-def test_the_api_cannot_use_our_own_codes(row: ErrorCode) -> None:
-    """`http_503` as the API's error code is not a transient fault but an unknown code."""
+def test_the_api_cannot_use_fallback_codes(row: ErrorCode) -> None:
+    """`http_503` as the API's error code is an unknown code, not a transient error."""
     assert class_of(row.code) is None

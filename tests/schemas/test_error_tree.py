@@ -1,4 +1,4 @@
-"""The errors as one tree: what catches what, what they carry, and over process borders too."""
+"""The tree of errors: base classes, attributes, messages and pickling."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_survives_pickling(error: DispatchError, protocol: int):
-    """Celery and multiprocessing hand errors over as pickles."""
+    """Celery and multiprocessing pickle errors."""
     found = pickle.loads(pickle.dumps(error, protocol))
     assert type(found) is type(error)
     assert str(found) == str(error)
@@ -50,7 +50,7 @@ def test_an_error_survives_pickling(error: DispatchError, protocol: int):
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_survives_copying(error: DispatchError):
-    """As it survives pickling."""
+    """A copy has the same attributes."""
     assert vars(copy.deepcopy(error)) == vars(error)
     assert str(copy.copy(error)) == str(error)
 
@@ -70,22 +70,22 @@ def test_an_error_survives_copying(error: DispatchError):
         (EnqueueUnknown, {DispatchError, QueueUnavailable}),
     ],
 )
-def test_the_tree_is_as_drawn(kind: type[Exception], parents: set[type[Exception]]):
-    """One handler for all, and a mistake in the settings is in nobody's way."""
+def test_each_error_has_its_parents(kind: type[Exception], parents: set[type[Exception]]):
+    """One handler can catch all errors. `SettingsError` is not a `ValueError`."""
     ours = {type(error) for error in ERRORS}
     assert {parent for parent in ours if issubclass(kind, parent)} - {kind} == parents & ours
     assert all(issubclass(kind, parent) for parent in parents)
 
 
-def test_the_tree_is_whole():
-    """No error of the contract stands beside it."""
+def test_the_tree_has_every_error():
+    """Every public error is in the tree."""
     kinds = {error for error in vars(schemas).values() if isinstance(error, type)}
     errors = {kind for kind in kinds if issubclass(kind, Exception)}
     assert errors == {type(error) for error in ERRORS}
 
 
-def test_an_invalid_job_says_everything_in_one_line():
-    """For a log; `errors` has the same for programs."""
+def test_the_message_of_an_invalid_job_has_every_error():
+    """The message is one line for a log. `errors` has the same content for programs."""
     error = InvalidJob({"recipient.id": ("Is blank.", "Is bad."), "page_id": ["Is missing."]})
     assert str(error) == "recipient.id: Is blank. Is bad.; page_id: Is missing."
     assert error.errors == {"recipient.id": ["Is blank.", "Is bad."], "page_id": ["Is missing."]}
@@ -111,13 +111,13 @@ def test_an_invalid_job_says_everything_in_one_line():
         ),
     ],
 )
-def test_a_conflict_names_key_and_fields_and_says_what_was_stored(attributes, text):
-    """In one line for a log."""
+def test_the_message_of_a_conflict_has_key_fields_and_result(attributes, text):
+    """The message is one line for a log."""
     assert str(IdempotencyConflict(idempotency_key="k", **attributes)) == text
 
 
-def test_a_lost_reply_tells_which_jobs_it_is_about():
-    """Those stored before, and those that may be."""
+def test_a_lost_reply_has_the_ids_of_its_jobs():
+    """It has the ids of stored jobs, and of jobs that may be stored."""
     error = EnqueueUnknown("lost", job_ids=("c",), accepted=("a",))
     assert (error.job_ids, error.accepted) == (["c"], ["a"])
     assert EnqueueUnknown("lost").job_ids == []
@@ -125,5 +125,5 @@ def test_a_lost_reply_tells_which_jobs_it_is_about():
 
 
 def test_a_hostile_job_id_is_quoted():
-    """It cannot act in the terminal that shows the error."""
+    """Control characters in it have no effect in a terminal."""
     assert "\x1b" not in str(JobNotFound("\x1b[2J"))

@@ -1,4 +1,4 @@
-"""The one JSON object that a job is shown as, and its times."""
+"""The JSON object of a job, and its times."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 HANOI = timezone(timedelta(hours=7))
 
 
-def test_a_job_with_everything_prints_as_documented():
-    """The fields of `show --json`, in their order; times are ISO 8601 in UTC."""
+def test_a_complete_job_is_printed_as_documented():
+    """The fields have the order of `show --json`. Times are ISO 8601 in UTC."""
     record = JobRecord(
         job_id="0123abcd",
         state=State.FAILED,
@@ -88,8 +88,8 @@ def test_a_job_with_everything_prints_as_documented():
     ]
 
 
-def test_a_job_with_nothing_prints_every_field_too():
-    """Programs need not ask whether a field is there."""
+def test_an_empty_job_has_every_field():
+    """Programs do not need to check whether a field exists."""
     record = JobRecord(job_id="x", state=State.QUEUED, page_id=None, job={})
     printed = record.as_json()
     assert json.loads(json.dumps(printed)) == printed
@@ -118,14 +118,14 @@ def test_a_job_with_nothing_prints_every_field_too():
 @pytest.mark.parametrize(
     ("word", "enum"), [*((s.value, State) for s in State), *((d.value, Delivery) for d in Delivery)]
 )
-def test_a_state_reads_and_prints_as_its_word(word: str, enum: type[State] | type[Delivery]):
-    """Also in an f-string, on every version of Python."""
+def test_a_state_is_printed_as_its_value(word: str, enum: type[State] | type[Delivery]):
+    """F-strings give the same result, on every version of Python."""
     assert f"{enum(word)}" == str(enum(word)) == word
 
 
 @given(st.integers(0, 4_000_000_000_000))
 def test_a_time_in_milliseconds_is_printed_to_the_millisecond(milliseconds: int):
-    """There and back again without a change."""
+    """A round trip does not change the time."""
     text = iso_utc(from_ms(milliseconds))
     assert text is not None and text.endswith("Z")
     time = datetime.fromisoformat(text.replace("Z", "+00:00"))
@@ -133,8 +133,8 @@ def test_a_time_in_milliseconds_is_printed_to_the_millisecond(milliseconds: int)
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()))
-def test_any_zone_is_printed_in_utc(time: datetime):
-    """The instant stays; below a millisecond is cut off."""
+def test_any_time_zone_is_printed_in_utc(time: datetime):
+    """The instant is the same, truncated to milliseconds."""
     text = iso_utc(time)
     assert text is not None
     found = datetime.fromisoformat(text.replace("Z", "+00:00"))

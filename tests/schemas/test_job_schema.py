@@ -1,4 +1,4 @@
-"""The body of one POST: what the API page documents is taken, all else is named and refused."""
+"""The body of a POST: the documented body is accepted, and every other body is refused."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def errors_of(body: Any) -> dict[str, list[str]]:
     return caught.value.errors
 
 
-def test_the_documented_example_is_posted_as_it_stands():
-    """Its fields come back in the order of the API page."""
+def test_the_documented_example_is_posted_unchanged():
+    """The fields keep the order of the API page."""
     job = parse_send_job(DOCUMENTED)
     assert job == SendJob(
         page_id="500725830264749",
@@ -60,18 +60,18 @@ def test_the_documented_example_is_posted_as_it_stands():
     assert json.dumps(job.body()) == json.dumps(DOCUMENTED)
 
 
-def test_the_messaging_type_may_be_left_out_and_is_sent():
-    """There is only one, so nobody has to write it."""
+def test_the_messaging_type_is_optional_and_always_sent():
+    """There is only one valid value."""
     assert parse_send_job(body_with("messaging_type", MISSING)).body() == DOCUMENTED
 
 
-def test_metadata_that_is_left_out_is_not_sent():
-    """A null would be something else than nothing."""
+def test_omitted_metadata_is_not_sent():
+    """It is not sent as null either."""
     assert "metadata" not in parse_send_job(body_with("metadata", MISSING)).body()
 
 
-def test_any_mapping_will_do():
-    """A web framework's own kind of dict is as good."""
+def test_any_mapping_is_accepted():
+    """Some web frameworks use their own mapping class."""
     assert parse_send_job(MappingProxyType(DOCUMENTED)).page_id == DOCUMENTED["page_id"]
 
 
@@ -90,8 +90,8 @@ def test_any_mapping_will_do():
         ("recipient.id", "9" * 32),
     ],
 )
-def test_values_at_the_edge_are_kept_unchanged(path: str, value: str):
-    """What is inside the limits reaches the API character for character."""
+def test_values_at_the_limits_are_kept_unchanged(path: str, value: str):
+    """Valid values are sent unchanged."""
     body = body_with(path, value)
     assert parse_send_job(body).body() == body
 
@@ -132,7 +132,7 @@ NO_STRING_OF_DIGITS = ["Must be a string of digits."]
     ],
 )
 def test_an_id_is_a_short_string_of_ascii_digits(path: str, value: Any, expected: list[str]):
-    """Each kind of mistake has an error of its own, under the field's path."""
+    """Each kind of mistake has its own error, under the field's path."""
     assert errors_of(body_with(path, value)) == {path: expected}
 
 
@@ -177,20 +177,20 @@ def test_an_id_is_a_short_string_of_ascii_digits(path: str, value: Any, expected
         ("message.text", "hello", "Is not a field of the API."),
     ],
 )
-def test_what_breaks_the_contract_is_named(path: str, value: Any, expected: str):
-    """The error stands under the field's path and says what is wrong (design promise 10)."""
+def test_an_invalid_field_is_named(path: str, value: Any, expected: str):
+    """The error is under the field's path and explains the mistake (design promise 10)."""
     assert errors_of(body_with(path, value)) == {path: [expected]}
 
 
-def test_every_wrong_field_is_named_at_once():
-    """Nobody has to mend a body one error at a time."""
+def test_all_invalid_fields_are_reported_together():
+    """A caller can correct all errors at once."""
     found = errors_of({"recipient": {"id": 5, "name": "x"}, "page_id": "a", "metadata": "", "x": 1})
     assert set(found) == {"recipient.id", "recipient.name", "message", "page_id", "metadata", "x"}
 
 
 @pytest.mark.parametrize("body", [None, [], "{}", b"{}", 5, [("page_id", "1")]])
-def test_what_is_no_object_is_refused_as_a_whole(body: Any):
-    """There is no field to name, so the job itself is."""
+def test_a_body_that_is_not_an_object_is_refused(body: Any):
+    """The error is under the path `job`."""
     assert errors_of(body) == {
         "job": ["Must be an object (a dict): the body of the API's request."]
     }
@@ -198,8 +198,8 @@ def test_what_is_no_object_is_refused_as_a_whole(body: Any):
 
 @pytest.mark.parametrize("name", ["x" * 1_000_000, ESCAPE, LONE_SURROGATE, "", ".", "_schema", 5])
 @pytest.mark.parametrize("where", ["", "recipient", "message"])
-def test_a_hostile_field_name_is_cut_and_cleaned(name: Any, where: str):
-    """It stands in logs and terminals; it can neither fill them nor act there."""
+def test_a_hostile_field_name_is_shortened_and_sanitized(name: Any, where: str):
+    """It has no effect in terminals and does not fill logs."""
     body = json.loads(json.dumps(DOCUMENTED))
     (body[where] if where else body)[name] = "value"
     (path,) = errors_of(body)
@@ -207,15 +207,15 @@ def test_a_hostile_field_name_is_cut_and_cleaned(name: Any, where: str):
     assert path.isprintable()
 
 
-def test_deep_nesting_is_refused_by_the_field_it_stands_in():
-    """However deep, only the first level is looked at."""
+def test_deep_nesting_is_an_error_of_its_field():
+    """Only the first level is examined."""
     deep: Any = "x"
     for _ in range(50_000):
         deep = [deep]
     assert errors_of(body_with("metadata", deep)) == {"metadata": ["Must be a string."]}
 
 
-#: JSON values and what Python takes for such: NaN, lone surrogates, keys that are no strings.
+#: JSON values, and other values that Python accepts: NaN, lone surrogates, keys of other types.
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: (
@@ -244,8 +244,8 @@ almost_a_body = st.fixed_dictionaries(
 
 
 @given(almost_a_body | anything)
-def test_any_body_is_a_job_that_stays_the_same_or_an_error_with_paths(body: Any):
-    """Nothing in between: no other exception, no job that its own body would not give again."""
+def test_any_body_is_a_job_or_an_error_with_paths(body: Any):
+    """No other exception is raised, and the body of an accepted job gives the same job again."""
     try:
         job = parse_send_job(body)
     except InvalidJob as error:
@@ -271,16 +271,16 @@ def parsed(body: Any) -> SendJob | dict[str, list[str]]:
 @example(DOCUMENTED | {"messaging_type": None})
 @example(DOCUMENTED | {"more": 1})
 @example(DOCUMENTED | {"recipient": {"id": "1", "more": 1}})
-def test_a_dict_is_judged_as_the_schema_judges_it(body: dict[str, Any]):
-    """A body that is not a dict always goes through the schema; a dict, only if it has a fault."""
+def test_the_fast_path_agrees_with_the_schema(body: dict[str, Any]):
+    """A dict that the fast path refuses is validated by the schema, like every other mapping."""
     assert parsed(body) == parsed(MappingProxyType(body))
 
 
 @pytest.mark.parametrize("without", [None, "metadata", "messaging_type"])
-def test_a_valid_dict_does_not_cost_a_run_of_the_schema(
+def test_a_valid_dict_does_not_need_the_schema(
     without: str | None, monkeypatch: pytest.MonkeyPatch
 ):
-    """Which would be a sixth of a worker's CPU time, and most of that of enqueue_many."""
+    """The schema would take a sixth of a worker's CPU time, and most of `enqueue_many`'s."""
     monkeypatch.delattr(Schema, "load")
     body = {name: value for name, value in DOCUMENTED.items() if name != without}
     assert parse_send_job(body).page_id == DOCUMENTED["page_id"]

@@ -1,4 +1,4 @@
-"""The producer's functions are found as its other names are."""
+"""The names of the producer module."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import importlib
 import inspect
 
 
-def test_the_producer_shows_its_functions():
-    """To `dir`, and so to completion in a shell or notebook; no name is listed for nothing."""
+def test_dir_lists_the_functions_of_the_producer():
+    """Completion in a shell or notebook uses `dir`. Every listed name exists."""
     producer = importlib.import_module("harasocial_dispatch.producer")
     assert set(producer.__all__) <= set(dir(producer))
     assert {"enqueue", "enqueue_many", "MessageBody", "__doc__"} <= set(dir(producer))
-    # A submodule of the same name would be found in place of the function.
+    # A submodule of the same name would hide the function.
     assert [name for name in producer.__all__ if inspect.ismodule(vars(producer).get(name))] == []
     functions = set(producer.__all__) - set(vars(producer))
     assert {"enqueue", "replay"} <= functions

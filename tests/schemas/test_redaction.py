@@ -1,4 +1,4 @@
-"""The token in a reply's text, in every spelling that an API may give it (promise 9)."""
+"""Removal of the token from a reply's texts, in every encoding (promise 9)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 TOKEN = "EAABwzLixnjYBO7aZC3tQ-f9_kD.LxR2m~Vp+8sH/0u=="
-#: A part of the token that must not remain.
+#: Length of the parts of the token that must not remain.
 PART_CHARACTERS = 10
 
 ENCODINGS: dict[str, Callable[[str], str]] = {
@@ -57,7 +57,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "with zero-width spaces": "\u200b".join,
     "as a tag": lambda text: f"<{text}>",
 }
-#: Encodings of which each may be applied to the result of any other.
+#: Encodings that can be combined.
 ESCAPES = [
     name
     for name in ENCODINGS
@@ -66,7 +66,7 @@ ESCAPES = [
 
 
 def error(message: object) -> tuple[str, str]:
-    """Return the error_code and error_message that are kept of a reply that has `message` twice."""
+    """Return the kept error_code and error_message of a reply with `message` in both fields."""
     body = json.dumps({"has_error": True, "error_code": message, "error_message": message})
     reply = parse_reply(body.encode(), secret=TOKEN)
     assert reply is not None
@@ -74,7 +74,7 @@ def error(message: object) -> tuple[str, str]:
 
 
 def readings(text: str) -> set[str]:
-    """Return what a reader can make of a text with the decoders that everyone has."""
+    """Return the results of common decoders for a text."""
     found = {text}
     for _ in range(3):
         for each in list(found):
@@ -112,7 +112,7 @@ def fold(text: str) -> str:
 
 
 def revealed(text: str) -> set[str]:
-    """Return the parts of the token that `text` gives away."""
+    """Return the parts of the token that `text` reveals."""
     secret = fold(TOKEN)
     parts = {secret[i : i + PART_CHARACTERS] for i in range(len(secret) - PART_CHARACTERS + 1)}
     folded = [fold(reading) for reading in readings(text)]
@@ -120,8 +120,8 @@ def revealed(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_no_spelling_of_the_token_is_kept(name: str) -> None:
-    """Whole, with words around it, and with the cause of the failure still to be read."""
+def test_no_encoding_of_the_token_is_kept(name: str) -> None:
+    """The whole token is removed, and the rest of the message is kept."""
     for before, after in [("", ""), ("Refused: Bearer ", " is not valid"), ("x" * 480 + " ", "")]:
         spelled = ENCODINGS[name](TOKEN)
         for text in error(before + spelled + after):
@@ -135,8 +135,8 @@ def test_no_spelling_of_the_token_is_kept(name: str) -> None:
     "token", ["_-aBcDeFgHiJkLmN-_", "==aBcDeFgHiJkLmN", "-" * 12, "{[(<>)]}abc"]
 )
 @pytest.mark.parametrize("spell", [str, json.dumps, lambda text: quote(text, safe="")])
-def test_signs_of_the_token_go_with_it(token: str, spell: Callable[[str], str]) -> None:
-    """At its ends, or where it has little else."""
+def test_punctuation_of_the_token_is_removed(token: str, spell: Callable[[str], str]) -> None:
+    """Tokens may have punctuation at the ends, or consist mostly of punctuation."""
     reply = {"has_error": True, "error_message": f"Bad token {spell(token)}, sorry"}
     found = parse_reply(json.dumps(reply).encode(), secret=token)
     assert found is not None
@@ -145,7 +145,7 @@ def test_signs_of_the_token_go_with_it(token: str, spell: Callable[[str], str]) 
 
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_no_part_of_the_token_is_kept(name: str) -> None:
-    """Cut by the API, before or after it was encoded: a beginning, an end, something in between."""
+    """The API may cut the token before or after encoding, at the start, at the end, or both."""
     half = len(TOKEN) // 2
     for part in (TOKEN[:half], TOKEN[half:], TOKEN[10:30]):
         assert revealed(error(f"Bad: {ENCODINGS[name](part)}…")[1]) == set()
@@ -164,10 +164,10 @@ def test_no_part_of_the_token_is_kept(name: str) -> None:
 )
 @example("JSON string", ["JSON string", "JSON string"], "", "", 0, 60)
 @example("base64", ["percent-encoded"], "a", "", 0, 60)
-def test_no_combination_gives_the_token_away(
+def test_no_combination_of_encodings_reveals_the_token(
     inner: str, outer: list[str], before: str, after: str, start: int, end: int
 ) -> None:
-    """Escapes on top of another encoding, of any part, with any text around it."""
+    """Escapes of another encoding, of any part, with any text around it."""
     part = TOKEN[start:end]
     for name in (inner, *outer):
         part = ENCODINGS[name](part)
@@ -176,15 +176,15 @@ def test_no_combination_gives_the_token_away(
 
 
 @pytest.mark.parametrize("cut", range(440, 500, 7))
-def test_the_limit_of_a_message_leaves_no_part_of_the_token(cut: int) -> None:
-    """The token is cut out before the text is cut to 500 characters."""
+def test_a_shortened_message_contains_no_part_of_the_token(cut: int) -> None:
+    """The token is removed before the text is shortened to 500 characters."""
     for spell in ENCODINGS.values():
         assert revealed(error("m" * cut + " " + spell(TOKEN))[1]) == set()
 
 
 @given(st.text(string.ascii_letters + string.digits + " .,:()#/%&=\\_-", max_size=600))
-def test_other_texts_stay_as_they_are(text: str) -> None:
-    """With escapes in them too: only what is the token is replaced."""
+def test_other_texts_are_not_changed(text: str) -> None:
+    """Escapes in other texts are not changed either."""
     body = json.dumps({"has_error": True, "error_message": text}).encode()
     assert parse_reply(body, secret=TOKEN) == parse_reply(body)
 
@@ -197,14 +197,14 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
         "Error validating access token: Session has expired on 2026-11-25. fbtrace_id=A1b2C3d4E5f",
     ],
 )
-def test_ordinary_messages_stay_as_they_are(message: str) -> None:
-    """A person has to read them."""
+def test_ordinary_messages_are_not_changed(message: str) -> None:
+    """Messages must stay readable."""
     assert error(message)[1] == message
 
 
 @pytest.mark.parametrize("piece", ["%25", "\\\\", "&#37;", TOKEN[:9], "a", "=3D", "<b>"])
-def test_the_largest_reply_takes_no_longer_than_a_moment(piece: str) -> None:
-    """64 KiB of whatever costs most: a worker has other calls under way."""
+def test_the_largest_reply_is_redacted_quickly(piece: str) -> None:
+    """64 KiB of the slowest texts: redaction must not delay a worker's other calls."""
     body = json.dumps(
         {"has_error": True, "error_message": piece * (60_000 // len(json.dumps(piece)))}
     ).encode()

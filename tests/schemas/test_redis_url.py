@@ -1,4 +1,4 @@
-"""A URL of Redis is read once, in one way, and what is not known in it is refused by name."""
+"""The URL of a Redis server: parsing, and errors for invalid parts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         ),
     ],
 )
-def test_what_a_url_says(url: str, expected: dict[str, Any]) -> None:
+def test_a_url_is_parsed(url: str, expected: dict[str, Any]) -> None:
     found = parse_redis_url(url)
     assert {name: getattr(found, name) for name in expected} == expected
 
@@ -93,7 +93,7 @@ def test_what_a_url_says(url: str, expected: dict[str, Any]) -> None:
         ("redis://h/1/2", "must be a URL such as"),
     ],
 )
-def test_what_is_refused_is_named(url: str, error: str) -> None:
+def test_an_invalid_url_is_explained(url: str, error: str) -> None:
     with pytest.raises(ValueError, match=r"^must ") as refusal:
         parse_redis_url(url)
     assert error in str(refusal.value)
@@ -105,8 +105,8 @@ def test_what_is_refused_is_named(url: str, error: str) -> None:
     st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable()),
     st.integers(0, 15),
 )
-def test_no_login_is_in_what_is_shown(scheme: str, password: str, database: int) -> None:
-    """Neither in its repr nor in the URLs for people and for Celery."""
+def test_the_login_is_not_shown(scheme: str, password: str, database: int) -> None:
+    """It is neither in the repr nor in the URLs for messages and for Celery."""
     secret = f"Q7-{password}-7Q"
     found = parse_redis_url(f"{scheme}://u:{quote(secret, safe='')}@h/{database}")
 
@@ -117,7 +117,7 @@ def test_no_login_is_in_what_is_shown(scheme: str, password: str, database: int)
     assert parse_redis_url(found.celery_url(with_login=True)) == found
 
 
-def test_a_relative_file_is_found_from_where_the_program_runs(
+def test_a_relative_file_is_resolved_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The API's reply: the documented shape is read, anything else is no reply, nothing in it acts."""
+"""The API's reply: the documented format is parsed, and every other reply is invalid."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def refusal(**fields: object) -> bytes:
         (b"\xef\xbb\xbf" + DOCUMENTED, ApiReply(has_error=False, success=True)),
     ],
 )
-def test_the_documented_shape_is_read(body: bytes, expected: ApiReply):
-    """Also with less in it, more in it, and codes that are no strings."""
+def test_the_documented_format_is_parsed(body: bytes, expected: ApiReply):
+    """Missing fields, additional fields, and codes that are not strings are accepted."""
     assert parse_reply(body) == expected
 
 
@@ -124,14 +124,14 @@ def test_the_documented_shape_is_read(body: bytes, expected: ApiReply):
         b'{"has_error": true, "error_code": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     ],
 )
-def test_any_other_shape_is_no_reply(body: bytes):
-    """What two readers could take two ways is not guessed at."""
+def test_any_other_format_is_an_invalid_reply(body: bytes):
+    """Ambiguous JSON is invalid."""
     assert parse_reply(body) is None
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
-def test_no_depth_of_nesting_is_too_deep_to_survive(opening: bytes):
-    """Also just where reading a value still works and writing it does not any more."""
+def test_deep_nesting_is_an_invalid_reply(opening: bytes):
+    """At some depths, a value can be parsed but not serialized."""
     closing = b"]" if opening == b"[" else b"}"
     for depth in range(sys.getrecursionlimit() - 400, sys.getrecursionlimit()):
         nested = opening * depth + b"1" + closing * depth
@@ -139,8 +139,8 @@ def test_no_depth_of_nesting_is_too_deep_to_survive(opening: bytes):
         assert found is None or len(found.error_code or "") <= 64
 
 
-def test_a_megabyte_of_error_is_cut():
-    """A code keeps 64 characters, a message 500."""
+def test_a_long_error_is_shortened():
+    """64 characters of a code and 500 of a message are kept."""
     found = parse_reply(refusal(error_code="c" * 1_000_000, error_message="m" * 1_000_000))
     assert found == ApiReply(
         has_error=True, error_code="c" * 63 + "…", error_message="m" * 499 + "…"
@@ -158,8 +158,8 @@ def test_a_megabyte_of_error_is_cut():
         ("m" * 495 + SECRET, "m" * 495 + "[tok…"),
     ],
 )
-def test_an_echoed_token_is_cut_out(echo: object, expected: str):
-    """Whole, also where the text is cut in the middle of it (design promise 9)."""
+def test_an_echoed_token_is_removed(echo: object, expected: str):
+    """It is removed completely, even at the point where the text is cut (design promise 9)."""
     found = parse_reply(refusal(error_code=SECRET, error_message=echo), secret=SECRET)
     assert found == ApiReply(has_error=True, error_code="[token]", error_message=expected)
 
@@ -175,8 +175,8 @@ json_values = st.recursive(
 
 
 @given(st.binary(max_size=2_000), st.none() | secrets)
-def test_any_bytes_are_a_reply_or_none(body: bytes, secret: str | None):
-    """Reading them never raises."""
+def test_any_bytes_are_a_reply_or_invalid(body: bytes, secret: str | None):
+    """Parsing never raises."""
     assert isinstance(parse_reply(body, secret=secret), (ApiReply, type(None)))
 
 
@@ -190,8 +190,8 @@ def test_any_bytes_are_a_reply_or_none(body: bytes, secret: str | None):
         },
     )
 )
-def test_any_object_gives_texts_that_are_safe_to_show(reply: dict[str, object]):
-    """Printable, on one line, bounded, never blank, whatever the API put there."""
+def test_the_texts_of_any_reply_are_safe_to_show(reply: dict[str, object]):
+    """They are printable, on one line, limited in length, and never blank."""
     found = parse_reply(json.dumps(reply).encode())
     for text, limit in (
         (found.error_code, 64) if found else (None, 0),
@@ -207,8 +207,8 @@ CODE = re.compile(r"-?[0-9]{1,10}(/[0-9]{1,10})?", re.ASCII)
     st.text(st.characters())
     | st.from_regex(r"\A\(#-?[0-9]{1,12}(/[0-9]{0,3})?\)? ?", fullmatch=False)
 )
-def test_a_message_gives_a_code_or_none(message: str):
-    """Whatever it begins with, and only what is between `(#` and `)`."""
+def test_a_message_has_a_code_or_none(message: str):
+    """Only text between `(#` and `)` at the beginning is a code."""
     found = parse_reply(refusal(error_code=None, error_message=message))
     assert found is not None
     if found.error_code is not None:
@@ -218,8 +218,8 @@ def test_a_message_gives_a_code_or_none(message: str):
 
 @given(secrets, st.data())
 @example("]xxxxxxx", None)
-def test_no_text_around_a_token_lets_it_through(secret: str, data: st.DataObject | None):
-    """Wherever it stands, whatever stands beside it, also parts of itself."""
+def test_a_token_is_removed_from_any_text(secret: str, data: st.DataObject | None):
+    """The text around it may even contain parts of the token."""
     if data is None:
         echo = "]" + "xxxxxxx" * 5
     else:
@@ -235,8 +235,8 @@ def test_no_text_around_a_token_lets_it_through(secret: str, data: st.DataObject
 @given(st.text(st.characters(), max_size=60), st.integers(1, 50))
 @example("\x1b[2J", 3)
 @example("\ud800\udfff", 1)
-def test_harmless_text_prints_on_one_line_within_its_limit(text: str, limit: int):
-    """And what was harmless already stays as it is."""
+def test_sanitized_text_is_one_printable_line_within_the_limit(text: str, limit: int):
+    """Text that is already safe is not changed."""
     found = sanitize(text, limit)
     assert found.isprintable()
     assert len(found) <= limit
@@ -255,6 +255,6 @@ def test_harmless_text_prints_on_one_line_within_its_limit(text: str, limit: int
         ("\x9b31m", " 31m"),
     ],
 )
-def test_harmless_cuts_with_a_mark(text: str, expected: str):
-    """Five characters are allowed here; a text that was cut says so."""
+def test_shortened_text_ends_with_a_mark(text: str, expected: str):
+    """The limit here is five characters."""
     assert sanitize(text, 5) == expected

@@ -1,4 +1,4 @@
-"""Settings: read from the environment, then from `.env`; wrong ones are named, never quoted."""
+"""Settings from the environment and from `.env`. Errors name a setting and never quote it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "s3cr3t-v4lue"
 
 
 def read(environment: dict[str, str], env_file: Path | None = None) -> Settings:
-    """Return the settings of `environment`, whose names lack the prefix."""
+    """Return the settings of `environment`, whose names have no prefix."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(f"HARASOCIAL_{name}", value)
@@ -31,7 +31,7 @@ def error_of(environment: dict[str, str], env_file: Path | None = None) -> str:
     return str(caught.value)
 
 
-def test_with_nothing_set_the_documented_defaults_hold():
+def test_the_defaults_are_as_documented():
     """24 hours is Messenger's window; no page sends more than 40 messages in a second."""
     assert read({}) == Settings(
         token=None,
@@ -64,7 +64,7 @@ def test_with_nothing_set_the_documented_defaults_hold():
     assert read({}) == Settings()
 
 
-#: One good value for every variable, and what it is read as.
+#: Variable → a valid value, and the parsed value.
 GOOD = {
     "TOKEN": ("EAAB.c-d_e~f+g/h==", "EAAB.c-d_e~f+g/h=="),
     "TOKENS_FILE": ("/run/secrets/tokens.json", Path("/run/secrets/tokens.json")),
@@ -107,7 +107,7 @@ GOOD = {
 
 
 def test_every_setting_is_read_from_its_variable():
-    """A field without a variable could not be set by anybody."""
+    """Every field has a variable."""
     assert {field.name.upper() for field in fields(Settings)} == set(GOOD)
     found = read({name: text for name, (text, _) in GOOD.items()})
     assert {name: getattr(found, name.lower()) for name in GOOD} == {
@@ -116,8 +116,8 @@ def test_every_setting_is_read_from_its_variable():
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "TOKENS_FILE", "FLOWER_BASIC_AUTH", "PROXY_URL"])
-def test_an_empty_value_is_none(name: str):
-    """Compose files write `NAME=${NAME:-}` for what is not set."""
+def test_an_empty_value_means_not_set(name: str):
+    """Compose files use `NAME=${NAME:-}` for variables that are not set."""
     assert getattr(read({name: ""}), name.lower()) is None
 
 
@@ -143,8 +143,8 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_number_is_within_its_bounds(name: str):
-    """Both bounds are allowed; what is beyond, or no number, is told what was expected."""
+def test_a_number_must_be_within_its_bounds(name: str):
+    """Both bounds are valid. The error for any other value has the expected range."""
     kind, lowest, highest = NUMBERS[name]
     expected = f"HARASOCIAL_{name} must be a {kind} from {lowest} to {highest}"
     for text in (lowest, highest):
@@ -260,8 +260,8 @@ FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
         ("FLOWER_BASIC_AUTH", f"user:{SECRET}\x1b", FLOWER_ERROR),
     ],
 )
-def test_a_wrong_value_is_named_and_never_quoted(name: str, value: str, expected: str):
-    """The message says which variable and what was expected; a secret may be in any of them."""
+def test_an_invalid_value_is_named_and_never_quoted(name: str, value: str, expected: str):
+    """The message has the variable and the expected format. Any value may be a secret."""
     assert error_of({name: value}) == expected
 
 
@@ -282,13 +282,13 @@ def test_a_wrong_value_is_named_and_never_quoted(name: str, value: str, expected
         ("ERROR_CODE_CLASSES", "551=transient,"),
     ],
 )
-def test_unusual_but_right_values_are_taken(name: str, value: str):
-    """Strictness ends where people's set-ups begin."""
+def test_unusual_valid_values_are_accepted(name: str, value: str):
+    """The validation accepts all working configurations."""
     read({name: value})
 
 
 def test_secrets_are_not_in_the_repr():
-    """Settings end up in logs and tracebacks."""
+    """Logs and tracebacks may contain the repr."""
     found = read(
         {
             "TOKEN": f"token-{SECRET}",
@@ -303,8 +303,8 @@ def test_secrets_are_not_in_the_repr():
     assert "shown" in repr(found)
 
 
-def test_the_env_file_fills_what_the_environment_leaves_open(tmp_path: Path):
-    """The environment wins, and nothing is written into it: child processes inherit no secret."""
+def test_the_env_file_provides_missing_variables(tmp_path: Path):
+    """The environment takes precedence. It is not changed, so child processes inherit no secret."""
     file = tmp_path / ".env"
     file.write_text(
         "# a comment\n"
@@ -325,17 +325,17 @@ def test_the_env_file_fills_what_the_environment_leaves_open(tmp_path: Path):
     assert dict(os.environ) == before
 
 
-def test_an_empty_variable_wins_over_the_env_file(tmp_path: Path):
-    """Set to nothing is set."""
+def test_an_empty_variable_takes_precedence_over_the_env_file(tmp_path: Path):
+    """An empty variable counts as set."""
     file = tmp_path / ".env"
     file.write_text("HARASOCIAL_TOKEN=from-the-file\n")
     assert read({"TOKEN": ""}, file).token is None
 
 
-def test_the_env_file_is_the_one_of_the_working_directory(
+def test_the_env_file_is_read_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Not one of a directory above, which may belong to another program."""
+    """A file in a parent directory may belong to another program."""
     below = tmp_path / "below"
     below.mkdir()
     (tmp_path / ".env").write_text("HARASOCIAL_NAMESPACE=here\n")
@@ -346,20 +346,20 @@ def test_the_env_file_is_the_one_of_the_working_directory(
 
 
 @pytest.mark.parametrize("name", [None, "missing.env", "."])
-def test_without_an_env_file_the_environment_is_all(tmp_path: Path, name: str | None):
-    """No file, a missing one, or a directory of that name."""
+def test_without_an_env_file_only_the_environment_is_used(tmp_path: Path, name: str | None):
+    """No file is given, the file is missing, or it is a directory."""
     assert read({"NAMESPACE": "n"}, tmp_path / name if name else None).namespace == "n"
 
 
-def test_a_wrong_value_in_the_env_file_is_named_as_any_other(tmp_path: Path):
-    """And not quoted either."""
+def test_an_invalid_value_in_the_env_file_is_named(tmp_path: Path):
+    """The value is not quoted."""
     file = tmp_path / ".env"
     file.write_text(f'HARASOCIAL_TOKEN="Bearer {SECRET}"\n')
     assert error_of({}, file) == TOKEN_ERROR
 
 
-def test_an_env_file_that_is_no_text_is_named(tmp_path: Path):
-    """Its bytes are not quoted."""
+def test_an_env_file_that_is_not_text_is_named(tmp_path: Path):
+    """Its content is not quoted."""
     file = tmp_path / ".env"
     file.write_bytes(b"HARASOCIAL_TOKEN=\xff\xfe" + SECRET.encode())
     found = error_of({}, file)
@@ -369,7 +369,7 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("name", GOOD)
 def test_every_setting_may_come_from_a_file(tmp_path: Path, name: str):
-    """Container secrets are files; the line break at their end is none of the value's."""
+    """Container secrets are files. A line break at the end is not part of the value."""
     text, value = GOOD[name]
     file = tmp_path / "secret"
     file.write_text(f"{text}\n")
@@ -378,8 +378,8 @@ def test_every_setting_may_come_from_a_file(tmp_path: Path, name: str):
     assert getattr(read({}, tmp_path / ".env"), name.lower()) == value
 
 
-def test_a_wrong_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Path):
-    """As if it stood in the variable."""
+def test_an_invalid_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Path):
+    """The error is the same as for a value in the variable."""
     file = tmp_path / "secret"
     file.write_text(f"Bearer {SECRET}\n")
     assert error_of({"TOKEN_FILE": str(file)}) == TOKEN_ERROR
@@ -401,7 +401,7 @@ def test_a_wrong_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Path):
 def test_a_secret_file_that_cannot_be_read_is_named(
     tmp_path: Path, name: str, make: Callable[[Path], Path | str]
 ):
-    """By its variable alone: in its place there may stand the secret itself."""
+    """The error has only the variable: its value may be the secret itself."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "binary").write_bytes(b"\xff\xfe" + SECRET.encode())
     (tmp_path / "good").write_text("n")
@@ -418,8 +418,8 @@ def test_a_secret_file_that_cannot_be_read_is_named(
     st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=30),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_is_taken_or_named(name: str, beginning: str, text: str):
-    """No value makes another exception, and an error never quotes it."""
+def test_any_text_is_accepted_or_named(name: str, beginning: str, text: str):
+    """The only possible exception is `SettingsError`, and it never quotes the value."""
     marked = f"{beginning}{text}~{SECRET}"
     try:
         read({name: marked})
@@ -432,13 +432,13 @@ def test_any_text_is_taken_or_named(name: str, beginning: str, text: str):
     ("deadline", "lease", "expected"), [(20.0, 60.0, 20.0), (60.0, 60.0, 48.0), (20.0, 1.0, 0.8)]
 )
 def test_no_call_outlasts_its_lease(deadline: float, lease: float, expected: float):
-    """Else a second worker would send what the first one is still sending."""
+    """Otherwise a second worker would send a job that the first one is still sending."""
     found = Settings(call_deadline_seconds=deadline, lease_seconds=lease)
     assert found.safe_call_deadline_seconds == pytest.approx(expected)
 
 
-def test_settings_cannot_be_changed_under_way():
-    """Every part reads them when it likes."""
+def test_settings_are_immutable():
+    """Parts of the package read them at different times."""
     found: Any = Settings()
     with pytest.raises(AttributeError):
         found.token = SECRET

@@ -1,4 +1,4 @@
-"""`X-Haravan-Api-Call-Limit`: a bucket that makes sense is read, anything else is ignored."""
+"""`X-Haravan-Api-Call-Limit`: valid buckets are parsed, and all other values are ignored."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ from hypothesis import strategies as st
         ("32/80, 33/80", None),
     ],
 )
-def test_only_used_of_limit_in_whole_numbers_counts(value: str | None, expected: CallLimit | None):
-    """A nonsensical bucket must not stop a page."""
+def test_only_whole_numbers_of_used_and_limit_are_valid(
+    value: str | None, expected: CallLimit | None
+):
+    """An invalid bucket must not stop a page."""
     assert parse_call_limit(value) == expected
 
 
 @given(st.text(st.characters(max_codepoint=255)) | st.from_regex(r"[0-9]{1,9} ?/ ?[0-9]{1,9}"))
-def test_whatever_the_header_says_the_bucket_is_whole_or_ignored(value: str):
-    """It comes from the network."""
+def test_any_header_is_a_valid_bucket_or_ignored(value: str):
+    """The header comes from the network and may be any text."""
     found = parse_call_limit(value)
     assert found is None or (0 <= found.used <= found.limit and 1 <= found.limit <= 1_000_000)
 
 
 @given(st.integers(0, 1_000_000), st.integers(1, 1_000_000))
-def test_each_bucket_that_makes_sense_is_read(used: int, limit: int):
-    """As it was written."""
+def test_every_valid_bucket_is_parsed(used: int, limit: int):
+    """The numbers are not changed."""
     expected = CallLimit(used, limit) if used <= limit else None
     assert parse_call_limit(f"{used}/{limit}") == expected

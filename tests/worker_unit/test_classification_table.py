@@ -1,4 +1,4 @@
-"""Each row of the tables of outcome classes, and that every reply falls into exactly one class."""
+"""The tables of outcome classes: each row, and exactly one class for every reply."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refusal(code: Any = None, message: Any = None) -> bytes:
     ).encode()
 
 
-#: (signal, status, body, class, error_code): the rows on replies, one for each thing they name.
+#: The rows for replies: (name, status, body, class, error_code).
 SIGNALS = [
     ("2xx, no error, success true", 200, ACCEPTED, accepted, None),
     ("2xx, no error, success true", 201, ACCEPTED, accepted, None),
@@ -143,7 +143,7 @@ SIGNALS = [
         for body in (HTML, b"", None, ACCEPTED, refusal())
     ),
     *(("429", 429, body, throttled, "http_429") for body in (HTML, b"", None, refusal())),
-    # Beyond the tables: no final status of HTTP, so nobody can know.
+    # Not in the tables: no valid final status of HTTP, so the outcome is unknown.
     ("no status of HTTP", 199, b"", ambiguous, "invalid_response"),
     ("no status of HTTP", 600, ACCEPTED, ambiguous, "invalid_response"),
 ]
@@ -154,14 +154,14 @@ SIGNALS = [
     SIGNALS,
     ids=[f"{row[1]}: {row[0]}, {i}" for i, row in enumerate(SIGNALS)],
 )
-def test_each_signal_falls_where_the_table_says(
+def test_each_reply_has_the_class_of_its_row(
     signal: str,
     status: int,
     body: bytes | None,
     outcome_class: OutcomeClass,
     error_code: str | None,
 ):
-    """Our own code stands where the API gave none; what is not accepted explains itself."""
+    """A reply without a code gets a fallback code. Every error has a message."""
     found = classify(status, body)
     assert (found.outcome_class, found.error_code) == (outcome_class, error_code), signal
     assert found.http_status == status
@@ -178,10 +178,8 @@ def test_each_signal_falls_where_the_table_says(
         ("internal_error", ambiguous),
     ],
 )
-def test_each_way_of_getting_no_reply_falls_where_the_table_says(
-    kind: str, outcome_class: OutcomeClass
-):
-    """Only where the request surely did not go out, it is safe to send again."""
+def test_each_failure_has_the_class_of_its_row(kind: str, outcome_class: OutcomeClass):
+    """A retry is safe only if the request certainly did not go out."""
     found = classify_failure(kind, "ConnectionRefusedError")
     assert (found.outcome_class, found.error_code) == (outcome_class, kind)
     assert found.http_status is None
@@ -191,15 +189,15 @@ def test_each_way_of_getting_no_reply_falls_where_the_table_says(
     assert classify_failure(kind).error_message
 
 
-def test_no_token_for_the_page_is_auth_without_a_post():
-    """The job fails, the lane pauses; no attempt was made."""
+def test_a_missing_token_is_auth_without_a_post():
+    """The job fails and the lane pauses, without an attempt."""
     found = token_missing("500725830264749")
     assert (found.outcome_class, found.error_code, found.posted) == (auth, "token_missing", False)
     assert "500725830264749" in (found.error_message or "")
 
 
-def test_jobs_of_a_page_that_waits_are_given_back():
-    """One job tells of the missing token; the others keep their attempts."""
+def test_other_jobs_of_a_page_without_a_token_are_released():
+    """One job reports the missing token. The others spend no attempt."""
     found = page_paused(token_missing("500"))
     assert (found.outcome_class, found.error_code, found.posted) == (
         throttled,
@@ -208,8 +206,8 @@ def test_jobs_of_a_page_that_waits_are_given_back():
     )
 
 
-def test_a_stored_job_that_does_not_validate_is_permanent_without_a_post():
-    """Its error says which field is wrong."""
+def test_an_invalid_stored_job_is_permanent_without_a_post():
+    """The error names the invalid field."""
     found = invalid_job("page_id: Must not be blank.")
     assert (found.outcome_class, found.error_code, found.posted) == (
         permanent,
@@ -219,7 +217,7 @@ def test_a_stored_job_that_does_not_validate_is_permanent_without_a_post():
     assert found.error_message == "page_id: Must not be blank."
 
 
-#: The table of codes, one entry for each code it names.
+#: The table of codes, with one entry for each code.
 CODES = {
     **dict.fromkeys(["-1", "1", "2", "508", "508/2534122", "1200", "1200/2018024"], transient),
     **dict.fromkeys(["9", "9/2018352"], transient),
@@ -241,7 +239,7 @@ ABOUT_PAGE = {
     *("3", "10", "10/1", "10/2999999", "1/99", "2/2018344", "200/2534041", "100/2534029"),
     *(str(code) for code in range(200, 300)),
 }
-#: The failures that are about one person, whatever becomes of the job.
+#: The failures that are about one person, for any state of the job.
 ABOUT_PERSON = {
     *("9", "9/2018352", "10/2018278", "10/2018065", "2534022", "4/2018354", "10/2018108"),
     *("200/1545041", "551", "551/1545041", "100/2018001", "506", "10/2018300"),
@@ -251,7 +249,7 @@ ABOUT_PERSON = {
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429])
 @pytest.mark.parametrize("code", CODES)
 def test_each_code_has_the_class_of_its_row(code: str, status: int):
-    """Whatever 2xx or 4xx status it comes with, and it is kept as the job's error code."""
+    """The class is the same for every 2xx or 4xx status, and the code is the job's error code."""
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.error_code) == (CODES[code], code)
     assert found.final == (code == "1/1357046")
@@ -260,17 +258,17 @@ def test_each_code_has_the_class_of_its_row(code: str, status: int):
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_code_at_the_beginning_of_the_message_counts_where_there_is_no_code(code: str):
-    """As Graph writes them."""
+def test_a_code_in_the_message_is_used_if_there_is_no_error_code(code: str):
+    """Graph puts the code at the beginning of the message."""
     message = f"(#{code}) This message is sent outside of the allowed window."
     found = classify(400, refusal(None, message))
     assert found == classify(400, refusal(code, message))
-    assert classify(400, refusal("E7", message)).error_code == "E7", "the API's own field is first"
+    assert classify(400, refusal("E7", message)).error_code == "E7", "error_code takes precedence"
 
 
 @pytest.mark.parametrize("code", ["80000", "80015", "199", "300", "-2", "0", "E7", "999999"])
-def test_a_code_beside_the_ranges_is_unknown_and_may_be_about_the_page(code: str):
-    """Nobody knows what it is about, so a page that is refused with it again and again pauses."""
+def test_a_code_outside_the_ranges_is_unknown_and_may_be_about_the_page(code: str):
+    """Its cause is unknown, so a page pauses after several refusals with it."""
     found = classify(400, refusal(code))
     assert (found.outcome_class, found.error_code) == (permanent, code)
     assert (found.about_page, found.about_person) == (True, False)
@@ -292,30 +290,30 @@ def test_a_code_beside_the_ranges_is_unknown_and_may_be_about_the_page(code: str
     ],
 )
 def test_a_status_alone_is_not_about_the_page(status: int, body: bytes, about_page: bool):
-    """A permanent refusal counts; what pauses the page by itself (403) need not."""
+    """A permanent refusal counts. A 403 pauses the page itself, so it does not need to count."""
     assert classify(status, body).about_page == about_page
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("code", ["-1", "1", "1/33"])
-def test_at_most_once_a_fault_at_messenger_may_have_been_processed(code: str, status: int):
-    """Graph's unknown error says nothing of how far the message came."""
+def test_with_at_most_once_an_unknown_error_of_messenger_is_ambiguous(code: str, status: int):
+    """With Graph's unknown error, the message may have been processed."""
     assert classify(status, refusal(code)).outcome_class is transient
     assert classify(status, refusal(code), at_most_once=True).outcome_class is ambiguous
     codes = {"1": transient, "-1": transient}
     listed = classify(status, refusal(code), codes, at_most_once=True)
-    assert listed.outcome_class is ambiguous, "nor does an operator's list make it safe"
+    assert listed.outcome_class is ambiguous, "an operator's list does not make it safe"
 
 
 @pytest.mark.parametrize("code", ["2", "508", "1200", "9"])
-def test_at_most_once_a_definite_refusal_is_sent_again(code: str):
-    """Messenger did not take the message."""
+def test_with_at_most_once_a_definite_refusal_is_retried(code: str):
+    """Messenger did not accept the message."""
     assert classify(400, refusal(code), at_most_once=True).outcome_class is transient
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code.isdigit()])
 def test_a_code_that_is_a_number_is_the_same_code(code: str):
-    """The documented type is a string; Messenger's own is a number."""
+    """The documented type is a string. Messenger uses numbers."""
     assert classify(400, refusal(int(code))) == classify(400, refusal(code))
 
 
@@ -323,7 +321,7 @@ def test_a_code_that_is_a_number_is_the_same_code(code: str):
     "code", [code for code in CODES if len(code.partition("/")[2]) > 5 and code != "10/2999999"]
 )
 def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str):
-    """An API may pass on either half."""
+    """The API may pass on either part."""
     subcode = code.partition("/")[2]
     for form in (subcode, f"1/{subcode}", f"999/{subcode}"):
         found = classify(400, refusal(form))
@@ -332,15 +330,15 @@ def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str):
 
 
 def test_a_short_subcode_means_nothing_by_itself():
-    """1/99 is a permission; 99 is not, nor is 2/99."""
+    """1/99 is a permission error. 99 and 2/99 are not."""
     assert classify(503, refusal("99")).outcome_class is transient
-    assert classify(400, refusal("2/99")).outcome_class is transient, "as its code, 2"
+    assert classify(400, refusal("2/99")).outcome_class is transient, "the class of its code, 2"
     assert classify(400, refusal("99")).error_code == "99"
 
 
 @pytest.mark.parametrize("code", ["1/33", "2/1", "1200/5", "17/1", "190/460", "190/463", "100/33"])
 def test_an_unknown_subcode_falls_back_to_its_code(code: str):
-    """The code's class is the best guess there is."""
+    """The code's class is the best available one."""
     whole = classify(400, refusal(code))
     alone = classify(400, refusal(code.partition("/")[0]))
     assert whole.outcome_class is alone.outcome_class
@@ -348,8 +346,8 @@ def test_an_unknown_subcode_falls_back_to_its_code(code: str):
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429])
-def test_an_unknown_code_leaves_the_status_to_say_it(status: int):
-    """A 401 with words of its own is still a refused token."""
+def test_with_an_unknown_code_the_status_determines_the_class(status: int):
+    """A 401 with an unknown code is still a refused token."""
     found = classify(status, refusal("E7", "who are you?"))
     bare = classify(status, b"")
     assert found.outcome_class is bare.outcome_class
@@ -358,8 +356,8 @@ def test_an_unknown_code_leaves_the_status_to_say_it(status: int):
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("code", ["4", "190", "551", "E7"])
-def test_a_server_error_is_transient_whatever_code_it_carries(status: int, code: str):
-    """The table looks at codes of 2xx and 4xx alone; the API's code is kept for people."""
+def test_a_server_error_is_transient_with_any_code(status: int, code: str):
+    """Codes only determine the class of 2xx and 4xx. The API's code is still kept."""
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.error_code) == (transient, code)
 
@@ -367,27 +365,27 @@ def test_a_server_error_is_transient_whatever_code_it_carries(status: int, code:
 @pytest.mark.parametrize("status", [200, 302, 400, 500, 503])
 @pytest.mark.parametrize("code", ["1/1357046", "1357046", 1357046, "2/1357046"])
 def test_messages_sent_despite_the_error_are_never_sent_again(status: int, code: str | int):
-    """Whatever the status: the code says that the message went out."""
+    """The code means that the message was sent, for every status."""
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.final) == (ambiguous, True)
 
 
 @pytest.mark.parametrize("status", [500, 504])
-def test_at_most_once_a_server_error_may_have_been_processed(status: int):
-    """Raised while processing, or by a gateway that gave up waiting."""
+def test_with_at_most_once_an_unclear_server_error_is_ambiguous(status: int):
+    """The error came during processing, or from a gateway with a timeout."""
     assert classify(status, HTML).outcome_class is transient
     found = classify(status, HTML, at_most_once=True)
     assert (found.outcome_class, found.error_code) == (ambiguous, f"http_{status}")
 
 
 @pytest.mark.parametrize("status", [408, 502, 503, 501, 520])
-def test_at_most_once_other_server_errors_were_not_processed(status: int):
-    """No server behind took the message."""
+def test_with_at_most_once_other_server_errors_are_transient(status: int):
+    """The message did not reach the server behind the gateway."""
     assert classify(status, HTML, at_most_once=True).outcome_class is transient
 
 
-def test_operators_extend_the_list_of_codes():
-    """Their list comes before the built-in one, whole codes and families alike."""
+def test_operators_can_extend_the_list_of_codes():
+    """Their list takes precedence over the built-in one, for full codes and for families."""
     codes = {"551": transient, "10/7654321": throttled, "E7": auth, "E8": permanent}
     codes |= {"E9": restricted, "7": app_throttled}
     assert classify(400, refusal("551"), codes).outcome_class is transient
@@ -397,7 +395,7 @@ def test_operators_extend_the_list_of_codes():
     assert classify(400, refusal("E7"), codes).outcome_class is auth
     assert classify(400, refusal("E9"), codes).outcome_class is restricted
     assert classify(400, refusal("7/12"), codes).outcome_class is app_throttled
-    assert not classify(400, refusal("E8"), codes).about_page, "no longer an unknown code"
+    assert not classify(400, refusal("E8"), codes).about_page, "the code is now known"
     assert classify(400, refusal("10"), codes).outcome_class is permanent
 
 
@@ -416,15 +414,15 @@ def test_operators_extend_the_list_of_codes():
         (200, ACCEPTED, None),
     ],
 )
-def test_retry_after_is_heard_where_there_may_be_a_retry(
+def test_retry_after_is_used_for_classes_with_a_retry(
     status: int, body: bytes, asked: float | None
 ):
-    """Of any class that is tried again (design promise 5)."""
+    """It applies to every class that is retried (design promise 5)."""
     assert classify(status, body, retry_after="7.5").retry_after_seconds == asked
 
 
 def test_retry_after_as_a_date_is_relative_to_the_reply():
-    """The server's clock wrote both."""
+    """Both dates come from the server's clock."""
     found = classify(
         503,
         HTML,
@@ -435,15 +433,15 @@ def test_retry_after_as_a_date_is_relative_to_the_reply():
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, ACCEPTED), (400, refusal("551")), (503, HTML)])
-def test_every_reply_may_say_how_full_the_bucket_of_calls_is(status: int, body: bytes):
-    """Also one that accepts: the bucket must not overflow."""
+def test_every_reply_may_have_a_call_limit(status: int, body: bytes):
+    """An accepting reply may have it too: the bucket must not overflow."""
     found = classify(status, body, call_limit="32/80")
     assert found.call_limit == CallLimit(used=32, limit=80)
     assert classify(status, body).call_limit is None
 
 
-def test_an_echoed_token_is_in_no_outcome():
-    """Neither in the code nor in the message (design promise 9)."""
+def test_an_outcome_contains_no_echoed_token():
+    """It is neither in the code nor in the message (design promise 9)."""
     found = classify(401, refusal(f"bad:{SECRET}", f"token {SECRET} is not valid"))
     assert found.error_code == "bad:[token]"
     assert found.error_message == "token [token] is not valid"
@@ -466,13 +464,13 @@ bodies = (
 
 
 @given(statuses, bodies, st.booleans(), st.none() | st.text())
-def test_every_reply_falls_into_exactly_one_class(
+def test_every_reply_has_exactly_one_class(
     status: int,
     body: bytes | None,
     at_most_once: bool,
     retry_after: str | None,
 ):
-    """And only a documented success is accepted; all the rest has an error, safe to show."""
+    """Only a documented success is accepted. Every other reply has a safe error."""
     found = classify(status, body, at_most_once=at_most_once, retry_after=retry_after)
     api = parse_reply(body) if body is not None else None
     is_success = (

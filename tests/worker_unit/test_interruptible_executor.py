@@ -1,4 +1,4 @@
-"""Threads that stay usable when an exception strikes while they are handed work."""
+"""The executor keeps working after an exception interrupts `submit`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from harasocial_dispatch.schemas import Settings
 from harasocial_dispatch.worker.interruptible_executor import InterruptibleExecutor
 from harasocial_dispatch.worker.observe.events import JobEvents
 
-#: More moments than one of the calls below has.
+#: More than the number of moments of each call below.
 MOMENTS = 300
 DEADLINE_SECONDS = 10.0
 
 
 class Interruption(Exception):
-    """What a signal handler raises."""
+    """The exception of a signal handler."""
 
 
 def interrupted_at(moment: int, call: Callable[[], object]) -> bool:
-    """Make a call that an exception strikes at that moment; return whether it came so far.
+    """Interrupt a call with an exception at a moment. Return whether the call reached it.
 
-    The moments are those at which Python runs signal handlers, and some more: lines, and returns
-    from functions, at any depth.
+    Moments are lines and returns from functions, at any depth. They include all moments at which
+    Python runs signal handlers.
     """
     left = moment
 
@@ -51,14 +51,14 @@ def interrupted_at(moment: int, call: Callable[[], object]) -> bool:
 
 
 def returns(call: Callable[[], object]) -> bool:
-    """Return whether a call returns, in time."""
+    """Return whether a call returns within the timeout."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(DEADLINE_SECONDS)
     return not thread.is_alive()
 
 
-def test_results_and_errors_reach_the_caller() -> None:
+def test_results_and_errors_are_returned_to_the_caller() -> None:
     executor = InterruptibleExecutor(2, "test")
     assert executor.submit(divmod, 7, 2).result(DEADLINE_SECONDS) == (3, 1)
     with pytest.raises(ZeroDivisionError):
@@ -66,7 +66,7 @@ def test_results_and_errors_reach_the_caller() -> None:
     executor.shutdown()
 
 
-def test_after_a_shutdown_the_threads_end_and_nothing_more_begins() -> None:
+def test_a_shutdown_ends_the_threads_and_starts_no_more_work() -> None:
     executor = InterruptibleExecutor(1, "ending")
     began, may_end = threading.Event(), threading.Event()
     executor.submit(lambda: (began.set(), may_end.wait(DEADLINE_SECONDS)))
@@ -81,8 +81,8 @@ def test_after_a_shutdown_the_threads_end_and_nothing_more_begins() -> None:
     assert late.cancelled()
 
 
-def test_an_exception_while_work_is_submitted_blocks_no_later_work() -> None:
-    """Celery's soft time limit may strike anywhere, also between two steps of a library."""
+def test_an_exception_during_submit_does_not_block_later_work() -> None:
+    """Celery's soft time limit may interrupt any code, including that of a library."""
     executor = InterruptibleExecutor(1, "test")
     for moment in range(MOMENTS):
         struck = interrupted_at(moment, lambda: executor.submit(int))
@@ -90,14 +90,14 @@ def test_an_exception_while_work_is_submitted_blocks_no_later_work() -> None:
         if not struck:
             break
     assert moment > 5
-    assert not struck, "the call has more moments than were tried"
+    assert not struck, "the call has more moments than were tested"
     executor.shutdown()
 
 
-def test_an_exception_while_events_are_observed_blocks_no_later_ones(
+def test_an_exception_during_observe_does_not_block_later_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    events = JobEvents(FakeApp(), Settings())  # type: ignore[arg-type]  # no broker is needed
+    events = JobEvents(FakeApp(), Settings())  # type: ignore[arg-type]  # needs no broker
     monkeypatch.setattr(events, "take", list)
     batch: Any = [object()] * 3
     events._put(batch)
@@ -106,10 +106,10 @@ def test_an_exception_while_events_are_observed_blocks_no_later_ones(
         assert returns(lambda: events._put(batch)), f"blocked by moment {moment}"
         if not struck:
             break
-    assert not struck, "the call has more moments than were tried"
+    assert not struck, "the call has more moments than were tested"
 
 
 class FakeApp:
-    """Celery's application outside of any task."""
+    """A Celery application without a current task."""
 
     current_worker_task = None

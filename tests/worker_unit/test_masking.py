@@ -1,4 +1,4 @@
-"""Personal ids for people's eyes."""
+"""Masking of personal ids."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ from harasocial_dispatch.schemas.masking import masked
         ("\x1b[2J1234", "****1234"),
     ],
 )
-def test_of_a_personal_id_the_last_four_digits_are_shown(personal_id: object, expected: str):
-    """A short one is hidden whole."""
+def test_the_last_four_digits_of_a_personal_id_are_shown(personal_id: object, expected: str):
+    """A short id is completely hidden."""
     assert masked(personal_id) == expected

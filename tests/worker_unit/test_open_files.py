@@ -1,4 +1,4 @@
-"""The limit of open files follows IN_FLIGHT, or a warning says why it cannot."""
+"""The limit of open files is raised for IN_FLIGHT, or a warning is logged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 def test_the_soft_limit_is_raised_as_far_as_needed(
     soft: int, hard: int, after: int, warned: bool
 ) -> None:
-    """A thousand calls need more than the usual 1,024 files; the hard limit cannot be passed."""
+    """A thousand calls need more than the usual 1,024 files. The hard limit is the maximum."""
     done = subprocess.run(
         [sys.executable, "-c", RAISE, str(soft), str(hard)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Which token sends for which page; the file of tokens may change, break and come back."""
+"""The tokens of pages, and changes of the tokens file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "EAAB-s3cr3t.token"
 
 @dataclass
 class Clock:
-    """The monotonic clock, moved by hand."""
+    """A monotonic clock that a test moves."""
 
     seconds: float = 1000.0
 
@@ -46,32 +46,32 @@ def file(tmp_path: Path) -> Path:
 
 
 def write(file: Path, content: Any, *, age: int) -> None:
-    """Write the file with a time of change that differs from the one before."""
+    """Write the file, and set its modification time."""
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     os.utime(file, ns=(age, age))
 
 
-def test_one_token_serves_every_page():
-    """Where only TOKEN is set."""
+def test_one_token_is_used_for_every_page():
+    """Only TOKEN is set."""
     found = Tokens(Settings(token="common"))
     assert found.for_page("500") == found.for_page("501") == "common"
 
 
 def test_the_file_names_tokens_by_page(file: Path):
-    """A page that it does not name has none, or the common one if that is set."""
+    """A page that is not in the file has the common token, or none."""
     assert Tokens(Settings(tokens_file=file)).for_page("500") == "token-of-500"
     assert Tokens(Settings(tokens_file=file)).for_page("501") is None
     assert Tokens(Settings(token="common", tokens_file=file)).for_page("501") == "common"
 
 
-def test_without_any_token_nothing_starts():
-    """And the message names both variables."""
+def test_a_missing_token_stops_the_start():
+    """The message names both variables."""
     with pytest.raises(SettingsError, match=r"HARASOCIAL_TOKEN .*HARASOCIAL_TOKENS_FILE"):
         Tokens(Settings())
 
 
 def test_a_changed_file_is_read_again_after_a_second(file: Path, clock: Clock):
-    """Looked at once a second, not once a call."""
+    """The file is checked once per second, not for each call."""
     found = Tokens(Settings(tokens_file=file))
     write(file, {"500": "new-token"}, age=1)
     clock.seconds += 0.9
@@ -83,7 +83,7 @@ def test_a_changed_file_is_read_again_after_a_second(file: Path, clock: Clock):
 def test_an_unchanged_file_is_not_read_again(
     file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    """A look at its time and size is enough."""
+    """Its modification time and size are enough to detect a change."""
     found = Tokens(Settings(tokens_file=file))
     write(file, {"500": "new-token"}, age=1)
     clock.seconds += 60
@@ -94,10 +94,10 @@ def test_an_unchanged_file_is_not_read_again(
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"500": ""}', None])
-def test_a_file_that_breaks_leaves_the_tokens_in_use(
+def test_an_invalid_changed_file_keeps_the_previous_tokens(
     file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: str | None
 ):
-    """A warning says so; when the file is right again, it counts again."""
+    """A warning is logged. When the file is valid again, its tokens are used."""
     found = Tokens(Settings(tokens_file=file))
     if content is None:
         file.unlink()
@@ -115,7 +115,7 @@ def test_a_file_that_breaks_leaves_the_tokens_in_use(
 
 
 def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture):
-    """Only how many there are (design promise 9)."""
+    """Only the number of tokens is logged (design promise 9)."""
     found = Tokens(Settings(tokens_file=file))
     write(file, {"500": SECRET, "501": SECRET}, age=1)
     clock.seconds += 2
@@ -152,10 +152,10 @@ def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.Lo
         ('{"500": 1}', "the token of entry 1 must be printable ASCII"),
     ],
 )
-def test_a_wrong_file_stops_the_start_and_is_not_quoted(
+def test_an_invalid_file_stops_the_start_and_is_not_quoted(
     tmp_path: Path, content: str | bytes, expected: str
 ):
-    """The variable and the entry are named; what stands there may be a token."""
+    """The error has the variable and the entry's number. Any text in the file may be a token."""
     file = tmp_path / "tokens.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError) as caught:
@@ -168,13 +168,13 @@ def test_a_wrong_file_stops_the_start_and_is_not_quoted(
 
 @pytest.mark.parametrize("name", ["missing.json", "."])
 def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, name: str):
-    """It is missing, or a directory."""
+    """The file is missing, or it is a directory."""
     with pytest.raises(SettingsError, match="HARASOCIAL_TOKENS_FILE cannot be read: "):
         Tokens(Settings(tokens_file=tmp_path / name))
 
 
-def test_a_file_may_be_empty_of_pages(tmp_path: Path):
-    """Tokens may be put in later."""
+def test_a_file_may_have_no_pages(tmp_path: Path):
+    """Tokens can be added later."""
     file = tmp_path / "tokens.json"
     file.write_text("{}")
     assert read_tokens(file) == {}
@@ -186,8 +186,8 @@ tokens_of_any_kind = st.text(
 
 
 @given(tokens_of_any_kind, tokens_of_any_kind)
-def test_a_fingerprint_tells_tokens_apart_and_tells_nothing_else(one: str, other: str):
-    """16 hex digits, in which no part of the token stands."""
+def test_a_fingerprint_is_unique_and_reveals_nothing(one: str, other: str):
+    """It has 16 hex digits and contains no part of the token."""
     assert (fingerprint_of(one) == fingerprint_of(other)) == (one == other)
     assert len(fingerprint_of(one)) == 16
     assert set(fingerprint_of(one)) <= set("0123456789abcdef")

@@ -1,4 +1,4 @@
-"""Replies byte by byte: whatever comes, and however it is cut into pieces, one ending."""
+"""The reply reader: any data, in pieces of any size, has exactly one end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHOLE = {
     "503": reply(b"", "Retry-After: 2", status="503 Busy"),
 }
 
-#: All that is said of a reply that is none.
+#: The details of an invalid reply.
 WORDS = {
     "the reply is not valid HTTP",
     "the reply is not HTTP/1",
@@ -37,7 +37,7 @@ WORDS = {
 
 
 def read(pieces: list[bytes]) -> tuple[Ending, bool]:
-    """Return how a reply in these pieces ends, and whether its connection may be kept."""
+    """Return the end of a reply in these pieces, and whether its connection may be kept."""
     reader = ReplyReader()
     for number, piece in enumerate(pieces):
         ending = reader.feed(piece)
@@ -47,14 +47,14 @@ def read(pieces: list[bytes]) -> tuple[Ending, bool]:
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
-    """Return `data` in pieces."""
+    """Split `data` into pieces."""
     places = sorted({place % len(data) for place in at} - {0})
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.lists(st.integers(0, 10_000)))
-def test_a_reply_ends_the_same_however_it_is_cut(name: str, at: list[int]) -> None:
-    """TCP promises bytes in order, and no pieces."""
+def test_a_reply_has_the_same_end_with_any_split(name: str, at: list[int]) -> None:
+    """TCP keeps the order of bytes, but not the size of pieces."""
     whole = WHOLE[name]
     ending, may_be_kept = read([whole])
     assert isinstance(ending, Reply)
@@ -63,8 +63,8 @@ def test_a_reply_ends_the_same_however_it_is_cut(name: str, at: list[int]) -> No
 
 
 @pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
-def test_the_headers_that_matter_are_kept(status: str) -> None:
-    """Whatever their case, in every reply; one that is sent twice is joined, as HTTP says."""
+def test_the_relevant_headers_are_kept(status: str) -> None:
+    """Names are case-insensitive. A repeated header is joined, as HTTP requires."""
     fields = ["retry-AFTER: 2.0", "Date: now", "x-haravan-api-call-limit: 32/80", "Other: 1"]
     (ending, _) = read([reply(ACCEPTED_BODY, *fields, status=status)])
     assert isinstance(ending, Reply)
@@ -78,8 +78,8 @@ def test_the_headers_that_matter_are_kept(status: str) -> None:
     st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", CHUNKED, head("HTTP/1.1 200 OK"), CONTINUE]),
     st.lists(st.binary(max_size=200), max_size=20),
 )
-def test_any_bytes_have_one_ending(start: bytes, pieces: list[bytes]) -> None:
-    """Nothing raises, nothing received is quoted, and only a whole reply's connection is kept."""
+def test_any_bytes_have_exactly_one_end(start: bytes, pieces: list[bytes]) -> None:
+    """It never raises, quotes no data, and keeps a connection only after a complete reply."""
     ending, may_be_kept = read([start, *pieces])
     assert isinstance(ending, Reply) or (
         ending.kind == "connection_lost" and ending.detail in WORDS
@@ -90,8 +90,8 @@ def test_any_bytes_have_one_ending(start: bytes, pieces: list[bytes]) -> None:
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.binary(min_size=1, max_size=50))
-def test_what_follows_a_reply_changes_neither_it_nor_the_next(name: str, rest: bytes) -> None:
-    """More than blank lines, and the connection carries no other call."""
+def test_data_after_a_reply_affects_neither_it_nor_the_next(name: str, rest: bytes) -> None:
+    """The connection is not used again, unless the data is only blank lines."""
     ending, _ = read([WHOLE[name]])
     followed, may_be_kept = read([WHOLE[name] + rest])
     assert followed == ending
@@ -99,8 +99,8 @@ def test_what_follows_a_reply_changes_neither_it_nor_the_next(name: str, rest: b
 
 
 @pytest.mark.parametrize("step", [1000, 5000, 70_000])
-def test_what_is_read_is_limited(step: int) -> None:
-    """Both limits hold, whatever the size of the pieces; just below them, all is read."""
+def test_the_amount_of_data_is_limited(step: int) -> None:
+    """Both limits apply to pieces of any size. Data just below the limits is accepted."""
 
     def ending_of(data: bytes) -> Ending:
         return read([data[i : i + step] for i in range(0, len(data), step)])[0]
@@ -122,10 +122,10 @@ def test_what_is_read_is_limited(step: int) -> None:
     assert too_large == Reply(status=200, body=None)
 
 
-def test_what_a_signal_handler_raises_within_the_parser_is_no_reply(
+def test_an_exception_of_a_signal_handler_is_not_a_parser_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It passes through, and is not taken for a fault of the server's."""
+    """The exception is raised, and the reply is not reported as invalid."""
 
     def interrupt(*_: object) -> None:
         raise InterruptedError

@@ -1,4 +1,4 @@
-"""What follows from an outcome for the job and for its page: tables, and promises."""
+"""The verdicts on job and lane after an outcome: tables, and design promises."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def judge(
         (throttled, ONCE, 99, QUEUED),
     ],
 )
-def test_each_class_does_to_the_job_what_its_row_says(
+def test_each_class_has_the_job_verdict_of_its_row(
     outcome_class: OutcomeClass, delivery: Delivery, spent: int, expected: JobVerdict
 ):
-    """Three attempts are allowed; `spent` were made before this one."""
+    """Three attempts are allowed. `spent` is the number before this one."""
     assert judge(Outcome(outcome_class=outcome_class), delivery, spent) == expected
 
 
@@ -120,22 +120,22 @@ def test_each_class_does_to_the_job_what_its_row_says(
         ),
     ],
 )
-def test_the_wish_to_wait_and_the_deadline_are_both_kept(
+def test_retry_after_and_the_deadline_are_both_respected(
     outcome_class: OutcomeClass, asked: float | None, remaining: float, expected: JobVerdict
 ):
-    """Not before Retry-After; and what could start only after the deadline never does."""
+    """A retry does not start before `Retry-After`. A retry after the deadline never starts."""
     outcome = Outcome(outcome_class=outcome_class, retry_after_seconds=asked)
     assert judge(outcome, remaining=remaining) == expected
 
 
-def test_what_was_sent_in_spite_of_an_error_is_not_sent_again():
-    """Whatever the delivery."""
+def test_a_message_that_was_sent_despite_an_error_is_not_retried():
+    """It applies to both kinds of delivery."""
     assert judge(Outcome(outcome_class=ambiguous, final=True), AT_LEAST) == FAILED
 
 
 @pytest.mark.parametrize("outcome_class", [permanent, auth])
-def test_without_a_post_no_attempt_is_spent(outcome_class: OutcomeClass):
-    """A job that does not validate, or whose page has no token."""
+def test_an_outcome_without_a_post_spends_no_attempt(outcome_class: OutcomeClass):
+    """The job is invalid, or its page has no token."""
     assert judge(Outcome(outcome_class=outcome_class, posted=False)) == FAILED_UNSPENT
 
 
@@ -202,15 +202,15 @@ def refused_for(seconds: float) -> LaneVerdict:
         (Outcome(outcome_class=auth), 99, replace(AUTH_PAUSE, pause_seconds=900.0)),
     ],
 )
-def test_each_class_does_to_the_page_what_its_row_says(
+def test_each_class_has_the_lane_verdict_of_its_row(
     outcome: Outcome, level: int, expected: LaneVerdict
 ):
-    """`level` is how many pauses in a row the lane had when the job was claimed."""
+    """`level` is the number of consecutive pauses of the lane when the job was claimed."""
     assert judge_lane(outcome, consecutive_pauses=level) == expected
 
 
-def test_a_refused_token_is_remembered_by_its_fingerprint():
-    """So that another token ends the pause at once."""
+def test_the_fingerprint_of_a_refused_token_is_recorded():
+    """Another token can then end the pause at once."""
     found = judge_lane(Outcome(outcome_class=auth), consecutive_pauses=0, token_fingerprint="abc")
     assert found.token_fingerprint == "abc"
 
@@ -228,14 +228,14 @@ def test_a_refused_token_is_remembered_by_its_fingerprint():
         (3, 0.0, 0.0),
     ],
 )
-def test_the_backoff_doubles_up_to_its_cap(spent: int, jitter: float, expected: float):
-    """Base 2 s, cap 60 s; the jitter is the part of it that is waited."""
+def test_the_backoff_doubles_up_to_the_cap(spent: int, jitter: float, expected: float):
+    """The base is 2 s and the cap is 60 s. The jitter is a factor."""
     assert backoff_seconds(spent, base=2.0, cap=60.0, jitter=jitter) == expected
 
 
 @pytest.mark.parametrize("reason", ["throttled", "auth", "failing", "restricted", "refused"])
-def test_the_pauses_of_a_lane_grow_to_an_end(reason: str):
-    """Each is at least as long as the one before, and there is a longest."""
+def test_the_pauses_of_a_lane_grow_to_a_maximum(reason: str):
+    """Each pause is at least as long as the previous one, up to a maximum."""
     pauses = [pause_seconds(reason, level) for level in range(1, 2000)]
     assert pauses == sorted(pauses)
     assert pauses[1] == 2 * pauses[0]
@@ -263,10 +263,10 @@ any_settings = st.builds(
 
 
 @given(st.integers(1, 10**9), st.floats(0.01, 3600), st.floats(0.01, 86_400), jitters)
-def test_the_backoff_is_never_negative_and_never_beyond_its_cap(
+def test_the_backoff_is_never_negative_and_never_above_the_cap(
     spent: int, base: float, cap: float, jitter: float
 ):
-    """Also after a billion attempts."""
+    """The limits apply even after a billion attempts."""
     found = backoff_seconds(spent, base=base, cap=cap, jitter=jitter)
     assert 0 <= found <= cap
     assert found <= backoff_seconds(spent + 1, base=base, cap=cap, jitter=jitter)
@@ -281,7 +281,7 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
     settings: Settings,
     jitter: float,
 ):
-    """Refusals are final, retries are in time, throttling is free, once is once."""
+    """Refusals are final, retries respect deadlines, and throttling spends no attempts."""
     found = judge_job(
         outcome,
         delivery=delivery,
@@ -297,7 +297,7 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
     if outcome_class in (throttled, app_throttled, restricted):
         assert not found.attempt_spent
     elif again:
-        assert found.attempt_spent, "else a job could be tried for ever"
+        assert found.attempt_spent, "otherwise a job could be retried forever"
         assert spent + 1 < settings.max_attempts
         assert found.state is State.RETRYING
     if found.state is State.RETRYING:
@@ -309,8 +309,8 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
 
 
 @given(outcomes, st.integers(0, 10**6))
-def test_a_lane_is_paused_for_a_time_that_ends(outcome: Outcome, level: int):
-    """Four hours at most, more than nothing, and only for what concerns the whole page."""
+def test_the_pause_of_a_lane_is_limited(outcome: Outcome, level: int):
+    """A pause is at most four hours, is never 0, and only follows from outcomes about the page."""
     found = judge_lane(outcome, consecutive_pauses=level, token_fingerprint="abc")
     assert 0 <= found.pause_seconds <= 4 * HOUR
     if found.effect in ("pause", "pause_token", "count"):
@@ -321,8 +321,8 @@ def test_a_lane_is_paused_for_a_time_that_ends(outcome: Outcome, level: int):
 
 
 @given(outcomes, st.floats(0.01, MAX_LANE_PAUSE_SECONDS), st.integers(0, 100))
-def test_a_throttled_lane_waits_as_long_as_it_was_asked(outcome: Outcome, asked: float, level: int):
-    """To the second and not longer, where it is a sensible time."""
+def test_a_throttled_lane_waits_for_retry_after(outcome: Outcome, asked: float, level: int):
+    """A valid time is used exactly."""
     assume(outcome.posted)
     outcome = replace(outcome, outcome_class=throttled, retry_after_seconds=asked)
     assert judge_lane(outcome, consecutive_pauses=level).pause_seconds == asked

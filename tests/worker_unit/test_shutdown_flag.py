@@ -1,4 +1,4 @@
-"""The word of a shutdown reaches every pump, and a SIGTERM none in the middle of its work."""
+"""The shutdown flag stops every pump, and SIGTERM does not interrupt a dispatch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _no_request() -> Iterator[None]:
     shutdown.reset()
 
 
-def test_a_request_holds_until_it_is_reset():
-    """Asked for once or twice, it is the same."""
+def test_a_request_is_kept_until_it_is_reset():
+    """A repeated request has no further effect."""
     assert not shutdown.requested()
     shutdown.request()
     shutdown.request()
@@ -29,8 +29,8 @@ def test_a_request_holds_until_it_is_reset():
 
 
 @pytest.mark.parametrize("asks_in", ["parent", "child"])
-def test_parent_and_child_share_the_word(asks_in: str):
-    """Celery forks its children long before it is told to stop."""
+def test_parent_and_child_share_the_flag(asks_in: str):
+    """Celery forks its children before a stop is requested."""
     to_child, from_parent = os.pipe()
     child = os.fork()
     if child == 0:
@@ -49,8 +49,8 @@ def test_parent_and_child_share_the_word(asks_in: str):
     assert shutdown.requested()
 
 
-def test_a_sigterm_acts_at_the_end_of_a_dispatch():
-    """Celery's handler raises, which between a claim and its calls would leave jobs in doubt."""
+def test_a_sigterm_is_handled_at_the_end_of_a_dispatch():
+    """The exception of Celery's handler must not occur between a claim and its calls."""
 
     def raise_exit(*_: object) -> None:
         raise SystemExit
@@ -70,8 +70,8 @@ def test_a_sigterm_acts_at_the_end_of_a_dispatch():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_off_the_main_thread_a_dispatch_runs_as_it_is():
-    """Under a pool of threads, signals interrupt no dispatch."""
+def test_outside_the_main_thread_signals_are_not_deferred():
+    """In Celery's thread pool, signals do not interrupt a dispatch."""
     with ThreadPoolExecutor(1) as threads:
         before = signal.getsignal(signal.SIGTERM)
         assert threads.submit(_handler_within).result() is before
