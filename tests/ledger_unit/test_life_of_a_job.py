@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -474,6 +475,15 @@ def test_one_call_records_many_jobs_and_says_which_held(scenario: Scenario):
     ]
     assert [scenario.state(job_id) for job_id in ids] == [State.SENT, State.SENDING, State.SENT]
     assert scenario.ledger.record([]) == []
+
+
+def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario):
+    """By this process's clock: a call ends before its lease, however slow the reply to the claim."""
+    scenario.enqueue()
+    before = time.monotonic()
+    (claim,) = scenario.claim()
+    assert before <= claim.claimed_at <= time.monotonic()
+    assert claim.claimed_at_ms == scenario.clock_ms()
 
 
 def test_a_claim_whose_reply_was_lost_is_released(
