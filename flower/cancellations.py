@@ -40,6 +40,10 @@ class CancelStage(str, Enum):
     INTERRUPTED = "interrupted"
 
 
+#: Stages in which a thread works on it.
+WORKING = frozenset({CancelStage.COUNTING, CancelStage.RUNNING})
+
+
 @dataclass(slots=True, kw_only=True)
 class TrackedCancellation:
     """One cancellation and its progress.
@@ -63,7 +67,7 @@ class TrackedCancellation:
     @property
     def is_working(self) -> bool:
         """Whether a thread works on it."""
-        return self.stage in (CancelStage.COUNTING, CancelStage.RUNNING)
+        return self.stage in WORKING
 
     @property
     def canceled(self) -> int:

@@ -10,7 +10,7 @@ from tornado.web import HTTPError, authenticated
 from ...ledger import JobFilter
 from ...producer.cancellation import Cancellation
 from ...schemas import State
-from ..cancellations import CancelStage, TrackedCancellation
+from ..cancellations import WORKING, CancelStage, TrackedCancellation
 from ..filters import InvalidFilter, any_of, read_time
 from .handler import PageHandler
 
@@ -61,6 +61,8 @@ class CancellationHandler(PageHandler):
     @authenticated
     async def get(self, cancellation_id: str) -> None:
         tracked = self._cancellation(cancellation_id)
+        # First, so that a page that says that the count is complete has all of it.
+        now = tracked.stage
         plan = tracked.plan
         self.render(
             "failures_cancellation.html",
@@ -74,6 +76,8 @@ class CancellationHandler(PageHandler):
                 )
                 if counter
             ],
+            is_working=now in WORKING,
+            now=now,
             stage=CancelStage,
             tracked=tracked,
         )

@@ -194,7 +194,7 @@ def test_an_unknown_code_has_the_apis_own_message(harness: FlowerHarness) -> Non
     text = text_of(harness.flower.get(f"/failures/{job_id}"))
     assert "424242 Lỗi lạ" in text
     assert "the error message is the API's own" in text
-    assert "replay once its cause is gone" in text
+    assert "replay when its cause is gone" in text
 
 
 def test_what_is_not_there_is_said(harness: FlowerHarness) -> None:
