@@ -133,11 +133,15 @@ local function affect_lane(page_id, of_page)
   end
 end
 
+local FIELDS = {
+  'state', 'claim', 'page_id', 'campaign', 'urgent', 'attempts', 'attempts_before_replay',
+  'idempotency_key', 'payload_id'
+}
+
 local function record(id, token, state, delay_ms, error_code, error_message, http_status, attempt,
     lane, of_token)
   local name = key('job:' .. id)
-  local job = read_fields(id, 'state', 'claim', 'page_id', 'campaign', 'urgent', 'attempts',
-    'attempts_before_replay', 'idempotency_key', 'payload_id')
+  local job = read_fields(id, FIELDS)
   if job.state ~= 'sending' or job.claim ~= token then return 0 end
   local page_id = job.page_id
   -- A job that lost its page: when its lease ends, the sweep claims it.

@@ -387,6 +387,13 @@ local function read_job(id)
   return job
 end
 
+-- Some fields of a job as a table, without those it does not have.
+local function read_fields(id, names)
+  local job, values = {}, redis.call('HMGET', key('job:' .. id), unpack(names))
+  for i = 1, #names do job[names[i]] = values[i] or nil end
+  return job
+end
+
 -- A long text of a job: longer ones go on in further fields; see ledger/job_hash.py.
 local function long_text(job, name)
   local text, part = job[name], 1
@@ -402,6 +409,16 @@ local function idempotency_key_of(job)
   if job.idempotency_key ~= '' then return job.idempotency_key end
   return table.concat({ job.campaign or '', job.page_id or '', job.recipient_id or '',
     long_text(job, 'payload_id') or '' }, '/')
+end
+
+local KEY_PARTS = { 'recipient_id', 'payload_id', 'payload_id+1', 'payload_id+2', 'payload_id+3' }
+
+-- What idempotency_key_of needs of a job of a campaign; the whole job if its payload_id is longer.
+local function read_key_parts(id, job)
+  local parts = read_fields(id, KEY_PARTS)
+  if parts['payload_id+3'] then return read_job(id) end
+  parts.idempotency_key, parts.campaign, parts.page_id = '', job.campaign, job.page_id
+  return parts
 end
 
 -- Stands for the fingerprint of any body.
@@ -420,7 +437,7 @@ local function end_job(id, job, state, ttl_s, fields)
   end
   redis.call('EXPIRE', key('job:' .. id), ttl_s)
   if job.idempotency_key then
-    local whole = job.idempotency_key == '' and read_job(id) or job
+    local whole = job.idempotency_key == '' and read_key_parts(id, job) or job
     -- That of a campaign's job outlives the job, so that the same file sends nothing twice.
     local key_ttl_s = job.campaign and math.max(tonumber(ttl_s), CAMPAIGN_TTL_S) or tonumber(ttl_s)
     redis.call('EXPIRE', key('idem:' .. idempotency_key_of(whole)), int(key_ttl_s))
@@ -447,13 +464,6 @@ local function unindex_failed(id, job)
   remove_from('failed:', 'failed_codes', job.error_code)
   remove_from('failed_on:', 'failed_pages', job.page_id)
   remove_from('failed_of:', 'failed_campaigns', job.campaign)
-end
-
--- Some fields of a job as a table, without those it does not have.
-local function read_fields(id, ...)
-  local job, values = {}, redis.call('HMGET', key('job:' .. id), ...)
-  for i, name in ipairs({ ... }) do job[name] = values[i] or nil end
-  return job
 end
 
 -- Jobs that this call claimed, as claim.lua and sweep.lua return them:

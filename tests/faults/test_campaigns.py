@@ -68,7 +68,7 @@ def test_a_finished_campaign_adds_up_to_the_row(
                     time.sleep(1)
                     server.restart()
                 time.sleep(chance.uniform(0.2, 0.6))
-            enqueuing.join(120 + ROWS / 500)
+            enqueuing.join(60 + ROWS / 100)
             assert not enqueuing.is_alive()
             wait_for(producer, share=1.0)
             check(producer, sandbox)
@@ -93,7 +93,7 @@ def enqueue(producer: Producer) -> None:
 
 def wait_for(producer: Producer, *, share: float) -> None:
     """Wait until this share of the rows has ended."""
-    deadline = time.monotonic() + 120 + ROWS / 200
+    deadline = time.monotonic() + 60 + ROWS / 100
     while True:
         campaign: Campaign | None = None
         try:
@@ -124,11 +124,9 @@ def check(producer: Producer, sandbox: Sandbox) -> None:
     assert producer.count_errors(campaign=NAME) == {"551": failures}
     posts = {job.metadata: job.posts for job in sandbox.jobs()}
     assert len(posts) == ROWS
-    doubles = {metadata for metadata, count in posts.items() if count > 1}
-    print(f"{len(doubles)} POSTed twice")  # noqa: T201 - the figures of the run
-    unknown = {
-        record.job["metadata"]
-        for record in producer.find_jobs(campaign=NAME, limit=ROWS)
-        if any(attempt.error_code == "unknown_outcome" for attempt in record.attempts)
-    }
-    assert doubles <= unknown, "a second POST only after an unknown outcome"
+    print(f"{sum(count > 1 for count in posts.values())} POSTed twice")  # noqa: T201 - the same
+    records = producer.find_jobs(campaign=NAME, limit=ROWS)
+    assert len(records) == ROWS
+    # A POST after an attempt that stands in the job's record, with why its outcome is unknown.
+    unexplained = [r for r in records if posts[r.job["metadata"]] > r.attempt_count]
+    assert unexplained == []
