@@ -1,4 +1,4 @@
-"""docker/ as programs read it: the Dockerfile's instructions, and what compose.yaml says."""
+"""The parsed Dockerfile and compose.yaml."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCKER = ROOT / "docker"
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction of a Dockerfile; stages are counted from 0."""
+    """An instruction of a Dockerfile. Stages are counted from 0."""
 
     stage: int
     keyword: str
@@ -30,7 +30,7 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """Its arguments, in either of the forms that a Dockerfile has."""
+        """The arguments, in the shell form or the exec form."""
         words: list[str] = (
             json.loads(self.text) if self.text.startswith("[") else shlex.split(self.text)
         )
@@ -57,7 +57,7 @@ def compose_text() -> str:
 
 @pytest.fixture(scope="session")
 def compose(compose_text: str) -> dict[str, Any]:
-    """The file as Compose reads it where nothing is set: every variable has its default."""
+    """The file as Compose reads it, with the default of every variable."""
     filled_in = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", compose_text)
     assert "${" not in filled_in, "a variable without a default"
     document: dict[str, Any] = yaml.safe_load(filled_in.replace("$$", "$"))
@@ -66,7 +66,7 @@ def compose(compose_text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def our_services(compose: dict[str, Any]) -> dict[str, Any]:
-    """Those that run this package, by name."""
+    """The services that run this package, by name."""
     return {
         name: service
         for name, service in compose["services"].items()
@@ -76,13 +76,13 @@ def our_services(compose: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def setting_names() -> set[str]:
-    """Every variable that the program reads."""
+    """The names of all settings."""
     return {f"HARASOCIAL_{field.name.upper()}" for field in fields(Settings)}
 
 
 @pytest.fixture
 def make_secrets(tmp_path: Path) -> Callable[..., Path]:
-    """Run make-secrets.sh in a folder of its own, with a token; return where the files are."""
+    """Run make-secrets.sh in a new folder, with a token. Return the folder of the secrets."""
 
     def run(token: str = "a-token") -> Path:
         script = shutil.copy(DOCKER / "make-secrets.sh", tmp_path)

@@ -1,4 +1,4 @@
-"""compose.yaml: valid by the specification, and every name in it is one that there is."""
+"""compose.yaml is valid, and all names in it exist."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ VALIDATE = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendo
 
 
 def network_of(compose, name):
-    """Whose network namespace a service is in, or the networks it is on."""
+    """Return the service whose network namespace a service uses, or its networks."""
     service = compose["services"][name]
     mode = service.get("network_mode")
     return mode.partition(":")[2] if mode else set(service.get("networks", ["default"]))
 
 
 def options_of(command):
-    """Which options a command of ours has; Celery's and Flower's own ones are handed through."""
+    """Return the options of a command, including those of Celery and Flower."""
     if command == "flower":
         return {f"--{name.replace('_', '-')}" for name in flower_options}
     params = (celery_worker if command == "worker" else commands.commands[command]).params
     return {option for param in params for option in param.opts}
 
 
-def test_it_is_valid():
-    """By the JSON schema of the Compose specification."""
+def test_the_file_is_valid():
+    """The JSON schema of the Compose specification accepts it."""
     checked = subprocess.run([*VALIDATE, COMPOSE_FILE], capture_output=True, text=True, check=False)
 
     assert checked.returncode == 0, checked.stdout
@@ -51,16 +51,16 @@ def test_it_is_valid():
         ("init: true", "init: []"),
     ],
 )
-def test_a_mistake_would_be_found(compose_text, tmp_path, right, wrong):
-    """The check of the schema is one that can fail."""
+def test_the_validation_finds_mistakes(compose_text, tmp_path, right, wrong):
+    """The schema rejects invalid files."""
     broken = tmp_path / "compose.yaml"
     broken.write_text(compose_text.replace(right, wrong))
 
     assert subprocess.run([*VALIDATE, broken], capture_output=True, check=False).returncode == 1
 
 
-def test_there_is_a_live_and_a_sandbox_profile(compose):
-    """Each service is in exactly one, so that neither profile starts a part of the other."""
+def test_the_profiles_are_live_and_sandbox(compose):
+    """Each service is in exactly one profile, so that a profile starts only its own services."""
     by_profile = {}
     for name, service in compose["services"].items():
         (profile,) = service["profiles"]
@@ -72,8 +72,8 @@ def test_there_is_a_live_and_a_sandbox_profile(compose):
     }
 
 
-def test_services_refer_to_services_of_their_profile(compose):
-    """By `depends_on` and `network_mode`; a service of another profile would not be running."""
+def test_services_refer_only_to_services_of_their_profile(compose):
+    """A service of another profile, in `depends_on` or `network_mode`, would not run."""
     services = compose["services"]
     for name, service in services.items():
         referred = set(service.get("depends_on", ()))
@@ -83,8 +83,8 @@ def test_services_refer_to_services_of_their_profile(compose):
             assert services[other]["profiles"] == service["profiles"]
 
 
-def test_commands_and_options_are_the_programs(our_services):
-    """Each service runs a command of ours, with options that it has."""
+def test_commands_and_options_exist(our_services):
+    """Each service runs an existing command with existing options."""
     for service in our_services.values():
         program, command, *options = service["command"]
         assert program == "harasocial-dispatch"
@@ -93,7 +93,7 @@ def test_commands_and_options_are_the_programs(our_services):
 
 
 def test_the_image_is_built_once_in_each_profile(our_services):
-    """From the Dockerfile here, with the repository as its context."""
+    """The build uses docker/Dockerfile, with the repository as context."""
     built = [service for service in our_services.values() if "build" in service]
 
     assert sorted(service["profiles"] for service in built) == [["live"], ["sandbox"]]
@@ -104,14 +104,14 @@ def test_the_image_is_built_once_in_each_profile(our_services):
 
 
 def test_variables_are_settings(our_services, setting_names):
-    """Each HARASOCIAL_ variable is read by the program, or names a file with a setting in it."""
+    """Each HARASOCIAL_ variable is a setting, or names a file with the value of a setting."""
     with_files = setting_names | {f"{name}_FILE" for name in setting_names}
     for service in our_services.values():
         assert set(service.get("environment", {})) <= with_files
 
 
 def test_nothing_secret_is_in_the_file(our_services):
-    """A token or password comes from a file; the stand-in's token is none."""
+    """Tokens and passwords come from files. The sandbox's token is not secret."""
     for service in our_services.values():
         for name, text in service.get("environment", {}).items():
             if "TOKEN" in name or "AUTH" in name:
@@ -119,8 +119,8 @@ def test_nothing_secret_is_in_the_file(our_services):
             assert urlsplit(text).password is None
 
 
-def test_secrets_are_given_where_they_are_read(compose, make_secrets):
-    """A service has the secrets it reads, no other, and make-secrets.sh makes the file of each."""
+def test_each_service_has_only_the_secrets_that_it_reads(compose, make_secrets):
+    """make-secrets.sh creates the file of each secret."""
     made = make_secrets()
     for service in compose["services"].values():
         read = re.findall(r"/run/secrets/(\w+)", str(service))
@@ -131,10 +131,8 @@ def test_secrets_are_given_where_they_are_read(compose, make_secrets):
     assert len(list(made.iterdir())) == len(compose["secrets"])
 
 
-def test_the_settings_of_each_service_are_read_and_lead_somewhere(
-    compose, our_services, make_secrets, monkeypatch
-):
-    """Redis is a service in reach; the worker has a token; Flower has a login."""
+def test_the_settings_of_each_service_are_valid(compose, our_services, make_secrets, monkeypatch):
+    """Redis is a reachable service, the worker has a token, and Flower has a login."""
     made = make_secrets("a-token")
     for name, service in our_services.items():
         if name == "sandbox":
@@ -153,7 +151,7 @@ def test_the_settings_of_each_service_are_read_and_lead_somewhere(
 
 
 def test_the_sandbox_worker_finds_the_stand_in(our_services):
-    """Its endpoint and token are those of the sandbox service, in the same network namespace."""
+    """It uses the URL and token of the sandbox service, in the same network namespace."""
     with Sandbox() as sandbox:
         path = urlsplit(sandbox.url).path
     (option,) = our_services["sandbox"]["command"][2:]
@@ -166,14 +164,14 @@ def test_the_sandbox_worker_finds_the_stand_in(our_services):
 
 
 def test_only_flower_is_published_and_only_on_this_machine(compose):
-    """Its port is the one that Flower listens on, at every address of its container."""
+    """The published port is the one where Flower listens, on all addresses of its container."""
     published = {
         name: service["ports"]
         for name, service in compose["services"].items()
         if "ports" in service
     }
 
-    # In the sandbox, the service whose network namespace Flower is in publishes for it.
+    # In the sandbox profile, the service that owns Flower's network namespace publishes the port.
     assert published == {
         "flower": ["127.0.0.1:5555:5555"],
         network_of(compose, "sandbox-flower"): ["127.0.0.1:5556:5555"],
@@ -182,16 +180,16 @@ def test_only_flower_is_published_and_only_on_this_machine(compose):
         assert compose["services"][name]["command"][2:] == ["--address=0.0.0.0", "--port=5555"]
 
 
-def test_redis_is_reached_from_the_inside_alone(compose):
-    """It is on a network without a way out; worker and Flower are on another one besides."""
+def test_redis_is_only_in_the_internal_network(compose):
+    """The network is internal. Worker and Flower are also on another network."""
     assert network_of(compose, "redis") == {"queue"}
     assert compose["networks"]["queue"] == {"internal": True}
     for name in ("worker", "flower"):
         assert network_of(compose, name) == {"queue", "outside"}
 
 
-def test_workers_can_be_many(compose):
-    """Nothing in the service is for one container only."""
+def test_the_worker_service_can_be_scaled(compose):
+    """No option of the service is limited to one container."""
     worker = compose["services"]["worker"]
 
     assert not {"container_name", "hostname", "ports", "network_mode", "volumes"} & set(worker)
@@ -200,7 +198,7 @@ def test_workers_can_be_many(compose):
 
 @pytest.mark.parametrize("name", ["worker", "sandbox-worker"])
 def test_a_stopped_worker_has_time_to_end_its_calls(compose, name):
-    """The grace is longer than a slice, a call and the last words to Redis together."""
+    """The grace period is longer than a slice, a call and the final record timeout together."""
     grace_seconds = int(compose["services"][name]["stop_grace_period"].removesuffix("s"))
 
     settings = Settings()
@@ -210,7 +208,7 @@ def test_a_stopped_worker_has_time_to_end_its_calls(compose, name):
 
 
 def test_containers_have_no_rights_they_do_not_need(compose):
-    """No capability, no new privileges, no writing beside /tmp and volumes, never as root."""
+    """They have no capabilities, no new privileges, a read-only file system, and a normal user."""
     for service in compose["services"].values():
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -221,20 +219,20 @@ def test_containers_have_no_rights_they_do_not_need(compose):
 
 
 def bytes_of(size):
-    """Return what a size of Docker's or Redis' means."""
+    """Return a size of Docker or Redis in bytes."""
     number, unit = re.fullmatch(r"(\d+)(mb|gb)", size).groups()
     return int(number) * 1024 ** {"mb": 2, "gb": 3}[unit]
 
 
-def test_no_container_can_take_all_of_the_machine(compose):
-    """Memory, and processes with their threads, have a limit in each of them."""
+def test_every_container_has_memory_and_process_limits(compose):
+    """The limits are for memory, and for processes and threads."""
     for name, service in compose["services"].items():
         assert 256 * 1024**2 <= bytes_of(service["mem_limit"]) <= 4 * 1024**3, name
         assert 50 <= int(service["pids_limit"]) <= 2048, name
 
 
-def test_the_limits_leave_room_for_what_runs(compose):
-    """By default: a worker's processes and threads fit, with a health check beside them."""
+def test_the_limits_are_large_enough_for_the_processes(compose):
+    """The defaults allow a worker's processes and threads, and a health check."""
     worker = compose["services"]["worker"]
     (processes,) = re.findall(r"--concurrency=(\d+)", " ".join(worker["command"]))
     settings = Settings()
@@ -243,8 +241,8 @@ def test_the_limits_leave_room_for_what_runs(compose):
 
 
 @pytest.mark.parametrize("name", ["redis", "sandbox-redis"])
-def test_redis_refuses_jobs_before_it_is_killed_and_evicts_none(compose, name):
-    """Its own limit is half of the container's: a rewrite of its file may need the other half."""
+def test_redis_refuses_jobs_below_its_memory_limit_and_evicts_none(compose, name):
+    """`maxmemory` is half of the container's limit, because a rewrite may need the other half."""
     service = compose["services"][name]
     command = " ".join(service["command"])
     (maxmemory,) = re.findall(r"maxmemory (\d+[mg]b)", command)
@@ -253,7 +251,7 @@ def test_redis_refuses_jobs_before_it_is_killed_and_evicts_none(compose, name):
 
 
 def test_the_paths_of_health_checks_exist(our_services):
-    """Of Flower, here; that of the sandbox is asked for real elsewhere."""
+    """The path of Flower is checked here. Another test checks that of the sandbox."""
     for name in ("flower", "sandbox-flower"):
         (url,) = re.findall(r"http://[^']+", our_services[name]["healthcheck"]["test"][-1])
         assert urlsplit(url).port == 5555

@@ -1,4 +1,4 @@
-"""The Dockerfile: every file, extra and command in it is one that there is."""
+"""The Dockerfile: all files, extras and commands in it exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def setup_cfg():
 
 @pytest.fixture
 def of(dockerfile):
-    """Pick the instructions with a keyword; of the last stage only, if wanted."""
+    """Return a function that selects instructions by keyword, optionally of the last stage."""
 
     def pick(keyword, *, last_stage=False):
         last = dockerfile[-1].stage
@@ -35,7 +35,7 @@ def of(dockerfile):
 
 @pytest.fixture
 def copied(of):
-    """What is copied from the repository, each with its destination."""
+    """The files that are copied from the repository → their destinations."""
     return {
         source: destination
         for each in of("COPY")
@@ -45,8 +45,8 @@ def copied(of):
     }
 
 
-def test_one_pinned_image_is_under_every_stage(of, setup_cfg):
-    """One Python, of a version that this package says it runs on."""
+def test_every_stage_uses_the_same_pinned_image(of, setup_cfg):
+    """It has one version of Python, which this package supports."""
     base, *stages = [each.words for each in of("FROM")]
 
     assert base == ["python:3.13-slim", "AS", "python"]
@@ -55,8 +55,8 @@ def test_one_pinned_image_is_under_every_stage(of, setup_cfg):
     assert "Programming Language :: Python :: 3.13" in setup_cfg["metadata"]["classifiers"]
 
 
-def test_what_is_copied_is_there_and_nothing_is_missing(copied, setup_cfg):
-    """All parts, each under its own name, and what setup.cfg needs to build them."""
+def test_every_required_file_is_copied(copied, setup_cfg):
+    """These are all parts of the package, and the files that the build needs."""
     folders = {
         line.split("=")[1].strip()
         for line in setup_cfg["options"]["package_dir"].split("\n")
@@ -69,7 +69,7 @@ def test_what_is_copied_is_there_and_nothing_is_missing(copied, setup_cfg):
 
 
 def test_nothing_else_reaches_the_build(copied):
-    """The ignore file shuts all out but what is copied: no .env, no secrets, no history."""
+    """The ignore file excludes all files that are not copied, such as .env and secrets."""
     ignore = (ROOT / "docker" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
     first, *others = [line for line in ignore.splitlines() if line and line[0] != "#"]
 
@@ -77,8 +77,8 @@ def test_nothing_else_reaches_the_build(copied):
     assert {line for line in others if line[0] == "!"} == {f"!{source}" for source in copied}
 
 
-def test_what_is_installed_is_pinned(of, setup_cfg):
-    """The constraints hold for every pip command, and the extra exists."""
+def test_installed_packages_are_pinned(of, setup_cfg):
+    """The constraints apply to every pip command, and the extra exists."""
     (workdir,) = of("WORKDIR")
     variables = dict(word.split("=", 1) for word in of("ENV")[0].words)
     (run,) = [each for each in of("RUN") if "pip" in each.text]
@@ -91,8 +91,8 @@ def test_what_is_installed_is_pinned(of, setup_cfg):
     assert all(f"\n{name}==" in pinned for name in ("celery", "flower", "setuptools"))
 
 
-def test_the_image_has_only_what_was_built(of, dockerfile):
-    """From the repository nothing is copied into the last stage, and only root may write there."""
+def test_the_image_contains_only_the_installed_package(of, dockerfile):
+    """The last stage copies no files from the repository, and only root can write to the files."""
     (copy,) = of("COPY", last_stage=True)
 
     assert copy.words[0] == "--from=build"
@@ -101,8 +101,8 @@ def test_the_image_has_only_what_was_built(of, dockerfile):
     assert path.startswith(f"{copy.words[-1]}/bin:")
 
 
-def test_it_does_not_run_as_root(of, dockerfile):
-    """A user by number, made before it is used; all that follows is run by it."""
+def test_the_image_does_not_run_as_root(of, dockerfile):
+    """The user is a number, is created before its use, and runs all following instructions."""
     (user,) = of("USER", last_stage=True)
     number, _ = user.text.split(":")
 
@@ -114,7 +114,7 @@ def test_it_does_not_run_as_root(of, dockerfile):
 
 
 def test_no_secret_is_in_a_layer(dockerfile):
-    """No build argument, and no variable, has the name of a secret."""
+    """No build argument or variable has the name of a secret."""
     assert not [each for each in dockerfile if each.keyword == "ARG"]
     for each in dockerfile:
         if each.keyword == "ENV":
@@ -122,8 +122,8 @@ def test_no_secret_is_in_a_layer(dockerfile):
             assert not any(name.startswith("HARASOCIAL_") for name in names)
 
 
-def test_it_starts_a_worker(of):
-    """By default; any other command may stand in its place."""
+def test_the_image_starts_a_worker_by_default(of):
+    """Another command can replace the default."""
     (command,) = of("CMD")
 
     assert command.words == ["harasocial-dispatch", "worker"]

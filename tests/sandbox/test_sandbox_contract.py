@@ -1,4 +1,4 @@
-"""The sandbox takes the documented request and refuses every departure from it."""
+"""The sandbox accepts the documented request and refuses every other request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLE = b"""{
 
 
 def test_the_documented_example_is_accepted(client):
-    """The API page's own example passes, and its four fields tell the job."""
+    """The example of the API page is accepted, and its four fields identify the job."""
     assert client.hear(client.request(EXAMPLE, connection="close")).status == 200
 
     (job,) = client.sandbox.jobs()
@@ -63,7 +63,7 @@ def test_the_documented_example_is_accepted(client):
     ids=str,
 )
 def test_only_the_documented_request_line_and_headers_are_accepted(client, changes, status):
-    """Each departure has its status, and a message is accepted only without any."""
+    """Each deviation has its own status, and the message is not accepted."""
     heard = client.hear(client.request(client.body(), **{"connection": "close", **changes}))
 
     assert heard.status == status
@@ -71,8 +71,8 @@ def test_only_the_documented_request_line_and_headers_are_accepted(client, chang
     assert client.sandbox.totals().accepted == (1 if status == 200 else 0)
 
 
-def test_allow_names_the_method(client):
-    """A 405 says which method is right; a HEAD gets no body."""
+def test_the_header_allow_names_the_method(client):
+    """A 405 has the header Allow. A HEAD request gets no body."""
     heard = client.hear(client.request(b"", method="HEAD", connection="close"))
 
     assert heard.status == 405
@@ -109,7 +109,7 @@ def without(name: str) -> dict[str, object]:
     ids=str,
 )
 def test_a_wrong_field_is_refused_and_named(client, changes, complaint):
-    """A wrong field is a 400 in the documented shape that names it."""
+    """The reply is a 400 in the documented format that names the field."""
     heard = client.post(**changes)
 
     assert heard.status == 400
@@ -125,7 +125,7 @@ def test_a_wrong_field_is_refused_and_named(client, changes, complaint):
 
 @pytest.mark.parametrize("metadata", [None, "", "m" * 500, "\N{SNOWMAN}" * 500, 'a "quoted"\nline'])
 def test_metadata_is_optional_text_of_500_characters(client, metadata):
-    """Metadata may be left out; its limit counts characters, not bytes."""
+    """The limit is in characters, not bytes."""
     assert client.post(metadata=metadata).status == 200
     assert client.sandbox.jobs()[0].metadata == metadata
 
@@ -149,7 +149,7 @@ def test_metadata_is_optional_text_of_500_characters(client, metadata):
     ids=lambda body: repr(body[:12]),
 )
 def test_a_body_that_is_not_the_documented_object_is_refused(client, body):
-    """What is not one JSON object without repeated names is a 400 in the documented shape."""
+    """A body must be one JSON object without repeated names. Otherwise the reply is a 400."""
     heard = client.hear(client.request(body, connection="close"))
 
     assert heard.status == 400
@@ -171,15 +171,15 @@ def test_a_body_that_is_not_the_documented_object_is_refused(client, body):
     ).map(lambda document: json.dumps(document).encode())
 )
 def test_any_body_is_a_job_or_refused(body: bytes) -> None:
-    """No body makes the reader fail in another way than by refusing."""
+    """The only possible exception of the parser is a refusal."""
     try:
         assert isinstance(parse_body(body), Job)
     except InvalidBodyError as refused:
         assert str(refused)
 
 
-def test_each_page_has_its_token(client):
-    """A page's own token is right for it alone; `*` is for the pages without one."""
+def test_each_page_has_its_own_token(client):
+    """A page's token is valid only for this page. `*` is the token of all other pages."""
     client.sandbox.tokens = {"1": "one", "2": "two", "*": "rest"}
 
     def status(page_id: str, token: str) -> int:
@@ -196,12 +196,12 @@ def test_each_page_has_its_token(client):
         ("3", "rest"),
     }
     assert {code for code in rights.values() if code != 200} == {401}
-    # A refused POST is a POST of its job all the same.
+    # A refused POST is still a POST of its job.
     assert [(job.posts, job.accepted) for job in client.sandbox.jobs()] == [(3, 1)] * 3
 
 
 def test_page_without_a_token_is_refused(client):
-    """Without `*`, a page that is not named has no right token."""
+    """Without `*`, an unlisted page has no valid token."""
     client.sandbox.tokens = {"1": "one"}
 
     heard = client.hear(

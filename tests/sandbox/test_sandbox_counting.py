@@ -1,4 +1,4 @@
-"""What the sandbox tells about what it received."""
+"""The sandbox's counts and records of received requests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harasocial_dispatch.sandbox.contract import Job
 from harasocial_dispatch.sandbox.journal import Journal
 
 
-def test_jobs_are_told_apart_by_their_four_fields(client):
-    """The same four fields are one job; a change in any one makes another."""
+def test_jobs_are_identified_by_their_four_fields(client):
+    """A change of any of the four fields makes another job."""
     client.post()
     client.post()
     client.post(payload_id="other")
@@ -28,8 +28,8 @@ def test_jobs_are_told_apart_by_their_four_fields(client):
     assert len(client.sandbox.jobs(page_id="500725830264749", payload_id="payload")) == 3
 
 
-def test_posts_are_counted_apart_from_accepted_ones(client):
-    """A POST counts whatever its reply; an accepted reply counts on top."""
+def test_posts_and_accepted_replies_are_counted_separately(client):
+    """Every POST counts. An accepted reply is counted in addition."""
     for payload_id in ("sandbox:ok", "sandbox:drop", "sandbox:status:500", "sandbox:reset"):
         client.hear(client.request(client.body(payload_id), connection="close"))
 
@@ -38,7 +38,7 @@ def test_posts_are_counted_apart_from_accepted_ones(client):
 
 
 def test_an_unread_post_is_a_request_but_not_a_post(client):
-    """`drop_before` behaves as if the body had stayed unread."""
+    """`drop_before` simulates that the body was not read."""
     client.post("sandbox:drop_before")
 
     totals = client.sandbox.totals()
@@ -46,7 +46,7 @@ def test_an_unread_post_is_a_request_but_not_a_post(client):
 
 
 def test_each_post_has_its_arrival_time_on_both_clocks(client):
-    """Each POST has its time on both clocks, in order, between sending and reply."""
+    """The times are in order, between the request and the reply."""
     before, before_wall = time.monotonic(), time.time()
     client.post("sandbox:slow:0.05")
     client.post("sandbox:slow:0.05")
@@ -59,8 +59,8 @@ def test_each_post_has_its_arrival_time_on_both_clocks(client):
     assert before_wall - 0.1 <= job.arrived_at[0] <= job.arrived_at[1] <= after_wall + 0.1
 
 
-def test_requests_answered_at_one_time_are_counted_together(client, wait_until):
-    """Requests that are being answered at one time are counted together."""
+def test_concurrent_requests_are_counted(client, wait_until):
+    """The maximum number of requests in progress is recorded."""
     connections = [client.connect() for _ in range(6)]
     for number, connection in enumerate(connections):
         connection.sendall(client.request(client.body(f"sandbox:hang#{number}")))
@@ -73,8 +73,8 @@ def test_requests_answered_at_one_time_are_counted_together(client, wait_until):
     assert client.sandbox.totals().max_concurrent >= 6
 
 
-def test_raw_requests_are_kept_letter_for_letter(client):
-    """Names, values and bytes are as they came, in their order; the oldest give way."""
+def test_raw_requests_are_kept_unchanged(client):
+    """Names, values, bytes and order are unchanged. The oldest requests are dropped."""
     content = json.dumps(client.body("\N{SNOWMAN}")).encode() + b"\r\n "
     head = (
         "POST /social/messages.json HTTP/1.1\r\nHOST: sandbox\r\nX-A: 1\r\nx-a:  two \r\n"
@@ -98,7 +98,7 @@ def test_raw_requests_are_kept_letter_for_letter(client):
 
 
 def test_only_the_last_requests_are_kept(client_of):
-    """`keep_requests` bounds the raw requests, not the counts."""
+    """`keep_requests` limits the raw requests, not the counts."""
     with Sandbox(keep_requests=2) as sandbox:
         client = client_of(sandbox)
         for number in range(3):
@@ -113,7 +113,7 @@ def test_only_the_last_requests_are_kept(client_of):
 
 
 def test_counts_over_http_are_the_same(client):
-    """Another process reads the same numbers, and asking changes none of them."""
+    """Another process gets the same numbers, and its requests are not counted."""
     client.post("sandbox:flaky:1")
     client.post("sandbox:flaky:1")
 
@@ -142,7 +142,7 @@ def test_counts_over_http_are_the_same(client):
 
 
 def test_requests_over_http_mask_the_token(client):
-    """The raw requests can be read from outside, but for the token."""
+    """Raw requests are available over HTTP, with masked tokens."""
     client.post("sandbox:ok")
 
     (request,) = client.control("GET", "requests")["requests"]
@@ -153,8 +153,8 @@ def test_requests_over_http_mask_the_token(client):
 
 
 @pytest.mark.parametrize("over_http", [False, True])
-def test_a_reset_forgets_counts_and_what_behaviors_go_by(client, over_http):
-    """After a reset the counts start over, also those that behaviors go by."""
+def test_a_reset_clears_all_counts(client, over_http):
+    """The counts start from 0 again, including those that behaviors use."""
     client.post("sandbox:flaky:1")
     if over_http:
         client.control("POST", "reset")
@@ -168,8 +168,8 @@ def test_a_reset_forgets_counts_and_what_behaviors_go_by(client, over_http):
     assert client.post("sandbox:flaky:1").status == 503
 
 
-def test_a_reply_under_way_during_a_reset_disturbs_no_count(client, wait_until):
-    """The late acceptance of a forgotten job disturbs no count."""
+def test_a_reply_in_progress_during_a_reset_is_not_counted(client, wait_until):
+    """An acceptance after the reset belongs to a deleted job."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:slow:0.1")))
         wait_until(lambda: client.sandbox.totals().posts == 1)
@@ -179,8 +179,8 @@ def test_a_reply_under_way_during_a_reset_disturbs_no_count(client, wait_until):
     assert client.sandbox.totals().accepted == 0
 
 
-def test_counts_outlive_the_stop(client_of):
-    """What was received can be read after the server is gone."""
+def test_counts_are_available_after_the_stop(client_of):
+    """Received data can be read after the server has stopped."""
     with Sandbox() as sandbox:
         client_of(sandbox).post()
 
@@ -188,8 +188,8 @@ def test_counts_outlive_the_stop(client_of):
     assert len(sandbox.jobs()) == 1
 
 
-def test_many_jobs_are_cheap():
-    """A job that was received costs well under a kilobyte."""
+def test_many_jobs_need_little_memory():
+    """A received job needs much less than a kilobyte."""
     journal = Journal(keep_requests=0)
     count = 5_000
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own."""
+"""The sandbox as a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "harasocial_dispatch.sandbox"]
 
 @contextmanager
 def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Run the sandbox and yield it with the settings it printed."""
+    """Run the sandbox, and yield it with the printed settings."""
     running = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert running.stdout is not None
@@ -32,7 +32,7 @@ def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_it_prints_its_settings_serves_and_ends_cleanly(client_of, end):
-    """The printed line leads to a sandbox that accepts, and either signal ends it with status 0."""
+    """The printed settings work, and both signals end the process with status 0."""
     with process("--token", "a b$c") as (running, settings):
         address = urlsplit(settings["HARASOCIAL_API_URL"])
         assert settings["HARASOCIAL_TOKEN"] == "a b$c"
@@ -45,8 +45,8 @@ def test_it_prints_its_settings_serves_and_ends_cleanly(client_of, end):
         assert running.wait(timeout=5) == 0
 
 
-def test_a_port_in_use_is_said_in_one_line(sandbox):
-    """The message names the address; there is no traceback."""
+def test_a_port_in_use_is_reported_in_one_line(sandbox):
+    """The message has the address, and there is no traceback."""
     failed = subprocess.run(
         [*COMMAND, "--port", str(sandbox.port)], capture_output=True, text=True, check=False
     )
@@ -57,7 +57,7 @@ def test_a_port_in_use_is_said_in_one_line(sandbox):
 
 
 def test_the_printed_line_has_the_url_and_the_common_token():
-    """The line has the URL, and the token if there is one for every page."""
+    """The line has the URL, and the token for every page if there is one."""
     with Sandbox(tokens={"*": "it's"}) as sandbox:
         assert exports(sandbox) == (
             f"export HARASOCIAL_API_URL={sandbox.url} HARASOCIAL_TOKEN='it'\"'\"'s'"
@@ -66,8 +66,8 @@ def test_the_printed_line_has_the_url_and_the_common_token():
         assert exports(sandbox) == f"export HARASOCIAL_API_URL={sandbox.url}"
 
 
-def test_the_url_is_one_that_can_be_connected_to():
-    """Listening everywhere is no address to connect to; an IPv6 one is bracketed."""
+def test_the_url_can_be_connected_to():
+    """A wildcard address is replaced, and an IPv6 address is in brackets."""
     with Sandbox("0.0.0.0") as sandbox:
         assert sandbox.url == f"http://127.0.0.1:{sandbox.port}/social/messages.json"
     assert Sandbox("::1", 8080).url == "http://[::1]:8080/social/messages.json"

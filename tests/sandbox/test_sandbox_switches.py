@@ -1,4 +1,4 @@
-"""What can be changed while the sandbox runs, and its start and stop."""
+"""The switches of a running sandbox, and its start and stop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from harasocial_dispatch.sandbox import Sandbox
 
 
-def test_fail_with_storms_over_every_post(client):
-    """Every POST gets the status, right or wrong, until it is switched off; all are counted."""
+def test_fail_with_applies_to_every_post(client):
+    """Every POST, valid or not, gets the status until it is disabled. All POSTs are counted."""
     client.sandbox.fail_with(503)
     for payload_id in ("sandbox:ok", "sandbox:drop", "sandbox:unheard-of"):
         assert client.post(payload_id).status == 503
@@ -25,7 +25,7 @@ def test_fail_with_storms_over_every_post(client):
 
 
 def test_latency_delays_every_post(client):
-    """Every reply to a POST waits; the sandbox's own paths do not."""
+    """The sandbox's own paths have no delay."""
     client.sandbox.latency_seconds = 0.15
 
     started = time.monotonic()
@@ -36,8 +36,8 @@ def test_latency_delays_every_post(client):
     assert time.monotonic() - started >= 0.15
 
 
-def test_a_replaced_token_is_right_at_once(client):
-    """A page whose token was refused is served again after the tokens were replaced."""
+def test_a_replaced_token_is_valid_immediately(client):
+    """A page with a refused token is accepted after the tokens were replaced."""
     client.sandbox.tokens = {"*": "new"}
     assert client.post().status == 401
 
@@ -46,7 +46,7 @@ def test_a_replaced_token_is_right_at_once(client):
 
 
 def test_tokens_are_a_copy(client):
-    """Changing the mapping afterwards changes nothing."""
+    """A later change of the given mapping has no effect."""
     tokens = {"*": "sandbox-token"}
     client.sandbox.tokens = tokens
     tokens.clear()
@@ -54,8 +54,8 @@ def test_tokens_are_a_copy(client):
     assert client.post().status == 200
 
 
-def test_down_refuses_connections_and_up_takes_them_on_the_same_port(client):
-    """Down is a closed port; what was received and the port stay."""
+def test_down_refuses_connections_and_up_accepts_them_on_the_same_port(client):
+    """The port is closed. Received data and the port number are kept."""
     port = client.sandbox.port
     with client.connect() as idle:
         idle.sendall(client.request(client.body()))
@@ -73,8 +73,8 @@ def test_down_refuses_connections_and_up_takes_them_on_the_same_port(client):
     assert client.sandbox.totals().accepted == 2
 
 
-def test_down_in_the_moment_of_a_connection_leaves_nobody_waiting(client):
-    """A connection that is just being taken is closed too, at every try."""
+def test_down_closes_a_connection_that_is_being_accepted(client):
+    """Repeated attempts cover the moment in which a connection is accepted."""
     for _ in range(30):
         with client.connect() as connection:
             client.sandbox.down()
@@ -83,8 +83,8 @@ def test_down_in_the_moment_of_a_connection_leaves_nobody_waiting(client):
         client.sandbox.up()
 
 
-def test_down_lets_replies_under_way_finish(client, wait_until):
-    """A request that was taken is answered, then its connection closes."""
+def test_down_completes_replies_in_progress(client, wait_until):
+    """A received request gets its reply. Then its connection closes."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:slow:0.1")))
         wait_until(lambda: client.sandbox.totals().posts == 1)
@@ -95,7 +95,7 @@ def test_down_lets_replies_under_way_finish(client, wait_until):
 
 
 def test_switches_over_http(client):
-    """A sandbox in another process is switched by a JSON object of what is to change."""
+    """A JSON object with the changes is sent to the sandbox of another process."""
     reply = client.control("POST", "switch", {"fail_with": 502, "tokens": {"*": "another"}})
     assert reply == {"fail_with": 502, "latency_seconds": 0.0, "tokens": {"*": "***"}}
     assert client.post().status == 502
@@ -121,16 +121,16 @@ def test_switches_over_http(client):
         ([], "the switches are an object"),
     ],
 )
-def test_a_wrong_switch_is_named_and_changes_nothing(client, changes, complaint):
-    """One wrong value, and all stays as it was."""
+def test_an_invalid_switch_is_named_and_changes_nothing(client, changes, complaint):
+    """One invalid value refuses all changes."""
     reply = client.control("POST", "switch", changes)
 
     assert complaint in reply["error"]
     assert client.post().status == 200
 
 
-def test_wrong_switches_raise_in_python_too():
-    """The same rules hold in the constructor and in the properties."""
+def test_invalid_switches_raise_in_python_too():
+    """The constructor and the properties validate in the same way."""
     with pytest.raises(ValueError, match="tokens must map"):
         Sandbox(tokens={"1": ""})
     sandbox = Sandbox()
@@ -140,20 +140,20 @@ def test_wrong_switches_raise_in_python_too():
         sandbox.fail_with(700)
 
 
-def test_unknown_paths_of_the_sandbox_are_explained(client):
-    """A wrong path under /_sandbox/ lists the right ones; a wrong method names the right one."""
+def test_an_unknown_path_lists_the_paths_of_the_sandbox(client):
+    """An unknown path under /_sandbox/ lists the paths. A wrong method names the right one."""
     assert "/_sandbox/received" in client.control("GET", "recieved")["error"]
     assert client.control("GET", "reset") == {"error": "use POST"}
     assert client.control("POST", "switch", None)["error"]
 
 
 def sandboxes_running() -> int:
-    """Count the sandboxes of this process; other tests may have left one for all of theirs."""
+    """Count the running sandboxes of this process. Other tests may share one."""
     return sum(thread.name == "harasocial-sandbox" for thread in threading.enumerate())
 
 
 def test_it_starts_once_stops_twice_and_starts_again(client_of):
-    """A sandbox starts once, stops twice, and starts again on its port with its counts."""
+    """A second start is an error, a second stop is not. A restart keeps port and counts."""
     before = sandboxes_running()
     sandbox = Sandbox()
     with pytest.raises(RuntimeError, match="was not started"):
@@ -175,8 +175,8 @@ def test_it_starts_once_stops_twice_and_starts_again(client_of):
     assert sandboxes_running() == before
 
 
-def test_stop_ends_whatever_is_under_way(client_of, wait_until, caplog):
-    """Hanging, dripping and endless replies do not hold up the stop, nor outlive it."""
+def test_stop_ends_all_replies_in_progress(client_of, wait_until, caplog):
+    """Hanging, slow and endless replies do not delay the stop, and end with it."""
     with Sandbox() as sandbox:
         client = client_of(sandbox)
         connections = []
@@ -187,14 +187,14 @@ def test_stop_ends_whatever_is_under_way(client_of, wait_until, caplog):
         started = time.monotonic()
 
     assert time.monotonic() - started < 1
-    gc.collect()  # a task that was forgotten complains now
+    gc.collect()  # a pending task would log an error now
     assert [record for record in caplog.records if record.name == "asyncio"] == []
     for connection in connections:
         connection.close()
 
 
 def test_a_port_in_use_is_an_error_at_the_start(sandbox):
-    """The error of the system comes through, and nothing is left running."""
+    """The system's error is raised, and no thread remains."""
     before = sandboxes_running()
     second = Sandbox(port=sandbox.port)
     with pytest.raises(OSError, match="in use"):
