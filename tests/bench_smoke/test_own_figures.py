@@ -1,6 +1,6 @@
-"""The bench runs: this project's part of it, small, with every figure that the tables show.
+"""A small run of the bench for this package measures every figure of the tables.
 
-And it counts what it says: the CPU time of all processes that a worker starts.
+The CPU time includes all processes that a worker starts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
 
-#: Whatever the machine, these are above nothing.
+#: Figures that are above 0 on every machine.
 FIGURES = {
     "jobs_per_second",
     "cpu_us_per_job",
@@ -44,8 +44,8 @@ FIGURES = {
 }
 
 
-def test_the_bench_measures_this_project(tmp_path: Path) -> None:
-    """Given 200 jobs and no other library, it writes and prints each figure, and nothing is odd."""
+def test_the_bench_measures_this_package(tmp_path: Path) -> None:
+    """A run with 200 jobs and no other library writes and prints all figures."""
     figures = tmp_path / "figures.json"
 
     run = subprocess.run(
@@ -66,15 +66,15 @@ def test_the_bench_measures_this_project(tmp_path: Path) -> None:
     assert measured.keys() == FIGURES | {"sent_twice"}
     assert {name for name in FIGURES if not measured[name] > 0} == set()
     assert measured["sent_twice"] == 0
-    # More than all calls in flight, all the time, there cannot be.
+    # The share of used calls cannot be more than all calls in flight.
     assert measured["slow_share_of_ideal"] <= 1
     assert told["left_out"] == {}
-    # In the table, and in the one for the README.
+    # The package is in both tables.
     assert run.stdout.count(f" {measured['jobs_per_second']:,.0f} ") == 2
     assert "\n| **harasocial-dispatch** | " in run.stdout
 
 
-#: Its child takes CPU time in a session of its own, on a thread; when that is done, it says so.
+#: The child uses CPU time in its own session, on a thread. Then it prints `done`.
 PARENT = """\
 import subprocess, sys
 subprocess.run([sys.executable, "-c", sys.argv[1]], start_new_session=True)
@@ -94,7 +94,7 @@ time.sleep(60)
 def test_the_cpu_time_of_a_workers_descendants_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of those that leave its session, and of threads."""
+    """The time includes processes in other sessions, and threads."""
     monkeypatch.syspath_prepend(str(BENCH))
     workers = importlib.import_module("workers")
     contender = replace(

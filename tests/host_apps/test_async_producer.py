@@ -1,4 +1,4 @@
-"""The producer for asyncio: it never blocks the loop, and a cancellation leaves nothing open."""
+"""The producer for asyncio: it never blocks the loop, and handles cancellation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.testing import TestKit
 from support.harness import body
 
-#: The producer's promise for when Redis is away, and a margin for a busy machine.
+#: The producer's time limit without Redis, and a margin for a busy machine.
 MOST_SECONDS = 2 + 1.0
 
 
@@ -47,8 +47,8 @@ def kit() -> Iterator[TestKit]:
         yield running
 
 
-def test_the_results_are_those_of_the_producer(kit: TestKit) -> None:
-    """Values, errors and iterations are the same."""
+def test_the_results_are_the_same_as_of_the_producer(kit: TestKit) -> None:
+    """Values, errors and iterators are the same."""
 
     async def use() -> None:
         async with AsyncProducer() as producer:
@@ -71,8 +71,8 @@ def test_the_results_are_those_of_the_producer(kit: TestKit) -> None:
     asyncio.run(use())
 
 
-def test_a_call_sees_the_context_of_its_task(kit: TestKit) -> None:
-    """Such as the request's id, which a log filter adds to each line."""
+def test_a_call_has_the_context_of_its_task(kit: TestKit) -> None:
+    """For example, a log filter can add the request's id to each line."""
     request_id = contextvars.ContextVar("request_id", default="")
     seen: list[str] = []
 
@@ -89,7 +89,7 @@ def test_a_call_sees_the_context_of_its_task(kit: TestKit) -> None:
 def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
     own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With many more calls than threads, each raises in time, and what it says is true."""
+    """With many more calls than threads, each call raises a correct error in time."""
     settings = Settings(redis_url=own_valkey.url)
     calls_in_threads = set()
     connection = Scripts.connection
@@ -117,7 +117,7 @@ def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
 
     errors, seconds, turns = asyncio.run(use())
     assert seconds < MOST_SECONDS
-    # The calls take more than a second, so that the loop could take more than 100 turns.
+    # The calls take more than a second, so the loop can run more than 100 times.
     assert turns > 10
     assert threading.get_ident() not in calls_in_threads
     unknown = {error.job_ids[0] for error in errors if isinstance(error, EnqueueUnknown)}
@@ -131,7 +131,7 @@ def test_the_loop_runs_while_redis_hangs_and_every_call_ends_in_time(
 
 
 class Gate:
-    """Holds the next script calls that store jobs, before or after they do it."""
+    """Blocks the next script calls that store jobs, before or after they store them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, before: bool = False) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
@@ -152,13 +152,13 @@ class Gate:
 async def canceled(
     call: Coroutine[Any, Any, Any], gate: Gate, *, times: int = 1
 ) -> asyncio.CancelledError:
-    """Cancel a call that has reached the gate, open it, and return how the call ended."""
+    """Cancel a call that has reached the gate, open the gate, and return the end of the call."""
     task = asyncio.create_task(call)
     await gate.wait()
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0.05)
-        assert not task.done(), "it ended before its call"
+        assert not task.done(), "the task ended before its call"
     gate.opened.set()
     with pytest.raises(asyncio.CancelledError) as ended:
         await task
@@ -166,10 +166,10 @@ async def canceled(
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_canceled_call_says_what_it_stored(
+def test_a_canceled_call_reports_what_it_stored(
     kit: TestKit, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """It waits for its end, and the cause of the cancellation has its result."""
+    """It waits for the end of the call. The cause of the cancellation has the result."""
 
     async def use() -> None:
         error = await canceled(aio_enqueue(), Gate(monkeypatch), times=times)
@@ -182,10 +182,10 @@ def test_a_canceled_call_says_what_it_stored(
     asyncio.run(use())
 
 
-def test_a_canceled_call_that_failed_says_why(
+def test_a_canceled_call_that_failed_reports_the_reason(
     kit: TestKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cause is the call's own error, here a conflict: nothing was stored."""
+    """The cause is the error of the call, here a conflict: nothing was stored."""
     kit.producer.enqueue(body(), idempotency_key="1")
 
     async def use() -> None:
@@ -197,10 +197,10 @@ def test_a_canceled_call_that_failed_says_why(
     assert len(kit.enqueued()) == 1
 
 
-def test_a_call_that_has_not_begun_is_not_made(
+def test_a_call_that_is_canceled_before_it_starts_is_not_made(
     kit: TestKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Canceled in the queue for a thread, it does nothing; and it says no more than that."""
+    """A call that waits for a thread does nothing, and the cancellation has no cause."""
     gate = Gate(monkeypatch)
 
     async def use() -> None:
@@ -225,10 +225,10 @@ def test_a_call_that_has_not_begun_is_not_made(
 
 
 @pytest.mark.parametrize("on_invalid", ["raise", "skip"])
-def test_many_rows_end_after_the_batch_under_way(
+def test_a_canceled_enqueue_many_ends_after_the_current_batch(
     kit: TestKit, monkeypatch: pytest.MonkeyPatch, on_invalid: Any
 ) -> None:
-    """The cause has the report of what was stored, and no more rows are read."""
+    """The cause reports the stored jobs, and no more rows are read."""
 
     async def use() -> None:
         rows = (body(metadata=f"{number}") for number in range(2_000))
@@ -265,8 +265,8 @@ def test_rows_that_are_still_being_validated_are_read_no_further(kit: TestKit) -
     kit.assert_enqueued(count=0)
 
 
-def test_a_timeout_is_a_timeout(kit: TestKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`asyncio.wait_for` works as ever, though the call it cuts off is completed."""
+def test_wait_for_raises_a_timeout(kit: TestKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`asyncio.wait_for` works as usual, but the call is completed."""
     gate = Gate(monkeypatch)
     threading.Timer(0.5, gate.opened.set).start()
 

@@ -1,4 +1,4 @@
-"""The Django app, in projects of its own: Django can be set up only once in a process."""
+"""The Django app, in separate projects: Django can be set up only once per process."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class Project:
         )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Return the exit status, standard output and standard error of a program."""
+        """Run a program. Return its exit status, standard output and standard error."""
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=DEADLINE_SECONDS)
         return process.returncode, out, err
 
     def run_code(self, code: str) -> str:
-        """Return what code prints in the project, once Django is set up."""
+        """Run code in the project after Django is set up. Return its output."""
         status, out, err = self.run("-c", f"import manage, django; django.setup()\n{code}")
         assert status == 0, err
         return out.strip()
@@ -84,8 +84,8 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def test_djangos_settings_come_before_the_environment(project: Project) -> None:
-    """Also for models that import `enqueue`; the environment has what is left out."""
+def test_djangos_settings_take_precedence_over_the_environment(project: Project) -> None:
+    """Models may import `enqueue` early. The environment provides the other settings."""
     project.configure(
         {
             "REDIS_URL": "redis://127.0.0.1:1/3",
@@ -130,10 +130,10 @@ def test_djangos_settings_come_before_the_environment(project: Project) -> None:
         (["TOKEN"], "HARASOCIAL must be a dict of settings, not list"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(
+def test_an_invalid_setting_is_refused_by_name(
     project: Project, harasocial: Any, message: str
 ) -> None:
-    """Django does not start; a variable of the environment keeps its own name."""
+    """Django does not start, and the error names the setting."""
     project.configure(harasocial)
     status, _, err = project.run("manage.py", "check")
     assert status != 0
@@ -142,17 +142,17 @@ def test_a_wrong_setting_is_refused_by_name(
     assert "secret" not in err.strip().splitlines()[-1]
 
 
-def test_a_wrong_variable_of_the_environment_keeps_its_name(project: Project) -> None:
-    """It is not called a setting of Django."""
+def test_an_invalid_environment_variable_keeps_its_name(project: Project) -> None:
+    """The error does not name a setting of Django."""
     project.configure({"PAGE_RATE": 1}, HARASOCIAL_MAX_ATTEMPTS="many")
     _, _, err = project.run("manage.py", "check")
     assert "HARASOCIAL_MAX_ATTEMPTS must be a whole number" in err
 
 
-def test_the_command_line_has_djangos_settings(
+def test_the_command_line_uses_djangos_settings(
     project: Project, settings: Settings, producer: Producer, sandbox: Sandbox
 ) -> None:
-    """`manage.py harasocial worker` sends; other commands, their errors and status work as ever."""
+    """`manage.py harasocial worker` sends jobs. Other commands work as usual."""
     project.configure(
         {
             "REDIS_URL": settings.redis_url,
@@ -267,5 +267,5 @@ assert lines[0].startswith("the message with the idempotency key 'k' is not enqu
     ],
 )
 def test_enqueue_on_commit(project: Project, code: str) -> None:
-    """A message belongs to the transaction: no commit, no message."""
+    """Without a commit, no message is enqueued."""
     project.run_code(f"{ON_COMMIT}{code}")

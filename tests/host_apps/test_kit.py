@@ -1,4 +1,4 @@
-"""The test kit: it catches what an application enqueues, and ends jobs as a worker does."""
+"""The test kit keeps the jobs of an application, and ends them like a worker."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ ANN, BOB = "2560816460648749", "2560816460648750"
 
 
 def ending(job: JobRecord) -> tuple[str, str | None, int]:
-    """Return how a job stands: its state, error code and attempts."""
+    """Return a job's state, error code and number of attempts."""
     return str(job.state), job.error_code, job.attempt_count
 
 
 @pytest.fixture(params=["memory", "valkey"])
 def kit(request: pytest.FixtureRequest, valkey: EmbeddedValkey) -> Iterator[TestKit]:
-    """A kit on each kind of server."""
+    """A test kit on each kind of server."""
     with TestKit(valkey.url if request.param == "valkey" else None) as running:
         yield running
 
 
 def test_every_producer_uses_the_kit_until_it_ends(producer: Producer) -> None:
-    """Also one that was made, and a method that was bound, before; then it is as it was."""
+    """An earlier producer and a bound method use it too. After the end, they work as before."""
     enqueue = producer.enqueue
     before = enqueue(body(), idempotency_key="order-1")
 
@@ -56,8 +56,8 @@ def test_every_producer_uses_the_kit_until_it_ends(producer: Producer) -> None:
     assert enqueue(body(), idempotency_key="order-1") == before
 
 
-def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
-    """The message of a failed assertion has each job, and in which of the values it differs."""
+def test_matching_jobs_are_returned_and_others_are_listed(kit: TestKit) -> None:
+    """The message of a failed assertion lists each job and the values that differ."""
     kit.assert_enqueued(count=0)
     ids = [
         host.enqueue(body("one", recipient_id=ANN, metadata="x"), idempotency_key="k"),
@@ -91,7 +91,7 @@ def test_what_fits_is_returned_and_the_rest_is_listed(kit: TestKit) -> None:
             kit.assert_enqueued(**wanted)
 
 
-def test_a_long_list_is_cut(kit: TestKit) -> None:
+def test_a_long_list_is_shortened(kit: TestKit) -> None:
     """Only the latest jobs are listed."""
     host.enqueue_many(body(metadata=f"order {number}") for number in range(25))
 
@@ -117,8 +117,10 @@ def test_a_long_list_is_cut(kit: TestKit) -> None:
         ("sandbox:no_such", ("failed", "invalid_request", 1)),
     ],
 )
-def test_a_job_ends_as_it_would(payload_id: str, expected: tuple[str, str | None, int]) -> None:
-    """Retries and pauses are gone through at once, by the rules of the worker."""
+def test_a_job_ends_as_with_a_worker(
+    payload_id: str, expected: tuple[str, str | None, int]
+) -> None:
+    """Retries and pauses follow the worker's rules and take no time."""
     with TestKit() as kit:
         host.enqueue(body(payload_id))
         (job,) = kit.drain()
@@ -126,8 +128,8 @@ def test_a_job_ends_as_it_would(payload_id: str, expected: tuple[str, str | None
     assert ending(job) == expected
 
 
-def test_a_planned_reply_is_for_the_next_that_fits(kit: TestKit) -> None:
-    """Planned replies are used in order, each for as many messages as was said."""
+def test_a_planned_reply_is_for_the_next_matching_message(kit: TestKit) -> None:
+    """Planned replies are used in order, each for the given number of messages."""
     kit.reply_next("code:551", recipient_id=BOB)
     kit.reply_next("code:100", times=2)
     ids = [host.enqueue(body(recipient_id=who)) for who in (ANN, BOB, BOB, ANN)]
@@ -145,8 +147,8 @@ def test_a_planned_reply_is_for_the_next_that_fits(kit: TestKit) -> None:
         kit.reply_next("code:551", times=0)
 
 
-def test_time_passes_within_a_drain_only() -> None:
-    """A scheduled job is sent if it is due within the time given, and the clock returns to now."""
+def test_time_passes_only_during_a_drain() -> None:
+    """A scheduled job is sent if it is due within the given time. Then the clock is set back."""
     send_at = datetime.now(timezone.utc) + timedelta(hours=2)
     with TestKit() as kit:
         later = host.enqueue(body(), send_at=send_at)
@@ -165,8 +167,8 @@ def test_time_passes_within_a_drain_only() -> None:
         assert host.get_job(host.enqueue(body())).enqueued_at < send_at
 
 
-def test_a_pause_of_the_page_ends_at_once_and_another_page_has_none() -> None:
-    """A refused token fails one job, pauses the page, and holds back nobody else."""
+def test_a_pause_of_a_page_does_not_affect_other_pages() -> None:
+    """A refused token fails one job and pauses only its page."""
     with TestKit() as kit:
         kit.reply_next("code:190", page_id="1")
         ids = [host.enqueue(body(page_id=page_id)) for page_id in "112"]
@@ -179,7 +181,7 @@ def test_a_pause_of_the_page_ends_at_once_and_another_page_has_none() -> None:
 
 
 def test_a_page_paused_by_hand_waits_until_it_is_resumed(kit: TestKit) -> None:
-    """A drain sends nothing of it, and ends; another page has its own rate."""
+    """A drain does not send its jobs. Another page has its own rate."""
     kit.producer.pause_page("1", reason="test")
     kit.producer.set_rate("2", 5, burst=1)
     for page_id in "122":
@@ -191,7 +193,7 @@ def test_a_page_paused_by_hand_waits_until_it_is_resumed(kit: TestKit) -> None:
 
 
 def test_a_held_campaign_waits_until_it_is_released(kit: TestKit) -> None:
-    """A drain sends nothing of it, and ends."""
+    """A drain does not send its jobs."""
     for campaign in ("held", "other"):
         host.enqueue(body(), campaign=campaign)
     kit.producer.hold_campaign("held", reason="test")
@@ -201,15 +203,15 @@ def test_a_held_campaign_waits_until_it_is_released(kit: TestKit) -> None:
     assert [str(job.state) for job in kit.drain()] == ["sent"]
 
 
-def test_settings_reach_the_worker() -> None:
-    """Those that are given change how jobs end."""
+def test_settings_apply_to_the_worker() -> None:
+    """The given settings change how jobs end."""
     with TestKit(max_attempts=2) as kit:
         host.enqueue(body("sandbox:status:503"))
         assert [ending(job) for job in kit.drain()] == [("failed", "http_503", 2)]
 
 
-def test_nothing_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a server of its own, the kit works where no socket can be made."""
+def test_the_kit_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a real server, the kit works even if no socket can be created."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a socket was made")
@@ -226,8 +228,8 @@ def test_nothing_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["HARASOCIAL_TOKEN_FILE"] == "/run/secrets/token"
 
 
-def test_a_clock_that_stands_still_stops_nothing() -> None:
-    """Tests that freeze the time can drain, and see it in the jobs."""
+def test_a_frozen_clock_does_not_block_a_drain() -> None:
+    """Tests with frozen time can drain, and jobs have the frozen time."""
     start = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
     with time_machine.travel(start, tick=False), TestKit() as kit:
         host.enqueue(body("sandbox:flaky:1"))
@@ -235,21 +237,21 @@ def test_a_clock_that_stands_still_stops_nothing() -> None:
 
         assert job.enqueued_at == start
         assert job.state is State.SENT
-        # The first retry waits for up to 2 seconds.
+        # The first retry waits at most 2 seconds.
         assert [attempt.at - start for attempt in job.attempts] == [
             timedelta(0),
             timedelta(seconds=1),
         ]
 
 
-def test_a_process_of_the_test_can_use_the_real_server(valkey: EmbeddedValkey) -> None:
-    """Its environment leads to the same jobs."""
+def test_a_process_that_the_test_starts_can_use_the_real_server(valkey: EmbeddedValkey) -> None:
+    """The environment of the process refers to the same jobs."""
     with TestKit(valkey.url) as kit:
         settings = Settings.from_environment()
         assert (settings.redis_url, settings.namespace) == (valkey.url, kit.settings.namespace)
 
 
-#: Behaviors with the arguments that they need.
+#: Behavior → its arguments.
 _ARGUMENTS = {
     "code": ":10/2018278",
     "numeric_code": ":551",
@@ -264,8 +266,8 @@ _ARGUMENTS = {
 
 
 @pytest.mark.parametrize("behavior", BEHAVIORS)
-def test_a_call_ends_as_over_a_network(behavior: str, sandbox: Sandbox) -> None:
-    """Whatever the reply, the kit's call and a worker's have the same outcome."""
+def test_a_call_ends_as_with_a_network(behavior: str, sandbox: Sandbox) -> None:
+    """For every reply, the kit's call and a worker's call have the same outcome."""
     payload_id = f"sandbox:{behavior}{_ARGUMENTS.get(behavior, '')}"
     with Caller(sandbox.url, deadline_seconds=1.0) as caller:
         real = caller.send(payload_id).outcome

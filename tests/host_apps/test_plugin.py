@@ -1,4 +1,4 @@
-"""The pytest plugin, in projects of their own."""
+"""The pytest plugin, in separate projects."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def run_pytest(folder: Path, tests: str, *options: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize("server", ["fakeredis", "valkey"])
-def test_the_fixture_is_there_once_the_package_is_installed(tmp_path: Path, server: str) -> None:
-    """Each test has jobs of its own, and a failure points at the line of the test."""
+def test_the_fixture_exists_if_the_package_is_installed(tmp_path: Path, server: str) -> None:
+    """Each test has its own jobs, and a failure shows the line of the test."""
     run = run_pytest(tmp_path, USES, "-o", f"harasocial_server={server}")
 
     assert "1 failed, 1 passed" in run.stdout
@@ -48,8 +48,8 @@ def test_the_fixture_is_there_once_the_package_is_installed(tmp_path: Path, serv
     assert "test_shop.py:12: AssertionError" in run.stdout
 
 
-def test_a_project_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
-    """Of this package, only the plugin is imported."""
+def test_a_project_without_the_fixture_imports_only_the_plugin(tmp_path: Path) -> None:
+    """No other module of this package is imported."""
     run = run_pytest(
         tmp_path,
         """
@@ -65,8 +65,8 @@ def test_it():
 
 
 @pytest.mark.parametrize("missing", ["fakeredis", "lupa"])
-def test_what_is_not_installed_is_named(tmp_path: Path, missing: str) -> None:
-    """Only the tests that use the fixture end with an error, which says what to install."""
+def test_a_missing_dependency_is_named(tmp_path: Path, missing: str) -> None:
+    """Only tests that use the fixture have an error, which names the package to install."""
     hide = f"import sys\nsys.modules[{missing!r}] = None\n"
     run = run_pytest(tmp_path, f"{hide}{USES}\ndef test_without_it(): pass\n")
 
@@ -76,13 +76,13 @@ def test_what_is_not_installed_is_named(tmp_path: Path, missing: str) -> None:
 
 
 def test_an_unknown_server_is_refused(tmp_path: Path) -> None:
-    """The message names the option and its values."""
+    """The message has the option and its valid values."""
     run = run_pytest(tmp_path, USES, "-o", "harasocial_server=mysql")
     assert "harasocial_server must be fakeredis or valkey, not 'mysql'" in run.stdout
 
 
 def test_settings_and_server_can_be_overridden(tmp_path: Path) -> None:
-    """Fixtures of the project take precedence."""
+    """The project's fixtures take precedence."""
     run = run_pytest(
         tmp_path,
         """

@@ -26,7 +26,7 @@ from support.scrape import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, Day, Scrape, Star
 
 @pytest.fixture
 def start_scraped(start_worker: StartWorker) -> StartScraped:
-    """Start a worker that serves metrics; the rest as with `start_worker`."""
+    """Start a worker that serves metrics. The arguments are those of `start_worker`."""
 
     def start(*options: str, **changes: Any) -> tuple[WorkerProcess, Scrape]:
         port = free_port()
@@ -38,9 +38,9 @@ def start_scraped(start_worker: StartWorker) -> StartScraped:
 
 @pytest.fixture(scope="session")
 def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
-    """Messages sent, failed, tried again, throttled, refused and expired; logged as JSON.
+    """A worker with sent, failed, retried, throttled, refused and expired messages. It logs JSON.
 
-    Each process of the pool ends after one dispatch, and another takes its place.
+    Each process of the pool ends after one dispatch and is replaced.
     """
     settings = Settings(
         redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0
@@ -49,7 +49,7 @@ def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder: Path = tmp_path_factory.mktemp("day")
     scrape = Scrape(free_port())
     with Sandbox() as sandbox:
-        # A quicker call may take no whole millisecond.
+        # A faster call may take less than a millisecond.
         sandbox.latency_seconds = 0.01
         worker = WorkerProcess(
             environment(
@@ -78,7 +78,7 @@ def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Ite
             refused = [producer.enqueue(body("sandbox:status:401", page_id=REFUSED_PAGE))]
             wait_until_ended(producer, [*failed, *retried, *throttled, *refused])
             waiting = [producer.enqueue(body(page_id=REFUSED_PAGE)) for _ in range(4)]
-            # What a process counted arrives at the end of its dispatch.
+            # The counts of a process arrive at the end of its dispatch.
             eventually(lambda: sum(scrape.outcomes().values()) >= 30, what="the last report")
             yield Day(
                 worker,

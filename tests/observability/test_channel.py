@@ -1,4 +1,4 @@
-"""How observations reach the main process: all of them, once, and without a wait."""
+"""The channel delivers every observation once to the main process, without blocking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.harness import eventually
 
 
 class Main:
-    """A main process: counts what arrives, by label. It can be made to stop reading."""
+    """A main process that counts received observations by label. It can stop reading."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -37,7 +37,7 @@ def main() -> Iterator[Main]:
 
 
 def child_that(main: Main, *labels: str) -> int:
-    """Fork a child that counts each label and is killed right after."""
+    """Fork a child that counts each label and is then killed."""
     pid = os.fork()
     if pid == 0:
         sender = main.channel.sender()
@@ -52,16 +52,16 @@ def sender_of(main: Main) -> ObservationSender:
     return ObservationSender(main.channel._writing.dup())
 
 
-def test_what_killed_children_counted_is_not_lost(main: Main) -> None:
-    """`kill -9` leaves a child no time to send what it kept."""
+def test_counts_of_killed_children_are_not_lost(main: Main) -> None:
+    """After `kill -9`, a child cannot send kept observations."""
     for _ in range(10):
         os.waitpid(child_that(main, "first", "second", "third"), 0)
     eventually(lambda: sum(main.counts.values()) >= 30, what="the last observation")
     assert main.counts == {"first": 10, "second": 10, "third": 10}
 
 
-def test_what_a_busy_main_process_does_not_take_comes_later(main: Main) -> None:
-    """Nothing is lost, nothing counts twice, and no process waits for it."""
+def test_observations_for_a_busy_main_process_are_sent_later(main: Main) -> None:
+    """No observation is lost or counted twice, and no process is blocked."""
     main.reads.clear()
     sender = sender_of(main)
     for number in range(5000):
@@ -72,8 +72,8 @@ def test_what_a_busy_main_process_does_not_take_comes_later(main: Main) -> None:
     assert set(main.counts.values()) == {16, 17}
 
 
-def test_a_main_process_that_never_reads_costs_bounded_memory(main: Main) -> None:
-    """The newest observations are kept."""
+def test_memory_is_limited_if_the_main_process_never_reads(main: Main) -> None:
+    """The oldest observations are dropped."""
     main.reads.clear()
     sender = sender_of(main)
     for _ in range(3):
@@ -81,8 +81,8 @@ def test_a_main_process_that_never_reads_costs_bounded_memory(main: Main) -> Non
     assert len(sender._kept) == MAX_KEPT
 
 
-def test_a_main_process_that_has_ended_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Sending goes on without metrics."""
+def test_an_ended_main_process_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Jobs are still sent, without metrics."""
     main = Main()
     sender = sender_of(main)
     main.channel.stop()
@@ -93,8 +93,8 @@ def test_a_main_process_that_has_ended_is_reported_once(caplog: pytest.LogCaptur
     assert "do not reach the metrics" in record.getMessage()
 
 
-def test_a_stopped_channel_has_added_all_that_arrived() -> None:
-    """The numbers of the last scrape are complete."""
+def test_a_stopped_channel_has_added_all_received_observations() -> None:
+    """The counts of the last scrape are complete."""
     main = Main()
     sender = sender_of(main)
     sender.add([("calls", 1, "x")] * 250)

@@ -1,4 +1,4 @@
-"""Floods of log lines: a few single lines, and a summary with the number of the others."""
+"""The limited log: a few single lines, and a summary with the number of omitted lines."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from support.results import make_claim, make_result
 TIMES = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 20)), max_size=200)
 
 
-def test_at_most_ten_lines_a_second_come_out() -> None:
-    """Single ones and summaries together."""
+def test_at_most_ten_lines_per_second_are_written() -> None:
+    """The limit includes single lines and summaries."""
     assert SINGLE_LINES_PER_SECOND + SUMMARIES_PER_SECOND <= 10
 
 
 @given(events=TIMES)
-def test_no_second_has_more_lines_than_allowed(events: list[tuple[float, int]]) -> None:
-    """Wherever that second begins, and whatever the events are."""
+def test_no_second_has_more_lines_than_the_limit(events: list[tuple[float, int]]) -> None:
+    """The limit applies to every interval of one second, and to any events."""
     limit = RepeatLimit[int]()
     lines = [(now, kind) for now, kind in sorted(events) if limit.admits(kind, now)]
     for start, _ in lines:
@@ -43,26 +43,26 @@ def test_no_second_has_more_lines_than_allowed(events: list[tuple[float, int]]) 
 
 
 @given(events=st.lists(st.floats(0, 100), max_size=REPEATED_LINES_PER_SECOND))
-def test_a_few_failures_have_a_line_each(events: list[float]) -> None:
-    """Nothing is summarized below the limit, identical or not."""
+def test_few_failures_have_a_line_each(events: list[float]) -> None:
+    """Below the limit nothing is summarized, even if lines are identical."""
     limit = RepeatLimit[str]()
     assert all(limit.admits("same", now) for now in sorted(events))
 
 
 def test_a_flood_of_one_kind_does_not_hide_another() -> None:
-    """A kind that had no line in this second gets one of those kept for it."""
+    """A kind without a line in this second gets one of the reserved lines."""
     limit = RepeatLimit[str]()
     admitted = [limit.admits("flood", number / 1000) for number in range(500)]
     assert sum(admitted) == REPEATED_LINES_PER_SECOND
     assert limit.admits("other", 0.5)
     assert not limit.admits("other", 0.5)
-    # When the first lines are a second old, others may follow.
+    # A second after the first lines, more lines are allowed.
     assert limit.admits("flood", 1.01)
 
 
 @given(kinds=st.lists(st.integers(0, 20)), max_lines=st.integers(1, 5))
 def test_a_summary_counts_every_event_in_few_lines(kinds: list[int], max_lines: int) -> None:
-    """The most frequent kinds by name, the others together."""
+    """The most frequent kinds have their own lines. The others share a line."""
     summary = summarize(kinds, max_lines)
     counts = Counter(kinds)
     assert all(counts[kind] == count for kind, count in summary.by_kind)
@@ -78,7 +78,7 @@ def failed(number: int, page_id: str = "500", error_code: str = "551") -> Record
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[logging.LogRecord]]:
-    """Yield the records of the log, with no line of an earlier test in the current second."""
+    """Yield the log records. No line of an earlier test is in the current second."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     monkeypatch.setattr(handler, "emit", records.append)
@@ -89,10 +89,10 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[logging.LogRecord]]:
     recorded.logger.removeHandler(handler)
 
 
-def test_after_a_flood_a_summary_says_how_many_jobs_had_no_line(
+def test_a_summary_counts_the_omitted_jobs_of_a_flood(
     lines: list[logging.LogRecord],
 ) -> None:
-    """Without a further batch: a second after the flood began."""
+    """The summary is written a second after the start of the flood, without another batch."""
     recorded.log([failed(number) for number in range(1000)])
     recorded.log([failed(1000, page_id="600")])
     singles = [line.getMessage() for line in lines]
@@ -112,8 +112,8 @@ def test_after_a_flood_a_summary_says_how_many_jobs_had_no_line(
     }  # fmt: skip
 
 
-def test_a_process_that_ends_says_it_before(lines: list[logging.LogRecord]) -> None:
-    """Of very many kinds, the rarer ones share a line."""
+def test_an_ending_process_writes_the_summary_first(lines: list[logging.LogRecord]) -> None:
+    """The less frequent kinds share a line."""
     recorded.log([failed(number, page_id=str(number % 50)) for number in range(500)])
     recorded.flush_log()
     assert len(lines) == SINGLE_LINES_PER_SECOND + SUMMARIES_PER_SECOND

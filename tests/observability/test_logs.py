@@ -1,4 +1,4 @@
-"""The worker's log: text or JSON, the same facts in each line, and nothing personal in any."""
+"""The worker's log: text or JSON, with the same extra fields and without personal data."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ FACTS = {
 
 
 def lines_of(log: str) -> list[dict[str, Any]]:
-    """Return the log's records; what Celery prints before there is a log begins with no brace."""
+    """Return the log's records. Lines that Celery prints before are not JSON."""
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
-def test_as_json_every_line_is_an_object_with_the_facts(day: Day) -> None:
-    """Ours say what happened to which job and why; Celery's own lines are JSON as well."""
+def test_every_json_line_is_an_object_with_the_extra_fields(day: Day) -> None:
+    """Lines about a job have its id and the reason. Celery's lines are JSON too."""
     records = lines_of(day.worker.log())
     assert all({"time", "level", "logger", "process", "message"} <= set(line) for line in records)
     assert any(line["logger"].startswith("celery.") for line in records)
@@ -47,25 +47,23 @@ def test_as_json_every_line_is_an_object_with_the_facts(day: Day) -> None:
     assert actions == {"job_retrying"}
 
 
-def test_as_json_nothing_of_ours_comes_in_another_form(day: Day) -> None:
-    """No banner; Celery's warning about running as root, before there is a log, is all."""
+def test_with_json_every_line_of_this_package_is_json(day: Day) -> None:
+    """There is no banner. Only Celery's warning about root, before the log starts, is text."""
     others = [line for line in day.worker.log().splitlines() if line and line[0] != "{"]
     allowed = ("SecurityWarning", "superuser", "recommended", "--uid", "uid=", "_warn_or_raise")
     assert [line for line in others if not any(words in line for words in allowed)] == []
 
 
 @pytest.mark.parametrize("secret", [DEFAULT_TOKEN, RECIPIENT, PAYLOAD])
-def test_neither_token_nor_person_nor_payload_is_logged(day: Day, secret: str) -> None:
-    """Not even by Celery and urllib3 at the level DEBUG."""
+def test_no_token_person_or_payload_is_logged(day: Day, secret: str) -> None:
+    """Celery and urllib3 do not log them either, at the level DEBUG."""
     log = day.worker.log()
     assert '"level": "DEBUG"' in log
     assert secret not in log
 
 
-def test_what_becomes_of_a_page_is_one_line_each(
-    producer: Producer, start_worker: StartWorker
-) -> None:
-    """Restricted by a reply; paused, resumed and given a rate by an operator."""
+def test_each_change_of_a_page_is_one_line(producer: Producer, start_worker: StartWorker) -> None:
+    """A reply restricts the page. An operator pauses it, resumes it, and sets its rate."""
     worker = start_worker("--pool", "solo", "--loglevel", "INFO", LOG_FORMAT="json")
     job_ids = [producer.enqueue(body("sandbox:code:368")) for _ in range(3)]
 
@@ -77,7 +75,7 @@ def test_what_becomes_of_a_page_is_one_line_each(
     assert [restricted[name] for name in names] == [
         "page_restricted", "WARNING", PAGE, "restricted", "368",
     ]  # fmt: skip
-    assert 1 <= restricted["waiting_jobs"] <= 3, "those not in flight"
+    assert 1 <= restricted["waiting_jobs"] <= 3, "the jobs that are not in flight"
     at = datetime.fromisoformat(restricted["until"].rstrip("Z") + "+00:00")
     assert timedelta(minutes=29) < at - datetime.now(timezone.utc) < timedelta(minutes=31)
     assert f"page {PAGE} is restricted until {restricted['until']}" in restricted["message"]
@@ -99,7 +97,7 @@ def test_what_becomes_of_a_page_is_one_line_each(
 
 
 def test_a_flood_of_failures_is_summarized(producer: Producer, start_worker: StartWorker) -> None:
-    """Real processes: few lines, and a count of the others also when the flood has ended."""
+    """Real processes write few lines, and a summary even after the end of the flood."""
     worker = start_worker("--concurrency", "1", LOG_FORMAT="json", PAGE_RATE=0)
     job_ids = producer.enqueue_many([body("sandbox:code:10/2018278") for _ in range(300)]).accepted
     wait_until_ended(producer, job_ids)
@@ -112,8 +110,10 @@ def test_a_flood_of_failures_is_summarized(producer: Producer, start_worker: Sta
     assert all(line["page_id"] == PAGE for line in of_jobs())
 
 
-def test_as_text_a_line_has_the_facts_too(producer: Producer, start_worker: StartWorker) -> None:
-    """The default: words for people, with what they leave out behind them."""
+def test_a_text_line_has_the_extra_fields_too(
+    producer: Producer, start_worker: StartWorker
+) -> None:
+    """The default format is the message, followed by the extra fields that it lacks."""
     worker = start_worker("--pool", "solo")
     job_id = producer.enqueue(body("sandbox:code:10/2018278"))
     wait_until_ended(producer, [job_id])
@@ -123,26 +123,26 @@ def test_as_text_a_line_has_the_facts_too(producer: Producer, start_worker: Star
         f"job {job_id} of page 500725830264749: failed (10/2018278) [action=job_failed]"
     )
     assert RECIPIENT not in worker.log()
-    # Celery's banner is for people.
+    # The text format has Celery's banner.
     assert ". harasocial.dispatch" in worker.log()
 
 
 def logged(log_format: str, message: str, *args: object, **options: Any) -> str:
-    """Return what a logger set up by Celery, and then by us, writes for one record."""
+    """Return the output for a record of a logger that Celery, and then this package, set up."""
     stream = io.StringIO()
     logger = logging.Logger("harasocial_dispatch.worker.observe.recorded")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(ColorFormatter("%(levelname)s %(message)s", use_color=False))
     logger.addHandler(handler)
-    # Celery announces one logger twice, under two names.
+    # Celery sends a signal for the same logger twice, under two names.
     for _ in range(2):
         format_logs(logger, log_format)
     logger.warning(message, *args, **options)
     return stream.getvalue()
 
 
-def test_text_repeats_nothing() -> None:
-    """What the message says already is not said again; a record without facts stays as it is."""
+def test_a_text_line_does_not_repeat_the_message() -> None:
+    """Fields in the message are not appended. A record without extra fields is not changed."""
     assert logged("text", "plain %s", "words") == "WARNING plain words\n"
     assert (
         logged("text", "job %s failed", "1f0c", extra=FACTS)
@@ -151,8 +151,8 @@ def test_text_repeats_nothing() -> None:
     )
 
 
-def test_json_holds_whatever_is_logged_on_one_line() -> None:
-    """Line breaks and escape sequences cannot make a second line, or act on a terminal."""
+def test_json_has_any_message_on_one_line() -> None:
+    """Line breaks and escape sequences are escaped."""
     text = logged("json", "a\nb \x1b[2J %s", "é\u2028", extra={**FACTS, "page_id": None})
     (line,) = text.splitlines()
     assert line.isascii()
@@ -164,8 +164,8 @@ def test_json_holds_whatever_is_logged_on_one_line() -> None:
     }
 
 
-def test_json_tells_of_exceptions() -> None:
-    """With the traceback, in the same line."""
+def test_json_contains_exceptions() -> None:
+    """The traceback is in the same line."""
     try:
         raise ValueError("oops")
     except ValueError:
@@ -174,8 +174,8 @@ def test_json_tells_of_exceptions() -> None:
     assert "test_logs.py" in record["exception"]
 
 
-def test_ids_put_into_redis_by_other_hands_do_not_act_in_the_log() -> None:
-    """A job's very id may hold line ends and escape sequences; a line stays one harmless line."""
+def test_job_ids_from_another_client_are_sanitized_in_the_log() -> None:
+    """A job's id may contain line breaks and escape sequences. The line is still one safe line."""
     record = logging.LogRecord(
         "worker", logging.WARNING, __file__, 1, "job %s", ("x\n[INFO] forged\x1b[31m",), None
     )

@@ -1,4 +1,4 @@
-"""The worker's metrics: exact, whatever its pool and whoever dies; off unless asked for."""
+"""The worker's metrics are exact for every pool and after kills. They are off by default."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from support.harness import (
 from support.scrape import RECIPIENT, REFUSED_PAGE, Day, Scrape, StartScraped
 
 
-def test_every_outcome_is_counted_once_though_processes_come_and_go(day: Day) -> None:
-    """By state and error code, over all processes of the pool, also those that have ended."""
+def test_every_outcome_is_counted_once_over_all_processes(day: Day) -> None:
+    """The counts by state and error code include processes that have ended."""
     assert day.scrape.outcomes() == {
         ("sent", ""): 22,
         ("failed", "10/2018278"): 3,
@@ -40,7 +40,7 @@ def test_every_outcome_is_counted_once_though_processes_come_and_go(day: Day) ->
 
 
 def test_calls_and_waits_are_counted_too(day: Day) -> None:
-    """Each POST by its outcome's class; each job's wait once, however often it was tried."""
+    """Each POST counts by outcome class. Each job's wait counts only once."""
     samples = day.scrape.samples()
     calls = {
         dict(labels)["outcome"]: value
@@ -53,14 +53,14 @@ def test_calls_and_waits_are_counted_too(day: Day) -> None:
         assert day.scrape.value("call_duration_seconds_bucket", **labels) == count
         seconds = day.scrape.value("call_duration_seconds_sum", outcome=outcome)
         assert 0.009 * count < seconds < 20 * count
-    # Every job but the expired one, which had no attempt.
+    # Every job except the expired one, which had no attempt.
     assert day.scrape.value("queue_wait_seconds_count") == 26
     assert day.scrape.value("doorbells_total") >= 1
     assert day.scrape.value("claims_lost_total") == 0
 
 
-def test_the_ledger_is_part_of_a_scrape(day: Day) -> None:
-    """What waits and why is there beside what was done."""
+def test_a_scrape_includes_the_ledger(day: Day) -> None:
+    """It has the numbers of waiting jobs and of paused pages."""
     scrape = day.scrape
     assert scrape.value("ledger_up") == 1
     assert scrape.value("jobs", state="sent") == 22
@@ -72,18 +72,18 @@ def test_the_ledger_is_part_of_a_scrape(day: Day) -> None:
     assert scrape.value("due_jobs") == 0
 
 
-def test_neither_token_nor_recipient_is_in_a_scrape(day: Day) -> None:
-    """Metrics are kept for long, and seen by many."""
+def test_a_scrape_contains_no_token_or_recipient(day: Day) -> None:
+    """Many people can see metrics, for a long time."""
     text = day.scrape.text()
     assert DEFAULT_TOKEN not in text
     assert RECIPIENT not in text
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])
-def test_other_pools_count_the_same(
+def test_other_pools_have_the_same_counts(
     producer: Producer, start_scraped: StartScraped, pool: str
 ) -> None:
-    """There, the process that sends is the one that serves. Its port is closed with it."""
+    """In these pools, the sending process serves the metrics. Its port closes when it ends."""
     worker, scrape = start_scraped("--pool", pool)
     jobs = [producer.enqueue(body()) for _ in range(10)]
     jobs += [producer.enqueue(body("sandbox:code:551")) for _ in range(2)]
@@ -102,7 +102,7 @@ def test_a_killed_worker_leaves_no_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It has no time to remove any."""
+    """A killed worker cannot remove files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -110,15 +110,15 @@ def test_a_killed_worker_leaves_no_file(
     wait_until_ended(producer, [producer.enqueue(body())])
     eventually(lambda: scrape.outcomes() == {("sent", ""): 1}, what="the count")
     worker.kill()
-    # Celery's pool makes an empty folder `pymp-…`, with or without metrics.
+    # Celery's pool creates an empty folder `pymp-…`, with or without metrics.
     assert [path for path in folder.rglob("*") if not path.name.startswith("pymp-")] == []
 
 
-def test_a_killed_process_leaves_its_numbers_and_its_job_is_counted(
+def test_the_counts_of_a_killed_process_are_complete(
     producer: Producer, start_scraped: StartScraped
 ) -> None:
-    """Of the job it was sending, the main process counts the unknown outcome."""
-    # given a process that has sent a job, and sends another
+    """The main process counts the unknown outcome of the job that it was sending."""
+    # given a process that has sent a job and is sending another
     worker, scrape = start_scraped("--concurrency", "1", LEASE_SECONDS=2, MAX_ATTEMPTS=1)
     wait_until_ended(producer, [producer.enqueue(body())])
     eventually(lambda: scrape.outcomes() == {("sent", ""): 1}, what="the first count")
@@ -131,15 +131,15 @@ def test_a_killed_process_leaves_its_numbers_and_its_job_is_counted(
     wait_until_ended(producer, [hanging])
     wait_until_ended(producer, [producer.enqueue(body())])
 
-    # then nothing is missing
+    # then the counts are complete
     expected = {("sent", ""): 2, ("failed", "unknown_outcome"): 1}
     eventually(lambda: scrape.outcomes() == expected, what="the last count")
 
 
-def test_without_redis_a_scrape_says_so_and_keeps_what_was_counted(
+def test_a_scrape_without_redis_reports_it_and_keeps_the_counts(
     tmp_path: Path,
 ) -> None:
-    """An outage is when metrics are needed most."""
+    """Metrics are important during an outage."""
     scrape = Scrape(free_port())
     with Sandbox() as sandbox, EmbeddedValkey() as server:
         settings = Settings(redis_url=server.url)
@@ -158,8 +158,8 @@ def test_without_redis_a_scrape_says_so_and_keeps_what_was_counted(
             worker.kill()
 
 
-def test_a_port_that_is_taken_stops_the_start(day: Day, sandbox: Sandbox, tmp_path: Path) -> None:
-    """With the setting's name, in one line; a second worker of a host wants its own port."""
+def test_a_port_in_use_stops_the_start(day: Day, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The error names the setting in one line. Each worker on a host needs its own port."""
     env = environment(day.settings, sandbox.url, METRICS_PORT=day.scrape.port)
     worker = WorkerProcess(env, tmp_path).start(wait=False)
     assert worker.process is not None
@@ -170,7 +170,7 @@ def test_a_port_that_is_taken_stops_the_start(day: Day, sandbox: Sandbox, tmp_pa
 
 
 def test_without_a_port_nothing_is_served(settings: Settings) -> None:
-    """The default."""
+    """There is no port by default."""
     threads = threading.active_count()
     metrics = Metrics(settings)
     metrics.serve()

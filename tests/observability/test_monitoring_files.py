@@ -1,4 +1,4 @@
-"""Dashboard and alerts: each expression asks for what a worker really exposes."""
+"""The dashboard and the alerts use only metrics that a worker exposes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RULES = [
     for rule in group["rules"]
 ]
 
-#: Labels that Prometheus itself attaches.
+#: Labels that Prometheus adds.
 ITS_OWN = {"job", "instance"}
-#: Functions by what they are for; a counter's value says nothing, nor does a gauge's rate.
+#: Functions for counters and for gauges. A counter's value and a gauge's rate are meaningless.
 FOR_COUNTERS = {"rate", "increase"}
 FOR_GAUGES = {"min_over_time", "max_over_time", "delta"}
 OTHER_WORDS = {"sum", "min", "max", "by", "and", "or", "histogram_quantile", "absent"}
@@ -45,7 +45,7 @@ EXPRESSIONS = dict(expressions())
 
 @dataclass
 class Metric:
-    """What the scrape has of one sample name."""
+    """The type and the labels of a sample name in the scrape."""
 
     type: str
     #: Label → its values.
@@ -54,7 +54,7 @@ class Metric:
 
 @pytest.fixture(scope="module")
 def metrics(day: Day) -> dict[str, Metric]:
-    """Every sample name that a real worker exposes after a real day."""
+    """Every sample name of a real worker, after all kinds of messages."""
     found: dict[str, Metric] = {}
     for family in text_string_to_metric_families(day.scrape.text()):
         for sample in family.samples:
@@ -72,7 +72,7 @@ GROUPING = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)")
 
 @dataclass(frozen=True)
 class Use:
-    """A metric in an expression, and the function right around it, if any."""
+    """A metric in an expression, and the function that is applied to it, if any."""
 
     name: str
     selector: str
@@ -81,7 +81,7 @@ class Use:
 
 
 def uses_in(expression: str) -> list[Use]:
-    """Find every metric in an expression; what is no word of PromQL is taken for one."""
+    """Find every metric in an expression: every name that is not a keyword of PromQL."""
     found = []
     text = GROUPING.sub(lambda grouping: " " * len(grouping.group()), expression)
     for match in SELECTOR.finditer(text):
@@ -94,8 +94,10 @@ def uses_in(expression: str) -> list[Use]:
 
 
 @pytest.mark.parametrize("title", EXPRESSIONS)
-def test_an_expression_asks_for_what_there_is(metrics: dict[str, Metric], title: str) -> None:
-    """Its metrics, labels and values exist; counters and gauges are each asked in their way."""
+def test_an_expression_uses_existing_metrics_and_labels(
+    metrics: dict[str, Metric], title: str
+) -> None:
+    """Its metrics, labels and values exist, and functions match the type of the metric."""
     expression = EXPRESSIONS[title]
     labels_of_all = set(ITS_OWN)
     uses = uses_in(expression)
@@ -119,8 +121,8 @@ def test_an_expression_asks_for_what_there_is(metrics: dict[str, Metric], title:
         assert {label.strip() for label in grouping.split(",")} <= labels_of_all
 
 
-def test_legends_name_labels_that_are_left() -> None:
-    """A legend of a label that was summed away is empty."""
+def test_legends_use_remaining_labels() -> None:
+    """The legend of a label that `sum` removed would be empty."""
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
             left = {
@@ -132,7 +134,7 @@ def test_legends_name_labels_that_are_left() -> None:
 
 
 def test_every_metric_is_on_the_dashboard(metrics: dict[str, Metric]) -> None:
-    """One that nobody can see is of no use."""
+    """Every metric has a panel."""
     shown = {
         use.name
         for panel in DASHBOARD["panels"]
@@ -143,8 +145,8 @@ def test_every_metric_is_on_the_dashboard(metrics: dict[str, Metric]) -> None:
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in shown} == families
 
 
-def test_the_dashboard_can_be_imported_anywhere() -> None:
-    """Its data source is a variable; panels have ids of their own and do not overlap."""
+def test_the_dashboard_can_be_imported() -> None:
+    """Its data source is a variable. Panels have unique ids and do not overlap."""
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
     panels = DASHBOARD["panels"]
@@ -166,8 +168,8 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
-def test_an_alert_says_what_to_do_in_words_that_exist(rule: dict[str, Any]) -> None:
-    """Its commands and settings are real ones."""
+def test_the_commands_and_settings_in_alerts_exist(rule: dict[str, Any]) -> None:
+    """The descriptions of alerts contain only real commands and settings."""
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"]
     text = rule["annotations"]["description"]

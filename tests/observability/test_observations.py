@@ -1,4 +1,4 @@
-"""Observations: what is counted, how it adds up over processes, how few labels there are."""
+"""Observations: the events that count, the sums over processes, and the limit of labels."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def done(
     return Recorded(result=result, held=held)
 
 
-def test_a_job_sent_at_once_counts_as_an_outcome_a_call_and_a_wait() -> None:
-    """Each with its value and labels."""
+def test_a_sent_job_counts_as_an_outcome_a_call_and_a_wait() -> None:
+    """Each observation has its value and labels."""
     assert [*observations_of([done(duration_ms=50, waited_ms=1000)])] == [
         ("calls", 50, "accepted"),
         ("outcomes", 1, "sent", ""),
@@ -58,7 +58,7 @@ def test_a_job_sent_at_once_counts_as_an_outcome_a_call_and_a_wait() -> None:
 
 
 def test_a_value_on_a_bound_belongs_below_it() -> None:
-    """As the label `le` of Prometheus is defined."""
+    """Prometheus defines the label `le` in this way."""
     totals = MetricTotals()
     totals.add(observations_of([done(duration_ms=50, waited_ms=1000)]))
     found = exposed(totals)
@@ -74,30 +74,30 @@ EARLIER = (Attempt(at=from_ms(NOW_MS - 5000)),)
     ("what", "counted"),
     [
         (done(), {"outcomes", "calls", "waits"}),
-        # Given back to its lane: its wait goes on.
+        # Released to its lane: its wait continues.
         (done(state=State.QUEUED, error_code="http_429"), {"outcomes", "calls"}),
-        # Tried again, or replayed: it waited for something else.
+        # Retried or replayed: it waited for another reason.
         (done(attempts=EARLIER), {"outcomes", "calls"}),
-        # No POST was made, or by a process that died.
+        # No POST was made, or a process that died made it.
         (done(state=State.FAILED, error_code="invalid_job", duration_ms=None), {"outcomes"}),
-        # Another process has the job; the POST was made all the same.
+        # Another process has the job, but the POST was made.
         (done(held=False), {"calls", "claims_lost"}),
-        # Other hands put it into Redis, without a time.
+        # Another client wrote it to Redis, without a time.
         (done(waited_ms=None), {"outcomes", "calls"}),
     ],
 )
-def test_only_what_happened_is_counted(what: Recorded, counted: set[str]) -> None:
-    """Once for each job, or call, or claim."""
+def test_only_real_events_are_counted(what: Recorded, counted: set[str]) -> None:
+    """Each job, call or claim counts only once."""
     assert {name for name, *_ in observations_of([what])} == counted
 
 
-def test_clocks_that_differ_make_no_negative_wait() -> None:
-    """`send_at` comes from another clock than the claim."""
+def test_different_clocks_cause_no_negative_wait() -> None:
+    """The clock of `send_at` differs from the clock of the claim."""
     assert ("waits", 0) in [*observations_of([done(waited_ms=-500)])]
 
 
 def exposed(totals: MetricTotals) -> dict[str, Counter[tuple[str, ...]]]:
-    """Return each sample's value, by name and labels, `le` last."""
+    """Return the value of each sample by name and labels, with `le` last."""
     found: dict[str, Counter[tuple[str, ...]]] = {}
     for family in totals.collect():
         for sample in family.samples:
@@ -107,8 +107,8 @@ def exposed(totals: MetricTotals) -> dict[str, Counter[tuple[str, ...]]]:
     return found
 
 
-def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
-    """Codes beyond the first ones are `other`; none is lost."""
+def test_the_number_of_labels_is_limited_for_any_error_codes() -> None:
+    """Codes after the first ones are counted as `other`."""
     totals = MetricTotals()
     codes = [f"10/{number}" for number in range(200)] + ["\x1b[2J" + "x" * 1000]
     batch = [done(state=State.FAILED, error_code=code) for code in codes]
@@ -125,8 +125,8 @@ def test_labels_are_few_and_harmless_whatever_the_api_says() -> None:
     assert len(label) <= 64
 
 
-def test_what_never_happened_is_there_at_0() -> None:
-    """Prometheus sees no increase in what it first meets at 1, and an alert would not come."""
+def test_series_without_events_exist_with_0() -> None:
+    """Prometheus sees no increase if a series starts at 1, and an alert would not fire."""
     found = exposed(MetricTotals())
     assert found["harasocial_outcomes_total"]["failed", "unknown_outcome"] == 0
     assert ("failed", "unknown_outcome") in found["harasocial_outcomes_total"]
@@ -147,8 +147,8 @@ results = st.builds(
 
 
 @given(st.lists(st.lists(results, max_size=8), max_size=6))
-def test_histograms_add_up_over_processes(batches: list[list[Recorded]]) -> None:
-    """However results are dealt out to processes, the sums are those of all results at once."""
+def test_the_histograms_of_processes_add_up(batches: list[list[Recorded]]) -> None:
+    """The sums do not depend on the distribution of results over processes."""
     parts, whole = MetricTotals(), MetricTotals()
     for batch in batches:
         parts.add(observations_of(batch))
