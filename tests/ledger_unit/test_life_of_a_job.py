@@ -478,7 +478,7 @@ def test_one_call_records_many_jobs_and_says_which_held(scenario: Scenario):
 
 
 def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario):
-    """By this process's clock: a call ends before its lease, however slow the reply to the claim."""
+    """However slow the reply to the claim is, a call ends before its lease."""
     scenario.enqueue()
     before = time.monotonic()
     (claim,) = scenario.claim()
