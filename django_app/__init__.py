@@ -4,7 +4,8 @@
     HARASOCIAL = {"REDIS_URL": "redis://127.0.0.1:6379/0", "TOKEN": os.environ["TOKEN"]}
 
 `HARASOCIAL` takes precedence over the environment, which provides all other settings. List the app
-before your own apps, so that Django imports it first.
+before your own apps, so that Django imports it first. With `DEBUG`, Django's error pages show it,
+except for tokens: leave a URL with a password to a file that `HARASOCIAL_REDIS_URL_FILE` names.
 
 `manage.py harasocial` is the command `harasocial-dispatch` with these settings, such as `manage.py
 harasocial worker` or `manage.py harasocial stats`.
