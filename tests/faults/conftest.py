@@ -1,4 +1,4 @@
-"""Chance that can be repeated: every fault test draws from one printed seed."""
+"""Repeatable randomness: every fault test uses one printed seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """A source of chance; its seed is printed, and FAULT_SEED=… repeats a run."""
+    """A random generator. Its seed is printed, and FAULT_SEED=… repeats a run."""
     seed = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
     print(f"\n{request.node.name}: FAULT_SEED={seed}")  # noqa: T201 - shown when the test fails
     return random.Random(seed)

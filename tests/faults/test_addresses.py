@@ -1,4 +1,4 @@
-"""From the endpoint's name to a connection: lookups and addresses that fail, hang or swallow."""
+"""Connecting to the endpoint: lookups and addresses that fail, hang or do not respond."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harasocial_dispatch.schemas import State
 from support.caller import Caller, error_code
 from support.scripted_server import ScriptedServer, reply, steps
 
-#: What a busy machine may add (seconds).
+#: Extra seconds for a busy machine.
 MARGIN_SECONDS = 4.0
 BRIEF = {"connect_timeout_seconds": 0.2}
 
@@ -26,7 +26,7 @@ Lookup = Callable[..., Any]
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Lookup]:
-    """Host name → what looking it up does; other names are looked up as ever."""
+    """Host name → the function that looks it up. Other names are looked up normally."""
     known: dict[str, Lookup] = {}
     real = socket.getaddrinfo
 
@@ -38,7 +38,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Lookup]:
 
 
 def addresses(port: int, *hosts: str) -> Lookup:
-    """Return a lookup that finds these addresses."""
+    """Return a lookup with these addresses as its result."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
     return lambda *_, **__: found
 
@@ -48,10 +48,8 @@ def fails(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("host", ["api.invalid", f"{'a' * 64}.invalid"])
-def test_a_name_that_cannot_be_looked_up_is_a_failed_connection(
-    host: str, names: dict[str, Lookup]
-) -> None:
-    """DNS says no, or it is no name: transient, since the request did not go out."""
+def test_an_unknown_host_name_is_a_failed_connection(host: str, names: dict[str, Lookup]) -> None:
+    """The name does not exist or is invalid. It is transient: the request did not go out."""
     names["api.invalid"] = fails
     with Caller(f"https://{host}/") as caller:
         result = caller.send()
@@ -60,8 +58,8 @@ def test_a_name_that_cannot_be_looked_up_is_a_failed_connection(
     assert result.job_verdict.state is State.RETRYING
 
 
-def test_a_name_lookup_that_hangs_is_left_at_the_deadline(names: dict[str, Lookup]) -> None:
-    """However long the resolver takes, no call waits beyond its deadline."""
+def test_a_hanging_name_lookup_ends_at_the_deadline(names: dict[str, Lookup]) -> None:
+    """A slow resolver does not delay a call beyond its deadline."""
     answered = threading.Event()
     lookups = []
 
@@ -73,7 +71,7 @@ def test_a_name_lookup_that_hangs_is_left_at_the_deadline(names: dict[str, Looku
     names["api.invalid"] = hang
     with Caller("https://api.invalid/", deadline_seconds=0.3) as caller:
         began = time.monotonic()
-        # More at once than there are lookups under way at once.
+        # More calls than concurrent lookups.
         with ThreadPoolExecutor(20) as threads:
             results = [threads.submit(caller.send) for _ in range(20)]
             codes = {error_code(result.result()) for result in results}
@@ -86,11 +84,11 @@ def test_a_name_lookup_that_hangs_is_left_at_the_deadline(names: dict[str, Looku
     assert codes == {"connection_failed"}
     assert took_seconds < 0.3 + MARGIN_SECONDS
     assert 0 < waited <= 8
-    assert len(lookups) == waited, "a name was looked up for a call that had ended"
+    assert len(lookups) == waited, "a name was looked up for an ended call"
 
 
-def test_an_address_that_swallows_connections_is_left_after_the_connect_timeout() -> None:
-    """Packets dropped by a firewall, say: transient, since the request did not go out."""
+def test_an_unresponsive_address_fails_after_the_connect_timeout() -> None:
+    """For example, a firewall drops packets. It is transient: the request did not go out."""
     with swallowing() as port, Caller(f"http://127.0.0.1:{port}/", **BRIEF) as caller:
         began = time.monotonic()
         result = caller.send()
@@ -100,8 +98,8 @@ def test_an_address_that_swallows_connections_is_left_after_the_connect_timeout(
     assert 0.2 <= took_seconds < 0.2 + MARGIN_SECONDS
 
 
-def test_many_such_addresses_take_no_longer_than_the_deadline(names: dict[str, Lookup]) -> None:
-    """Each address has the connect timeout; all together have the call's deadline."""
+def test_many_unresponsive_addresses_end_at_the_deadline(names: dict[str, Lookup]) -> None:
+    """Each address has the connect timeout. The call's deadline applies to all together."""
     with swallowing() as port:
         names["api.invalid"] = addresses(port, *(["127.0.0.1"] * 50))
         with Caller(f"http://api.invalid:{port}/", **BRIEF) as caller:
@@ -113,8 +111,8 @@ def test_many_such_addresses_take_no_longer_than_the_deadline(names: dict[str, L
     assert took_seconds < 0.5 + MARGIN_SECONDS
 
 
-def test_a_second_address_is_tried_where_the_first_refuses(names: dict[str, Lookup]) -> None:
-    """A host of two addresses, as with IPv6 and IPv4, is reached while one of them works."""
+def test_a_second_address_is_tried_if_the_first_refuses(names: dict[str, Lookup]) -> None:
+    """A host with two addresses, such as IPv6 and IPv4, is reached if one of them works."""
     with Sandbox() as sandbox:
         names["api.invalid"] = addresses(sandbox.port, "127.0.0.2", "127.0.0.1")
         with Caller(sandbox.url.replace("127.0.0.1", "api.invalid")) as caller:
@@ -122,7 +120,7 @@ def test_a_second_address_is_tried_where_the_first_refuses(names: dict[str, Look
 
 
 def test_an_ipv6_address_works() -> None:
-    """In brackets, as a URL writes it."""
+    """The URL has the address in brackets."""
     with Sandbox("::1") as sandbox, Caller(sandbox.url) as caller:
         assert caller.send().job_verdict.state is State.SENT
 
@@ -135,10 +133,10 @@ def test_an_ipv6_address_works() -> None:
         ("http://bücher.invalid:{port}/ü", "/%C3%BC", "xn--bcher-kva.invalid:{port}"),
     ],
 )
-def test_a_request_names_its_host_and_target(
+def test_a_request_has_its_host_and_target(
     api_url: str, line: str, host: str, names: dict[str, Lookup]
 ) -> None:
-    """And the four headers of the contract, beside its length, in this order and once each."""
+    """The four headers of the contract and the length have a fixed order, once each."""
     with ScriptedServer(steps(reply())) as server:
         names["api.invalid"] = names["xn--bcher-kva.invalid"] = addresses(server.port, "127.0.0.1")
         with Caller(api_url.format(port=server.port)) as caller:
@@ -159,12 +157,12 @@ def test_a_request_names_its_host_and_target(
 
 @contextmanager
 def swallowing() -> Iterator[int]:
-    """Yield a port of the loopback address on which connecting gets no answer at all."""
+    """Yield a port of the loopback address where connection attempts get no reply."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port: int = listener.getsockname()[1]
-        # Once the queue of connections that nobody takes is full, the system drops what comes.
+        # If the queue of unaccepted connections is full, the system drops new connections.
         waiting = []
         while True:
             client = socket.socket()

@@ -1,4 +1,4 @@
-"""Doorbells wiped, doubled and dropped: they carry no job, so only delay can come of it."""
+"""Deleted, duplicate and lost doorbells: they carry no job, so they only cause delay."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ JOBS = 600
 
 
 class SilentDoorbell(Doorbell):
-    """One that never reaches the broker."""
+    """A doorbell that never reaches the broker."""
 
     def ring(self) -> bool:
         return False
 
 
 class DoubledDoorbell(Doorbell):
-    """One that always rings twice, and once more for nothing."""
+    """A doorbell that always rings two additional times."""
 
     def ring(self) -> bool:
         return super().ring() and super().ring() and super().ring()
 
 
-def test_dropped_doorbells_cost_seconds_and_nothing_else(
+def test_lost_doorbells_only_cause_a_delay_of_seconds(
     settings: Settings, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 1 without a single doorbell from the producer: the sweep rings, within 5 seconds."""
+    """Promise 1 without any doorbell from the producer: the sweep rings within 5 seconds."""
     start_worker()
     producer = Producer(settings, doorbell=SilentDoorbell(settings))
 
@@ -54,10 +54,10 @@ def test_dropped_doorbells_cost_seconds_and_nothing_else(
     settle(producer, sandbox, ids).check(kills_excuse_doubles=False)
 
 
-def test_doubled_doorbells_double_nothing(
+def test_duplicate_doorbells_send_nothing_twice(
     settings: Settings, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 4 with three doorbells for each one, and two workers to answer them."""
+    """Promise 4 with three doorbells instead of one, and two workers."""
     start_worker()
     start_worker()
     producer = Producer(settings, doorbell=DoubledDoorbell(settings))
@@ -72,7 +72,7 @@ def test_doubled_doorbells_double_nothing(
 def test_a_wiped_broker_loses_nothing(
     settings: Settings, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 1 while every key of Celery's is deleted, again and again."""
+    """Promise 1 while all keys of Celery are deleted repeatedly."""
     # given workers under load
     sandbox.latency_seconds = 0.05
     start_worker(IN_FLIGHT=4)
@@ -90,7 +90,7 @@ def test_a_wiped_broker_loses_nothing(
     wiper = threading.Thread(target=wipe)
     wiper.start()
 
-    # when jobs come in meanwhile
+    # when jobs are enqueued meanwhile
     try:
         ids = []
         for i in range(JOBS):
@@ -100,7 +100,7 @@ def test_a_wiped_broker_loses_nothing(
         over.set()
         wiper.join()
 
-    # then all are sent once, and the last within seconds of the last wipe
+    # then all are sent once, the last one within seconds after the last deletion
     began = time.monotonic()
     account = settle(producer, sandbox, ids)
     assert time.monotonic() - began < 10
@@ -110,7 +110,7 @@ def test_a_wiped_broker_loses_nothing(
 
 
 def wrapped(**changes: Any) -> bytes:
-    """Return a doorbell as Celery sends it, but for the changes."""
+    """Return a doorbell as Celery sends it, with the given changes."""
     message = {
         "body": base64.b64encode(b"[[], {}, {}]").decode(),
         "content-encoding": "utf-8",
@@ -122,7 +122,7 @@ def wrapped(**changes: Any) -> bytes:
     return json.dumps(message).encode()
 
 
-#: What no Celery sends: into the queue of doorbells.
+#: Invalid messages for the queue of doorbells.
 RUBBISH = {
     "not JSON": b"not JSON",
     "not text": b"\xff\xfe\x00",
@@ -147,7 +147,7 @@ RUBBISH = {
     "limits": wrapped(headers={"task": DISPATCH_TASK, "id": "1", "timelimit": "secret"}),
     "huge": wrapped(body="x" * 20_000_000),
 }
-#: To control commands and to events.
+#: Invalid messages for control commands and for events.
 BAD_BROADCASTS = {
     **RUBBISH,
     "command of a list": wrapped(body=base64.b64encode(b"[1]").decode(), headers={}),
@@ -161,10 +161,10 @@ BAD_BROADCASTS = {
 }
 
 
-def test_what_is_no_message_of_celery_stops_nothing(
+def test_invalid_broker_messages_stop_nothing(
     settings: Settings, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Another client writes to the broker's queue and channels: the next job is sent anyway."""
+    """Another client writes to the broker's queue and channels. The next job is still sent."""
     worker = start_worker("--concurrency", "1")
     client = redis.Redis.from_url(settings.redis_url)
     channel = f"/0.{settings.namespace}.control.pidbox"
@@ -178,9 +178,10 @@ def test_what_is_no_message_of_celery_stops_nothing(
 
     assert record.state is State.SENT
     control = SeparateCelery("test", settings).control
-    assert control.ping(timeout=5), "it still obeys"
+    assert control.ping(timeout=5), "the worker still replies"
     lines = [line for line in worker.log().splitlines() if "was dropped" in line]
-    # All but those whose faults have no effect, as only the id is taken from a doorbell.
+    # Not all messages are dropped: only the id of a doorbell is used, so some errors have no
+    # effect.
     assert len(lines) >= len(RUBBISH) + len(BAD_BROADCASTS) - 10
     assert "secret" not in worker.log()
     assert "Traceback" not in worker.log()
@@ -188,8 +189,8 @@ def test_what_is_no_message_of_celery_stops_nothing(
     assert worker.terminate() == 0
 
 
-def test_flower_goes_on_after_bad_events(settings: Settings, tmp_path: Path) -> None:
-    """It shows the events that come after them, and has not lost its connection."""
+def test_flower_continues_after_invalid_events(settings: Settings, tmp_path: Path) -> None:
+    """It shows the following events, and has not lost its connection."""
     env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=":".join(LOGIN))
     flower = Flower(env, tmp_path)
     client = redis.Redis.from_url(settings.redis_url)
@@ -212,7 +213,7 @@ def test_flower_goes_on_after_bad_events(settings: Settings, tmp_path: Path) -> 
 def test_a_worker_that_crashes_ends_with_an_error(
     command: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """So that what supervises it starts it again; a stop on request ends with 0."""
+    """A supervisor can then restart it. After a requested stop, the status is 0."""
     (tmp_path / "crashing.py").write_text(
         "from celery.worker.consumer import Consumer\n"
         "def crash(*_, **__): raise RuntimeError('a fault in a library')\n"

@@ -1,7 +1,7 @@
-"""A Redis that accepts connections and does not answer: workers recover, and stop when told to.
+"""A Redis that accepts connections but does not reply: workers recover, and stop on request.
 
-The connections that were open when the outage began stay silent for ever, as behind a firewall
-that has forgotten them: nothing tells the worker that they are dead.
+Connections from before the outage stay silent forever, as behind a firewall that lost its state.
+Nothing signals to the worker that they are dead.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from support.harness import StartWorker, WorkerProcess, body, eventually, wait_u
 from support.relay import Relay
 
 OUTAGE_SECONDS = 10.0
-#: Every connection notices within the broker's timeout and two health checks, and is made again.
+#: Every connection is replaced within the broker's timeout and two health checks.
 RECOVERY_SECONDS = 15.0
-#: What a stop waits for is bounded by the timeouts of a few connections, one after the other.
+#: A stop takes at most the timeouts of a few connections, one after the other.
 STOP_SECONDS = 25.0
-#: With outcomes to record, a worker waits for Redis for a while: what docker/.env.example grants.
+#: With outcomes to record, a worker waits longer for Redis: the time in docker/.env.example.
 STOP_AT_WORK_SECONDS = 45.0
 
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedValkey]:
-    """A Valkey of its own, to be paused."""
+    """A separate Valkey that tests can pause."""
     with EmbeddedValkey() as running:
         yield running
 
@@ -44,7 +44,7 @@ def relay(server: EmbeddedValkey) -> Iterator[Relay]:
 
 @pytest.fixture
 def settings(server: EmbeddedValkey, settings: Settings) -> Settings:
-    """The producer's: it reaches the server beside the relay."""
+    """The producer's settings: it connects to the server directly."""
     return replace(settings, redis_url=server.url)
 
 
@@ -53,7 +53,7 @@ Outage = Callable[[EmbeddedValkey, Relay], AbstractContextManager[None]]
 
 @contextmanager
 def held(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
-    """Connections are accepted, nothing is answered, and open ones are dead for good."""
+    """Connections are accepted without replies, and open connections stay dead."""
     relay.hold()
     yield
     relay.release()
@@ -61,7 +61,7 @@ def held(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
 
 @contextmanager
 def paused(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
-    """The server halts, and answers all of it afterwards."""
+    """The server is paused, and replies to everything afterwards."""
     server.pause()
     yield
     server.resume()
@@ -69,7 +69,7 @@ def paused(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
 
 @contextmanager
 def slow(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
-    """Every answer takes longer than any timeout."""
+    """Every reply takes longer than any timeout."""
     relay.delay_seconds = 8.0
     yield
     relay.delay_seconds = 0.0
@@ -77,7 +77,7 @@ def slow(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
 
 @contextmanager
 def dripping(server: EmbeddedValkey, relay: Relay) -> Iterator[None]:
-    """Answers come byte by byte, each well within any timeout."""
+    """Replies arrive byte by byte, each byte within any timeout."""
     relay.drip_seconds = 0.5
     yield
     relay.drip_seconds = 0.0
@@ -95,7 +95,7 @@ def test_a_worker_sends_again_after(
     sandbox: Sandbox,
     start_worker: StartWorker,
 ) -> None:
-    """Promise 11: within seconds, also where nothing was on the wire when it began."""
+    """Promise 11: the worker recovers within seconds, even if it was idle before the outage."""
     worker = start_worker(REDIS_URL=f"redis://127.0.0.1:{relay.port}/0")
     wait_until_ended(producer, [producer.enqueue(body())])
 
@@ -106,7 +106,7 @@ def test_a_worker_sends_again_after(
 
     assert {record.state for record in records} == {State.SENT}
     assert sandbox.totals().posts == 21
-    # Celery's own ways work again, too.
+    # Celery's own connections work again too.
     eventually(lambda: "onnected to redis" in worker.log())
     assert worker.terminate() == 0
 
@@ -121,7 +121,7 @@ def test_a_worker_sends_again_after(
         ("at work", paused),
     ],
 )
-def test_a_stop_is_obeyed_during(
+def test_a_worker_stops_on_request_during(
     outage: Outage,
     moment: str,
     server: EmbeddedValkey,
@@ -130,7 +130,7 @@ def test_a_stop_is_obeyed_during(
     sandbox: Sandbox,
     start_worker: StartWorker,
 ) -> None:
-    """Promise 11: SIGTERM ends a worker whatever its broker does, or does not."""
+    """Promise 11: SIGTERM ends a worker in every state of its broker."""
     url = f"redis://127.0.0.1:{relay.port}/0"
     if moment == "at start-up":
         with outage(server, relay):
@@ -149,10 +149,10 @@ def test_a_stop_is_obeyed_during(
         _stop(worker, STOP_AT_WORK_SECONDS if moment == "at work" else STOP_SECONDS)
 
 
-def test_idle_workers_obey_a_stop_during_outages_of_their_own(
+def test_idle_workers_stop_on_request_during_outages(
     server: EmbeddedValkey, start_worker: StartWorker
 ) -> None:
-    """As above, each behind a relay of its own, side by side: every stop takes a while."""
+    """As above, with a relay for each worker. The workers stop at the same time, to save time."""
     with ExitStack() as stack:
         relays = [stack.enter_context(Relay(server.port)) for _ in range(3)]
         workers = [

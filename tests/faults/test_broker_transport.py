@@ -1,4 +1,4 @@
-"""Our connection to the broker outlives what ends a worker with kombu's own transport."""
+"""Our broker connection survives faults that end a worker with kombu's own transport."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 
 
 @pytest.mark.parametrize("ours", [False, True], ids=["kombu's transport", "ours"])
-def test_an_unacknowledged_doorbell_is_not_put_back(ours: bool, settings: Settings) -> None:
-    """Putting it back over a connection that broke is what ends a worker's main process."""
+def test_an_unacknowledged_doorbell_is_not_returned(ours: bool, settings: Settings) -> None:
+    """To return it over a broken connection ends a worker's main process."""
     connection = (
         SeparateCelery("test", settings).connection_for_read()
         if ours
@@ -32,8 +32,8 @@ def test_an_unacknowledged_doorbell_is_not_put_back(ours: bool, settings: Settin
     assert left == (0 if ours else 1)
 
 
-def test_a_refusal_means_connect_again(settings: Settings) -> None:
-    """Celery goes on after a connection error, and ends after any other."""
+def test_the_transport_reconnects_after_a_refusal(settings: Settings) -> None:
+    """Celery continues after a connection error, and ends after any other error."""
     connection = SeparateCelery("test", settings).connection_for_read()
     with pytest.raises(connection.connection_errors) as refused:
         channel: Any = connection.channel()
@@ -42,8 +42,8 @@ def test_a_refusal_means_connect_again(settings: Settings) -> None:
     connection.release()
 
 
-def test_attempts_to_connect_are_never_far_apart() -> None:
-    """At most two seconds, where kombu's own grow to thirty."""
+def test_the_delay_between_connection_attempts_is_short() -> None:
+    """The delay is at most two seconds. kombu's own delay grows to thirty."""
     waits: list[float] = []
 
     def note(_: Exception, interval: float) -> None:
@@ -62,7 +62,7 @@ def test_attempts_to_connect_are_never_far_apart() -> None:
 
 
 def test_connections_with_other_logins_are_not_shared() -> None:
-    """Kombu keeps pools for the whole process: a doorbell must not ring as another user."""
+    """Kombu shares pools in a process. A doorbell must not use the login of another user."""
     with EmbeddedValkey() as server:
         admin = redis.Redis.from_url(server.url)
         admin.execute_command("ACL", "SETUSER", "one", "on", ">a", "~one*", "&*", "+@all")

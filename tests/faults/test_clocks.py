@@ -1,4 +1,4 @@
-"""A worker whose clock is wrong: leases, backoff and limits go by Redis' clock alone."""
+"""A worker with a wrong clock: leases, backoff and rates use only Redis's clock."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.needs("faketime")
 
 
 @pytest.mark.parametrize("offset", ["+10m", "-10m"])
-def test_a_clock_ten_minutes_off_breaks_nothing(
+def test_a_clock_that_is_ten_minutes_off_has_no_effect(
     offset: str, producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Promises 4 and 5: nothing is early, late or twice, and the record's times are right."""
+    """Promises 4 and 5: nothing is sent early, late or twice, and recorded times are correct."""
     env = environment(settings, sandbox.url, RETRY_BASE_SECONDS=0.2, PAGE_RATE=50, PAGE_BURST=10)
     worker = WorkerProcess(env | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, tmp_path)
     worker.start(prefix=("faketime", "-f", offset))
@@ -48,10 +48,10 @@ def test_a_clock_ten_minutes_off_breaks_nothing(
         worker.kill()
 
 
-def test_a_worker_far_ahead_ends_no_lease_of_another(
+def test_a_worker_with_a_fast_clock_ends_no_lease_of_another(
     producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Promise 6: to a sweep an hour ahead, a claim made just now has not run out."""
+    """Promise 6: a sweep whose clock is an hour fast does not end the lease of a new claim."""
     sandbox.latency_seconds = 2
     env = environment(settings, sandbox.url)
     right = WorkerProcess(env, tmp_path).start()

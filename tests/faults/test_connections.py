@@ -1,4 +1,4 @@
-"""Connections to the endpoint: kept, dropped when stale, and never shut for another call."""
+"""Connections to the endpoint: kept, closed if stale, and never closed for another call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.relay import Relay
 from support.scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
 
 OK = reply()
-#: What a busy machine may add (seconds).
+#: Extra seconds for a busy machine.
 MARGIN_SECONDS = 4.0
 PACKED = gzip.compress(ACCEPTED_BODY)
 REFUSED = reply(b'{"has_error":true,"error_code":"551","error_message":"away"}')
@@ -75,7 +75,7 @@ NOT_KEPT = {
 
 
 def test_many_calls_use_one_connection() -> None:
-    """Keep-alive: one after the other, they need no further one."""
+    """Consecutive calls reuse the same connection (keep-alive)."""
     with ScriptedServer(steps(OK)) as server, Caller(server.url) as caller:
         states = [caller.send().job_verdict.state for _ in range(50)]
 
@@ -83,11 +83,11 @@ def test_many_calls_use_one_connection() -> None:
     assert (server.connections, len(server.requests)) == (1, 50)
 
 
-def test_calls_at_once_keep_a_connection_each() -> None:
-    """As many as `in_flight`; the second round needs no further ones."""
+def test_concurrent_calls_keep_one_connection_each() -> None:
+    """There are as many connections as calls. The second round opens no more."""
 
     def script() -> Iterator[Step]:
-        while len(server.requests) % 4:  # until all four calls of the round are in flight
+        while len(server.requests) % 4:  # wait until all four calls of the round are in flight
             yield 0.01
         yield OK
 
@@ -101,7 +101,7 @@ def test_calls_at_once_keep_a_connection_each() -> None:
 
 
 def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a certificate that the system trusts: accepted, on one connection; else not sent."""
+    """With a trusted certificate, all calls use one connection. Without it, nothing is sent."""
     with ScriptedServer(steps(OK), tls=tls_context()) as server:
         with Caller(server.url) as caller:
             assert error_code(caller.send()) == "connection_failed"
@@ -110,7 +110,7 @@ def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) 
         with Caller(server.url) as caller:
             assert {caller.send().job_verdict.state for _ in range(20)} == {State.SENT}
 
-    # The refused handshake was one connection, and the trusted one another.
+    # One connection for the refused handshake, and one for the trusted one.
     assert (server.connections, len(server.requests)) == (2, 20)
 
 
@@ -138,7 +138,7 @@ def test_a_call_that_would_begin_too_late_is_not_made(monkeypatch: pytest.Monkey
 def test_a_system_without_certificates_uses_those_of_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As macOS may be; only the system's own variables come before them."""
+    """Some systems have none. Only the variables of the environment take precedence."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
@@ -146,7 +146,7 @@ def test_a_system_without_certificates_uses_those_of_requests(
         assert caller.send().job_verdict.state is State.SENT
 
 
-def test_the_deadline_ends_a_reply_that_drips_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deadline_ends_a_slow_reply_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shutting the plain socket under TLS wakes the thread that reads from it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     with Sandbox(tls=tls_context()) as sandbox, Caller(sandbox.url) as caller:
@@ -159,7 +159,7 @@ def test_the_deadline_ends_a_reply_that_drips_over_tls(monkeypatch: pytest.Monke
 
 
 def test_a_connection_idle_for_too_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers close theirs at about that age, and a POST into a closing one is lost."""
+    """Servers close idle connections after about this time, and a POST could be lost."""
     with ScriptedServer(steps(OK)) as server, Caller(server.url) as caller:
         caller.send()
         caller.send()
@@ -174,8 +174,8 @@ def test_a_connection_idle_for_too_long_is_not_used_again(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("ending", [Ending.CLOSE, Ending.RESET])
 def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(ending: Ending) -> None:
-    """Whether closed in order or reset, nothing is sent into it, so no outcome is in doubt."""
-    # A little later, or the end would come with the reply.
+    """After a normal close or a reset, nothing is sent on it, so no outcome is unknown."""
+    # Wait a little, so that the end does not arrive with the reply.
     with ScriptedServer(steps(OK, 0.05, ending)) as server, Caller(server.url) as caller:
         for number in range(1, 6):
             assert caller.send().job_verdict.state is State.SENT
@@ -186,19 +186,19 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(ending: 
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("answer", KEPT.values(), ids=KEPT)
-def test_a_connection_is_kept_after_a_whole_reply(
+def test_a_connection_is_kept_after_a_complete_reply(
     answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever tells where the reply ends, and whatever it means."""
+    """The rule applies to every kind of length, and to every status."""
     assert connections_of_three_calls(answer, tls, monkeypatch) == 1
 
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("answer", NOT_KEPT.values(), ids=NOT_KEPT)
-def test_a_connection_is_not_kept_where_the_next_reply_might_be_anothers(
+def test_a_connection_is_not_kept_if_the_next_reply_could_be_wrong(
     answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that are left over, an end that is announced, or one that nobody can know."""
+    """The cases are additional bytes, an announced close, or a reply of unknown length."""
     assert connections_of_three_calls(answer, tls, monkeypatch) == 3
 
 
@@ -207,12 +207,12 @@ def connections_of_three_calls(answer: bytes, tls: bool, monkeypatch: pytest.Mon
     context = tls_context() if tls else None
     with ScriptedServer(steps(answer), tls=context) as server, Caller(server.url) as caller:
         codes = {error_code(caller.send()) for _ in range(3)}
-    assert len(codes) == 1, "a call has got another's reply"
+    assert len(codes) == 1, "a call got the reply to another call"
     return server.connections
 
 
-def test_what_follows_an_unasked_for_switch_of_protocols_is_nobodys_reply() -> None:
-    """101: the connection is not used again, so the next call reads its own reply."""
+def test_a_connection_is_not_kept_after_an_unexpected_101() -> None:
+    """After a 101, the next call uses a new connection and gets its own reply."""
     switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n"
     with ScriptedServer(steps(switching, 0.05, OK)) as server, Caller(server.url) as caller:
         results = [caller.send() for _ in range(3)]
@@ -223,14 +223,14 @@ def test_what_follows_an_unasked_for_switch_of_protocols_is_nobodys_reply() -> N
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", reply(b" " * 70_000)])
 def test_a_connection_that_is_not_kept_is_closed(answer: bytes) -> None:
-    """At once, and not when Python comes to throw it away."""
+    """It is closed immediately, not later by Python's garbage collection."""
     with ScriptedServer(steps(answer)) as server, Caller(server.url) as caller:
         caller.send()
         eventually(lambda: server.ended == 1, what="the closing")
 
 
-def test_nothing_is_sent_after_the_deadline_nor_after_the_end() -> None:
-    """Though a kept connection is ready."""
+def test_nothing_is_sent_after_the_deadline_or_after_close() -> None:
+    """A kept connection is not used either."""
     with ScriptedServer(steps(OK)) as server, Caller(server.url) as caller:
         caller.send()
         late = caller.send(deadline_seconds=0.0)
@@ -245,8 +245,8 @@ def test_nothing_is_sent_after_the_deadline_nor_after_the_end() -> None:
     assert len(server.requests) == 2
 
 
-def test_what_comes_between_two_dispatches_is_never_the_next_calls_reply() -> None:
-    """The event loop does not run then, so only a look at the socket finds a second reply."""
+def test_data_between_two_dispatches_is_never_the_reply_to_the_next_call() -> None:
+    """The event loop does not run then. Only a check of the socket detects a second reply."""
     with ScriptedServer(steps(OK, 0.1, REFUSED)) as server, Caller(server.url) as caller:
         for _ in range(3):
             assert caller.send().job_verdict.state is State.SENT
@@ -257,8 +257,8 @@ def test_what_comes_between_two_dispatches_is_never_the_next_calls_reply() -> No
     assert (server.connections, len(server.requests)) == (3, 3)
 
 
-def test_what_comes_on_an_idle_connection_is_never_the_next_calls_reply() -> None:
-    """A second reply, a moment after the first: the connection is closed, and not used again."""
+def test_data_on_an_idle_connection_is_never_the_reply_to_the_next_call() -> None:
+    """After a second reply, shortly after the first, the connection is closed."""
     with ScriptedServer(steps(OK, 0.05, REFUSED)) as server, Caller(server.url) as caller:
         for number in range(1, 4):
             assert caller.send().job_verdict.state is State.SENT
@@ -267,8 +267,8 @@ def test_what_comes_on_an_idle_connection_is_never_the_next_calls_reply() -> Non
     assert (server.connections, len(server.requests)) == (3, 3)
 
 
-def test_a_connection_on_which_the_server_speaks_first_gets_no_request() -> None:
-    """Such as SSH: what it said, read or still to be read, is not the reply to anything."""
+def test_a_connection_with_early_server_data_gets_no_request() -> None:
+    """For example SSH. Data from before the request is not a reply."""
 
     async def connect() -> tuple[bool, bool]:
         near, far = socket.socketpair()
@@ -284,8 +284,8 @@ def test_a_connection_on_which_the_server_speaks_first_gets_no_request() -> None
     assert asyncio.run(asyncio.wait_for(connect(), 10)) == (False, False)
 
 
-def test_a_kept_connection_that_dies_with_the_request_is_not_tried_again() -> None:
-    """Not one byte of a reply came, but the request may have been read: nobody may repeat it."""
+def test_a_request_on_a_lost_kept_connection_is_not_repeated() -> None:
+    """No byte of a reply arrived, but the server may have processed the request."""
     answers: Iterator[list[Step]] = iter([[OK], [Ending.RESET], [OK]])
     with ScriptedServer(lambda: next(answers)) as server, Caller(server.url) as caller:
         codes = [error_code(caller.send()) for _ in range(3)]
@@ -294,8 +294,8 @@ def test_a_kept_connection_that_dies_with_the_request_is_not_tried_again() -> No
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
-def test_a_reply_that_pauses_for_too_long_is_not_waited_for() -> None:
-    """READ_TIMEOUT_SECONDS, however far the deadline is."""
+def test_a_reply_that_pauses_too_long_is_a_timeout() -> None:
+    """READ_TIMEOUT_SECONDS applies, even if the deadline is later."""
     with ScriptedServer(steps(OK[:9], HANG)) as server:  # noqa: SIM117
         with Caller(server.url, read_timeout_seconds=0.2) as caller:
             began = time.monotonic()
@@ -304,12 +304,12 @@ def test_a_reply_that_pauses_for_too_long_is_not_waited_for() -> None:
     assert 0.2 <= time.monotonic() - began < 0.2 + MARGIN_SECONDS
 
 
-def test_no_deadline_shuts_a_socket_that_another_call_uses(
+def test_a_deadline_never_closes_the_connection_of_another_call(
     chance: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many calls share a pool; half are cut off. Each reply belongs to its own request.
+    """Many calls share a pool, and half of them reach their deadline.
 
-    The calls that have time must all be answered, by the reply to their own request.
+    All other calls must get the reply to their own request.
     """
     monkeypatch.setattr(clients, "WATCH_EVERY_SECONDS", 0.002)
     calls = [(i, 30.0 if i % 2 else chance.uniform(0.005, 0.1)) for i in range(600)]
@@ -331,10 +331,10 @@ def test_no_deadline_shuts_a_socket_that_another_call_uses(
         if seconds == 30.0:
             assert codes[number] == own
         else:
-            # A cut-off call is told from one whose connection was taken from under it.
+            # A timeout is distinct from the loss of a connection that another call closed.
             assert codes[number] in {own, "timeout", "connection_failed"}
     cut_off = sum(code in {"timeout", "connection_failed"} for code in codes.values())
-    assert cut_off > 100, "hardly any call was cut off"
+    assert cut_off > 100, "too few calls reached their deadline"
 
 
 def send_numbered(caller: Caller, number: int, deadline_seconds: float) -> Result:

@@ -1,6 +1,6 @@
-"""Whatever the endpoint does: one outcome, in time, in little memory, and one request at most.
+"""Every endpoint fault has one outcome, within time and memory limits, with one request at most.
 
-Each fault is met by a call made as a worker makes it, in a process whose memory is measured.
+Each call is made as in a worker, in a process whose memory is measured.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from support.scripted_server import Script, ScriptedServer, reply, steps, tls_co
 
 TESTS = Path(__file__).parents[1]
 
-#: Of a call that reaches its deadline, as `CALL_DEADLINE_SECONDS` sets it, and what a busy machine
-#: may add.
+#: Deadline (`CALL_DEADLINE_SECONDS`) of calls that reach it, and extra seconds for a busy machine.
 DEADLINE_SECONDS, MARGIN_SECONDS = 0.5, 4.0
-#: Of all other calls: far off, so that a busy machine makes no timeout of another fault.
+#: Deadline of all other calls. It is long, so that a busy machine causes no timeout.
 FAR_DEADLINE_SECONDS = 10.0
 GIVE_UP_SECONDS = 15.0
-#: Resident memory (kilobytes) that one call may add at its worst moment.
+#: Maximum additional resident memory (kilobytes) during one call.
 MOST_KILOBYTES = 8 * 1024
 
 PAYLOAD = "__hrf_f_1"
@@ -52,16 +51,16 @@ def tls_endpoint() -> Iterator[Sandbox]:
 
 
 class Measurer:
-    """A process that makes calls and measures them; see `caller.measured`."""
+    """A process that makes calls and measures them. See `caller.measured`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def __call__(self, api_url: str, payload_id: str = PAYLOAD, **options: Any) -> dict[str, Any]:
-        """Make one call; return what `caller.measured` does."""
+        """Make a call in the process. Return the result of `caller.measured`."""
         if self._process is None:
             self._start()
-            # What is loaded at the first call of all is no call's own.
+            # Make a first call, so that the memory for imports is not counted.
             self(f"http://127.0.0.1:{free_port()}/")
         assert self._process is not None
         assert self._process.stdin is not None
@@ -93,7 +92,7 @@ class Measurer:
         )
 
     def kill(self) -> None:
-        """End it; the next call starts it anew."""
+        """End the process. The next call starts it again."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -108,11 +107,11 @@ def measure() -> Iterator[Measurer]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_every_fault_of_the_endpoint_has_one_outcome_in_time_and_in_little_memory(
+def test_every_endpoint_fault_has_one_outcome_within_time_and_memory_limits(
     fault: Fault, measure: Measurer, endpoint: Sandbox, tls_endpoint: Sandbox
 ) -> None:
-    """Promises 4, 5 and 11: outcome class, error_code, state, time limit, memory limit."""
-    # given an endpoint at fault
+    """Promises 4, 5 and 11: outcome class, error code, state, and limits of time and memory."""
+    # given a faulty endpoint
     endpoint.reset()
     with ExitStack() as stack:
         payload_id, settings, raw = PAYLOAD, {}, None
@@ -134,15 +133,15 @@ def test_every_fault_of_the_endpoint_has_one_outcome_in_time_and_in_little_memor
             deadline_seconds=DEADLINE_SECONDS if fault.reaches_deadline else FAR_DEADLINE_SECONDS,
         )
 
-        # then it ends as it must
+        # then it has the expected outcome
         found = (ended["outcome_class"], ended["error_code"], ended["state"])
         assert found == (fault.outcome_class, fault.error_code, fault.expected_state), ended
         if fault.pause_seconds is not None:
             assert ended["pause_seconds"] == pytest.approx(fault.pause_seconds)
-        # … in time and in little memory
+        # … within the limits of time and memory
         assert ended["seconds"] < DEADLINE_SECONDS + MARGIN_SECONDS
         assert ended["kilobytes"] < MOST_KILOBYTES
-        # … and the request went out once at most, whatever came back.
+        # … and the request was sent at most once.
         posts = endpoint.totals().posts if raw is None else len(raw.requests)
         assert posts <= 1
         assert endpoint.totals().redirected == 0
@@ -151,7 +150,7 @@ def test_every_fault_of_the_endpoint_has_one_outcome_in_time_and_in_little_memor
 def where(
     place: Place, stack: ExitStack, endpoint: Sandbox, tls_endpoint: Sandbox
 ) -> tuple[str, dict[str, Any]]:
-    """Return the URL of a place, and the settings that lead there."""
+    """Yield the URL of a place, and the settings for it."""
 
     def proxy(script: Script) -> dict[str, Any]:
         return {"proxy_url": stack.enter_context(ScriptedServer(script)).root_url}
@@ -179,7 +178,7 @@ def where(
 
 @contextmanager
 def listening(*, resets: bool = False) -> Iterator[int]:
-    """Yield a port on which connections get no reply, or the first one is reset at once."""
+    """Yield a port where connections get no reply, or where the first one is reset."""
 
     def reset() -> None:
         connection, _ = listener.accept()
@@ -192,8 +191,8 @@ def listening(*, resets: bool = False) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_rested_endpoint_is_used_again(measure: Measurer) -> None:
-    """Down for a while, then up again: refused calls are transient, the next one is accepted."""
+def test_an_endpoint_is_used_again_after_an_outage(measure: Measurer) -> None:
+    """Calls during the outage are transient failures. The next call is accepted."""
     with Sandbox() as resting:
         assert measure(resting.url)["state"] == "sent"
         resting.down()
@@ -206,8 +205,8 @@ def test_a_rested_endpoint_is_used_again(measure: Measurer) -> None:
     assert resting.totals().posts == 2
 
 
-def test_a_storm_of_5xx_is_one_transient_outcome_a_call(endpoint: Sandbox) -> None:
-    """A hundred calls, a hundred POSTs, nothing retried unasked; after the storm all is well."""
+def test_each_call_during_5xx_errors_is_one_transient_outcome(endpoint: Sandbox) -> None:
+    """A hundred calls are a hundred POSTs, without automatic retries. Then calls succeed again."""
     endpoint.reset()
     with Caller(endpoint.url) as caller:
         endpoint.fail_with(503)

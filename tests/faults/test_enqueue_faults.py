@@ -1,4 +1,4 @@
-"""Enqueueing: many at once with one key, clients killed at any moment, Redis down or full."""
+"""Faults during enqueue: concurrent calls with one key, killed clients, Redis down or full."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from support.harness import StartWorker, body, eventually, kill, wait_until_ende
 RACERS, CLIENTS = 50, 60
 
 
-def test_one_idempotency_key_makes_one_job_from_fifty_processes_at_once(
+def test_fifty_processes_with_one_idempotency_key_make_one_job(
     settings: Settings, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 3: fifty processes race with one key and two bodies; one message is sent.
+    """Promise 3: fifty processes use one key and two bodies at the same time; one message is sent.
 
-    Every process with the body that won gets the id, every other one a conflict with that job.
+    Every process with the stored body gets the id. Every other process gets a conflict.
     """
     start_worker()
     start = processes.Barrier(RACERS)
@@ -66,7 +66,7 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
     start_worker: StartWorker,
     chance: random.Random,
 ) -> None:
-    """Promise 1: an id that was returned is a job that is sent; a job nobody knows of is too."""
+    """Promise 1: every job with a returned id is sent, and so are jobs whose id was lost."""
     start_worker()
     known: list[str] = []
     for number in range(CLIENTS):
@@ -84,7 +84,7 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
             while True:
                 known.append(ours.recv())
 
-    # Jobs of killed clients, whose ids nobody heard, are in the ledger like all others.
+    # Jobs of killed clients, whose ids were not received, are in the ledger too.
     waiting = (State.QUEUED, State.SENDING, State.RETRYING, State.SCHEDULED)
     eventually(lambda: not any(producer.count_states()[state] for state in waiting))
     stored = [record.job_id for record in producer.find_jobs(limit=100_000)]
@@ -95,10 +95,10 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
     assert account.posts.total() == len(stored)
 
 
-def test_with_redis_down_or_full_nothing_is_enqueued_and_it_says_so(
+def test_enqueue_raises_if_redis_is_down_or_full(
     own_valkey: EmbeddedValkey,
 ) -> None:
-    """Promise 2: it raised, so there is no job; and it took less than two seconds."""
+    """Promise 2: if it raises, there is no job. It raises within two seconds."""
     producer = Producer(Settings(redis_url=own_valkey.url))
     client = redis.Redis.from_url(own_valkey.url)
 
@@ -120,14 +120,14 @@ def test_with_redis_down_or_full_nothing_is_enqueued_and_it_says_so(
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-def test_with_redis_hanging_it_says_unknown_and_the_key_may_be_tried_again(
+def test_enqueue_is_unknown_if_redis_hangs_and_can_be_repeated(
     own_valkey: EmbeddedValkey, is_stored: bool
 ) -> None:
-    """Promise 2: the reply was lost, so it says so; the same key afterwards makes one job."""
+    """Promise 2: the error for a lost reply is EnqueueUnknown. The same key makes one job."""
     producer = Producer(Settings(redis_url=own_valkey.url))
     earlier = [producer.enqueue(body())]
     if not is_stored:
-        # Then the server cannot do what it reads when it goes on.
+        # The resumed server then refuses the command.
         redis.Redis.from_url(own_valkey.url).script_flush()
     own_valkey.pause()
     began = time.monotonic()
@@ -142,10 +142,10 @@ def test_with_redis_hanging_it_says_unknown_and_the_key_may_be_tried_again(
     assert (raised.value.job_ids == [job_id]) is is_stored
 
 
-def test_a_broken_connection_is_tried_once_more_without_doubling(
+def test_a_broken_connection_is_retried_without_a_duplicate(
     own_valkey: EmbeddedValkey,
 ) -> None:
-    """Promises 1 and 3: connections cut all the time; each enqueue makes one job or says why."""
+    """Promises 1 and 3: with broken connections, each enqueue makes one job or raises."""
     producer = Producer(Settings(redis_url=own_valkey.url))
     cutter = redis.Redis.from_url(own_valkey.url)
     returned, refused, unknown = [], 0, set()

@@ -1,4 +1,4 @@
-"""`kill -9` of children, parents and workers under load: no job is lost, or sent after `sent`."""
+"""`kill -9` of children, parents and workers under load: no job is lost or sent after `sent`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def test_killed_processes_lose_no_job_and_resend_no_sent_one(
 ) -> None:
     """Promises 1, 4 and 6, with 24 kills at random moments over 5,000 jobs.
 
-    Every job ends; no job recorded as sent is POSTed again; a second POST happens only after an
-    attempt recorded as unknown_outcome; at_most_once is never POSTed twice.
+    Every job ends. A job recorded as sent is not POSTed again. A second POST happens only after an
+    attempt recorded as unknown_outcome. A job with at_most_once is never POSTed twice.
     """
-    # given two workers under a load of slow-ish calls, a tenth of the jobs at_most_once
+    # given two workers with slow calls, and a tenth of the jobs at_most_once
     sandbox.latency_seconds = 0.03
     times = {"LEASE_SECONDS": 2, "CALL_DEADLINE_SECONDS": 1.5, "IN_FLIGHT": 6}
 
@@ -58,7 +58,7 @@ def test_killed_processes_lose_no_job_and_resend_no_sent_one(
             if not children or not kill(chance.choice(children)):
                 continue
         elif what == "parent":
-            # Its children are orphans then: they end what they do, and find no parent.
+            # Its children complete their work, then end because the parent is gone.
             kill(workers[index].pid)
             workers[index] = start()
         else:
@@ -67,22 +67,22 @@ def test_killed_processes_lose_no_job_and_resend_no_sent_one(
             workers = [start(), start()]
         killed[what] += 1
 
-    # then everything adds up
+    # then all jobs, POSTs and records are consistent
     account = settle(producer, sandbox, ids)
     print(f"killed {dict(killed)}: {account}")  # noqa: T201 - the figures of the run
     account.check(kills_excuse_doubles=True)
     assert killed.total() == KILLS
-    # … also a moment later: no process goes on sending what is recorded as sent
+    # … and also a moment later: no process sends a job that is recorded as sent
     posts = sandbox.totals().posts
     time.sleep(1)
     assert sandbox.totals().posts == posts
 
 
-def test_a_slow_worker_whose_lease_was_taken_over_records_nothing(
+def test_a_worker_that_lost_its_claim_records_nothing(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 6: a worker that sleeps through its lease finds that its claim holds no more."""
-    # given a job in the hands of a worker that is stopped in the middle of the call
+    """Promise 6: the claim of a worker that is stopped for longer than its lease is invalid."""
+    # given a worker that is stopped during the call of a job
     times = {"LEASE_SECONDS": 1, "CALL_DEADLINE_SECONDS": 10}
     sandbox.latency_seconds = 0.4
     slow = start_worker("--concurrency", "1", **times)
@@ -98,19 +98,19 @@ def test_a_slow_worker_whose_lease_was_taken_over_records_nothing(
     assert record.state is State.SENT
     assert [a.error_code for a in record.attempts] == ["unknown_outcome", None]
 
-    # and the first one wakes up with the outcome it had
+    # and the first worker resumes with its outcome
     for pid in (slow.pid, *slow.children()):
         kill(pid, CONTINUE)
     eventually(lambda: "claim_lost" in slow.log() or "taken over" in slow.log())
 
-    # then the record is the new holder's, unchanged
+    # then the record of the new owner is unchanged
     assert producer.get_job(job_id) == record
 
 
 def test_an_outcome_is_recorded_only_with_the_current_claim(
     producer: Producer, ledger: Ledger
 ) -> None:
-    """Promise 6, at the ledger: racing recorders of one job, one claim, one winner."""
+    """Promise 6, in the ledger: only one of several concurrent calls with one claim records."""
     producer.enqueue(body())
     (claim,) = ledger.claim(1).claims
     result = make_result(claim, State.SENT)

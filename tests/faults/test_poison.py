@@ -1,4 +1,4 @@
-"""A job that kills its process each time it is sent must not do so for ever."""
+"""A job that kills its process each time it is sent must not do so forever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from support.harness import WorkerProcess, body, environment, wait_until_ended
 
-#: Loaded by Python at the worker's start: a call of the poisonous job ends its process at once.
+#: Python loads this when the worker starts. A call of the poison job kills its process.
 POISON = """
 import os, signal
 from harasocial_dispatch.worker.http import Endpoint
@@ -22,12 +22,12 @@ Endpoint.request = request
 """
 
 
-def test_poison_ends_after_a_bounded_number_of_claims(
+def test_a_poison_job_fails_after_a_limited_number_of_claims(
     producer: Producer, settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Promises 1 and 11: it fails as unknown_outcome after its attempts; the others are sent.
+    """Promises 1 and 11: it fails with unknown_outcome after its attempts. Other jobs are sent.
 
-    Also those that were in flight beside it when it struck first: suspects are sent one at a time.
+    This includes jobs that were in flight with it: possibly poisonous jobs are sent one at a time.
     """
     (tmp_path / "sitecustomize.py").write_text(POISON)
     env = environment(
@@ -51,6 +51,6 @@ def test_poison_ends_after_a_bounded_number_of_claims(
         assert [attempt.error_code for attempt in failed.attempts] == ["unknown_outcome"] * 3
         records = wait_until_ended(producer, others)
         assert {record.state for record in records} == {State.SENT}
-        assert worker.log().count("SIGKILL") >= 3, "it did not kill"
+        assert worker.log().count("SIGKILL") >= 3, "the job did not kill its process"
     finally:
         worker.kill()

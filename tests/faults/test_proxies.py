@@ -1,4 +1,4 @@
-"""Proxies: those of the environment are not used; the one of the settings is."""
+"""Proxies: only the proxy of the settings is used, not those of the environment."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from support.scripted_server import CERTIFICATE, ScriptedServer, reply, steps, t
 OK = reply()
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n"
 NOWHERE = "https://127.0.0.1:1/social/messages.json"
-#: What a busy machine may add (seconds).
+#: Extra seconds for a busy machine.
 MARGIN_SECONDS = 1.5
 
 
 def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP_PROXY and its kin may be meant for browsers; the token must not travel there."""
+    """HTTP_PROXY and similar variables may be for browsers. The token must not go there."""
     with ScriptedServer(steps(OK)) as trap, Sandbox() as sandbox:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, trap.root_url)
@@ -43,10 +43,8 @@ def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_proxy_url_leads_every_call_through_the_proxy(
-    tls: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole URL is asked of the proxy, which is told its own user and password."""
+def test_proxy_url_applies_to_every_call(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request to the proxy has the full URL, and the proxy's user and password."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     target = "http://127.0.0.1:9/social/messages.json"
     with ScriptedServer(steps(OK), tls=tls_context() if tls else None) as proxy:
@@ -63,10 +61,10 @@ def test_proxy_url_leads_every_call_through_the_proxy(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_tls_call_tunnels_through_the_proxy_which_sees_no_token(
+def test_a_tls_call_uses_a_tunnel_so_the_proxy_gets_no_token(
     tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CONNECT, then TLS with the endpoint itself, which sees no password of the proxy."""
+    """After CONNECT, TLS is with the endpoint, which does not get the proxy's password."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = tls_context() if tls else None
     with ScriptedServer(steps(OK), tls=tls_context()) as server:  # noqa: SIM117
@@ -84,10 +82,10 @@ def test_a_tls_call_tunnels_through_the_proxy_which_sees_no_token(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_deadline_ends_a_reply_to_connect_that_drips(
+def test_the_deadline_ends_a_slow_reply_to_connect(
     tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it drips through TLS with the proxy."""
+    """The connection to the proxy may use TLS."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     script = dripping(ESTABLISHED, b"A: b\r\n")
     with ScriptedServer(script, tls=tls_context() if tls else None) as proxy:
@@ -100,7 +98,7 @@ def test_the_deadline_ends_a_reply_to_connect_that_drips(
 def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
     tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handshake with the endpoint has what time the proxy has left, not as much again."""
+    """The handshake has the remaining time after the proxy's reply, not a new timeout."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     script = steps(1.9, ESTABLISHED + b"\r\n", math.inf)
     with ScriptedServer(script, tls=tls_context() if tls else None) as proxy:
@@ -113,7 +111,7 @@ def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
 def test_the_deadline_ends_a_call_through_a_tunnel(
     tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the tunnel itself is TLS within TLS."""
+    """The tunnel may be TLS within TLS."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = tls_context() if tls else None
     script = dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a")
@@ -127,7 +125,7 @@ def test_the_deadline_ends_a_call_through_a_tunnel(
 
 
 def test_a_connection_through_a_proxy_that_fails_is_closed() -> None:
-    """At once, and not when Python comes to throw it away."""
+    """It is closed immediately, not later by Python's garbage collection."""
     with ScriptedServer(steps(ESTABLISHED, b"A:" * 40_000)) as proxy:  # noqa: SIM117
         with Caller(NOWHERE, proxy_url=proxy.root_url) as caller:
             assert error_code(caller.send()) == "connection_failed"
@@ -135,7 +133,7 @@ def test_a_connection_through_a_proxy_that_fails_is_closed() -> None:
 
 
 def seconds_to_fail(proxy_url: str, *, deadline_seconds: float) -> float:
-    """Return how long a call takes that gets no connection through the proxy."""
+    """Return the duration of a call that gets no connection through the proxy."""
     with Caller(NOWHERE, proxy_url=proxy_url) as caller:
         began = time.monotonic()
         assert error_code(caller.send(deadline_seconds=deadline_seconds)) == "connection_failed"
@@ -143,7 +141,7 @@ def seconds_to_fail(proxy_url: str, *, deadline_seconds: float) -> float:
 
 
 class TunnelProxy:
-    """Takes CONNECT requests, and leads each to one port of the loopback address."""
+    """Accepts CONNECT requests, and connects each to one port of the loopback address."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
         self._port = port
@@ -186,7 +184,7 @@ class TunnelProxy:
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):  # one side went away
+    with suppress(OSError):  # one side disconnected
         while piece := source.recv(65536):
             target.sendall(piece)
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Redis restarted, killed, hanging, cut off, full, read-only, gone: workers go on by themselves."""
+"""Redis restarted, killed, hanging, full or read-only: workers recover by themselves."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from support.harness import WorkerProcess, body, environment, eventually
 
 JOBS = 1500
 
-#: Every write is on disk before it is answered: then Redis keeps its data also when it is killed.
+#: Every write is on disk before the reply, so Redis keeps its data even if it is killed.
 DURABLE: dict[str, Any] = {"appendonly": "yes", "appendfsync": "always"}
 
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedValkey]:
-    """A server for one test, which may damage it."""
+    """A server that a test may damage."""
     with EmbeddedValkey(**DURABLE) as made:
         yield made
 
@@ -43,7 +43,7 @@ def own_settings(server: EmbeddedValkey) -> Settings:
 def workers(
     own_settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> Iterator[list[WorkerProcess]]:
-    """Two workers under slow-ish calls; their claims outlast the outages of these tests."""
+    """Two workers with slow calls. Their leases are longer than the outages of these tests."""
     sandbox.latency_seconds = 0.03
     times = {"LEASE_SECONDS": 30, "CALL_DEADLINE_SECONDS": 5, "IN_FLIGHT": 6}
     env = environment(own_settings, sandbox.url, **times)
@@ -56,7 +56,7 @@ def workers(
 
 
 def restarted(server: EmbeddedValkey, chance: random.Random) -> None:
-    """Killed and started again, three times."""
+    """Kill and restart the server three times."""
     for _ in range(3):
         time.sleep(chance.uniform(0.1, 0.5))
         server.kill()
@@ -64,7 +64,7 @@ def restarted(server: EmbeddedValkey, chance: random.Random) -> None:
 
 
 def away_for_a_while(server: EmbeddedValkey, chance: random.Random) -> None:
-    """Killed, and back after some seconds; FAULT_AWAY_SECONDS=60 makes it a minute."""
+    """Kill the server, and restart it after some seconds (FAULT_AWAY_SECONDS)."""
     time.sleep(chance.uniform(0.1, 0.5))
     server.kill()
     time.sleep(float(os.environ.get("FAULT_AWAY_SECONDS", "6")))
@@ -72,7 +72,7 @@ def away_for_a_while(server: EmbeddedValkey, chance: random.Random) -> None:
 
 
 def hanging_for_ten_seconds(server: EmbeddedValkey, chance: random.Random) -> None:
-    """Paused: connections stay, answers do not come."""
+    """Pause the server: connections stay open without replies."""
     time.sleep(chance.uniform(0.1, 0.5))
     server.pause()
     time.sleep(10)
@@ -80,7 +80,7 @@ def hanging_for_ten_seconds(server: EmbeddedValkey, chance: random.Random) -> No
 
 
 def connections_cut_in_a_loop(server: EmbeddedValkey, chance: random.Random) -> None:
-    """Every client's connection cut, again and again."""
+    """Repeatedly close the connections of all clients."""
     client = redis.Redis.from_url(server.url)
     for _ in range(60):
         with contextlib.suppress(redis.RedisError):
@@ -89,7 +89,7 @@ def connections_cut_in_a_loop(server: EmbeddedValkey, chance: random.Random) -> 
 
 
 def full(server: EmbeddedValkey, chance: random.Random) -> None:
-    """Out of memory, with noeviction: every write is refused."""
+    """Fill the memory, with noeviction: every write is refused."""
     client = redis.Redis.from_url(server.url)
     time.sleep(chance.uniform(0.1, 0.5))
     client.config_set("maxmemory", 1)
@@ -98,7 +98,7 @@ def full(server: EmbeddedValkey, chance: random.Random) -> None:
 
 
 def a_read_only_replica(server: EmbeddedValkey, chance: random.Random) -> None:
-    """Made a replica of nobody: reads answer, writes are refused."""
+    """Make the server a replica: reads work, writes are refused."""
     client = redis.Redis.from_url(server.url)
     client.config_set("replica-serve-stale-data", "yes")
     time.sleep(chance.uniform(0.1, 0.5))
@@ -118,7 +118,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_workers_go_on_by_themselves_after(
+def test_workers_recover_by_themselves_after(
     fault: Callable[[EmbeddedValkey, random.Random], None],
     server: EmbeddedValkey,
     own_settings: Settings,
@@ -126,11 +126,11 @@ def test_workers_go_on_by_themselves_after(
     sandbox: Sandbox,
     chance: random.Random,
 ) -> None:
-    """Promises 1, 4 and 6 over a fault of Redis: nothing lost, nothing sent twice.
+    """Promises 1, 4 and 6 during a fault of Redis: nothing is lost or sent twice.
 
-    Calls in flight when Redis went away are recorded when it is back: their claims hold.
+    Calls that were in flight are recorded when Redis is back, because their claims are still valid.
     """
-    # given a load under way
+    # given workers under load
     producer = Producer(own_settings)
     ids = producer.enqueue_many(
         {
@@ -141,7 +141,7 @@ def test_workers_go_on_by_themselves_after(
     ).accepted
     eventually(lambda: sandbox.totals().posts > JOBS // 10, what="the load")
 
-    # when the fault comes, and goes
+    # when the fault begins and ends
     fault(server, chance)
     over = time.monotonic()
     posts = sandbox.totals().posts
@@ -160,7 +160,7 @@ def test_workers_go_on_by_themselves_after(
 def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
     server: EmbeddedValkey, own_settings: Settings, workers: list[WorkerProcess], sandbox: Sandbox
 ) -> None:
-    """An outcome is kept through an outage."""
+    """An outcome is kept during an outage."""
     producer = Producer(own_settings)
     sandbox.latency_seconds = 1.0
     job_id = producer.enqueue(body(metadata="kept"))
@@ -180,10 +180,10 @@ def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(
 def test_a_claim_whose_reply_was_lost_is_released(
     server: EmbeddedValkey, own_settings: Settings
 ) -> None:
-    """Claimed by a process that never heard of it: undone by the next claim, no attempt spent."""
+    """The process did not receive the claim. Its next claim releases the job without an attempt."""
     producer = Producer(own_settings)
     ledger = Ledger(own_settings, timeout_seconds=0.5)
-    ledger.claim(1)  # so that the server has the script, and what is lost is the claim itself
+    ledger.claim(1)  # loads the script, so that only the reply to the next claim is lost
     ids = [producer.enqueue(body(metadata=str(i))) for i in range(3)]
     server.pause()
     threading.Timer(1.5, server.resume).start()

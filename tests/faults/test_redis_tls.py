@@ -1,4 +1,4 @@
-"""`rediss://`: the password goes to no server whose certificate does not verify (promise 9)."""
+"""`rediss://`: the password is not sent to an unverified server (promise 9)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSWORD = "correct-horse-battery-staple"
 
 
 class Authority:
-    """A CA, and the certificates that it issued: files in PEM format."""
+    """A CA and its certificates, as PEM files."""
 
     def __init__(self, folder: Path) -> None:
         self._ca = trustme.CA()
@@ -33,7 +33,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.file)
 
     def server(self, name: str = "127.0.0.1", *, wants_client: bool = False) -> ssl.SSLContext:
-        """Return the context of a server of this name."""
+        """Return the TLS context of a server with this name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(name).configure_cert(context)
         if wants_client:
@@ -42,7 +42,7 @@ class Authority:
         return context
 
     def client(self) -> tuple[Path, Path]:
-        """Return the files of a client's certificate and of its key."""
+        """Return the files of a client's certificate and key."""
         made = self._ca.issue_cert("client@example.org")
         certificate, key = self._folder / "client.pem", self._folder / "client.key"
         made.cert_chain_pems[0].write_to_path(certificate)
@@ -66,10 +66,10 @@ def url(relay: Relay, **options: object) -> str:
     return f"rediss://:{PASSWORD}@127.0.0.1:{relay.port}/0{'?' if query else ''}{query}"
 
 
-def test_a_worker_sends_over_tls_that_verifies(
+def test_a_worker_sends_over_verified_tls(
     authority: Authority, server: EmbeddedValkey, start_worker: StartWorker, settings: Settings
 ) -> None:
-    """Ledger, doorbells, the worker's broker and its events: all of them, and `check`."""
+    """All connections use TLS: the ledger, doorbells, the worker's broker, events and `check`."""
     certificate, key = authority.client()
     with Relay(server.port, tls=authority.server(wants_client=True)) as relay:
         trusted = url(relay, ssl_ca_certs=authority.file, ssl_certfile=certificate, ssl_keyfile=key)
@@ -97,7 +97,7 @@ def test_a_worker_sends_over_tls_that_verifies(
     ],
     ids=["another CA", "another host's certificate"],
 )
-def test_a_server_that_does_not_verify_gets_no_password(
+def test_an_unverified_server_gets_no_password(
     authority: Authority,
     server: EmbeddedValkey,
     sandbox: Sandbox,
@@ -107,7 +107,7 @@ def test_a_server_that_does_not_verify_gets_no_password(
     trust: bool,
     reason: str,
 ) -> None:
-    """Neither from a web app's ledger and doorbell, nor from `check`, nor from a worker."""
+    """A web app's ledger and doorbell, `check` and a worker do not send the password."""
     options = {"ssl_ca_certs": authority.file} if trust else {}
     with Relay(server.port, tls=authority.server(name)) as relay:
         untrusted = replace(settings, redis_url=url(relay, **options))
@@ -130,10 +130,10 @@ def test_a_server_that_does_not_verify_gets_no_password(
         assert relay.received == b""
 
 
-def test_verification_can_be_switched_off_for_all_alike(
+def test_verification_can_be_disabled_for_all_connections(
     authority: Authority, server: EmbeddedValkey, settings: Settings, start_worker: StartWorker
 ) -> None:
-    """By the URL alone; `check` warns of it."""
+    """The URL disables it for all of them. `check` warns about it."""
     with Relay(server.port, tls=authority.server("redis.example.com")) as relay:
         chosen = replace(settings, redis_url=url(relay, ssl_cert_reqs="none"))
         start_worker(REDIS_URL=chosen.redis_url)
@@ -146,10 +146,10 @@ def test_verification_can_be_switched_off_for_all_alike(
         assert "warning  HARASOCIAL_REDIS_URL: does not verify" in checked.output
 
 
-def test_the_name_alone_can_be_left_unchecked(
+def test_only_the_host_name_check_can_be_disabled(
     authority: Authority, server: EmbeddedValkey, settings: Settings
 ) -> None:
-    """Where a server is reached by another name than its certificate has, the CA still counts."""
+    """If the certificate has another host name, the CA is still verified."""
     with Relay(server.port, tls=authority.server("redis.example.com")) as relay:
         unnamed = {"ssl_check_hostname": "false"}
         trusted = url(relay, ssl_ca_certs=authority.file, **unnamed)

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and rolling restarts under load: nothing lost, nothing sent twice."""
+"""SIGTERM, SIGINT and rolling restarts under load: nothing is lost or sent twice."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_twenty_rolling_restarts_under_load(
 ) -> None:
     """Promises 1 and 4 over 20 warm shutdowns, by SIGTERM and SIGINT in turn.
 
-    No worker is killed, so not one message is POSTed twice, and no attempt is in doubt.
+    No worker is killed, so no message is POSTed twice, and no outcome is unknown.
     """
-    # given workers under a load that outlasts the test
+    # given workers with a load that lasts longer than the test
     sandbox.latency_seconds = 0.05
     options = ("--concurrency", "1")
     workers = [start_worker(*options, IN_FLIGHT=6, wait=False) for _ in "1234"]
@@ -37,7 +37,7 @@ def test_twenty_rolling_restarts_under_load(
     ids: list[str] = []
     stops: list[float] = []
 
-    # when, two at a time, they are stopped and replaced
+    # when they are stopped and replaced, two at a time
     for turn in range(RESTARTS // 2):
         ids += producer.enqueue_many(
             body(page_id=str(1000 + i % 7), metadata=f"job {turn}-{i}") for i in range(200)
@@ -50,24 +50,24 @@ def test_twenty_rolling_restarts_under_load(
         workers += [start_worker(*options, IN_FLIGHT=6, wait=False) for _ in leaving]
         statuses = [worker.wait() for worker in leaving]
         stops.append(time.monotonic() - began)
-        # After SIGINT, Celery says 1.
+        # After SIGINT, Celery's exit status is 1.
         assert statuses == [0, 1], leaving[0].log() + leaving[1].log()
         for worker in workers[:2]:
             eventually(worker.is_ready, what="the start of those to be stopped next")
 
-    # then all messages have arrived once
+    # then all messages were received once
     account = settle(producer, sandbox, ids)
     print(f"{RESTARTS} restarts, {max(stops):.1f} s at most: {account}")  # noqa: T201 - figures
     account.check(kills_excuse_doubles=False)
     assert account.posts.total() == len(ids)
     assert {record.state for record in account.records.values()} == {State.SENT}
-    assert max(stops) < 8, "a warm shutdown takes a slice and a call at most"
+    assert max(stops) < 8, "a warm shutdown takes at most a slice and a call"
 
 
-def test_sigterm_to_the_whole_process_group_cuts_no_call(
+def test_sigterm_to_the_process_group_interrupts_no_call(
     producer: Producer, sandbox: Sandbox, ledger: Ledger, start_worker: StartWorker
 ) -> None:
-    """As systemd stops a service: parent and children get SIGTERM at once."""
+    """Like systemd, this test sends SIGTERM to parent and children at the same time."""
     sandbox.latency_seconds = 0.5
     worker = start_worker("--concurrency", "2", IN_FLIGHT=10)
     ids = producer.enqueue_many(body(metadata=f"job {i}") for i in range(200)).accepted
@@ -77,7 +77,7 @@ def test_sigterm_to_the_whole_process_group_cuts_no_call(
     assert worker.process is not None
     worker.process.wait(20)
 
-    # Every call that went out has its outcome recorded; the rest is untouched.
+    # The outcome of every sent call is recorded. Other jobs are unchanged.
     states = ledger.reader.count_states()
     assert states[State.SENDING] == 0
     assert states[State.SENT] == sandbox.totals().posts
@@ -88,10 +88,10 @@ def test_sigterm_to_the_whole_process_group_cuts_no_call(
     assert account.posts.total() == 200
 
 
-def test_a_child_that_is_recycled_cuts_no_call(
+def test_a_recycled_child_interrupts_no_call(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Celery's --max-tasks-per-child ends processes between dispatches, not within a call."""
+    """Celery's --max-tasks-per-child ends processes between dispatches, not during a call."""
     sandbox.latency_seconds = 0.02
     start_worker("--concurrency", "2", "--max-tasks-per-child", "1")
 
@@ -105,8 +105,8 @@ def test_a_child_that_is_recycled_cuts_no_call(
     assert account.posts.total() == 30
 
 
-#: A race in Celery, made certain: if SIGTERM comes between the moment in which a child gets a task
-#: and the one in which it confirms that, the main process never reads that the task has ended.
+#: Simulates a race in Celery. If SIGTERM arrives after a child gets a task and before it confirms
+#: this, the main process never reads the end of the task.
 LOST_ENDS = """
 from celery.signals import worker_ready
 from billiard import Value
@@ -118,10 +118,10 @@ def lose_ends(sender, **_):
 """
 
 
-def test_a_child_does_not_wait_long_for_what_the_main_process_has_dropped(
+def test_a_child_does_not_wait_long_for_a_lost_task_end(
     producer: Producer, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Promise 11: such a stop, too, takes seconds."""
+    """Promise 11: the stop still takes only seconds."""
     (tmp_path / "lost_ends.py").write_text(LOST_ENDS)
     worker = start_worker("--concurrency", "1", "--include", "lost_ends")
     wait_until_ended(producer, [producer.enqueue(body())])

@@ -1,7 +1,7 @@
-"""Two hosts: one is cut off from Redis for longer than its leases, then comes back.
+"""Two hosts: one loses its connection to Redis for longer than its leases, and then recovers.
 
-Redis runs in a network namespace of its own, reached over two links, one for each worker "host".
-Taking a link down is a cable pulled: packets vanish, connections neither answer nor break.
+Redis runs in a separate network namespace with two links, one for each worker "host". If a link is
+down, packets are lost, and connections get neither replies nor errors.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ JOBS = 300
 
 
 class TwoLinks:
-    """A namespace for Redis, and two links into it."""
+    """A network namespace for Redis, with two links to it."""
 
     def __init__(self) -> None:
         tag = uuid.uuid4().hex[:6]
         self.namespace = f"hsd-{tag}"
         self._links = [f"hsd{i}{tag}" for i in (1, 2)]
-        # A range of its own for each run: runs side by side must not meet.
+        # Each run has its own address range, so that concurrent runs do not conflict.
         self._net = f"10.{os.getpid() % 200 + 20}"
         self.addresses = [f"{self._net}.{i}.2" for i in (1, 2)]
 
@@ -49,10 +49,10 @@ class TwoLinks:
             _ip("-n", self.namespace, "link", "set", inner, "up")
 
     def cut(self, index: int) -> None:
-        # On Redis' side, so that the host's own end stays up and packets just vanish.
+        # Cut Redis's side, so that the host's side stays up and packets are lost.
         _ip("-n", self.namespace, "link", "set", f"{self._links[index]}r", "down")
 
-    def mend(self, index: int) -> None:
+    def restore(self, index: int) -> None:
         _ip("-n", self.namespace, "link", "set", f"{self._links[index]}r", "up")
 
     def remove(self) -> None:
@@ -86,10 +86,10 @@ def links() -> Iterator[TwoLinks]:
 
 
 @pytest.mark.needs("ip", "root")
-def test_a_host_cut_off_for_longer_than_its_leases_records_nothing_stale(
+def test_a_host_that_was_cut_off_records_nothing_stale(
     links: TwoLinks, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Promises 1, 4, 6: the other host takes over; what went out twice is in the record."""
+    """Promises 1, 4, 6: the other host takes over. The record shows which jobs were sent twice."""
     with ExitStack() as stack:
         server = stack.enter_context(server_behind(links))
         sandbox.latency_seconds = 0.3
@@ -107,14 +107,14 @@ def test_a_host_cut_off_for_longer_than_its_leases_records_nothing_stale(
         ids = producer.enqueue_many(body(metadata=f"job {i}") for i in range(JOBS)).accepted
         eventually(lambda: sandbox.totals().posts >= 24, what="both hosts at work")
 
-        # when the first host loses sight of Redis in the middle of its calls
+        # when the first host loses the connection to Redis during its calls
         links.cut(0)
         began = time.monotonic()
         eventually(lambda: producer.count_states()[State.SENT] == JOBS or _old(began, 9))
         time.sleep(max(0.0, 8 - (time.monotonic() - began)))
-        links.mend(0)
+        links.restore(0)
 
-        # then all jobs are sent, and what went out twice is told in the record
+        # then all jobs are sent, and the record shows which were sent twice
         account = settle(producer, sandbox, ids)
         print(f"partition: {account}")  # noqa: T201 - figures of the run
         account.check(kills_excuse_doubles=True)

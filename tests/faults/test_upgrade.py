@@ -1,4 +1,4 @@
-"""A worker of an earlier version beside a new one stops, rather than ignore pauses and rates."""
+"""An old worker stops when a new version is used, so that it does not ignore pauses and rates."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from support.harness import WorkerProcess, body, environment, eventually, wait_u
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
-#: Makes every program that is started with it one of the layout before ours, which knows neither
-#: pauses by hand nor rates of single pages.
+#: Changes a program to the previous layout, which has neither manual pauses nor rates of pages.
 EARLIER = """
 from harasocial_dispatch.ledger import scripts
 scripts.VERSION = {version}
@@ -41,15 +40,15 @@ def run(env: dict[str, str], cwd: Path, *arguments: str) -> subprocess.Completed
     )
 
 
-def test_a_running_worker_of_an_earlier_version_sends_nothing_to_a_page_paused_since(
+def test_an_old_running_worker_sends_nothing_to_a_page_paused_later(
     earlier: dict[str, str],
     settings: Settings,
     sandbox: Sandbox,
     producer: Producer,
     tmp_path: Path,
 ) -> None:
-    """From the first call of the new version on; a new worker sends, and keeps to the pause."""
-    # given a worker of the earlier version that works
+    """It stops at the first call of the new version. A new worker sends and respects the pause."""
+    # given a working worker of the earlier version
     send = ("send", "--page-id", PAGE, "--recipient-id", "2560816460648749", "--payload-id", "p")
     old = WorkerProcess(earlier, tmp_path / "old", "--pool", "solo")
     new = WorkerProcess(environment(settings, sandbox.url), tmp_path / "new", "--pool", "solo")
@@ -63,14 +62,14 @@ def test_a_running_worker_of_an_earlier_version_sends_nothing_to_a_page_paused_s
         paused = [producer.enqueue(body()) for _ in range(3)]
         other = producer.enqueue(body(page_id=OTHER_PAGE))
 
-        # then the earlier version says what is wrong, enqueues nothing and does not start again
+        # then the earlier version reports the reason, enqueues nothing and does not start again
         eventually(lambda: f"layout {VERSION}" in old.log())
         refused = run(earlier, tmp_path, *send)
         assert refused.returncode == 4
         assert f"layout {VERSION}" in refused.stderr
         assert run(earlier, tmp_path, "worker").returncode == 2
 
-        # and the new one sends what may be sent, and no more
+        # and the new version sends only the jobs of other pages
         new.start()
         wait_until_ended(producer, [other])
         assert {producer.get_job(job_id).state for job_id in paused} == {State.QUEUED}
@@ -78,7 +77,7 @@ def test_a_running_worker_of_an_earlier_version_sends_nothing_to_a_page_paused_s
         producer.resume_page(PAGE, by="hoa@shop")
         wait_until_ended(producer, paused)
         assert old.process is not None
-        assert old.process.poll() is None, "it waits to be stopped"
+        assert old.process.poll() is None, "the old worker must still run"
         assert old.terminate() == 0
     finally:
         old.kill()
