@@ -162,9 +162,9 @@ def where(
             return f"http://127.0.0.1:{free_port()}/", {}
         case Place.SELF_SIGNED:
             return tls_endpoint.url, {}
-        case Place.PLAIN_WHERE_TLS_IS_MEANT:
+        case Place.PLAIN_INSTEAD_OF_TLS:
             return endpoint.url.replace("http:", "https:"), {}
-        case Place.TLS_WHERE_PLAIN_IS_MEANT:
+        case Place.TLS_INSTEAD_OF_PLAIN:
             return tls_endpoint.url.replace("https:", "http:"), {}
         case Place.TLS_THAT_NEVER_ANSWERS:
             return f"https://127.0.0.1:{stack.enter_context(listening())}/", {}

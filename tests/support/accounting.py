@@ -1,4 +1,4 @@
-"""The account of a run: what was enqueued, POSTed and recorded must add up."""
+"""Check that the enqueued jobs, the POSTs and the records of a run are consistent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .harness import wait_until_ended
 
 @dataclass(frozen=True)
 class Account:
-    """Each job's record beside the POSTs that the endpoint received for it.
+    """The record of each job, and the POSTs that the endpoint received for it.
 
-    Jobs are told apart on the wire by their metadata, which is different for each.
+    Each job has unique metadata, which identifies its POSTs.
     """
 
     records: dict[str, JobRecord]
@@ -29,14 +29,14 @@ class Account:
         return [name for name, count in self.posts.items() if count > 1]
 
     def unknown_outcomes(self, name: str) -> int:
-        """Return how many attempts of a job have an outcome that nobody knows."""
+        """Return the number of attempts of a job with an unknown outcome."""
         return sum(a.error_code == "unknown_outcome" for a in self.records[name].attempts)
 
     def check(self, *, kills_excuse_doubles: bool) -> None:
-        """Assert what must hold after any fault (design promises 1, 4 and 6)."""
+        """Assert the design promises 1, 4 and 6, which apply after every fault."""
         for name, record in self.records.items():
             posts = self.posts[name]
-            # Nothing is lost: a job recorded as sent was received, and received before that.
+            # No job is lost: every job recorded as sent was received before it was recorded.
             if record.state is State.SENT:
                 assert posts >= 1, f"{name} is recorded as sent but never arrived"
                 assert record.finished_at is not None
@@ -45,7 +45,7 @@ class Account:
             else:
                 assert record.state is State.FAILED, record
                 assert record.error_code == "unknown_outcome", record
-            # Nothing is sent twice but after an attempt whose outcome nobody knows.
+            # A job is sent twice only after an attempt with an unknown outcome.
             excused = self.unknown_outcomes(name) if kills_excuse_doubles else 0
             assert posts <= 1 + excused, f"{name}: {posts} POSTs, {excused} unknown outcomes"
             if record.delivery is Delivery.AT_MOST_ONCE:
@@ -60,7 +60,7 @@ class Account:
 def settle(
     producer: Producer, sandbox: Sandbox, job_ids: list[str], *, seconds: float = 60
 ) -> Account:
-    """Wait until all jobs have ended, and return the account."""
+    """Wait until all jobs have ended. Return the account."""
     records = wait_until_ended(producer, job_ids, seconds=seconds)
     received = sandbox.jobs()
     return Account(

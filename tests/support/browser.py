@@ -1,4 +1,4 @@
-"""A real browser for the tests: Debian's Chromium, or the one that Playwright brought."""
+"""A real browser for the tests: Debian's Chromium, or that of Playwright."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-#: Nothing that a browser does by itself may reach the network.
+#: Options that disable the browser's own network access.
 _QUIET = (
     *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-gpu", "--disable-software-rasterizer"),
@@ -20,7 +20,7 @@ _QUIET = (
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Yield a browser, and close it."""
+    """Yield a browser, and close it at the end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
@@ -31,12 +31,12 @@ def open_browser() -> Iterator[Browser]:
 
 
 def serious_faults(page: Page) -> list[str]:
-    """Return what axe-core takes for a serious or critical barrier on a page."""
+    """Return the serious and critical accessibility problems that axe-core finds on a page."""
     axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    # A page's policy lets no script in, but what the browser itself is told to run.
+    # The page's policy forbids other scripts, but scripts that the browser evaluates are allowed.
     page.evaluate(axe)
     found: dict[str, Any] = page.evaluate(
-        "() => axe.run({ resultTypes: ['violations'] })"  # the other results take long to describe
+        "() => axe.run({ resultTypes: ['violations'] })"  # other results are slow
     )
     return [
         f"{violation['id']}: {node['target']} {node['failureSummary']}"

@@ -1,4 +1,4 @@
-"""What tests run in processes of their own: clients that enqueue."""
+"""Clients that enqueue, in separate processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from harasocial_dispatch.producer import IdempotencyConflict, Producer
 from harasocial_dispatch.schemas import Settings
 
-#: Forks from a process that has one thread, unlike that of the tests, and the producer's modules:
-#: a fresh interpreter for each of 50 clients would take a minute to start.
+#: Forks from a process with one thread and the imported producer. To start an interpreter for each
+#: of 50 clients would take a minute.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["harasocial_dispatch.producer"])
 
@@ -19,7 +19,7 @@ processes.set_forkserver_preload(["harasocial_dispatch.producer"])
 def race(
     settings: Settings, body: dict[str, Any], key: str, start: Barrier, answer: Connection
 ) -> None:
-    """Enqueue once, at the same time as others; send back the metadata, and the id or conflict."""
+    """Enqueue once, at the same time as others. Send the metadata, and the id or the conflict."""
     producer = Producer(settings)
     start.wait()
     try:
@@ -32,7 +32,7 @@ def race(
 def enqueue_until_killed(
     settings: Settings, body: dict[str, Any], name: str, answer: Connection
 ) -> None:
-    """Enqueue again and again, and tell each id."""
+    """Enqueue repeatedly, and send each id."""
     producer = Producer(settings)
     for i in range(10_000):
         answer.send(producer.enqueue({**body, "metadata": f"{name}-{i}"}))

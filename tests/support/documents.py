@@ -20,8 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-#: Pages whose commands and snippets are run. The READMEs of docker/ and examples/ have tests of
-#: their own, in tests/docker and tests/examples.
+#: Pages whose commands and snippets are run. The READMEs of docker/ and examples/ have their own
+#: tests in tests/docker and tests/examples.
 RUN = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 #: Every document, for its links.
 PAGES = (*RUN, *(path for path in sorted(ROOT.glob("[!.]*/README.md"))), ROOT / "SECURITY.md")
@@ -36,7 +36,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$|\bhref=\"([^\"]+)\"", r
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page, with the note above it: its kind and its value."""
+    """A fenced block of a page, with the kind and value of the note above it."""
 
     page: Path
     line: int
@@ -50,7 +50,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a console block: each line after `$ `, with its continuations."""
+        """The commands of a console block: each line after `$ `, with its continuation lines."""
         joined = self.text.replace("\\\n", "")
         return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
 

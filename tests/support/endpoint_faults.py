@@ -1,4 +1,4 @@
-"""What an endpoint may do wrong, row by row, and what must become of a call that meets it."""
+"""The table of endpoint faults, with the expected outcome of a call for each."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from .scripted_server import Script, reply, steps
 
 
 class Place(Enum):
-    """An endpoint that is not where, or what, the settings say."""
+    """An endpoint whose address or protocol differs from the settings."""
 
-    #: Nothing listens there.
+    #: Nothing listens on the port.
     DOWN = "down"
-    #: https, with a certificate that nobody vouches for.
+    #: https, with an untrusted certificate.
     SELF_SIGNED = "self-signed"
     #: https in the settings, plain HTTP at the endpoint.
-    PLAIN_WHERE_TLS_IS_MEANT = "plain where TLS is meant"
+    PLAIN_INSTEAD_OF_TLS = "plain HTTP instead of TLS"
     #: http in the settings, TLS at the endpoint.
-    TLS_WHERE_PLAIN_IS_MEANT = "TLS where plain is meant"
-    #: https; the connection is taken, and then nothing comes.
+    TLS_INSTEAD_OF_PLAIN = "TLS instead of plain HTTP"
+    #: https; the connection is accepted, without a reply.
     TLS_THAT_NEVER_ANSWERS = "TLS that never answers"
-    #: https; the connection is taken, and then reset.
+    #: https; the connection is accepted, and then reset.
     TLS_THAT_RESETS = "TLS that resets"
     #: https, through a proxy whose reply to CONNECT never ends.
     PROXY_THAT_DRIPS = "proxy that drips"
-    #: https, through a proxy that does not let the call through.
+    #: https, through a proxy that refuses the call.
     PROXY_THAT_REFUSES = "proxy that refuses"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One row: what the endpoint does, and what must become of the call.
+    """A row: the behavior of the endpoint, and the expected outcome of the call.
 
     Attributes:
-        endpoint: a payload id for the sandbox, a script for a raw server, or a place.
-        state: where the job goes, if not where its outcome class sends it by itself.
-        pause_seconds: of the page's lane, where that is told.
+        endpoint: a payload id for the sandbox, a script for a scripted server, or a place.
+        state: the expected state of the job, if it is not the usual one of the outcome class.
+        pause_seconds: the expected pause of the page's lane, if it is checked.
         reaches_deadline: whether the call ends only at its deadline.
     """
 
@@ -58,7 +58,7 @@ class Fault:
 
     @property
     def expected_state(self) -> State:
-        """Where the job goes."""
+        """The expected state of the job."""
         return self.state or STATES[self.outcome_class]
 
 
@@ -99,12 +99,12 @@ def ambiguous(name: str, endpoint: str | Script | Place, error_code: str) -> Fau
 
 
 def until_deadline(fault: Fault) -> Fault:
-    """Return the row of a fault that ends only at the call's deadline, under another code."""
+    """Return the row for a fault that ends only at the call's deadline."""
     return replace(fault, reaches_deadline=True)
 
 
 def at_most_once(fault: Fault) -> Fault:
-    """Return the row of the same fault for a job that must not be sent twice."""
+    """Return the row of the fault for a job that must not be sent twice."""
     return replace(
         fault,
         name=f"{fault.name}, at_most_once",
@@ -132,7 +132,7 @@ def head(*lines: str) -> bytes:
 
 
 def dripping(start: bytes, piece: bytes) -> Script:
-    """Send `start`, then `piece` over and over, a little later each time."""
+    """Send `start`, then `piece` repeatedly, with a delay after each."""
 
     def script() -> Iterator[Step]:
         yield start
@@ -172,11 +172,11 @@ PARTS = b'Content-Type: multipart/mixed; boundary="'
 LONG_HEADERS = (b"A: " + b"a" * 65_000 + b"\r\n") * 90 + b"\r\n"
 
 FAULTS = [
-    # Away, or not what it should be: the request never went out.
+    # Not available, or another protocol: the request did not go out.
     transient("down", Place.DOWN, "connection_failed"),
     transient("self-signed certificate", Place.SELF_SIGNED, "connection_failed"),
     until_deadline(
-        transient("plain HTTP on a TLS port", Place.PLAIN_WHERE_TLS_IS_MEANT, "connection_failed")
+        transient("plain HTTP on a TLS port", Place.PLAIN_INSTEAD_OF_TLS, "connection_failed")
     ),
     until_deadline(
         transient("TLS handshake unanswered", Place.TLS_THAT_NEVER_ANSWERS, "connection_failed")
@@ -184,13 +184,13 @@ FAULTS = [
     transient("TLS handshake reset", Place.TLS_THAT_RESETS, "connection_failed"),
     until_deadline(transient("CONNECT dripping", Place.PROXY_THAT_DRIPS, "connection_failed")),
     transient("CONNECT refused", Place.PROXY_THAT_REFUSES, "connection_failed"),
-    ambiguous("TLS on a plain port", Place.TLS_WHERE_PLAIN_IS_MEANT, "connection_lost"),
+    ambiguous("TLS on a plain port", Place.TLS_INSTEAD_OF_PLAIN, "connection_lost"),
     # 5xx.
     *(transient(f"{s}", f"sandbox:status:{s}", f"http_{s}") for s in (500, 502, 503, 504, 599)),
     at_most_once(transient("500", "sandbox:status:500", "http_500")),
     at_most_once(transient("504", "sandbox:status:504", "http_504")),
     transient("503 without length", steps(head("HTTP/1.1 503 Busy"), Ending.CLOSE), "http_503"),
-    # 429: the page waits as told, the job spends nothing.
+    # 429: the page waits for Retry-After, and the job spends no attempt.
     throttled("429 bare", "sandbox:throttle", 1.0),
     throttled("429 float", "sandbox:throttle:2.5", 2.5),
     throttled("429 integer", "sandbox:throttle:3", 3.0),
@@ -202,7 +202,7 @@ FAULTS = [
     throttled("429 infinity", "sandbox:throttle:1e400", 1.0),
     throttled("429 twice", answering("", "429 Busy", "Retry-After: 2", "Retry-After: 9"), 1.0),
     throttled("429 a year", "sandbox:throttle:31536000", 3600.0, State.FAILED),
-    # Slow: cut off at the call's deadline.
+    # Slow replies end at the call's deadline.
     ambiguous("hang", "sandbox:hang", "timeout"),
     at_most_once(ambiguous("hang", "sandbox:hang", "timeout")),
     ambiguous("slow headers", "sandbox:slow_headers:0.1", "timeout"),
@@ -221,7 +221,7 @@ FAULTS = [
         )
     ),
     ambiguous("dripping header", dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a"), "timeout"),
-    # Large: read no further than the cap.
+    # Large replies are read only up to the limit.
     ambiguous("endless body", "sandbox:endless", "invalid_response"),
     ambiguous("32 MB", "sandbox:huge", "invalid_response"),
     ambiguous("gzip bomb", "sandbox:gzip_bomb", "invalid_response"),
@@ -267,7 +267,7 @@ FAULTS = [
         "connection_lost",
     ),
     ambiguous("chunk of size -5", steps(CHUNKED + b"-5\r\n", OK), "connection_lost"),
-    # Cut short.
+    # Incomplete replies.
     ambiguous("wrong length", "sandbox:wrong_length", "connection_lost"),
     ambiguous("half a body", "sandbox:drop_mid", "connection_lost"),
     ambiguous("reset before reading", "sandbox:drop_before", "connection_lost"),
@@ -319,7 +319,7 @@ FAULTS = [
         "invalid_response",
     ),
     ambiguous("204", "sandbox:status:204", "invalid_response"),
-    # Bodies that are no reply.
+    # Bodies that are not a valid reply.
     ambiguous("empty", answering(""), "invalid_response"),
     ambiguous("no JSON", "sandbox:garbage", "invalid_response"),
     ambiguous("not UTF-8", "sandbox:not_utf8", "invalid_response"),
@@ -342,7 +342,7 @@ FAULTS = [
         )
         for value in ('"false"', "0", "null", "[]")
     ),
-    # Numbers for strings are read as the strings that they stand for.
+    # Numbers in place of strings are converted to strings.
     permanent("error_code 100", "sandbox:numeric_code:100", "100"),
     transient("error_code 2", "sandbox:numeric_code:2:400", "2"),
     permanent(
@@ -350,7 +350,7 @@ FAULTS = [
         answering('{"data":null,"has_error":true,"error_code":4.5e3,"error_message":17}'),
         "4500.0",
     ),
-    # Never followed: the token would travel.
+    # Redirects are never followed: the token would be sent to the new address.
     *(
         permanent(f"{status} to itself", redirecting(f"{status} Moved"), "redirected")
         for status in (301, 302, 303, 307, 308)

@@ -1,4 +1,4 @@
-"""What the tests of Flower share: a real Flower, a ledger behind it, and jobs that failed."""
+"""A harness for tests of Flower: a real Flower, its ledger, and failed jobs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from .results import make_result
 USER, PASSWORD = "operator", "vM3kq-Tz81-pLx-9dWe"
 LOGIN = (USER, PASSWORD)
 
-#: What the fixture `start_flower` is: options of Flower, then settings by their names.
+#: The type of the fixture `start_flower`. Its arguments are options of Flower, and settings by
+#: name.
 StartFlower = Callable[..., "Flower"]
 
 _page_ids = itertools.count(70_000)
 
 
 class Flower:
-    """Flower in a process of its own, on a port that it keeps over a restart.
+    """Flower in a separate process. It has the same port after a restart.
 
     Args:
-        command: `harasocial-dispatch` or `celery`, as people start it.
+        command: `harasocial-dispatch` or `celery`.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Flower:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> Flower:
-        """Start it, and wait until it answers on its port."""
+        """Start Flower, and wait until it replies."""
         with self._log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 self._arguments,
@@ -67,41 +68,41 @@ class Flower:
         assert self.process is not None
         assert self.process.poll() is None, self.log()
         try:
-            # With a prefix it has nothing at this address, and answers all the same.
+            # With a URL prefix, this address does not exist, but Flower still replies.
             requests.get(f"{self.url}/healthcheck", timeout=5)
         except requests.ConnectionError:
             return False
         return True
 
     def log(self) -> str:
-        """Return all that it printed."""
+        """Return the log."""
         return self._log_file.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
-        """End it with SIGTERM."""
+        """Stop Flower with SIGTERM."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
             self.process = None
 
     def kill(self) -> None:
-        """End it at once: an orderly end takes up to five seconds where its broker is gone."""
+        """Kill Flower. A normal stop takes up to five seconds if the broker is not available."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def restart(self) -> None:
-        """Start it anew, with nothing in its memory."""
+        """Start Flower again, with an empty memory."""
         self.stop()
         self.start()
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """Ask for a page as the operator does."""
+        """Get a page with the operator's login."""
         return requests.get(self.url + path, **{"auth": LOGIN, "timeout": 30, **options})
 
     def post(self, path: str, fields: Any, **options: Any) -> requests.Response:
-        """Send a form as a page of Flower does, with the token that the page carries."""
+        """Send a form with the CSRF token of its page."""
         with requests.Session() as session:
             session.auth = options.pop("auth", LOGIN)
             page = session.get(f"{self.url}/failures", timeout=30)
@@ -121,35 +122,35 @@ _COMMANDS = {
 
 @dataclass
 class FlowerHarness:
-    """What an operator has: a ledger with jobs in it, and Flower in front of it."""
+    """A ledger with jobs, and a Flower that shows them."""
 
     settings: Settings
     ledger: Ledger
     flower: Flower
 
     def fail(self, **options: Any) -> str:
-        """Have a job fail; see `fail_job`."""
+        """Enqueue a job and fail it. See `fail_job`."""
         return fail_job(self.ledger, **options)
 
     def let_a_millisecond_pass(self) -> None:
-        """See to it that what fails from now on is listed before what has failed."""
+        """Wait, so that jobs that fail later are listed before those that failed earlier."""
         before = self.ledger.reader.now_ms()
         eventually(lambda: self.ledger.reader.now_ms() > before)
 
     def state(self, job_id: str) -> State:
-        """Return where a job stands."""
+        """Return the state of a job."""
         record = self.ledger.reader.get(job_id)
         assert record is not None
         return record.state
 
 
 def new_page_id() -> str:
-    """Return a page's id that no other test has."""
+    """Return a unique page id."""
     return str(next(_page_ids))
 
 
 def claim_job(ledger: Ledger, job_id: str) -> Claim:
-    """Claim one job; others that could be claimed too are left alone by the tests' own pages."""
+    """Claim one job. Each test uses its own pages, so it claims no jobs of other tests."""
     claims: dict[str, Claim] = {}
     while job_id not in claims:
         found = ledger.claim(100).claims
@@ -169,7 +170,7 @@ def fail_job(
     payload_id: str = "__hrf_f_1",
     recipient_id: str = "2560816460648749",
 ) -> str:
-    """Enqueue a job and record one refused attempt, as a worker does; `state` may be RETRYING."""
+    """Enqueue a job and record one refused attempt, like a worker. `state` may be RETRYING."""
     new = parse_new_job(
         body(payload_id, page_id=page_id, recipient_id=recipient_id, metadata=metadata)
     )
@@ -189,10 +190,10 @@ def fail_job(
 
 
 def text_of(page: requests.Response) -> str:
-    """Return what is to be read on a page."""
+    """Return the visible text of a page."""
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", page.text)))
 
 
 def job_ids(page: requests.Response) -> list[str]:
-    """Return the jobs of a list, in order."""
+    """Return the ids of the jobs in a list, in order."""
     return re.findall(r'name="job_id" value="([^"]+)"', page.text)

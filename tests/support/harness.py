@@ -1,4 +1,4 @@
-"""What tests put on the stage: real servers and real worker processes, and ways to hurt them."""
+"""A harness for tests with real servers and real worker processes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.schemas import JobRecord, Settings, State
 
-#: By then (seconds), on a busy machine, anything that is going to happen has happened.
+#: Timeout for expected events on a busy machine.
 DEADLINE_SECONDS = 30.0
 
 ENDED = {State.SENT, State.FAILED, State.CANCELLED}
 
 T = TypeVar("T")
 
-#: What the fixture `start_worker` is.
+#: The type of the fixture `start_worker`.
 StartWorker = Callable[..., "WorkerProcess"]
 
 
 def eventually(
     condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, what: str = "it"
 ) -> T:
-    """Return what `condition` returns once that is true; fail if it is not in time."""
+    """Wait until `condition` returns a true value, and return it. Fail after a timeout."""
     deadline = time.monotonic() + seconds
     while True:
         result = condition()
@@ -48,7 +48,7 @@ def body(
     recipient_id: str = "2560816460648749",
     metadata: str | None = None,
 ) -> dict[str, Any]:
-    """Return the API's body of one message."""
+    """Return the API's body of a message."""
     message: dict[str, Any] = {
         "recipient": {"id": recipient_id},
         "message": {"payload_id": payload_id},
@@ -66,7 +66,7 @@ def free_port() -> int:
 
 
 class WorkerProcess:
-    """A real Celery worker: `celery -A harasocial_dispatch.worker worker`, in its own session."""
+    """A real Celery worker, `celery -A harasocial_dispatch.worker worker`, in its own session."""
 
     def __init__(self, environment: dict[str, str], folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, prefix: Iterable[str] = (), wait: bool = True) -> WorkerProcess:
-        """Start it and, unless told otherwise, wait until it is ready."""
+        """Start the worker. If `wait` is true, wait until it is ready."""
         name = f"w{time.monotonic_ns()}@%h"
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
@@ -98,18 +98,18 @@ class WorkerProcess:
         return self
 
     def is_ready(self) -> bool:
-        """Return whether it takes doorbells by now."""
+        """Return whether the worker receives doorbells."""
         assert self.process is not None
         assert self.process.poll() is None, f"the worker ended:\n{self.log()}"
         return " ready." in self.log()
 
     def log(self) -> str:
-        """Return all that it printed."""
+        """Return the log."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     @property
     def pid(self) -> int:
-        """The main process's id."""
+        """The id of the main process."""
         assert self.process is not None
         return self.process.pid
 
@@ -119,7 +119,7 @@ class WorkerProcess:
             listing = ["pgrep", "-P", str(self.pid)]
             found = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
             return [int(pid) for pid in found.split()]
-        # Linux, where a minimal system has no pgrep.
+        # Linux: a minimal system has no pgrep.
         pids: list[int] = []
         for file in Path("/proc").glob(f"{self.pid}/task/*/children"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
@@ -127,18 +127,18 @@ class WorkerProcess:
         return pids
 
     def terminate(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop, and return its exit status when it has."""
+        """Send a signal, wait for the end, and return the exit status."""
         assert self.process is not None
         self.process.send_signal(how)
         return self.wait()
 
     def wait(self) -> int:
-        """Return its exit status when it has ended."""
+        """Wait for the end, and return the exit status."""
         assert self.process is not None
         return self.process.wait(DEADLINE_SECONDS)
 
     def kill(self) -> None:
-        """Kill it and its children at once, as the out-of-memory killer would."""
+        """Kill the worker and its children, like the out-of-memory killer."""
         if self.process is not None:
             for pid in (*self.children(), self.pid):
                 kill(pid)
@@ -146,7 +146,7 @@ class WorkerProcess:
 
 
 def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> bool:
-    """Send a signal to a process; returns False where it is gone already."""
+    """Send a signal to a process. Return False if it has already ended."""
     try:
         os.kill(pid, how)
     except ProcessLookupError:
@@ -155,21 +155,21 @@ def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> bool:
 
 
 def environment(settings: Settings, api_url: str, **changes: Any) -> dict[str, str]:
-    """Return a process's environment: this one's, without its HARASOCIAL_ settings but with these.
+    """Return this process's environment, with its HARASOCIAL_ settings replaced by these.
 
-    `changes` are settings by their names in the environment, without the prefix.
+    `changes` are settings by the name of their variable, without the prefix.
     """
     ours = {
         "REDIS_URL": settings.redis_url,
         "NAMESPACE": settings.namespace,
         "API_URL": api_url,
         "TOKEN": DEFAULT_TOKEN,
-        # Tests are in a hurry; those about the pace set it.
+        # No rate limit, so that tests are fast. Tests of rates set it.
         "PAGE_RATE": 0,
         **changes,
     }
     kept = {name: value for name, value in os.environ.items() if "HARASOCIAL" not in name}
-    # The commands of this Python's environment come first, whether or not it was activated.
+    # The commands of this Python environment take precedence, even if it is not activated.
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return kept | {f"HARASOCIAL_{name}": str(v) for name, v in ours.items() if v is not None}
 
@@ -177,7 +177,7 @@ def environment(settings: Settings, api_url: str, **changes: Any) -> dict[str, s
 def wait_until_ended(
     producer: Producer, job_ids: Iterable[str], *, seconds: float = DEADLINE_SECONDS
 ) -> list[JobRecord]:
-    """Return the jobs' records once all have ended."""
+    """Wait until all jobs have ended. Return their records."""
     waiting = list(job_ids)
     ended: dict[str, JobRecord] = {}
     deadline = time.monotonic() + seconds

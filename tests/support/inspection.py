@@ -1,4 +1,4 @@
-"""Where something could show up that must not: what a running system leaves behind, as text."""
+"""Return the data of a running system as text, to search it for secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harasocial_dispatch.schemas import Settings
 
 
 def everything_in_redis(redis_url: str) -> str:
-    """Return every key of every database with its value, one a line."""
+    """Return every key of every database with its value, one per line."""
     databases = redis.Redis.from_url(redis_url).info("keyspace")
     return "\n".join(
         f"{name} {key.decode('latin-1')} {value}"
@@ -34,12 +34,12 @@ def _entries(redis_url: str) -> list[tuple[bytes, str]]:
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"stream": client.xrange,
     }
-    # The repr of bytes shows printable ASCII, which tokens are, as it is.
+    # The repr of bytes shows printable ASCII, such as tokens, unchanged.
     return [(key, repr(read[client.type(key)](key))) for key in client.scan_iter(count=1000)]
 
 
 class RedisTraffic:
-    """Every command that Redis gets meanwhile, scripts' own ones too, as MONITOR tells them."""
+    """Records every command that Redis receives, including those of scripts, with MONITOR."""
 
     def __init__(self, redis_url: str) -> None:
         parts = urlsplit(redis_url)
@@ -69,12 +69,12 @@ class RedisTraffic:
         self._socket.close()
 
     def text(self) -> str:
-        """Return what came so far."""
+        """Return the commands so far."""
         return b"".join(self._received).decode("latin-1")
 
 
 class CeleryEvents:
-    """Every event that workers send meanwhile, as Flower gets them."""
+    """Records every event that workers send, as Flower receives it."""
 
     def __init__(self, settings: Settings) -> None:
         self.received: list[dict[str, Any]] = []
@@ -107,16 +107,16 @@ class CeleryEvents:
         self._thread.join()
 
     def text(self) -> str:
-        """Return what came so far, one event a line."""
+        """Return the events so far, one per line."""
         return "\n".join(map(repr, self.received))
 
 
 def process_arguments() -> str:
-    """Return the command line of every process of this machine, one a line."""
+    """Return the command line of every process of this machine, one per line."""
     lines = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             lines.append(file.read_bytes().replace(b"\0", b" ").decode("latin-1"))
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has just ended
+            continue  # the process has ended
     return "\n".join(lines)

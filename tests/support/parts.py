@@ -1,4 +1,4 @@
-"""What setup.cfg says of the parts, and running programs that must not notice this tree."""
+"""The parts of the package from setup.cfg, and programs that must not use this source tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SETUP_CFG = ConfigParser()
 SETUP_CFG.read(ROOT / "setup.cfg", encoding="utf-8")
 
-#: The folder of each part, by the dotted name under which it is installed.
+#: Installed dotted name of each part → its folder.
 PARTS = {
     name.strip(): ROOT / folder.strip()
     for name, folder in (
@@ -21,21 +21,21 @@ PARTS = {
     )
 }
 
-#: Every dotted name that is installed: the parts and the packages below them.
+#: Every installed package: the parts and their subpackages.
 PACKAGES = SETUP_CFG["options"]["packages"].split()
 
-#: Seconds that any program started here may take.
+#: Timeout for every program that is started here.
 DEADLINE_SECONDS = 60.0
 
 
 def folder_of(package: str) -> Path:
-    """Return where the source of `package`, such as `harasocial_dispatch.ledger.lua`, is."""
+    """Return the source folder of `package`, such as `harasocial_dispatch.ledger.lua`."""
     top, part, *below = package.split(".")
     return PARTS[f"{top}.{part}"].joinpath(*below)
 
 
 def files_of(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the files at any depth in `folder`, without what Python and editors leave there."""
+    """Return all files in `folder`, without temporary files of Python and editors."""
     return [
         path
         for path in sorted(folder.rglob(pattern))
@@ -44,7 +44,7 @@ def files_of(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, in an environment that does not change what Python finds."""
+    """Run a program, in an environment that does not affect Python's imports."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -62,7 +62,7 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.Complet
 
 
 def run_well(*command: str | Path, cwd: Path, **variables: str) -> str:
-    """Run a program that must succeed; return what it printed."""
+    """Run a program that must succeed. Return its output."""
     done = run(*command, cwd=cwd, **variables)
     assert done.returncode == 0, f"{Path(command[0]).name} failed:\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a server: it can hold connections, slow them down, and speak TLS."""
+"""A TCP relay in front of a server. It can block connections, slow them down, and use TLS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Relay:
     """Listens on a free port of 127.0.0.1 and relays each connection to `target_port`.
 
     Args:
-        tls: a server's context; clients speak TLS, the target does not.
+        tls: a server context. Clients then use TLS, but the target does not.
     """
 
     def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -22,23 +22,23 @@ class Relay:
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
-        #: Connections accepted, and those whose TLS handshake the client did not finish.
+        #: Number of accepted connections, and of connections with an incomplete TLS handshake.
         self.connections = 0
         self.refused_handshakes = 0
-        #: All that clients sent, decrypted.
+        #: All data from clients, decrypted.
         self.received = bytearray()
-        #: Between receiving and passing on, and between one byte of an answer and the next.
+        #: Delay before data is relayed, and delay between the bytes of a reply.
         self.delay_seconds = self.drip_seconds = 0.0
         self._held = False
         self._stopping = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hold(self) -> None:
-        """From now on, accept connections and never answer; those that are open fall silent."""
+        """Accept connections without replies, and stop relaying on open connections."""
         self._held = True
 
     def release(self) -> None:
-        """Relay new connections again. Those that were held stay silent for ever."""
+        """Relay new connections again. The blocked connections stay silent forever."""
         self._held = False
 
     def stop(self) -> None:
@@ -102,7 +102,7 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _pieces(self, data: bytes, *, answer: bool) -> Iterator[bytes]:
-        """Yield `data` at the pace at which it is passed on."""
+        """Yield `data` in pieces, with the configured delays."""
         start = 0
         while answer and self.drip_seconds and start < len(data):
             yield data[start : start + 1]

@@ -1,4 +1,4 @@
-"""One builder for claims and one for results, with the values that most tests do not care about."""
+"""Builders for claims and results, with default values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .harness import body
 
 
 def make_claim(payload_id: str = "__hrf_f_1", **fields: Any) -> Claim:
-    """Return a claim, made now, of a job that was never sent before; `fields` replace its own."""
+    """Return a new claim of a job that was never sent. `fields` replace its values."""
     message = body(payload_id)
     given = {
         "job_id": "job",
@@ -46,12 +46,12 @@ def make_result(
     duration_ms: int | None = 5,
     **outcome: Any,
 ) -> Result:
-    """Return the result of a claim whose call began when it was claimed.
+    """Return the result of a claim. Its call began at the time of the claim.
 
     Args:
-        state: where the job goes; without an outcome class among `outcome`, it is accepted if
-            `sent`, and else permanent.
-        error_code: of the outcome.
+        state: the next state of the job. The default outcome class is accepted for `sent`, and
+            permanent for other states.
+        error_code: the error code of the outcome.
         outcome: other fields of the outcome.
     """
     claim = claim or make_claim()

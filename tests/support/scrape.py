@@ -1,4 +1,4 @@
-"""What Prometheus would see of a worker: its scrape, read and looked up."""
+"""Scrape a worker's metrics, and look up samples."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from .harness import WorkerProcess
 
-#: A sample's labels in the order of their names.
+#: The labels of a sample, ordered by name.
 Labels = tuple[tuple[str, str], ...]
-#: What the fixture `start_scraped` is.
+#: The type of the fixture `start_scraped`.
 StartScraped = Callable[..., tuple[WorkerProcess, "Scrape"]]
 
 
 class Scrape:
-    """A worker's metrics: as they are whenever it is asked or, kept, as they were."""
+    """The metrics of a worker: current ones, or a saved scrape."""
 
     def __init__(self, port: int, kept: str | None = None) -> None:
         self.port = port
         self._kept = kept
 
     def keep(self) -> Scrape:
-        """Return what is there now, and stays: pauses end, and what waited is sent."""
+        """Save the current scrape. Later, pauses end and waiting jobs are sent."""
         return Scrape(self.port, self.text())
 
     def text(self) -> str:
@@ -44,11 +44,11 @@ class Scrape:
         }
 
     def value(self, name: str, **labels: str) -> float:
-        """Return one sample's value, 0 if there is none."""
+        """Return the value of a sample, or 0 if it does not exist."""
         return self.samples().get((f"harasocial_{name}", tuple(sorted(labels.items()))), 0.0)
 
     def outcomes(self) -> dict[tuple[str, str], int]:
-        """Return how many outcomes there were by state and error code, without those at 0."""
+        """Return the number of outcomes by state and error code, without zeros."""
         return {
             (dict(labels)["state"], dict(labels)["error_code"]): int(value)
             for (name, labels), value in self.samples().items()
@@ -58,15 +58,15 @@ class Scrape:
 
 @dataclass
 class Day:
-    """A worker that has seen a bit of everything, and what was put before it."""
+    """A worker that has processed all kinds of jobs, and these jobs."""
 
     worker: WorkerProcess
     scrape: Scrape
     settings: Settings
-    #: Jobs by what became of them.
+    #: Outcome → its jobs.
     jobs: dict[str, list[str]] = field(default_factory=dict)
 
 
-#: Pages by what is wrong with them.
+#: Problem → its page.
 REFUSED_PAGE, SLOW_PAGE, GOOD_PAGE = "401", "429", "200"
 RECIPIENT = "2560816460648749"

@@ -1,4 +1,4 @@
-"""The sandbox's server with a script for every reply: for what no correct endpoint sends."""
+"""The sandbox's server with a script for every reply, for replies that the sandbox cannot send."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harasocial_dispatch.sandbox.contract import ACCEPTED_BODY, PATH
 from harasocial_dispatch.sandbox.reply import Step
 from harasocial_dispatch.sandbox.server import Server
 
-#: Self-signed, with its key, for 127.0.0.1.
+#: A self-signed certificate for 127.0.0.1, with its key.
 CERTIFICATE = Path(__file__).parent / "localhost.pem"
 
 Script = Callable[[], Iterable[Step]]
 
 
 def reply(body: bytes = ACCEPTED_BODY, *headers: str, status: str = "200 OK") -> bytes:
-    """Return a well-formed reply; it is as long as it says."""
+    """Return a well-formed reply with a correct length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
@@ -29,14 +29,14 @@ def steps(*script: Step) -> Script:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return what a server needs to speak TLS for 127.0.0.1."""
+    """Return the TLS context of a server at 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
     return context
 
 
 class ScriptedServer(Server):
-    """Replies to each request with the steps of a new run of `script`."""
+    """Replies to each request with the steps of `script`."""
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(self._reply, tls=tls)

@@ -1,4 +1,4 @@
-"""Commands on a terminal of their own, as a person runs them."""
+"""Run commands on a terminal, like a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 def on_terminal(
     command: list[str], answer: str = "", timeout_seconds: float = 20, term: str = "dumb"
 ) -> tuple[str, int]:
-    """Run a command on a terminal of its own; returns what a person sees, and the status."""
+    """Run a command on a new terminal. Return the visible output and the exit status."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM=term, COLUMNS="200")
@@ -21,7 +21,7 @@ def on_terminal(
     while select.select([terminal], [], [], deadline - time.monotonic())[0]:
         try:
             data = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # on Linux, the other end is closed
             break
         if not data:
             break

@@ -1,4 +1,4 @@
-"""A wheel of the package, and an environment with it."""
+"""A wheel of the package, and an environment where it is installed."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from zipfile import ZipFile
 
 @dataclass(frozen=True)
 class Built:
-    """A wheel, and what building it said."""
+    """A wheel, and the output of its build."""
 
     path: Path
     log: str
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The content of each file by its name in the wheel."""
+        """File name in the wheel → content."""
         with ZipFile(self.path) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
 
     @cached_property
     def metadata(self) -> Message:
-        """What the wheel says about itself."""
+        """The metadata of the wheel."""
         (name,) = (name for name in self.files if name.endswith(".dist-info/METADATA"))
         return Parser().parsestr(self.files[name].decode())
 
     @property
     def modules(self) -> list[str]:
-        """The dotted name of every module."""
+        """The dotted names of all modules."""
         return sorted(
             name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             for name in self.files
@@ -42,13 +42,13 @@ class Built:
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment that has the wheel."""
+    """An environment where the wheel is installed."""
 
     folder: Path
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """The interpreter."""
         return self.folder / "bin" / "python"
 
     @property
@@ -58,6 +58,6 @@ class Installed:
 
     @property
     def site_packages(self) -> Path:
-        """Where the wheel was unpacked."""
+        """The folder of installed packages."""
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return self.folder / "lib" / version / "site-packages"
