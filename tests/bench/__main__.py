@@ -1,14 +1,14 @@
-"""`make bench`: what a job costs here, and with other libraries, measured in one run.
+"""`make bench`: compare the cost of a job in this package and in other libraries.
 
     python tests/bench [--quick] [--json FILE] [--only NAME …]
     python tests/bench --scale [--quick] [--json FILE]
 
-The same work for all: take a job from Redis, POST it, keep the result. Figures of two machines say
-little about each other; ratios travel better. For their sake, this project runs again before each
-of the others, and medians are compared, so that a machine that slows down slows both.
+All of them do the same work: take a job from Redis, POST it, store the result. Figures of different
+machines cannot be compared, but ratios can. So this project runs again before each other library,
+and medians are compared. If the machine slows down, it slows down both.
 
-`--scale` measures this project alone: does a job cost the same when a million are queued, or when
-they are of a thousand pages?
+`--scale` measures only this project: the cost of a job with a million queued jobs, and with a
+thousand pages.
 """
 
 from __future__ import annotations
@@ -26,26 +26,30 @@ from report import Report, ScaleReport
 from rich.console import Console
 from track import PAGES, Track
 
-#: Option → what it is by default, and with --quick.
+#: Option → its default, its value with --quick, and its help text.
 _SIZES = {
-    "rounds": (3, 1, "runs of each contender"),
-    "jobs": (20_000, 1000, "jobs in one run; slow libraries get a share of them"),
-    "lone_jobs": (50, 10, "jobs enqueued on an idle system"),
-    "waves": (15, 3, "times that a slow endpoint is filled"),
-    "slow_in_flight": (512, 64, "calls in flight per process at 200 ms, for those that can"),
-    "queued": (1_000_000, 100_000, "with --scale: jobs queued at most"),
+    "rounds": (3, 1, "number of runs of each library"),
+    "jobs": (20_000, 1000, "number of jobs in one run; slow libraries get fewer"),
+    "lone_jobs": (50, 10, "number of jobs that are enqueued on an idle system"),
+    "waves": (15, 3, "number of waves of calls to a slow endpoint"),
+    "slow_in_flight": (512, 64, "calls in flight per process at 200 ms, if configurable"),
+    "queued": (1_000_000, 100_000, "with --scale: maximum number of queued jobs"),
 }
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="make bench", description="Measure this project and others on the same work."
+        prog="make bench", description="Compare this project with other libraries."
     )
     names = [each.name for each in contenders()]
-    parser.add_argument("--only", nargs="+", choices=names, help="these alone")
-    parser.add_argument("--quick", action="store_true", help="fewer jobs, one round")
-    parser.add_argument("--scale", action="store_true", help="measure many jobs and many pages")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--only", nargs="+", choices=names, help="measure only these")
+    parser.add_argument("--quick", action="store_true", help="measure fewer jobs, in one round")
+    parser.add_argument(
+        "--scale", action="store_true", help="measure with many jobs and many pages"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write all figures to this file"
+    )
     for name, (full, _, text) in _SIZES.items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=int, metavar="N", help=f"{text} ({full:,})")
@@ -54,7 +58,7 @@ def _options() -> argparse.Namespace:
         type=int,
         metavar="N",
         default=CALLS_PER_PROCESS,
-        help=f"calls in flight per process, for those that can ({CALLS_PER_PROCESS})",
+        help=f"calls in flight per process, if configurable ({CALLS_PER_PROCESS})",
     )
     options = parser.parse_args()
     for name, (full, quick, _) in _SIZES.items():
@@ -120,18 +124,18 @@ def _scale(track: Track, options: argparse.Namespace, console: Console) -> Scale
     for _ in range(options.rounds):
         for queued, pages in points:
             with console.status(f"{queued:,} queued, pages: {pages:,}"):
-                # The same number of jobs each time, and never the last ones.
+                # Always the same number of jobs, and never the last jobs of the queue.
                 measured = round(0.8 * sizes[0])
                 report.add(queued, pages, backlog(track, who, queued, pages, measured))
     return report
 
 
 def main() -> None:
-    """Measure what is installed, and print it."""
+    """Measure the installed libraries, and print the figures."""
     if not sys.platform.startswith("linux"):
-        raise SystemExit("the bench reads CPU times from /proc: it needs Linux")
+        raise SystemExit("the bench needs Linux: it reads CPU times from /proc")
     options = _options()
-    # In a file or a pipe, lines are as long as they need to be.
+    # Do not wrap lines in a file or a pipe.
     console = Console(width=None if sys.stdout.isatty() else 160)
     with Track() as track:
         report = (_scale if options.scale else _compare)(track, options, console)

@@ -1,7 +1,7 @@
-"""The endpoints that take the POSTs, each in a process that is not measured.
+"""The endpoints that receive the POSTs, each in a process that is not measured.
 
-nginx costs least, where it is installed; the lean endpoint can wait and speak TLS; the sandbox
-checks every request and records when it came.
+nginx needs the least CPU time, if it is installed. The lean endpoint supports delays and TLS. The
+sandbox validates every request and records its arrival time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.embedded_valkey import free_port
 
-#: A certificate for 127.0.0.1 and its key. It signed itself, so it is also what to trust.
+#: A self-signed certificate for 127.0.0.1 with its key. It is also the trusted certificate.
 CERTIFICATE = Path(__file__).parents[1] / "support" / "localhost.pem"
 
 _PATH = "/social/messages.json"
@@ -49,13 +49,13 @@ http {{
 
 
 class Endpoint(Protocol):
-    """What takes the POSTs, at `url`."""
+    """An endpoint that receives POSTs at `url`."""
 
     name: str
     url: str
 
     def count(self) -> int:
-        """Return how many POSTs came since the start or the last `forget`."""
+        """Return the number of POSTs since the start or the last `forget`."""
 
     def forget(self) -> None:
         """Start counting from 0 again."""
@@ -65,7 +65,7 @@ class Endpoint(Protocol):
 
 
 class SandboxEndpoint:
-    """The sandbox, which checks every request, and records when it came."""
+    """The sandbox, which validates every request and records its arrival time."""
 
     name = "harasocial_dispatch.sandbox"
 
@@ -84,7 +84,7 @@ class SandboxEndpoint:
 
 
 class LeanEndpoint:
-    """lean_endpoint.py: the same reply to every POST, after `delay_seconds`."""
+    """lean_endpoint.py, which sends the same reply to every POST after `delay_seconds`."""
 
     name = "lean_endpoint.py"
 
@@ -121,7 +121,7 @@ class LeanEndpoint:
 
 
 class Nginx:
-    """nginx, with a configuration and a folder of its own."""
+    """nginx, with its own configuration and folder."""
 
     def __init__(self, program: str) -> None:
         said = subprocess.run([program, "-v"], capture_output=True, text=True, check=True)
@@ -159,12 +159,12 @@ class Nginx:
         with urllib.request.urlopen(self._count_url, timeout=10) as reply:
             # "Active connections: 1 \nserver accepts handled requests\n 9 9 42 \n…"
             requests = int(reply.read().split(b"requests\n")[1].split()[2])
-        # This question was a request too.
+        # This request is counted too.
         self._not_counted += 1
         return requests - self._not_counted
 
     def forget(self) -> None:
-        # In two steps: count() adds to the same number.
+        # Two steps, because count() changes the same number.
         counted = self.count()
         self._not_counted += counted
 
@@ -175,8 +175,8 @@ class Nginx:
 
 
 def quickest() -> Endpoint:
-    """Return nginx where it is installed and starts, else the lean endpoint."""
-    # Debian has it where only root looks for programs.
+    """Return nginx if it is installed and starts, or else the lean endpoint."""
+    # Debian installs it in a folder that is only in root's PATH.
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/local/sbin:/usr/sbin")
     if program is not None:
         try:

@@ -1,9 +1,9 @@
-"""An endpoint that accepts every POST, after a delay if wanted, at little cost: prints its port.
+"""A fast endpoint that accepts every POST, after an optional delay. It prints its port.
 
 python lean_endpoint.py [--delay-seconds 0.2] [--tls FILE]
 
-It checks nothing; GET /count returns how many POSTs came. The event loop serves above 10,000
-requests a second on one core, which the sandbox, a stand-in that checks each request, does not.
+It validates nothing. GET /count returns the number of POSTs. It serves more than 10,000 requests
+per second on one core. The sandbox, which validates each request, does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LENGTH = b"content-length:"
 
 
 class Connection(asyncio.Protocol):
-    """One client; as one of HTTP/1.1, it awaits each reply before its next request."""
+    """A connection with a client that waits for each reply before its next request."""
 
     posts = 0
     delay_seconds = 0.0
@@ -69,7 +69,7 @@ async def main() -> None:
     """Serve until terminated."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay-seconds", type=float, default=0.0)
-    parser.add_argument("--tls", metavar="FILE", help="certificate and key: speak HTTPS")
+    parser.add_argument("--tls", metavar="FILE", help="certificate and key, to serve HTTPS")
     options = parser.parse_args()
     Connection.delay_seconds = options.delay_seconds
     context = None

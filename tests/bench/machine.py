@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine, and the versions of everything that ran."""
+"""The machine, and the versions of all measured software."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(json.dumps(found))
 
 
 def machine(track: Track) -> dict[str, str]:
-    """Return what is told of the machine, by name."""
+    """Return the description of the machine, by name."""
     server = track.client.info("server")
     name = server.get("server_name", "redis")
     return {
@@ -48,7 +48,7 @@ def _cpu() -> str:
 
 
 def versions(contender: Contender) -> dict[str, str]:
-    """Return the versions of the contender's distributions that are installed."""
+    """Return the versions of the installed distributions of a library."""
     program = interpreter(contender)
     if not program.exists():
         return {}

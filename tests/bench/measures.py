@@ -1,4 +1,4 @@
-"""What is measured. Each function is one run of one contender, and returns its figures."""
+"""The measures. Each function makes one run of one library, and returns its figures."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from endpoints import Endpoint
 from track import PAGES, SLOW_SECONDS, Track
 from workers import Workers
 
-#: What follows a result (acknowledging, falling idle) is over after this time (seconds).
+#: Time for the work after a result, such as acknowledgment.
 _SETTLED_SECONDS = 0.3
-#: Jobs sent before those that are measured, by a contender that takes its full share.
+#: Number of jobs that are sent before the measured jobs, by a library with its full share.
 _WARM_UP_JOBS = 300
 
 Figures = dict[str, float]
 
 
 def enqueueing(track: Track, contender: Contender, jobs: int) -> Figures:
-    """Enqueue with no worker running: one by one, then five times as many in batches."""
+    """Enqueue without a worker: jobs one by one, then five times as many in batches."""
     track.clear()
     start = track.redis_cpu_seconds()
     one = track.produce(contender, "one", jobs)
-    # By now, what is made once (queues, scripts) is in Redis.
+    # Queues and scripts, which are created once, are already in Redis.
     before, between = track.used_memory(), track.redis_cpu_seconds()
     batch = track.produce(contender, "batch", 5 * jobs)
     end = track.redis_cpu_seconds()
@@ -46,7 +46,7 @@ def enqueueing(track: Track, contender: Contender, jobs: int) -> Figures:
 
 @dataclass(slots=True)
 class _Sent:
-    """What sending some jobs took. CPU times are of whole process trees."""
+    """The time for sending some jobs. CPU times include all processes of a tree."""
 
     jobs: int
     seconds: float
@@ -67,11 +67,11 @@ class _Sent:
 
 
 def throughput(track: Track, contender: Contender, jobs: int) -> Figures:
-    """Send jobs that were all enqueued before, to an endpoint that does not wait."""
+    """Send jobs that are already enqueued, to an endpoint without a delay."""
     with _started(track, contender, track.quick) as worker:
         before = worker.done
         sent = worker.send(jobs)
-        # One POST for each job: more are retries.
+        # More POSTs than jobs are retries.
         twice = track.quick.count() - before - sent.jobs
     return {
         "jobs_per_second": sent.per_second,
@@ -84,16 +84,16 @@ def throughput(track: Track, contender: Contender, jobs: int) -> Figures:
 
 
 def lone(track: Track, contender: Contender, jobs: int) -> Figures:
-    """Time lone jobs from the enqueueing to their arrival at the sandbox, which checks them."""
+    """Measure the latency of single jobs, from enqueue to arrival at the sandbox."""
     with _started(track, contender, track.sandbox) as worker:
         produced = track.produce(contender, "lone", jobs)
         worker.wait_for(produced["enqueued"])
         sandbox = track.sandbox.sandbox
-        # The latest, since the worker was warmed with messages of the same numbers.
+        # The last arrival counts: the warm-up used messages with the same numbers.
         arrivals = {job.metadata: job.arrived_at_monotonic[-1] for job in sandbox.jobs()}
         totals = sandbox.totals()
     if totals.posts != totals.accepted:
-        raise RuntimeError(f"not all requests were as documented: {totals}")
+        raise RuntimeError(f"not all requests were valid: {totals}")
     called_at = enumerate(produced["called_at"])
     latencies = [arrivals[f"order {number}"] - at for number, at in called_at]
     return {
@@ -103,9 +103,9 @@ def lone(track: Track, contender: Contender, jobs: int) -> Figures:
 
 
 def slow(track: Track, contender: Contender, waves: int) -> Figures:
-    """Fill an endpoint that takes 200 ms, so many times, with all calls that may be in flight.
+    """Send `waves` times the maximum number of calls in flight to an endpoint with a 200 ms delay.
 
-    The share is that of Little's law: calls in flight / their latency.
+    The ideal rate follows Little's law: calls in flight / latency.
     """
     with _started(track, contender, track.slow, warm_up=contender.in_flight) as worker:
         sent = worker.send(contender.in_flight * waves)
@@ -118,13 +118,13 @@ def slow(track: Track, contender: Contender, waves: int) -> Figures:
 
 
 def tls(track: Track, contender: Contender, jobs: int) -> Figures:
-    """Send as in `throughput`, over HTTPS."""
+    """Send like `throughput`, over HTTPS."""
     with _started(track, contender, track.tls) as worker:
         return {"tls_cpu_us_per_job": worker.send(jobs).cpu_us}
 
 
 def backlog(track: Track, contender: Contender, queued: int, pages: int, jobs: int) -> Figures:
-    """Enqueue `queued` jobs in batches, for so many pages, and send the first `jobs` of them."""
+    """Enqueue `queued` jobs in batches for `pages` pages, and send the first `jobs` of them."""
     with _started(track, contender, track.quick, pages=pages) as worker:
         sent = worker.send(queued, measured=jobs, pages=pages)
     return {
@@ -138,11 +138,11 @@ def backlog(track: Track, contender: Contender, queued: int, pages: int, jobs: i
 
 
 class _Worker:
-    """A contender's warm worker, and what it took to get there.
+    """A warm worker of a library, and the time of its start.
 
     Attributes:
-        done: jobs whose result it has kept so far.
-        start_seconds, start_cpu_seconds: until its first POST.
+        done: the number of results that it has stored.
+        start_seconds, start_cpu_seconds: the time until its first POST.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class _Worker:
         self.enqueue_cpu_us = self.enqueue_redis_cpu_us = self.bytes_per_job = 0.0
 
     def wait_for(self, jobs: int) -> None:
-        """Wait until it has kept the results of so many more jobs."""
+        """Wait until it has stored the results of this number of jobs."""
         wanted = self.done + jobs
         self._track.wait_until(
             self._workers, lambda: self._contender.kept(self._track.client) >= wanted
@@ -163,13 +163,13 @@ class _Worker:
         self.done = wanted
 
     def send(self, jobs: int, *, measured: int | None = None, pages: int = PAGES) -> _Sent:
-        """Enqueue jobs while it is halted, let it go on, and return what the sending took.
+        """Enqueue jobs while the worker is suspended, resume it, and measure the sending.
 
-        That is, of all of them or of the first `measured`.
+        The measure includes all jobs, or the first `measured` ones.
         """
         track, workers = self._track, self._workers
         time.sleep(_SETTLED_SECONDS)
-        workers.halt()
+        workers.suspend()
         memory, redis_cpu = track.used_memory(), track.redis_cpu_seconds()
         produced = track.produce(self._contender, "batch", jobs, pages)
         enqueued = produced["enqueued"]
@@ -179,9 +179,9 @@ class _Worker:
 
         posted = self._endpoint.count()
         cpu, redis_cpu, began = workers.cpu_seconds(), track.redis_cpu_seconds(), time.monotonic()
-        workers.go_on()
+        workers.resume()
         wanted = enqueued if measured is None else measured
-        # Counting results is work for Redis: not before all requests came.
+        # Count results only after all requests arrived, because counting is work for Redis.
         track.wait_until(workers, lambda: self._endpoint.count() >= posted + wanted)
         if measured is None:
             self.wait_for(enqueued)
@@ -202,7 +202,7 @@ def _started(
     warm_up: int | None = None,
     pages: int = PAGES,
 ) -> Iterator[_Worker]:
-    """Start the worker with some jobs in Redis, and wait until it has sent them."""
+    """Start the worker with some jobs in Redis. Wait until it has sent them."""
     track.clear()
     jobs = max(8, round(_WARM_UP_JOBS * contender.jobs_share)) if warm_up is None else warm_up
     enqueued = track.produce(contender, "batch", jobs, pages)["enqueued"]
@@ -216,6 +216,6 @@ def _started(
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that `percent` of the values do not exceed (nearest rank)."""
+    """Return a percentile of the values (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

@@ -1,4 +1,4 @@
-"""Enqueues as told, in a contender's own interpreter, and prints what it took as JSON.
+"""Enqueue jobs in the interpreter of a library, and print the figures as JSON.
 
 python producing.py MODULE {one,batch,lone} COUNT PAGES
 """
@@ -15,16 +15,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-#: Jobs in one call of `enqueue_batch`.
+#: Number of jobs in one call of `enqueue_batch`.
 BATCH_SIZE = 500
-#: Enqueued before the clock runs: connections, first calls.
+#: Number of jobs that are enqueued before the measurement, for connections and first calls.
 WARM_UP_JOBS = 10
-#: A lone job comes this long (seconds) after the one before, at random: nothing is in step.
+#: Range of the random delay between single jobs, so that they are not synchronized with polls.
 PAUSE_SECONDS = (0.25, 0.6)
 
 
 def message(number: int, pages: int = 1) -> dict[str, Any]:
-    """Return the documented body of one message; its metadata identifies it."""
+    """Return the documented body of a message. Its metadata identifies it."""
     return {
         "messaging_type": "harasocial_facebook_payload_id",
         "recipient": {"id": str(2560816460648749 + number)},
@@ -37,7 +37,7 @@ def message(number: int, pages: int = 1) -> dict[str, Any]:
 
 
 async def main(module_name: str, what: str, count: int, pages: int) -> dict[str, Any]:
-    """Enqueue `count` jobs: `one` by one, by `batch`, or each `lone` on an idle system."""
+    """Enqueue `count` jobs: one by one, in batches, or each on an idle system."""
     module = importlib.import_module(f"contenders.{module_name}")
     one, batch = _awaited(module.enqueue), _awaited(module.enqueue_batch)
     if hasattr(module, "connect"):
@@ -48,7 +48,7 @@ async def main(module_name: str, what: str, count: int, pages: int) -> dict[str,
     if what == "lone":
         return {"enqueued": enqueued, "called_at": await _lone(one, count, pages)}
     clock = Clock()
-    # A million messages would not all be in memory with whoever enqueues them either.
+    # Do not keep all messages in memory.
     for first in range(0, count, BATCH_SIZE):
         numbers = range(first, min(first + BATCH_SIZE, count))
         messages = [message(number, pages) for number in numbers]
@@ -69,7 +69,7 @@ async def main(module_name: str, what: str, count: int, pages: int) -> dict[str,
 
 
 class Clock:
-    """Adds up the time, and the CPU time of all threads, of each `with` block."""
+    """Adds up the time and the CPU time (of all threads) of `with` blocks."""
 
     def __init__(self) -> None:
         self.seconds = self.cpu_seconds = 0.0

@@ -1,4 +1,4 @@
-"""The figures as tables, as plain ratios, as Markdown, and as JSON."""
+"""Print the figures as tables, ratios, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How a figure is shown, and whether more of it is better."""
+    """The title and format of a figure, and whether a higher value is better."""
 
     title: str
     form: str
@@ -52,7 +52,7 @@ TABLES: dict[str, dict[str, Column]] = {
         "redis_bytes_per_job": Column("Redis bytes/job", ",.0f"),
     },
 }
-#: The README's table. The rest is for those who run the bench.
+#: The columns of the README's table.
 MARKDOWN: dict[str, Column] = {
     "jobs_per_second": Column("jobs/s", "{:,.0f}", more_is_better=True),
     "cpu_us_per_job": Column("CPU per job", "{:,.0f} µs"),
@@ -63,7 +63,7 @@ MARKDOWN: dict[str, Column] = {
     "lone_median_ms": Column("lone job until sent", "{:.1f} ms"),
     "slow_jobs_per_second": Column("jobs/s at 200 ms", "{:,.0f}", more_is_better=True),
 }
-#: What --scale prints.
+#: The columns for --scale.
 SCALE: dict[str, Column] = {
     "jobs_per_second": Column("jobs/s", ",.0f"),
     "cpu_us_per_job": Column("CPU µs/job", ",.0f"),
@@ -72,7 +72,7 @@ SCALE: dict[str, Column] = {
     "enqueue_batch_redis_cpu_us": Column("of Redis ", ",.1f"),
     "redis_bytes_per_job": Column("Redis bytes/job", ",.0f"),
 }
-#: What is reported of each peer in words.
+#: The figures in the ratios, and their names.
 RATIOS = {
     "jobs_per_second": "jobs/s",
     "cpu_us_per_job": "CPU per job",
@@ -87,31 +87,31 @@ _COLUMNS = {name: column for table in TABLES.values() for name, column in table.
 
 @dataclass(slots=True)
 class Report:
-    """All samples: of each contender, the figures of each of its runs."""
+    """All samples: the figures of each run of each library."""
 
     machine: Mapping[str, str]
     versions: dict[str, dict[str, str]]
     contenders: list[Contender]
     left_out: dict[str, str]
-    #: What was asked for, in words.
+    #: The options of the run, as text.
     run: str
-    #: Of each contender and figure, one value a run; the n-th of ours and of a peer's are of
-    #: different moments, so medians are compared.
+    #: Library → figure → one value per run. The n-th runs of two libraries are at different times,
+    #: so medians are compared.
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, name: str, figures: Figures) -> None:
-        """Keep the figures of one run."""
+        """Add the figures of a run."""
         of_contender = self.samples.setdefault(name, {})
         for figure, value in figures.items():
             of_contender.setdefault(figure, []).append(value)
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Forget a contender's figures: it could not do all that was asked."""
+        """Remove the figures of a library that failed."""
         self.left_out[name] = reason
         self.samples.pop(name, None)
 
     def medians(self) -> dict[str, Figures]:
-        """Return each contender's figures, the median of its runs."""
+        """Return the medians of each library's figures."""
         found = {
             name: {figure: statistics.median(values) for figure, values in figures.items()}
             for name, figures in self.samples.items()
@@ -124,7 +124,7 @@ class Report:
         return found
 
     def ratios(self) -> dict[str, Figures]:
-        """Return how many times better the first contender is than each other, by figure."""
+        """Return the ratios of the first library to each other library, by figure."""
         first, *others = self.medians().items()
         return {
             name: {
@@ -159,7 +159,7 @@ class Report:
             found = ", ".join(f"{n} {v}" for n, v in self.versions[each.name].items())
             console.print(f"[bold]{each.name}[/]: {each.how} ({found})")
         for name, reason in self.left_out.items():
-            console.print(f"[bold]{name}[/] is left out: {reason}")
+            console.print(f"[bold]{name}[/] is not included: {reason}")
         for title, columns in TABLES.items():
             _print_table(console, title, columns, self.medians())
         self._print_ratios(console)
@@ -175,7 +175,7 @@ class Report:
             console.print(f"  {name}: {', '.join(shown)}")
 
     def markdown(self) -> str:
-        """Return the README's table: this project, the others by throughput, the best in bold."""
+        """Return the README's table, sorted by throughput, with the best values in bold."""
         first, *others = self.medians().items()
         others.sort(key=lambda named: -named[1]["jobs_per_second"])
         best = {
@@ -199,27 +199,27 @@ class Report:
         return "\n".join([*lines, "", f"{shown}; {self.run}"])
 
     def _version(self, name: str) -> str:
-        """Return the version of a contender's library, to the second number."""
+        """Return the minor version of a library."""
         return ".".join(next(iter(self.versions[name].values())).split(".")[:2])
 
 
-#: What the README says of the machine.
+#: The description of the machine for the README.
 _IN_README = ("Python", "cores", "Valkey", "endpoint")
 
 
 @dataclass(slots=True)
 class ScaleReport:
-    """The cost of a job by how many are queued, for how many pages."""
+    """The cost of a job by the number of queued jobs and of pages."""
 
     machine: Mapping[str, str]
     samples: dict[tuple[int, int], list[Figures]] = field(default_factory=dict)
 
     def add(self, queued: int, pages: int, figures: Figures) -> None:
-        """Keep the figures of one run."""
+        """Add the figures of a run."""
         self.samples.setdefault((queued, pages), []).append(figures)
 
     def medians(self) -> dict[str, Figures]:
-        """Return the median figures by size, in words."""
+        """Return the median figures by size."""
         return {
             f"{queued:,} queued, pages: {pages:,}": {
                 figure: statistics.median(run[figure] for run in runs) for figure in runs[0]

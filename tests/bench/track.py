@@ -1,4 +1,4 @@
-"""What the measures share: a Redis, endpoints, and contenders that are run against them."""
+"""The shared environment of the measures: Redis, endpoints, and processes of libraries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from endpoints import CERTIFICATE, Endpoint, LeanEndpoint, SandboxEndpoint, quic
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, EmbeddedValkey
 from workers import Workers, interpreter
 
-#: Nothing takes this long (seconds), unless something is broken.
+#: Timeout for every step.
 PATIENCE_SECONDS = 300.0
 #: The slow endpoint's latency.
 SLOW_SECONDS = 0.2
-#: Pages of a measure that is not about them: each has a lane of its own in this project.
+#: Default number of pages. In this project, each page has its own lane.
 PAGES = 20
 
 _AnyEndpoint = TypeVar("_AnyEndpoint", bound=Endpoint)
@@ -34,9 +34,9 @@ class Track:
     """An embedded Valkey, and the endpoints.
 
     Attributes:
-        quick: answers at once; `tls` too, over HTTPS.
-        slow: answers after `SLOW_SECONDS`.
-        sandbox: answers at once, checks every request and records when it came.
+        quick: an endpoint without a delay; `tls` is the same over HTTPS.
+        slow: an endpoint with a delay of `SLOW_SECONDS`.
+        sandbox: an endpoint without a delay that validates every request and records its time.
     """
 
     def __init__(self) -> None:
@@ -67,20 +67,20 @@ class Track:
         self._stack.close()
 
     def clear(self) -> None:
-        """Empty Redis, and forget what the endpoints received."""
+        """Clear Redis, and reset the counts of the endpoints."""
         self.client.flushall()
         for endpoint in self._endpoints:
             endpoint.forget()
 
     def start(self, contender: Contender, endpoint: Endpoint) -> Workers:
-        """Start the contender's worker, to send to `endpoint`."""
+        """Start the library's worker, which sends to `endpoint`."""
         log = self._folder / f"{time.monotonic_ns()}.log"
         return Workers(contender, self._environment(contender, endpoint), log)
 
     def produce(
         self, contender: Contender, what: str, count: int, pages: int = PAGES
     ) -> dict[str, Any]:
-        """Enqueue in a process of its own; see producing.py."""
+        """Enqueue in a separate process. See producing.py."""
         done = subprocess.run(
             [
                 *(interpreter(contender), "producing.py"),
@@ -97,25 +97,25 @@ class Track:
         figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return figures
 
-    def wait_until(self, workers: Workers, is_so: Callable[[], bool]) -> None:
-        """Wait for `is_so`, asking often, as long as the worker lives."""
+    def wait_until(self, workers: Workers, condition: Callable[[], bool]) -> None:
+        """Poll `condition` until it is true. Raise if the worker ends."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             began = time.monotonic()
-            if is_so():
+            if condition():
                 return
             workers.check()
             if began > deadline:
                 raise RuntimeError(f"no end after {PATIENCE_SECONDS:.0f} s:\n{workers.log()}")
-            # Asking is work for those asked: not often, and less often where it is much work.
+            # Polling uses CPU time, so poll less often if a poll is slow.
             time.sleep(max(0.02, 10 * (time.monotonic() - began)))
 
     def used_memory(self) -> int:
-        """Return the bytes that the server uses."""
+        """Return the memory that the server uses, in bytes."""
         return int(self.client.info("memory")["used_memory"])
 
     def redis_cpu_seconds(self) -> float:
-        """Return the CPU time that the server took so far."""
+        """Return the CPU time of the server so far."""
         cpu = self.client.info("cpu")
         return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 

@@ -1,4 +1,4 @@
-"""A contender's processes: started, halted while jobs are enqueued, set going, counted, ended."""
+"""The processes of a library's worker: start, suspend, resume, measure, kill."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def interpreter(contender: Contender) -> Path:
-    """Return the interpreter that has the contender installed, if any has."""
+    """Return the interpreter where the library is installed."""
     if not contender.environment:
         return Path(sys.executable)
     return Path(sys.prefix) / "peers" / contender.environment / "bin" / "python"
 
 
 class Workers:
-    """All processes that a contender's worker command starts; they are killed at the end."""
+    """All processes that a worker command starts. They are killed at the end."""
 
     def __init__(self, contender: Contender, environment: dict[str, str], log: Path) -> None:
         self._log = log
@@ -36,7 +36,7 @@ class Workers:
                 cwd=Path(__file__).parent,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the bench, which kills them
+                start_new_session=True,  # Ctrl-C only reaches the bench, which kills them
             )
 
     def __enter__(self) -> Workers:
@@ -48,7 +48,7 @@ class Workers:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # No orderly end: what they leave behind goes with Redis's data.
+        # They are killed: the data that they leave is in Redis, which is removed.
         while pids := [pid for pid, stat in self._processes().items() if stat[0] not in "ZX"]:
             for pid in pids:
                 _signal(pid, signal.SIGKILL)
@@ -56,38 +56,39 @@ class Workers:
         self._process.wait()
 
     def check(self) -> None:
-        """Raise if the worker ended by itself."""
+        """Raise if the worker has ended by itself."""
         if self._process.poll() is not None:
             raise RuntimeError(
                 f"the worker ended, status {self._process.returncode}:\n{self.log()}"
             )
 
     def log(self) -> str:
-        """Return the end of what the worker printed."""
+        """Return the end of the worker's output."""
         return self._log.read_text(errors="replace")[-2000:]
 
-    def halt(self) -> None:
-        """Stop all processes where they are (SIGSTOP)."""
+    def suspend(self) -> None:
+        """Suspend all processes (SIGSTOP)."""
         for pid in self._processes():
             _signal(pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Let all processes go on (SIGCONT)."""
+    def resume(self) -> None:
+        """Resume all processes (SIGCONT)."""
         for pid in self._processes():
             _signal(pid, signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all their threads, and of children that ended, so far."""
-        # Of a process's line after its name: user, system, and both of its ended children.
+        """Return the CPU time of all threads, and of ended children."""
+        # The fields after the name: user and system time, of the process and of its ended
+        # children.
         return (
             sum(sum(map(int, stat[11:15])) for stat in self._processes().values())
             / _TICKS_PER_SECOND
         )
 
     def _processes(self) -> dict[int, list[str]]:
-        """Return the stat line of each process of the tree, also of ended ones.
+        """Return the stat fields of each process of the tree, including ended processes.
 
-        To the tree belong all descendants, and those of its session whose parent has ended.
+        The tree has all descendants, and the processes of its session whose parent has ended.
         """
         stats = {}
         for folder in Path("/proc").iterdir():

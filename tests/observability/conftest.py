@@ -21,7 +21,7 @@ from support.harness import (
     free_port,
     wait_until_ended,
 )
-from support.scrape import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, Day, Scrape, StartScraped
+from support.scrape import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, MixedTraffic, Scrape, StartScraped
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def start_scraped(start_worker: StartWorker) -> StartScraped:
 
 
 @pytest.fixture(scope="session")
-def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+def mixed_traffic(
+    valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MixedTraffic]:
     """A worker with sent, failed, retried, throttled, refused and expired messages. It logs JSON.
 
     Each process of the pool ends after one dispatch and is replaced.
@@ -46,7 +48,7 @@ def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Ite
         redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0
     )
     producer = Producer(settings)
-    folder: Path = tmp_path_factory.mktemp("day")
+    folder: Path = tmp_path_factory.mktemp("mixed_traffic")
     scrape = Scrape(free_port())
     with Sandbox() as sandbox:
         # A faster call may take less than a millisecond.
@@ -80,7 +82,7 @@ def day(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Ite
             waiting = [producer.enqueue(body(page_id=REFUSED_PAGE)) for _ in range(4)]
             # The counts of a process arrive at the end of its dispatch.
             eventually(lambda: sum(scrape.outcomes().values()) >= 30, what="the last report")
-            yield Day(
+            yield MixedTraffic(
                 worker,
                 scrape.keep(),
                 settings,

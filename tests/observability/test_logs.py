@@ -15,7 +15,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN
 from harasocial_dispatch.worker.observe.logs import TextFormatter, format_logs
 from support.harness import StartWorker, body, eventually, wait_until_ended
-from support.scrape import RECIPIENT, Day
+from support.scrape import RECIPIENT, MixedTraffic
 
 PAGE = "500725830264749"
 PAYLOAD = "__hrf_f_63072efd8d1cc15d16c3848e_s_4d12c525111725943cdbf556bd57687d"
@@ -32,14 +32,14 @@ def lines_of(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
-def test_every_json_line_is_an_object_with_the_extra_fields(day: Day) -> None:
+def test_every_json_line_is_an_object_with_the_extra_fields(mixed_traffic: MixedTraffic) -> None:
     """Lines about a job have its id and the reason. Celery's lines are JSON too."""
-    records = lines_of(day.worker.log())
+    records = lines_of(mixed_traffic.worker.log())
     assert all({"time", "level", "logger", "process", "message"} <= set(line) for line in records)
     assert any(line["logger"].startswith("celery.") for line in records)
 
     of_jobs = {line["job_id"]: line for line in records if "job_id" in line}
-    for job_id in day.jobs["failed"]:
+    for job_id in mixed_traffic.jobs["failed"]:
         assert of_jobs[job_id]["action"] == "job_failed"
         assert of_jobs[job_id]["error_code"] in ("10/2018278", "http_401", "expired")
         assert of_jobs[job_id]["page_id"].isdigit()
@@ -47,17 +47,17 @@ def test_every_json_line_is_an_object_with_the_extra_fields(day: Day) -> None:
     assert actions == {"job_retrying"}
 
 
-def test_with_json_every_line_of_this_package_is_json(day: Day) -> None:
+def test_with_json_every_line_of_this_package_is_json(mixed_traffic: MixedTraffic) -> None:
     """There is no banner. Only Celery's warning about root, before the log starts, is text."""
-    others = [line for line in day.worker.log().splitlines() if line and line[0] != "{"]
+    others = [line for line in mixed_traffic.worker.log().splitlines() if line and line[0] != "{"]
     allowed = ("SecurityWarning", "superuser", "recommended", "--uid", "uid=", "_warn_or_raise")
     assert [line for line in others if not any(words in line for words in allowed)] == []
 
 
 @pytest.mark.parametrize("secret", [DEFAULT_TOKEN, RECIPIENT, PAYLOAD])
-def test_no_token_person_or_payload_is_logged(day: Day, secret: str) -> None:
+def test_no_token_person_or_payload_is_logged(mixed_traffic: MixedTraffic, secret: str) -> None:
     """Celery and urllib3 do not log them either, at the level DEBUG."""
-    log = day.worker.log()
+    log = mixed_traffic.worker.log()
     assert '"level": "DEBUG"' in log
     assert secret not in log
 

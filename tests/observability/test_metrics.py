@@ -22,12 +22,12 @@ from support.harness import (
     kill,
     wait_until_ended,
 )
-from support.scrape import RECIPIENT, REFUSED_PAGE, Day, Scrape, StartScraped
+from support.scrape import RECIPIENT, REFUSED_PAGE, MixedTraffic, Scrape, StartScraped
 
 
-def test_every_outcome_is_counted_once_over_all_processes(day: Day) -> None:
+def test_every_outcome_is_counted_once_over_all_processes(mixed_traffic: MixedTraffic) -> None:
     """The counts by state and error code include processes that have ended."""
-    assert day.scrape.outcomes() == {
+    assert mixed_traffic.scrape.outcomes() == {
         ("sent", ""): 22,
         ("failed", "10/2018278"): 3,
         ("failed", "http_401"): 1,
@@ -35,13 +35,13 @@ def test_every_outcome_is_counted_once_over_all_processes(day: Day) -> None:
         ("retrying", "http_503"): 2,
         ("queued", "http_429"): 1,
     }
-    children = set(re.findall(r'"process": "(ForkPoolWorker-\d+)"', day.worker.log()))
+    children = set(re.findall(r'"process": "(ForkPoolWorker-\d+)"', mixed_traffic.worker.log()))
     assert len(children) > 2
 
 
-def test_calls_and_waits_are_counted_too(day: Day) -> None:
+def test_calls_and_waits_are_counted_too(mixed_traffic: MixedTraffic) -> None:
     """Each POST counts by outcome class. Each job's wait counts only once."""
-    samples = day.scrape.samples()
+    samples = mixed_traffic.scrape.samples()
     calls = {
         dict(labels)["outcome"]: value
         for (name, labels), value in samples.items()
@@ -50,18 +50,18 @@ def test_calls_and_waits_are_counted_too(day: Day) -> None:
     assert calls == {"accepted": 22, "permanent": 3, "auth": 1, "transient": 2, "throttled": 1}
     for outcome, count in calls.items():
         labels = {"outcome": outcome, "le": "20.0"}
-        assert day.scrape.value("call_duration_seconds_bucket", **labels) == count
-        seconds = day.scrape.value("call_duration_seconds_sum", outcome=outcome)
+        assert mixed_traffic.scrape.value("call_duration_seconds_bucket", **labels) == count
+        seconds = mixed_traffic.scrape.value("call_duration_seconds_sum", outcome=outcome)
         assert 0.009 * count < seconds < 20 * count
     # Every job except the expired one, which had no attempt.
-    assert day.scrape.value("queue_wait_seconds_count") == 26
-    assert day.scrape.value("doorbells_total") >= 1
-    assert day.scrape.value("claims_lost_total") == 0
+    assert mixed_traffic.scrape.value("queue_wait_seconds_count") == 26
+    assert mixed_traffic.scrape.value("doorbells_total") >= 1
+    assert mixed_traffic.scrape.value("claims_lost_total") == 0
 
 
-def test_a_scrape_includes_the_ledger(day: Day) -> None:
+def test_a_scrape_includes_the_ledger(mixed_traffic: MixedTraffic) -> None:
     """It has the numbers of waiting jobs and of paused pages."""
-    scrape = day.scrape
+    scrape = mixed_traffic.scrape
     assert scrape.value("ledger_up") == 1
     assert scrape.value("jobs", state="sent") == 22
     assert scrape.value("jobs", state="failed") == 5
@@ -72,9 +72,9 @@ def test_a_scrape_includes_the_ledger(day: Day) -> None:
     assert scrape.value("due_jobs") == 0
 
 
-def test_a_scrape_contains_no_token_or_recipient(day: Day) -> None:
+def test_a_scrape_contains_no_token_or_recipient(mixed_traffic: MixedTraffic) -> None:
     """Many people can see metrics, for a long time."""
-    text = day.scrape.text()
+    text = mixed_traffic.scrape.text()
     assert DEFAULT_TOKEN not in text
     assert RECIPIENT not in text
 
@@ -158,14 +158,18 @@ def test_a_scrape_without_redis_reports_it_and_keeps_the_counts(
             worker.kill()
 
 
-def test_a_port_in_use_stops_the_start(day: Day, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_port_in_use_stops_the_start(
+    mixed_traffic: MixedTraffic, sandbox: Sandbox, tmp_path: Path
+) -> None:
     """The error names the setting in one line. Each worker on a host needs its own port."""
-    env = environment(day.settings, sandbox.url, METRICS_PORT=day.scrape.port)
+    env = environment(mixed_traffic.settings, sandbox.url, METRICS_PORT=mixed_traffic.scrape.port)
     worker = WorkerProcess(env, tmp_path).start(wait=False)
     assert worker.process is not None
     assert worker.process.wait(timeout=30) == 2
     (line,) = [line for line in worker.log().splitlines() if "Error" in line]
-    assert f"HARASOCIAL_METRICS_PORT: cannot listen on 127.0.0.1:{day.scrape.port}:" in line
+    assert (
+        f"HARASOCIAL_METRICS_PORT: cannot listen on 127.0.0.1:{mixed_traffic.scrape.port}:" in line
+    )
     assert "Traceback" not in worker.log()
 
 

@@ -14,7 +14,7 @@ import yaml
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.schemas import Settings
 from prometheus_client.parser import text_string_to_metric_families
-from support.scrape import Day
+from support.scrape import MixedTraffic
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text(encoding="utf-8"))
@@ -53,10 +53,10 @@ class Metric:
 
 
 @pytest.fixture(scope="module")
-def metrics(day: Day) -> dict[str, Metric]:
+def metrics(mixed_traffic: MixedTraffic) -> dict[str, Metric]:
     """Every sample name of a real worker, after all kinds of messages."""
     found: dict[str, Metric] = {}
-    for family in text_string_to_metric_families(day.scrape.text()):
+    for family in text_string_to_metric_families(mixed_traffic.scrape.text()):
         for sample in family.samples:
             metric = found.setdefault(sample.name, Metric(family.type))
             for label, value in sample.labels.items():

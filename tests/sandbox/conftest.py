@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Heard:
+class Received:
     """The received data, and the state of the connection: `closed`, `reset` or `open`."""
 
     data: bytes
@@ -91,9 +91,9 @@ class Client:
             (self.sandbox.host, self.sandbox.port), timeout=DEADLINE_SECONDS
         )
 
-    def hear(
+    def exchange(
         self, request: bytes, *, silence_seconds: float = DEADLINE_SECONDS, most: int = 10**9
-    ) -> Heard:
+    ) -> Received:
         """Send bytes on a new connection. Receive until the end, a timeout, or `most` bytes."""
         with self.connect() as connection:
             connection.sendall(request)
@@ -112,17 +112,17 @@ class Client:
                     ending = "closed"
                     break
                 data += piece
-        return Heard(bytes(data), ending)
+        return Received(bytes(data), ending)
 
-    def post(self, payload_id: str = "payload", **changes: Any) -> Heard:
+    def post(self, payload_id: str = "payload", **changes: Any) -> Received:
         """POST a message, and request that the connection is closed after the reply."""
-        return self.hear(self.request(self.body(payload_id, **changes), connection="close"))
+        return self.exchange(self.request(self.body(payload_id, **changes), connection="close"))
 
     def control(self, method: str, name: str, document: Any = None) -> Any:
         """Call a path under `/_sandbox/` and return the JSON of its reply."""
         body = b"" if document is None else json.dumps(document).encode()
         request = self.request(body, method=method, path=f"/_sandbox/{name}", connection="close")
-        return self.hear(request).json
+        return self.exchange(request).json
 
 
 @pytest.fixture

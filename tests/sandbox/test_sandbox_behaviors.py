@@ -132,11 +132,11 @@ OTHERS = {"echo_malformed", "hang", "huge", "endless", "gzip", "gzip_bomb", "hos
 )
 def test_the_payload_id_selects_a_complete_reply(client, payload_id, status, body, accepted):
     """The reply has the behavior's status and body. Only accepted replies count as accepted."""
-    heard = client.post(payload_id)
+    received = client.post(payload_id)
 
-    assert heard.status == status
-    assert heard.ending == "closed"
-    assert (heard.body if isinstance(body, bytes) else heard.json) == body
+    assert received.status == status
+    assert received.ending == "closed"
+    assert (received.body if isinstance(body, bytes) else received.json) == body
     totals = client.sandbox.totals()
     assert (totals.posts, totals.accepted) == (1, int(accepted))
 
@@ -146,9 +146,9 @@ def test_the_payload_id_selects_a_complete_reply(client, payload_id, status, bod
 )
 def test_the_payload_id_selects_a_broken_reply(client, payload_id, body, ending):
     """The connection ends as the behavior requires, and nothing counts as accepted."""
-    heard = client.hear(client.request(client.body(payload_id)))
+    received = client.exchange(client.request(client.body(payload_id)))
 
-    assert (heard.body, heard.ending) == (body, ending)
+    assert (received.body, received.ending) == (body, ending)
     assert client.sandbox.totals().accepted == 0
 
 
@@ -210,10 +210,10 @@ def test_the_first_posts_of_each_job_fail(client):
 
 def test_interim_status_is_followed_by_the_accepted_reply(client):
     """A 103 is sent first, and then the final reply."""
-    heard = client.post("sandbox:status:103")
+    received = client.post("sandbox:status:103")
 
-    assert heard.data.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")
-    assert heard.data.endswith(ACCEPTED)
+    assert received.data.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert received.data.endswith(ACCEPTED)
     assert client.sandbox.totals().accepted == 1
 
 
@@ -221,9 +221,9 @@ def test_status_204_has_no_body_and_no_length(client):
     """After a 204, the connection is ready for the next request: no bytes remain."""
     request = client.request(client.body("sandbox:status:204"))
     last = client.request(client.body("sandbox:ok"), connection="close")
-    heard = client.hear(request + last)
+    received = client.exchange(request + last)
 
-    assert heard.data.startswith(b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert received.data.startswith(b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("payload_id", ["slow:0.2", "slow_headers:0.002", "drip:0.002"])
@@ -237,8 +237,8 @@ def test_slow_replies_have_the_given_delay(client, payload_id):
 
 def test_hang_sends_nothing_until_the_client_disconnects(client, wait_until):
     """The connection stays open without data. The request ends when the client disconnects."""
-    heard = client.hear(client.request(client.body("sandbox:hang")), silence_seconds=0.1)
-    assert (heard.data, heard.ending) == (b"", "open")
+    received = client.exchange(client.request(client.body("sandbox:hang")), silence_seconds=0.1)
+    assert (received.data, received.ending) == (b"", "open")
 
     def free() -> bool:
         client.sandbox.reset()  # requests in progress are counted again
@@ -249,11 +249,11 @@ def test_hang_sends_nothing_until_the_client_disconnects(client, wait_until):
 
 def test_http10_reply_has_no_length(client):
     """The reply ends with the connection, even if the client requests to keep it."""
-    heard = client.hear(client.request(client.body("sandbox:http10")))
+    received = client.exchange(client.request(client.body("sandbox:http10")))
 
-    assert heard.data.startswith(b"HTTP/1.0 200 OK\r\n")
-    assert "Content-Length" not in heard.head
-    assert heard.ending == "closed"
+    assert received.data.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert "Content-Length" not in received.head
+    assert received.ending == "closed"
 
 
 def test_repeated_headers_are_sent_twice(client):
@@ -276,7 +276,7 @@ def test_redirect_counts_requests_to_its_target(client):
     assert client.sandbox.totals().redirected == 0
 
     followed = client.request(client.body(), path="/social/redirected", connection="close")
-    assert client.hear(followed).status == 200
+    assert client.exchange(followed).status == 200
     totals = client.sandbox.totals()
     assert (totals.redirected, totals.posts, totals.accepted) == (1, 1, 0)
 
@@ -294,20 +294,20 @@ def test_the_echoed_token_is_also_in_the_headers(client):
 
 def test_hostile_reply_is_valid_json_with_hostile_texts(client):
     """Only its texts are hostile."""
-    heard = client.post("sandbox:hostile")
+    received = client.post("sandbox:hostile")
 
-    assert heard.json["error_code"] == HOSTILE_TEXT
-    assert heard.json["error_message"].startswith(HOSTILE_TEXT * 2)
-    assert len(heard.json["error_message"]) == HOSTILE_CHARACTERS
-    assert len(heard.body) < 64 * 1024
+    assert received.json["error_code"] == HOSTILE_TEXT
+    assert received.json["error_message"].startswith(HOSTILE_TEXT * 2)
+    assert len(received.json["error_message"]) == HOSTILE_CHARACTERS
+    assert len(received.body) < 64 * 1024
 
 
 def test_gzip_reply_decompresses_to_the_accepted_one(client):
     """The reply has the header Content-Encoding, and its body is the accepted one."""
-    heard = client.post("sandbox:gzip")
+    received = client.post("sandbox:gzip")
 
-    assert "\r\nContent-Encoding: gzip" in heard.head
-    assert gzip.decompress(heard.body) == ACCEPTED
+    assert "\r\nContent-Encoding: gzip" in received.head
+    assert gzip.decompress(received.body) == ACCEPTED
     assert client.sandbox.totals().accepted == 1
 
 
@@ -327,25 +327,25 @@ def test_gzip_bomb_is_a_complete_gzip_file_of_a_gigabyte(client):
 
 def test_huge_body_is_as_long_as_announced(client):
     """The large body is complete, and other requests are served meanwhile."""
-    heard = client.post("sandbox:huge")
+    received = client.post("sandbox:huge")
 
-    assert f"Content-Length: {HUGE_BYTES}" in heard.head
-    assert len(heard.body) == HUGE_BYTES
-    assert heard.body.rstrip(b" }").endswith(b'"error_message":null')
+    assert f"Content-Length: {HUGE_BYTES}" in received.head
+    assert len(received.body) == HUGE_BYTES
+    assert received.body.rstrip(b" }").endswith(b'"error_message":null')
 
 
 def test_endless_body_continues_until_the_client_disconnects(client):
     """A chunked body is sent as long as the client reads. Other requests are served meanwhile."""
-    heard = client.hear(client.request(client.body("sandbox:endless")), most=3_000_000)
+    received = client.exchange(client.request(client.body("sandbox:endless")), most=3_000_000)
 
-    assert heard.ending == "open"
-    assert "\r\nTransfer-Encoding: chunked" in heard.head
-    assert heard.body.startswith(b"4000\r\n   ")
+    assert received.ending == "open"
+    assert "\r\nTransfer-Encoding: chunked" in received.head
+    assert received.body.startswith(b"4000\r\n   ")
     assert client.post("sandbox:ok").status == 200
 
 
 @pytest.mark.parametrize(
-    ("payload_id", "complaint"),
+    ("payload_id", "message"),
     [
         ("sandbox:", "no behavior ''"),
         ("sandbox:sulk", "no behavior 'sulk'"),
@@ -360,13 +360,13 @@ def test_endless_body_continues_until_the_client_disconnects(client):
         ("sandbox:throttle:1%0d%0aX%3A y", "must be text without control characters"),
     ],
 )
-def test_an_unknown_behavior_is_refused_and_named(client, payload_id, complaint):
+def test_an_unknown_behavior_is_refused_and_named(client, payload_id, message):
     """The reply is a 400 that names the behavior."""
-    heard = client.post(payload_id)
+    received = client.post(payload_id)
 
-    assert heard.status == 400
-    assert heard.json["error_code"] == "invalid_request"
-    assert complaint in heard.json["error_message"]
+    assert received.status == 400
+    assert received.json["error_code"] == "invalid_request"
+    assert message in received.json["error_message"]
     assert client.sandbox.totals().accepted == 0
 
 

@@ -51,19 +51,19 @@ def test_a_connection_is_kept_unless_the_client_requests_otherwise(
     request = client.request(client.body(), connection=connection)
     request = request.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1)
 
-    heard = client.hear(request, silence_seconds=0.1 if ending == "open" else 5)
-    assert (heard.status, heard.ending) == (200, ending)
+    received = client.exchange(request, silence_seconds=0.1 if ending == "open" else 5)
+    assert (received.status, received.ending) == (200, ending)
 
 
 def test_pipelined_requests_are_answered_in_order(client):
     """Pipelined requests wait for a previous slow request."""
-    heard = client.hear(
+    received = client.exchange(
         client.request(client.body("sandbox:slow:0.05"))
         + client.request(client.body("sandbox:code:7"))
         + client.request(client.body("sandbox:status:503"), connection="close")
     )
 
-    replies = heard.data.split(b"HTTP/1.1 ")[1:]
+    replies = received.data.split(b"HTTP/1.1 ")[1:]
     assert [reply[:3] for reply in replies] == [b"200", b"200", b"503"]
     assert b'"error_code":"7"' in replies[1]
 
@@ -116,10 +116,10 @@ def test_an_expectation_is_answered_before_the_body_arrives(client):
 )
 def test_an_invalid_request_is_refused_and_the_connection_is_closed(client, start, status):
     """The client receives the refusal even if the server has not read all its data."""
-    heard = client.hear(start)
+    received = client.exchange(start)
 
-    assert (heard.status, heard.ending) == (status, "closed")
-    assert "\r\nConnection: close" in heard.head
+    assert (received.status, received.ending) == (status, "closed")
+    assert "\r\nConnection: close" in received.head
     assert client.post().status == 200
 
 

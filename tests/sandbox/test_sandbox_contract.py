@@ -25,7 +25,7 @@ EXAMPLE = b"""{
 
 def test_the_documented_example_is_accepted(client):
     """The example of the API page is accepted, and its four fields identify the job."""
-    assert client.hear(client.request(EXAMPLE, connection="close")).status == 200
+    assert client.exchange(client.request(EXAMPLE, connection="close")).status == 200
 
     (job,) = client.sandbox.jobs()
     assert (job.page_id, job.recipient_id) == ("500725830264749", "2560816460648749")
@@ -64,20 +64,20 @@ def test_the_documented_example_is_accepted(client):
 )
 def test_only_the_documented_request_line_and_headers_are_accepted(client, changes, status):
     """Each deviation has its own status, and the message is not accepted."""
-    heard = client.hear(client.request(client.body(), **{"connection": "close", **changes}))
+    received = client.exchange(client.request(client.body(), **{"connection": "close", **changes}))
 
-    assert heard.status == status
-    assert heard.ending == "closed"
+    assert received.status == status
+    assert received.ending == "closed"
     assert client.sandbox.totals().accepted == (1 if status == 200 else 0)
 
 
 def test_the_header_allow_names_the_method(client):
     """A 405 has the header Allow. A HEAD request gets no body."""
-    heard = client.hear(client.request(b"", method="HEAD", connection="close"))
+    received = client.exchange(client.request(b"", method="HEAD", connection="close"))
 
-    assert heard.status == 405
-    assert "\r\nAllow: POST" in heard.head
-    assert heard.body == b""
+    assert received.status == 405
+    assert "\r\nAllow: POST" in received.head
+    assert received.body == b""
 
 
 def without(name: str) -> dict[str, object]:
@@ -85,7 +85,7 @@ def without(name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "message"),
     [
         (without("messaging_type"), "messaging_type is missing in the body"),
         (without("recipient"), "recipient is missing in the body"),
@@ -108,16 +108,16 @@ def without(name: str) -> dict[str, object]:
     ],
     ids=str,
 )
-def test_a_wrong_field_is_refused_and_named(client, changes, complaint):
+def test_a_wrong_field_is_refused_and_named(client, changes, message):
     """The reply is a 400 in the documented format that names the field."""
-    heard = client.post(**changes)
+    received = client.post(**changes)
 
-    assert heard.status == 400
-    assert heard.json == {
+    assert received.status == 400
+    assert received.json == {
         "data": None,
         "has_error": True,
         "error_code": "invalid_request",
-        "error_message": complaint,
+        "error_message": message,
     }
     totals = client.sandbox.totals()
     assert (totals.posts, totals.accepted, totals.jobs) == (1, 0, 0)
@@ -150,11 +150,11 @@ def test_metadata_is_optional_text_of_500_characters(client, metadata):
 )
 def test_a_body_that_is_not_the_documented_object_is_refused(client, body):
     """A body must be one JSON object without repeated names. Otherwise the reply is a 400."""
-    heard = client.hear(client.request(body, connection="close"))
+    received = client.exchange(client.request(body, connection="close"))
 
-    assert heard.status == 400
-    assert heard.json["has_error"] is True
-    assert heard.json["error_message"]
+    assert received.status == 400
+    assert received.json["has_error"] is True
+    assert received.json["error_message"]
 
 
 @given(
@@ -185,7 +185,9 @@ def test_each_page_has_its_own_token(client):
     def status(page_id: str, token: str) -> int:
         body = client.body(page_id=page_id)
         bearer = f"Bearer {token}"
-        return client.hear(client.request(body, authorization=bearer, connection="close")).status
+        return client.exchange(
+            client.request(body, authorization=bearer, connection="close")
+        ).status
 
     rights = {
         (page, token): status(page, token) for page in "123" for token in ("one", "two", "rest")
@@ -204,8 +206,8 @@ def test_page_without_a_token_is_refused(client):
     """Without `*`, an unlisted page has no valid token."""
     client.sandbox.tokens = {"1": "one"}
 
-    heard = client.hear(
+    received = client.exchange(
         client.request(client.body(), authorization="Bearer one", connection="close")
     )
-    assert heard.status == 401
-    assert b"one" not in heard.data
+    assert received.status == 401
+    assert b"one" not in received.data

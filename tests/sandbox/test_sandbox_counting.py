@@ -31,7 +31,7 @@ def test_jobs_are_identified_by_their_four_fields(client):
 def test_posts_and_accepted_replies_are_counted_separately(client):
     """Every POST counts. An accepted reply is counted in addition."""
     for payload_id in ("sandbox:ok", "sandbox:drop", "sandbox:status:500", "sandbox:reset"):
-        client.hear(client.request(client.body(payload_id), connection="close"))
+        client.exchange(client.request(client.body(payload_id), connection="close"))
 
     totals = client.sandbox.totals()
     assert (totals.requests, totals.posts, totals.accepted, totals.jobs) == (4, 4, 1, 4)
@@ -80,7 +80,7 @@ def test_raw_requests_are_kept_unchanged(client):
         "POST /social/messages.json HTTP/1.1\r\nHOST: sandbox\r\nX-A: 1\r\nx-a:  two \r\n"
         f"content-LENGTH: {len(content)}\r\nConnection: close\r\n\r\n"
     )
-    client.hear(head.encode() + content)
+    client.exchange(head.encode() + content)
 
     (request,) = client.sandbox.requests()
     assert (request.method, request.path, request.body) == (

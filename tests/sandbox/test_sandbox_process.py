@@ -39,7 +39,7 @@ def test_it_prints_its_settings_serves_and_ends_cleanly(client_of, end):
         there = client_of(Sandbox(address.hostname, address.port))
         request = there.request(there.body(), authorization="Bearer a b$c", connection="close")
 
-        assert there.hear(request).status == 200
+        assert there.exchange(request).status == 200
         assert there.control("GET", "received")["totals"]["accepted"] == 1
         running.send_signal(end)
         assert running.wait(timeout=5) == 0

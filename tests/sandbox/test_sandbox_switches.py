@@ -16,7 +16,7 @@ def test_fail_with_applies_to_every_post(client):
     client.sandbox.fail_with(503)
     for payload_id in ("sandbox:ok", "sandbox:drop", "sandbox:unheard-of"):
         assert client.post(payload_id).status == 503
-    assert client.hear(client.request(b"?", connection="close")).status == 503
+    assert client.exchange(client.request(b"?", connection="close")).status == 503
 
     client.sandbox.fail_with(None)
     assert client.post("sandbox:ok").status == 200
@@ -107,7 +107,7 @@ def test_switches_over_http(client):
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "message"),
     [
         ({"fail_with": 99}, "fail_with must be an HTTP status"),
         ({"fail_with": True}, "fail_with must be an HTTP status"),
@@ -121,11 +121,11 @@ def test_switches_over_http(client):
         ([], "the switches are an object"),
     ],
 )
-def test_an_invalid_switch_is_named_and_changes_nothing(client, changes, complaint):
+def test_an_invalid_switch_is_named_and_changes_nothing(client, changes, message):
     """One invalid value refuses all changes."""
     reply = client.control("POST", "switch", changes)
 
-    assert complaint in reply["error"]
+    assert message in reply["error"]
     assert client.post().status == 200
 
 

@@ -1,7 +1,7 @@
-"""Calls made as a worker makes them, without a worker: a sender, claims, an event loop.
+"""Make calls like a worker, without a worker: with a sender, claims and an event loop.
 
-As a program, it makes calls for another process, so that their memory can be measured: for each
-line of JSON on standard input, one on standard output.
+Run as a program, it makes calls for another process, which can measure their memory. For each line
+of JSON on standard input, it writes one to standard output.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 30.0
 
 
 def client_of(settings: Settings, endpoint: Endpoint) -> Client:
-    """Return a client made as the engine makes it."""
+    """Return a client with the same arguments as in the engine."""
     return Client(
         endpoint,
         connect_timeout_seconds=settings.connect_timeout_seconds,
@@ -38,12 +38,12 @@ def client_of(settings: Settings, endpoint: Endpoint) -> Client:
 
 
 class Caller:
-    """Makes calls to one endpoint, on an event loop in a thread. Safe to share between threads.
+    """Makes calls to an endpoint, on an event loop in a thread. Thread-safe.
 
     Args:
-        api_url: where to.
-        deadline_seconds: of each call that names no other.
-        settings: further settings, by their names.
+        api_url: the URL of the endpoint.
+        deadline_seconds: the default deadline of a call.
+        settings: other settings by name.
     """
 
     def __init__(self, api_url: str, *, deadline_seconds: float = 10.0, **settings: Any) -> None:
@@ -78,7 +78,7 @@ class Caller:
         running = self._loop.is_alive() or self._stopping.is_set()
         self._stopping.set()
         self._loop.join()
-        assert running, "the event loop has ended by itself, as the pump would have"
+        assert running, "the event loop has ended by itself, and so would the pump"
 
     def resume(self) -> None:
         """Run the event loop again."""
@@ -94,7 +94,7 @@ class Caller:
         delivery: Delivery = Delivery.AT_LEAST_ONCE,
         start_within_seconds: float = math.inf,
     ) -> Result:
-        """Make one call and return its result."""
+        """Make a call and return its result."""
         seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
         flight = self.sender.prepare(make_claim(payload_id, delivery=delivery), set())
         assert isinstance(flight, Flight)
@@ -120,20 +120,20 @@ class Caller:
 
 
 def error_code(result: Result) -> str | None:
-    """Return why a call did not succeed; None if it did."""
+    """Return the error code of a call, or None if it succeeded."""
     return result.outcome.error_code
 
 
 def measured(
     api_url: str, payload_id: str, delivery: str, deadline_seconds: float, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Make one call; return how it ended, and the seconds and kilobytes it took.
+    """Make a call. Return its outcome, and the seconds and kilobytes that it used.
 
-    The kilobytes are the highest resident memory during the call over that before it.
+    The kilobytes are the peak resident memory during the call minus the memory before it.
     """
     with Caller(api_url, deadline_seconds=deadline_seconds, **settings) as caller:
         before = _memory("VmRSS")
-        # 5 resets the peak; see proc(5).
+        # The value 5 resets the peak. See proc(5).
         Path("/proc/self/clear_refs").write_text("5")
         began = time.monotonic()
         result = caller.send(payload_id, delivery=Delivery(delivery))

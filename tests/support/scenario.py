@@ -1,7 +1,7 @@
-"""A ledger on fakeredis, whose clock stands still until a test moves it.
+"""A ledger on fakeredis, whose clock only moves when a test moves it.
 
-The Lua scripts run in a real Lua; only the commands under them are fakeredis'. It tells the time by
-Python's clock, so moving that moves leases, retries and retentions.
+The Lua scripts run in a real Lua interpreter. Only the Redis commands are simulated. fakeredis uses
+Python's clock, so a test that moves this clock moves leases, retries and retentions.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ PREFIX = "{test}:"
 
 @dataclass
 class Scenario:
-    """A ledger, what stands under it, and short words for what is done to it.
+    """A ledger with its client and clock, and short methods for common steps.
 
     Attributes:
-        rung: how often the ledger rang the doorbell.
+        rung: the number of times that the ledger rang the doorbell.
     """
 
     client: Any
@@ -52,14 +52,14 @@ class Scenario:
         self.rung += 1
 
     def rings(self, action: Callable[[], object]) -> bool:
-        """Do something; return whether the ledger rang."""
+        """Run `action`. Return whether the ledger rang the doorbell."""
         before = self.rung
         action()
         assert self.rung <= before + 1
         return self.rung > before
 
     def enqueue(self, page_id: str = "1", **options: Any) -> str:
-        """Enqueue one job and return its id."""
+        """Enqueue a job and return its id."""
         body = {
             "recipient": {"id": "2560816460648749"},
             "message": {"payload_id": "__hrf_f_1"},
@@ -69,23 +69,23 @@ class Scenario:
         return job_id
 
     def claim(self, max_jobs: int = 100, **options: Any) -> list[Claim]:
-        """Claim as a worker does: record the jobs that cannot be sent, and return the others."""
+        """Claim like a worker: record the jobs that cannot be sent, and return the others."""
         return self.end(self.ledger.claim(max_jobs, **options).claims)
 
     def claim_and_lose_the_reply(self, max_jobs: int = 100) -> list[Claim]:
-        """Claim as a worker whose connection breaks before the answer."""
+        """Claim like a worker whose connection breaks before the reply."""
         claims = self.ledger.claim(max_jobs).claims
         self.ledger._lost_claim = claims[0].token if claims else None
         return claims
 
     def sweep(self, *, end_leases: bool = True) -> Swept:
-        """Sweep as a worker does: record the jobs that were claimed."""
+        """Sweep like a worker: record the jobs that were claimed."""
         swept = self.ledger.sweep(end_leases=end_leases)
         assert self.end(swept.claims) == []
         return swept
 
     def end(self, claims: list[Claim]) -> list[Claim]:
-        """Record the jobs for which no call is made; return the others."""
+        """Record the jobs that must not be sent, and return the others."""
         results = [
             self.result(claim, outcome)
             for claim in claims
@@ -98,7 +98,7 @@ class Scenario:
         return [claim.job_id for claim in self.claim(max_jobs)]
 
     def result(self, claim: Claim, outcome: Outcome, fingerprint: str = "old-token") -> Result:
-        """Judge an outcome as a worker does, without its chance; its call took 250 ms."""
+        """Judge an outcome like a worker, without randomness. The call took 250 ms."""
         called = outcome_without_call(claim) is None
         return judge(
             claim,
@@ -111,7 +111,7 @@ class Scenario:
         )
 
     def record(self, claim: Claim, outcome_class: OutcomeClass, **outcome: Any) -> bool:
-        """Record how one attempt ended; returns whether the claim still held."""
+        """Record the outcome of an attempt. Return whether the claim was still valid."""
         if outcome_class is not OutcomeClass.ACCEPTED:
             outcome = {"error_code": "http_500", "error_message": "it failed", **outcome}
         made = Outcome(outcome_class=outcome_class, **outcome)
@@ -119,14 +119,14 @@ class Scenario:
         return held
 
     def fail(self, page_id: str = "1", error_code: str = "551", **options: Any) -> str:
-        """Enqueue a job and have it refused for good."""
+        """Enqueue a job, and fail it with a permanent refusal."""
         job_id = self.enqueue(page_id, **options)
         (claim,) = [claim for claim in self.claim() if claim.job_id == job_id]
         self.record(claim, OutcomeClass.PERMANENT, error_code=error_code, http_status=400)
         return job_id
 
     def fail_token(self, page_id: str) -> None:
-        """Have the page's token refused, which pauses its lane."""
+        """Record a refusal of the page's token, which pauses its lane."""
         job_id = self.enqueue(page_id)
         (claim,) = [claim for claim in self.claim() if claim.job_id == job_id]
         self.record(claim, OutcomeClass.AUTH, error_code="190", http_status=401)
@@ -140,11 +140,11 @@ class Scenario:
         return self.get(job_id).state
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, by the ledger's clock."""
+        """Move the ledger's clock forward."""
         self.clock.shift(seconds)
 
     def clock_ms(self) -> int:
-        """Return the time by the ledger's clock, in milliseconds since the epoch."""
+        """Return the time of the ledger's clock, in milliseconds since the epoch."""
         seconds, microseconds = self.client.time()
         return int(seconds * 1000 + microseconds // 1000)
 
@@ -152,18 +152,18 @@ class Scenario:
         return PREFIX + name
 
     def recount(self) -> Counter[str]:
-        """Count jobs by state, by looking at each."""
+        """Count the stored jobs by state."""
         names = self.client.scan_iter(self.key("job:*"), count=10_000)
         return Counter(self.client.hget(name, "state") for name in names)
 
     def counts(self) -> Counter[str]:
-        """Return what the ledger says of the same."""
+        """Return the ledger's counts of jobs by state."""
         counted = self.ledger.reader.count_states()
         return Counter({state.value: count for state, count in counted.items() if count})
 
 
 class SimulatedClock:
-    """The clock that the scripts of a `QuickScenario` read; it moves only when a test moves it."""
+    """The clock for the scripts of a `QuickScenario`. It only moves when a test moves it."""
 
     def __init__(self, client: Any, key: str) -> None:
         self._client, self._key = client, key
@@ -177,10 +177,10 @@ class SimulatedClock:
 
 
 class QuickScenario(Scenario):
-    """A scenario on a real server, for simulations: many times as fast as fakeredis.
+    """A scenario on a real server, for simulations. It is much faster than fakeredis.
 
-    The server's time cannot be moved, so the scripts read another clock. Keys that expire do so by
-    the server's time.
+    The server's clock cannot be moved, so the scripts read another clock. Keys still expire by the
+    server's clock.
     """
 
     def __post_init__(self) -> None:
@@ -195,7 +195,7 @@ class QuickScenario(Scenario):
         return cls(client, SimulatedClock(client, f"{{{made.namespace}}}:clock_of_test"), made)
 
     def use_clock(self, ledger: Ledger) -> Ledger:
-        """Have a ledger's scripts read the simulated clock."""
+        """Make the scripts of a ledger read the simulated clock."""
         scripts = ledger._scripts
         for name, text in scripts._texts.items():
             assert "redis.call('TIME')" in text

@@ -57,7 +57,7 @@ class Scrape:
 
 
 @dataclass
-class Day:
+class MixedTraffic:
     """A worker that has processed all kinds of jobs, and these jobs."""
 
     worker: WorkerProcess

@@ -1,8 +1,7 @@
-"""Who is measured: this project, and libraries that can do the same work.
+"""The measured libraries: this project, and libraries that can do the same work.
 
-Each has a module of its own here, which sends one message as that library's own users would, and
-an interpreter of its own: several exclude one another's version of redis-py. What stands in this
-file can be read without any of them installed.
+Each has its own module here, which sends a message like a user of the library. Each has its own
+interpreter, because they need different versions of redis-py. This file does not import them.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import redis
 
-#: What the measures have in common: 64 calls in flight if possible.
+#: Common configuration of all measures: 64 calls in flight if possible.
 PROCESSES = 2
 CALLS_PER_PROCESS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One library, and how it is run.
+    """A library, and how to run it.
 
     Attributes:
-        module: in this folder; it has `enqueue` and `enqueue_batch`, and the task.
-        distributions: whose versions are reported; the first is the library.
-        worker: the worker's command, after the interpreter.
-        in_flight: calls that its processes make at once.
-        scales: whether it was set up for the number of calls asked for; the others have theirs.
-        kept: counts in Redis the results that it keeps.
-        environment: the folder of its interpreter; "" is the bench's own.
-        variables: for its environment, besides those that call.py reads.
-        jobs_share: how much of a round's jobs it gets; a slow one would take minutes.
+        module: the module in this folder, with `enqueue`, `enqueue_batch` and the task.
+        distributions: the distributions whose versions are reported. The first is the library.
+        worker: the worker's command, without the interpreter.
+        in_flight: maximum concurrent calls of its processes.
+        scales: whether the number of concurrent calls is configurable.
+        kept: counts the results that it has stored in Redis.
+        environment: the folder of its interpreter; "" for that of the bench.
+        variables: additional environment variables, besides those of call.py.
+        jobs_share: its share of a round's jobs, because a slow library would take minutes.
     """
 
     name: str
@@ -56,19 +55,19 @@ def _keys(pattern: str) -> Callable[[redis.Redis], int]:
 
 
 def _saq_kept(client: redis.Redis) -> int:
-    # A job's key holds its result, once it is not among the incomplete any more.
+    # The key of a job has the result when the job is no longer in the incomplete set.
     return _keys("saq:job:default:*")(client) - int(client.zcard("saq:default:incomplete"))
 
 
 def _list_length(key: str) -> Callable[[redis.Redis], int]:
     def count(client: redis.Redis) -> int:
-        return int(client.llen(key))  # type: ignore[arg-type]  # redis-py's type is of both clients
+        return int(client.llen(key))  # type: ignore[arg-type]  # redis-py's type includes the async client
 
     return count
 
 
 def contenders(calls_per_process: int = CALLS_PER_PROCESS) -> tuple[Contender, ...]:
-    """Return this project, then the others, with that many calls in flight where they scale."""
+    """Return this project, then the others, with this number of calls if configurable."""
     return (_ours(calls_per_process), *_peers(calls_per_process))
 
 
@@ -88,13 +87,13 @@ def _ours(calls: int) -> Contender:
         variables={
             "HARASOCIAL_IN_FLIGHT": str(calls),
             "HARASOCIAL_NAMESPACE": "bench",
-            "HARASOCIAL_PAGE_RATE": "0",  # the others have no pace for each page
+            "HARASOCIAL_PAGE_RATE": "0",  # the other libraries have no rate limit per page
         },
     )
 
 
 def _peers(calls: int) -> tuple[Contender, ...]:
-    """Return the others, each with what its documentation advises for many short jobs."""
+    """Return the other libraries, configured for many short jobs as their documentation advises."""
     variables = {"BENCH_CALLS_PER_PROCESS": str(calls)}
     return (
         Contender(

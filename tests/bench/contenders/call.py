@@ -1,4 +1,4 @@
-"""The request that every contender makes, and what it keeps of the reply."""
+"""The request that every library makes, and the stored part of the reply."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ HEADERS = {
     "Authorization": f"Bearer {os.environ['BENCH_TOKEN']}",
     "Content-Type": "application/json-patch+json",
 }
-#: For those that make many calls at once.
+#: Maximum connections, for libraries with many concurrent calls.
 CALLS_PER_PROCESS = int(os.environ.get("BENCH_CALLS_PER_PROCESS", "32"))
-#: Results are kept for a day (seconds).
+#: Retention of results: a day.
 KEPT_SECONDS = 86400
-#: For connecting, and for the reply.
+#: Timeout for connecting, and for the reply.
 TIMEOUT_SECONDS = (5, 15)
 
 
 def body_of(message: dict[str, Any]) -> bytes:
-    """Return what is POSTed for a message."""
+    """Return the bytes to POST for a message."""
     return json.dumps(message).encode()
 
 
 def accepted(status: int, content: bytes) -> dict[str, Any]:
-    """Return the reply if it says that the message was accepted; raise otherwise."""
+    """Return the reply if the message was accepted. Raise otherwise."""
     reply: dict[str, Any] = json.loads(content)
     if status != 200 or reply["has_error"] or not reply["data"]["success"]:
         raise RuntimeError(f"refused: {status} {reply}")
@@ -36,12 +36,12 @@ def accepted(status: int, content: bytes) -> dict[str, Any]:
 
 
 def session_of(aiohttp: Any) -> Any:
-    """Return a session that opens a connection for each call; aiohttp's default is at most 100."""
+    """Return a session without a limit of connections. aiohttp's default limit is 100."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 def use_uvloop() -> None:
-    """Run asyncio on uvloop, in the worker and in what enqueues."""
+    """Run asyncio on uvloop, in the worker and in the producer."""
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

@@ -1,4 +1,4 @@
-"""What this project's users call; the worker that sends comes with it."""
+"""The calls of this project's users. The worker is part of this project."""
 
 from __future__ import annotations
 

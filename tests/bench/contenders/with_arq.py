@@ -1,7 +1,7 @@
-"""arq: one process, since two compete for the same entries of its sorted set.
+"""arq: one process, because two processes compete for the same entries of its sorted set.
 
-It polls, by default twice a second, which would bound the throughput and every latency: 100 times
-a second costs little. It has no way to enqueue many at once but to await many.
+arq polls, by default twice per second, which would limit throughput and latency. Here it polls 100
+times per second, which costs little. To enqueue many jobs, all calls are awaited together.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def _stop(context: dict[str, Any]) -> None:
 
 
 class WorkerSettings:
-    """What the command `arq` is given."""
+    """The settings for the command `arq`."""
 
     functions = (send,)
     redis_settings = RedisSettings.from_dsn(REDIS_URL)
@@ -58,7 +58,7 @@ pool: ArqRedis
 
 
 async def connect() -> None:
-    global pool  # noqa: PLW0603 - made where the event loop runs
+    global pool  # noqa: PLW0603 - created in the running event loop
     pool = await create_pool(WorkerSettings.redis_settings)
 
 

@@ -1,7 +1,7 @@
-"""Plain Celery: one message a job, acknowledged late, results in Redis.
+"""Plain Celery: one message per job, late acknowledgment, results in Redis.
 
-Its guide's advice for many short tasks: prefetch many. `Producer.batch` (new in Kombu 5.7) is the
-quickest way to publish. A session kept per process saves a connection for each call.
+Celery's guide advises to prefetch many short tasks. `Producer.batch` (new in Kombu 5.7) is the
+fastest way to publish. One session per process avoids a new connection for each call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 
-# A prefork process makes one call at a time; no connection is opened before the fork.
+# A prefork process makes one call at a time. No connection is opened before the fork.
 session = requests.Session()
 session.trust_env = False
 

@@ -1,4 +1,4 @@
-"""dramatiq on Redis, results kept. It has no way to enqueue many at once."""
+"""dramatiq on Redis, with stored results. It cannot enqueue many jobs in one call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dramatiq.results.backends import RedisBackend
 from .call import HEADERS, KEPT_SECONDS, REDIS_URL, TIMEOUT_SECONDS, URL, accepted, body_of
 
 broker = RedisBroker(url=REDIS_URL)
-# With keys that can be told from others, they can be counted.
+# Keys with their own prefix can be counted.
 results = RedisBackend(url=REDIS_URL, use_namespace_prefix_keys=True)
 broker.add_middleware(Results(backend=results))
 dramatiq.set_broker(broker)

@@ -1,4 +1,4 @@
-"""rq: its worker forks for each job; its SimpleWorker does not, and is measured beside it."""
+"""rq: its worker forks for each job. Its SimpleWorker, which does not fork, is also measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .call import HEADERS, KEPT_SECONDS, REDIS_URL, TIMEOUT_SECONDS, URL, accept
 
 queue = Queue(connection=redis.Redis.from_url(REDIS_URL))
 
-# Opens no connection before the fork, so each process has its own.
+# No connection is opened before the fork, so each process has its own.
 session = requests.Session()
 session.trust_env = False
 

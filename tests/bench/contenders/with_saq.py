@@ -1,4 +1,4 @@
-"""saq on Redis. It has no way to enqueue many at once but to await many."""
+"""saq on Redis. To enqueue many jobs, all calls are awaited together."""
 
 from __future__ import annotations
 

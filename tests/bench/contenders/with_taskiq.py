@@ -1,6 +1,6 @@
-"""taskiq on a Redis stream, which it recommends over its list since it acknowledges.
+"""taskiq on a Redis stream, which it recommends over a list because a stream acknowledges.
 
-orjson and uvloop are its own advice. It has no way to enqueue many at once but to await many.
+taskiq also recommends orjson and uvloop. To enqueue many jobs, all calls are awaited together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ results: RedisAsyncResultBackend[dict[str, Any]] = RedisAsyncResultBackend(
     REDIS_URL, prefix_str="result", result_ex_time=KEPT_SECONDS, serializer=ORJSONSerializer()
 )
 broker = (
-    # Unbounded, connecting and forgetting again would be most of what it does.
+    # Without a limit, it would spend most of its time on opening and closing connections.
     RedisStreamBroker(REDIS_URL, max_connection_pool_size=2 * CALLS_PER_PROCESS, consumer_id="0")
     .with_result_backend(results)
     .with_serializer(ORJSONSerializer())
