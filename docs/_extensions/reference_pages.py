@@ -107,8 +107,18 @@ class PublicClasses(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+def _keep_colons(_app: Sphinx, what: str, *rest: list[str]) -> None:
+    """Keep napoleon from reading `#: Waits: …` as an attribute of the type `Waits`.
+
+    It looks for a type in the first line only; that is an empty comment here.
+    """
+    if what == "attribute":
+        rest[-1][:0] = ["..", ""]
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives."""
     app.add_directive("settings-reference", SettingsReference)
     app.add_directive("public-classes", PublicClasses)
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
     return {"version": Path(__file__).name, "parallel_read_safe": True}

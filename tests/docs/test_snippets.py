@@ -20,6 +20,9 @@ from harasocial_dispatch.schemas import Settings, State
 from support.documents import BLOCKS, ROOT, RUN, Block, blocks_of, name_of
 from support.harness import StartWorker, environment, eventually, free_port
 
+#: A page runs many commands, one after the other.
+pytestmark = pytest.mark.timeout(300)
+
 #: Commands that run until they are stopped, with what each prints once it is up.
 SERVERS = {
     "harasocial-dispatch worker": b" ready.",
