@@ -13,9 +13,9 @@ class State(str, Enum):
     #: Waits in its page's lane. A claim moves it to SENDING when the lane may send. If its deadline
     #: has passed, it becomes FAILED (`expired`).
     QUEUED = "queued"
-    #: Claimed by one process until its lease ends. The claim's owner records the outcome: SENT,
-    #: FAILED, RETRYING, or QUEUED again if throttled. If the lease ends first, the sweep records
-    #: the outcome.
+    #: Claimed by one process until its lease ends. The claim's owner records the outcome, which is
+    #: SENT, FAILED, RETRYING, or QUEUED again if throttled. If the lease ends first, the sweep
+    #: records the outcome.
     SENDING = "sending"
     #: Waits for its next attempt. The sweep moves it to QUEUED when it is due.
     RETRYING = "retrying"
