@@ -172,9 +172,14 @@ def _replays(job: Mapping[str, str]) -> tuple[ReplayRecord, ...]:
     found = []
     for text in _numbered(job, "replayed:"):
         try:
-            at, by, via = json.loads(text)
+            at, by, via, attempt_count = json.loads(text)
             found.append(
-                ReplayRecord(at=from_ms(int(at)), by=_text(by) or "", via=_text(via) or "")
+                ReplayRecord(
+                    at=from_ms(int(at)),
+                    by=_text(by) or "",
+                    via=_text(via) or "",
+                    attempt_count=to_int(attempt_count) or 0,
+                )
             )
         except (ValueError, TypeError, OverflowError, OSError, RecursionError):
             continue  # not written by us

@@ -43,11 +43,13 @@ class ReplayRecord:
         at: when the job was queued again, in UTC.
         by: who replayed it: `user@host`, or the Flower login.
         via: "cli", "flower" or "python".
+        attempt_count: attempts spent before the replay.
     """
 
     at: datetime
     by: str
     via: str
+    attempt_count: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that `show --json` prints."""
@@ -84,6 +86,22 @@ class JobRecord:
     next_attempt_at: datetime | None = None
     finished_at: datetime | None = None
     campaign: str | None = None
+
+    @property
+    def first_kept_attempt(self) -> int:
+        """Return the number of the oldest attempt in `attempts`, counted from 1."""
+        return max(0, self.attempt_count - len(self.attempts)) + 1
+
+    def history(self) -> list[tuple[int, Attempt | ReplayRecord]]:
+        """Return attempts and replays in their order, each with a number of attempts.
+
+        That is an attempt's own number, or how many attempts were spent before a replay. Times do
+        not decide: two events may have the same millisecond.
+        """
+        replays = [(replay.attempt_count, replay) for replay in self.replays]
+        attempts = enumerate(self.attempts, start=self.first_kept_attempt)
+        # The sort is stable: a replay comes after the last attempt before it.
+        return sorted([*attempts, *replays], key=lambda numbered: numbered[0])
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that `show --json` prints: times in ISO 8601, in UTC."""

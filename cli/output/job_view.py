@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import click
 
 from ...schemas import Attempt, JobRecord, State
@@ -67,19 +65,15 @@ def _facts(record: JobRecord, language: Language, waiting: str) -> list[tuple[st
 def _timeline(record: JobRecord) -> list[list[str | Cell]]:
     events: list[list[str | Cell]] = [[local(record.enqueued_at), "enqueued", ""]]
     # Only the latest attempts are kept; they are numbered by all there were.
-    first = max(0, record.attempt_count - len(record.attempts)) + 1
+    first = record.first_kept_attempt
     if first > 1 and record.attempts:
         events.append(["", f"attempts 1 to {first - 1}", "not kept"])
-    timed: list[tuple[datetime, list[str | Cell]]] = []
-    for number, attempt in enumerate(record.attempts, start=first):
-        timed.append(
-            (attempt.at, [local(attempt.at), f"attempt {number}", _what_happened(attempt)])
-        )
-    timed += [
-        (replay.at, [local(replay.at), "replayed", f"by {shown(replay.by)} ({shown(replay.via)})"])
-        for replay in record.replays
-    ]
-    events += [event for _, event in sorted(timed, key=lambda item: item[0])]
+    for number, event in record.history():
+        if isinstance(event, Attempt):
+            events.append([local(event.at), f"attempt {number}", _what_happened(event)])
+        else:
+            by = f"by {shown(event.by)} ({shown(event.via)})"
+            events.append([local(event.at), "replayed", by])
     if record.finished_at is not None:
         ended = Cell(record.state.value, STATE_STYLES[record.state])
         events.append([local(record.finished_at), ended, shown(record.error_code)])

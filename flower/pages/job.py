@@ -7,7 +7,7 @@ from typing import Any
 from tornado.web import HTTPError, authenticated
 
 from ...ledger import AuditEntry
-from ...schemas import JobRecord, State
+from ...schemas import JobRecord, ReplayRecord, State
 from ...schemas.error_codes import KIND_NAMES, row_of
 from ...schemas.masking import masked
 from ..presentation import body_text
@@ -27,19 +27,13 @@ class JobHandler(PageHandler):
         record = await self._record(job_id)
         with_recipient = self.text_argument("recipient") == "shown"
         # Only the latest attempts are kept; they are numbered by all there were.
-        first_number = max(0, record.attempt_count - len(record.attempts)) + 1
         self.render(
             "failures_job.html",
             body=body_text(record, with_recipient=with_recipient),
             explanation=row_of(record.error_code or "").texts[self.language],
-            first_number=first_number,
-            happened=sorted(
-                [
-                    *enumerate(record.attempts, start=first_number),
-                    *((None, replay) for replay in record.replays),
-                ],
-                key=lambda numbered: numbered[1].at,
-            ),
+            first_number=record.first_kept_attempt,
+            happened=record.history(),
+            is_replay=lambda event: isinstance(event, ReplayRecord),
             is_cancellable=record.state in CANCELLABLE,
             is_moving=record.state in MOVING,
             job=record,

@@ -11,7 +11,6 @@
 local life_ms = tonumber(ARGV[1])
 local answer, replayed = { 0 }, 0
 local audit = cjson.decode(ARGV[3])
-local replay_text = cjson.encode({ NOW, audit.by, audit.via })
 
 -- Replays kept in a job's record.
 local REPLAYS_KEPT = 20
@@ -22,7 +21,8 @@ local function add_replay(id, job)
   for field in pairs(job) do
     last = math.max(last, number(string.match(field, '^replayed:(%d+)$')))
   end
-  redis.call('HSET', key('job:' .. id), 'replayed:' .. int(last + 1), replay_text)
+  redis.call('HSET', key('job:' .. id), 'replayed:' .. int(last + 1),
+    cjson.encode({ NOW, audit.by, audit.via, number(job.attempts) }))
   redis.call('HDEL', key('job:' .. id), 'replayed:' .. int(last + 1 - REPLAYS_KEPT))
 end
 
