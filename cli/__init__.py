@@ -1,6 +1,6 @@
 """The command `harasocial-dispatch`.
 
-Each command is in the module of its name, and is registered in `commands` below.
+Each command is in the module named after it, and is registered in `commands` below.
 Exit status: 0 done; 1 the job or demo failed; 2 wrong usage or settings; 3 some rows were rejected;
 4 Redis not reachable.
 """
@@ -54,12 +54,12 @@ from .commands.watch import watch
 from .commands.worker import worker
 from .output.printing import JSON_ERRORS, NAME, Problem, print_error
 
-#: What a shell reports of a program that Ctrl-C, or a closed pipe, ended: 128 + the signal.
+#: Exit statuses after Ctrl-C or a closed pipe, as in a shell: 128 plus the signal's number.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 _EPILOG = f"""\
 Settings are read from the environment, or from a file .env: HARASOCIAL_REDIS_URL,
-HARASOCIAL_TOKEN and others. '{NAME} check' tells whether they are fine.
+HARASOCIAL_TOKEN and others. '{NAME} check' checks them.
 
 Exit status: 0 done; 1 the job failed; 2 wrong usage or settings; 3 some rows were rejected;
 4 Redis not reachable.
@@ -73,13 +73,13 @@ invalid_request, queue_unavailable, enqueue_unknown (with "job_ids"), os, failed
 internal.
 
 \b
-Completion in the shell, for ~/.bashrc (likewise zsh_source and fish_source):
+Shell completion, for ~/.bashrc (use zsh_source or fish_source for zsh or fish):
   eval "$(_HARASOCIAL_DISPATCH_COMPLETE=bash_source {NAME})"
 """
 
 
 class _Commands(click.Group):
-    """The group; the one place where errors become a message and an exit status."""
+    """The command group. Only this class turns errors into a message and an exit status."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are registered."""
@@ -92,8 +92,8 @@ class _Commands(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Return the context of a command line; with --json in it, errors are printed as JSON."""
-        # Before parsing, since it is parsing that finds wrong usage. What follows -- are values.
+        """Return the context of a command line. With --json, errors are printed as JSON."""
+        # Set before parsing, because parsing raises usage errors. Values follow `--`.
         as_json = "--json" in args[: args.index("--") if "--" in args else None]
         try:
             ctx = super().make_context(info_name, args, parent, **extra)
@@ -111,7 +111,7 @@ class _Commands(click.Group):
         """Return the command's name, the command and its arguments.
 
         Raises:
-            click.UsageError: an option that has one value is given several times. click would use
+            click.UsageError: a single-value option is given several times. click would use
                 the last one and ignore the others.
         """
         name, command, rest = super().resolve_command(ctx, args)
@@ -135,7 +135,7 @@ class _Commands(click.Group):
         except BrokenPipeError:
             _discard_output()
             ctx.exit(_BROKEN_PIPE)
-        except Exception as error:  # noqa: BLE001 - nobody above could say it better
+        except Exception as error:  # noqa: BLE001 - the outermost handler
             problem = _explain(error)
         print_error(problem, as_json=as_json)
         raise click.exceptions.Exit(problem.exit_status)
@@ -148,13 +148,13 @@ def _refuse_repeated(
         try:
             _, _, order = command.make_parser(own).parse_args(list(arguments))
         except click.UsageError:
-            return  # The command itself reports that.
+            return  # The command itself reports the interruption.
         options = [option for option in order if isinstance(option, click.Option)]
         for option in options:
             single = not (option.multiple or option.count or option.is_flag)
             if single and options.count(option) > 1:
                 raise click.UsageError(
-                    f"{option.opts[0]} is given {options.count(option)} times; it has one value.",
+                    f"{option.opts[0]} is given {options.count(option)} times; it takes one value.",
                     own,
                 )
 
@@ -165,7 +165,7 @@ def _explain_click(error: click.ClickException) -> Problem:
 
 
 def _explain(error: Exception) -> Problem:
-    """Return what to print about `error`."""
+    """Return the error message to print for `error`."""
     match error:
         case InvalidJob():
             texts = [f"{path}: {' '.join(whys)}" for path, whys in error.errors.items()]
@@ -194,20 +194,20 @@ def _explain(error: Exception) -> Problem:
         case EnqueueUnknown():
             hint = ""
             if len(error.job_ids) == 1:
-                hint = f"If it is enqueued, this finds it: {NAME} show {error.job_ids[0]}"
+                hint = f"To check whether it is enqueued: {NAME} show {error.job_ids[0]}"
             return Problem("enqueue_unknown", [str(error)], 4, {"job_ids": error.job_ids}, hint)
         case QueueUnavailable():
             return Problem("queue_unavailable", [str(error)], 4)
     where = extract_tb(error.__traceback__)[-1]
     text = (
-        f"this is a mistake in {NAME}, please report it: {type(error).__name__} in "
+        f"this is a bug in {NAME}, please report it: {type(error).__name__} in "
         f"{Path(where.filename).name}, line {where.lineno}: {error}"
     )
     return Problem("internal", [text], 1)
 
 
 def _discard_output() -> None:
-    """Point standard output at nothing, so that what is still buffered makes no noise at exit."""
+    """Redirect standard output to os.devnull, so that flushing it at exit raises no error."""
     with suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
@@ -220,7 +220,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     try:
         number = version(NAME)
     except PackageNotFoundError:
-        number = "of an unknown version: it is not installed"
+        number = "(unknown version: the package is not installed)"
     click.echo(f"{NAME} {number}")
     ctx.exit()
 
@@ -239,7 +239,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     help="Show the version and exit.",
 )
 def commands() -> None:
-    """Send Harasocial payload messages in the background, and look after them."""
+    """Send Harasocial payload messages in the background, and manage them."""
 
 
 for _command in (
@@ -272,11 +272,11 @@ def main(arguments: Sequence[str] | None = None, *, program: str = NAME) -> None
     """Run the command line and exit with its status.
 
     Args:
-        arguments: those of this process if left out.
-        program: the command's name in its help and its errors.
+        arguments: default to the arguments of this process.
+        program: the command's name in help and error messages.
     """
     if isinstance(sys.stdout, TextIOWrapper):
-        # A terminal that cannot show a character gets its number instead of no output.
+        # Print the escape of a character that the terminal cannot encode, instead of failing.
         sys.stdout.reconfigure(errors="backslashreplace")
-    # click asks the terminal alone; None leaves it at that. https://no-color.org
+    # None is click's default: color on a terminal only. See https://no-color.org
     commands.main(arguments, program, color=False if os.environ.get("NO_COLOR") else None)

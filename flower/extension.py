@@ -40,7 +40,7 @@ from .server import GuardedFlower
 from .site import Site
 from .template_loader import Templates
 
-#: In Flower's task list: what a job's failure is searched and recognised by.
+#: In Flower's task list: what a job's failure is searched and recognized by.
 _COLUMNS = "name,uuid,state,result,args,received,runtime,worker"
 
 

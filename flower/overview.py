@@ -124,7 +124,7 @@ def progress(campaign: Campaign) -> list[Share]:
 
 
 #: Bootstrap's color of a campaign's badge, where it is not the usual one.
-CONDITION_COLOURS = {"running": "info", "held": "warning", "finished": "success"}
+CONDITION_COLORS = {"running": "info", "held": "warning", "finished": "success"}
 
 
 def condition(campaign: Campaign) -> str:

@@ -13,8 +13,8 @@ from ..schemas.language import Language
 from ..schemas.masking import masked
 from ..schemas.pause_reasons import PAUSE_REASONS
 
-#: Bootstrap's colour of each state's badge.
-STATE_COLOURS = {
+#: Bootstrap's color of each state's badge.
+STATE_COLORS = {
     State.SCHEDULED: "secondary",
     State.QUEUED: "secondary",
     State.SENDING: "info",

@@ -1,1 +1,1 @@
-"""The commands, one module each, named as the command."""
+"""The commands. Each module is named after its command."""

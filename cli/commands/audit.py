@@ -1,4 +1,4 @@
-"""`audit`: list what operators did."""
+"""`audit`: list the actions of operators."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from ..output.times import local
 
 @click.command(epilog=examples("audit", "audit --since 7d --limit 1000", "audit --json"))
 @click.option(
-    "--since", type=Moment(), help="Only after this time: 30m, 2h, 1d, or a date and time."
+    "--since", type=Moment(), help="Only actions after this time: 30m, 2h, 1d, or a date and time."
 )
 @click.option(
-    "--until", type=Moment(end_of_day=True), help="Only before this time; a date counts whole."
+    "--until",
+    type=Moment(end_of_day=True),
+    help="Only actions before this time. A date includes the whole day.",
 )
 @click.option(
     "--limit",
@@ -32,11 +34,11 @@ from ..output.times import local
 )
 @json_option
 def audit(*, since: datetime | None, until: datetime | None, limit: int, as_json: bool) -> None:
-    """List what operators did, the latest first.
+    """List the actions of operators, the latest first.
 
-    Each entry has who did it, when, with what, and to how many jobs or pages.
-    Replays, cancellations, pauses, resumes, holds, releases and changes of a rate are recorded and
-    kept for 90 days, up to 10,000 entries. With --json, one object a line.
+    Each entry shows the operator, the time, the client, and the number of jobs or pages.
+    Replays, cancellations, pauses, resumes, holds, releases and rate changes are recorded. They are
+    kept for 90 days, up to 10,000 entries. With --json, prints one object per line.
     """
     check_bounds(since, until)
     with open_ledger(Settings.from_environment()) as ledger:
@@ -76,7 +78,7 @@ def audit(*, since: datetime | None, until: datetime | None, limit: int, as_json
 
 
 def _of_what(entry: AuditEntry) -> str:
-    """Return which jobs or pages an entry is about, and its further facts."""
+    """Return the jobs or pages that an entry concerns, and its details."""
     parts = []
     if entry.page_id:
         parts.append(f"page {entry.page_id}")

@@ -1,4 +1,4 @@
-"""`campaign`: show a campaign, hold it, release it, cancel it."""
+"""`campaign`: show, hold, release or cancel a campaign."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..output.printing import (
     shown,
 )
 
-#: Between two looks of --watch.
+#: Interval of --watch.
 _WATCH_EVERY_SECONDS = 1.0
 
 _name = click.argument("name", metavar="NAME")
@@ -31,7 +31,7 @@ _name = click.argument("name", metavar="NAME")
 
 @click.group()
 def campaign() -> None:
-    """Show a campaign, hold it, release it, or cancel it."""
+    """Show, hold, release or cancel a campaign."""
 
 
 @campaign.command(
@@ -42,19 +42,19 @@ def campaign() -> None:
     )
 )
 @_name
-@click.option("--watch", is_flag=True, help="Again each second, until it has finished.")
+@click.option("--watch", is_flag=True, help="Refresh every second until the campaign has finished.")
 @json_option
 def show(name: str, watch: bool, as_json: bool) -> None:
-    """Show how far a campaign is, what failed and why, when it will end, and its pages.
+    """Show a campaign's progress, failures and their causes, estimated end, and pages.
 
-    With --watch, the view stays in place on a terminal; elsewhere there is a line each second.
+    With --watch, updates the view in place on a terminal; elsewhere prints one line per second.
     """
     with open_producer() as producer, suppress(KeyboardInterrupt):
-        while not _look(producer, name, as_json=as_json, watch=watch) and watch:
+        while not _print_campaign(producer, name, as_json=as_json, watch=watch) and watch:
             time.sleep(_WATCH_EVERY_SECONDS)
 
 
-def _look(producer: Producer, name: str, *, as_json: bool, watch: bool) -> bool:
+def _print_campaign(producer: Producer, name: str, *, as_json: bool, watch: bool) -> bool:
     """Print the campaign once; return whether it has finished."""
     found = producer.get_campaign(name)
     if as_json:
@@ -72,14 +72,14 @@ def _look(producer: Producer, name: str, *, as_json: bool, watch: bool) -> bool:
 
 @campaign.command(epilog=examples("campaign hold tet-2026 --reason 'wrong price'"))
 @_name
-@click.option("--reason", default="", metavar="TEXT", help="Why; shown to other operators.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, shown to other operators.")
 @json_option
 def hold(name: str, reason: str, as_json: bool) -> None:
-    """Let the jobs of a campaign wait until it is released.
+    """Hold the jobs of a campaign until it is released.
 
-    Takes effect at once in every worker, however many jobs wait. Calls in flight end normally, and
-    other messages of its pages are sent. Waiting jobs spend no attempt, but fail when their
-    deadline passes.
+    Takes effect at once in every worker, regardless of the number of waiting jobs. Calls in flight
+    end normally. Other messages of its pages are sent. Waiting jobs use no attempts, but fail when
+    their deadline passes.
     """
     with open_producer() as producer:
         is_new = producer.hold_campaign(name, reason=reason, via="cli")
@@ -88,25 +88,25 @@ def hold(name: str, reason: str, as_json: bool) -> None:
         print_json(found.as_json())
     elif is_new:
         click.echo(
-            f"campaign {name} is held; {jobs(found.waiting)} wait until it is released: "
+            f"campaign {name} is held; waiting: {jobs(found.waiting)}; to release it: "
             f"{NAME} campaign release {name}"
         )
     else:
-        click.echo(f"campaign {name} was held before: {shown(found.reason)}")
+        click.echo(f"campaign {name} was already held: {shown(found.reason)}")
 
 
 @campaign.command(epilog=examples("campaign release tet-2026"))
 @_name
 @json_option
 def release(name: str, as_json: bool) -> None:
-    """Send the jobs of a held campaign, or those that wait for its canary."""
+    """Send the jobs of a held campaign, or the jobs that wait for its canary."""
     with open_producer() as producer:
         was_held = producer.release_campaign(name, via="cli")
         found = producer.get_campaign(name)
     if as_json:
         print_json(found.as_json())
     elif was_held:
-        click.echo(f"campaign {name} is released; {jobs(found.waiting)} are to be sent")
+        click.echo(f"campaign {name} is released; to be sent: {jobs(found.waiting)}")
     else:
         click.echo(f"campaign {name} is not held; nothing was changed")
 
@@ -117,18 +117,19 @@ def release(name: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:
-    """Cancel a campaign for good: nothing of it is sent from now on.
+    """Cancel a campaign permanently: no more of its jobs are sent.
 
-    Takes effect at once, however many jobs wait; they are then canceled one after the other, by the
-    workers if this command is interrupted. Calls in flight end normally.
+    Takes effect at once, regardless of the number of waiting jobs. The waiting jobs are then
+    canceled in batches. If this command is interrupted, the workers cancel the rest. Calls in
+    flight end normally.
     """
     if not (yes or sys.stdin.isatty()):
-        raise click.UsageError("Nobody can be asked here, so --yes is required.")
+        raise click.UsageError("Without a terminal, --yes is required.")
     with open_producer() as producer:
         found = producer.get_campaign(name)
         to_cancel = found.waiting - found.states[State.SENDING]
         if not yes:
-            question = f"Cancel campaign {name} for good ({jobs(to_cancel)} not sent yet)?"
+            question = f"Cancel campaign {name} permanently ({jobs(to_cancel)} not sent yet)?"
             if not click.confirm(question, err=True):
                 print_notice("nothing was canceled")
                 ctx.exit(1)

@@ -13,10 +13,10 @@ from ..output.printing import print_json, print_notice, print_table
 @click.command(epilog=examples("campaigns", "campaigns --json"))
 @json_option
 def campaigns(as_json: bool) -> None:
-    """List the campaigns, those that changed last first.
+    """List the campaigns, the most recently changed first.
 
-    A campaign is listed for HARASOCIAL_CAMPAIGN_TTL_SECONDS after its last change. With --json, one
-    object a line, as of `campaign show` but without errors and pages.
+    A campaign is listed for HARASOCIAL_CAMPAIGN_TTL_SECONDS after its last change. With --json,
+    prints one object per line, as `campaign show` does but without errors and pages.
     """
     with open_producer() as producer:
         found = producer.find_campaigns()

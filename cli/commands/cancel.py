@@ -1,4 +1,4 @@
-"""`cancel`: cancel waiting jobs, named by id or by a filter."""
+"""`cancel`: cancel waiting jobs, selected by ID or by a filter."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..input.job_ids import print_refused, states_as_json, whole_ids
 from ..input.options import examples, filters, json_option
 from ..output.printing import is_terminal, jobs, print_json, print_notice, progress_bar, shown
 
-#: Values of each kind in the breakdown that people see; --json has them all.
+#: Maximum number of values of each kind in the text breakdown; --json prints all of them.
 _MAX_SHOWN = 10
-#: Jobs named by id that one script call cancels.
+#: Maximum number of job IDs that one script call cancels.
 _IDS_AT_ONCE = 100
 
 
@@ -58,19 +58,19 @@ def cancel(
 ) -> None:
     """Cancel jobs that are scheduled, queued or retrying.
 
-    Name them by ID (or its beginning, of 8 characters or more) or by filters; --since and --until
-    are then about when a job was enqueued. Calls in flight end normally. If some of the jobs named
-    by ID are being sent, or have ended, the exit status is 1. A cancellation by filters can be
-    interrupted; the same command cancels the others.
+    Select jobs by ID (or a prefix of 8 characters or more) or by filters. Here, --since and --until
+    apply to the time when a job was enqueued. Calls in flight end normally. If a job selected by
+    ID is being sent, or has ended, the exit status is 1. A cancellation by filters can be
+    interrupted; run the same command again to cancel the rest.
     """
     by_filter = bool(payload_ids) or not wanted.is_empty
     if bool(job_ids) == by_filter:
         raise click.UsageError(
-            "Name jobs by ID, or by --page-id, --campaign, --payload-id, --state, --error-code, "
-            "--since and --until: one of the two."
+            "Select jobs either by ID or by --page-id, --campaign, --payload-id, --state, "
+            "--error-code, --since and --until."
         )
     if by_filter and not (yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
+        raise click.UsageError("Without a terminal, --yes or --dry-run is required.")
     with open_ledger(Settings.from_environment()) as ledger:
         if job_ids:
             is_complete = _cancel_named(ledger, job_ids, dry_run=dry_run, as_json=as_json)
@@ -85,7 +85,7 @@ def cancel(
 
 
 def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_json: bool) -> bool:
-    """Cancel jobs named by id; return whether all of them were (or could be) canceled."""
+    """Cancel jobs by ID; return whether all of them were (or could be) canceled."""
     job_ids = whole_ids(ledger.reader.find_id, texts)
     before = ledger.reader.statuses(job_ids)
     states = {job_id: before[job_id].state if job_id in before else None for job_id in job_ids}
@@ -114,10 +114,10 @@ def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_j
 def _cancel_matching(
     cancellation: Cancellation, *, dry_run: bool, yes: bool, as_json: bool
 ) -> bool:
-    """Cancel jobs that fit a filter; return False if the person who was asked said no."""
+    """Cancel jobs that match a filter; return False if the user did not confirm."""
     plan = _plan(cancellation)
     if not plan.count:
-        print_notice("no waiting jobs found that fit; nothing to cancel")
+        print_notice("no matching waiting jobs found; nothing to cancel")
     if dry_run:
         _print_plan(plan, as_json)
         return True
@@ -157,8 +157,8 @@ def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
                     advance(report.count, report.count)
     except (QueueUnavailable, KeyboardInterrupt):
         print_notice(
-            f"stopped: at least {report.count} of {plan.count} were canceled; the same command "
-            "cancels the others"
+            f"stopped: at least {report.count} of {plan.count} were canceled; "
+            "run the same command to cancel the rest"
         )
         raise
     finally:
@@ -168,8 +168,8 @@ def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
             click.echo(f"canceled {jobs(report.count)}")
     if report.in_flight:
         print_notice(
-            f"{jobs(report.in_flight)} that fit were being sent and end normally; if one is to be "
-            "retried, the same command cancels it"
+            f"{jobs(report.in_flight)} that match are in flight and end normally; if one is "
+            "retried later, the same command cancels it"
         )
 
 
@@ -184,7 +184,7 @@ def _facts(report: CancelReport) -> dict[str, Any]:
 
 
 def _breakdown(report: CancelReport) -> Iterator[str]:
-    """Yield what would be canceled, as text for people."""
+    """Yield what would be canceled, as text lines."""
     for title, counter in (
         ("state", report.by_state),
         ("page", report.by_page),
@@ -193,7 +193,7 @@ def _breakdown(report: CancelReport) -> Iterator[str]:
     ):
         yield from _lines(title, counter)
     if report.in_flight:
-        yield f"{jobs(report.in_flight)} more that fit are being sent; these calls end normally"
+        yield f"{jobs(report.in_flight)} more that match are in flight; these calls end normally"
 
 
 def _lines(title: str, counter: Counter[str]) -> Iterator[str]:

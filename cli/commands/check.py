@@ -1,4 +1,4 @@
-"""`check`: whether settings, the API and Redis are fine, and what in them is unsafe."""
+"""`check`: check the settings, the API and Redis for errors and unsafe values."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from ...schemas.settings import PREFIX
 from ..input.options import examples, json_option
 from ..output.printing import print_json, shown
 
-#: The oldest Redis that the scripts are written for.
+#: The oldest Redis version that the scripts support.
 OLDEST_VERSION = (6, 2)
-#: Clocks of two well-kept hosts differ by less.
+#: Clocks that are synchronized by NTP differ by less.
 _CLOCK_TOLERANCE_SECONDS = 2.0
 
-#: For the API's reply.
+#: Timeout for the API's reply.
 _ENDPOINT_TIMEOUT_SECONDS = 10.0
 
-_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+_COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 class Finding(NamedTuple):
-    """One thing looked at: "ok", "warning" or "error"; what it is about; what to do."""
+    """The result of one check: its level ("ok", "warning" or "error"), subject and message."""
 
     level: str
     subject: str
@@ -51,24 +51,24 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, as_json: bool) -> None:
     """Check the settings, the API and Redis.
 
-    If a token is set, asks the API whether it refuses it; no message is sent. Connects to Redis as
-    the ledger does, and through Celery as workers and doorbells do. Says what to do about all that
-    is wrong or unsafe.
-    Exit status 0 also with warnings; 2 if something must be changed; 4 if Redis is not reachable.
+    If a token is set, checks that the API accepts it; no message is sent. Connects to Redis as the
+    ledger does, and through Celery as workers and doorbells do. Prints how to fix each problem.
+    Exit status: 0 if there are no errors (warnings are allowed); 2 if something must be changed;
+    4 if Redis is not reachable.
     """
     findings: list[Finding] = []
     unreachable: list[Finding] = []
     try:
         settings = Settings.from_environment()
-        findings += [Finding("ok", "settings", "can be read"), *look_at_settings(settings)]
-        findings += look_at_names(os.environ)
-        tokens = list(look_at_tokens(settings))
+        findings += [Finding("ok", "settings", "can be read"), *check_settings(settings)]
+        findings += check_variable_names(os.environ)
+        tokens = list(check_tokens(settings))
         findings += tokens
         if all(found.level != "error" for found in tokens):
-            findings += look_at_endpoint(settings)
-        for subject, look in _CONNECTIONS.items():
+            findings += check_endpoint(settings)
+        for subject, check_connection in _CONNECTIONS.items():
             try:
-                findings += look(settings)
+                findings += check_connection(settings)
             except QueueUnavailable as error:
                 reason = str(error).removeprefix("Redis at ")
                 unreachable.append(Finding("error", subject, reason))
@@ -83,23 +83,23 @@ def check(ctx: click.Context, as_json: bool) -> None:
 
 def _print(findings: list[Finding], as_json: bool) -> None:
     if as_json:
-        worst = max((found.level for found in findings), key=list(_COLOURS).index)
+        worst = max((found.level for found in findings), key=list(_COLORS).index)
         print_json({"status": worst, "findings": [found._asdict() for found in findings]})
         return
     for level, subject, message in findings:
-        label = click.style(f"{level:<8}", fg=_COLOURS[level])
+        label = click.style(f"{level:<8}", fg=_COLORS[level])
         click.echo(f"{label} {subject}: {shown(message)}")
 
 
-def look_at_settings(settings: Settings) -> Iterator[Finding]:
-    """Yield what is unsafe in how the times fit each other."""
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """Yield warnings about unsafe values and combinations of settings."""
     if settings.lease_seconds <= settings.call_deadline_seconds:
         yield Finding(
             "warning",
             "HARASOCIAL_LEASE_SECONDS",
             f"is {settings.lease_seconds:g}, not more than HARASOCIAL_CALL_DEADLINE_SECONDS "
             f"({settings.call_deadline_seconds:g}): calls are cut off after "
-            f"{settings.safe_call_deadline_seconds:g} s, so that none outlasts its lease; "
+            f"{settings.safe_call_deadline_seconds:g} s, so that no call outlasts its lease; "
             "make the lease longer",
         )
     yield from _page_rate(settings)
@@ -114,8 +114,8 @@ def look_at_settings(settings: Settings) -> Iterator[Finding]:
                 "warning",
                 name,
                 f"is {ttl_seconds:g}, less than HARASOCIAL_EXPIRES_SECONDS "
-                f"({settings.expires_seconds:g}): a job and its idempotency key may be forgotten "
-                "while its message could still be asked for again; make it longer",
+                f"({settings.expires_seconds:g}): a job and its idempotency key may be deleted "
+                "while the same message can still be enqueued again; make it longer",
             )
         elif ttl_seconds < settings.retry_max_seconds:
             yield Finding(
@@ -145,26 +145,26 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         "warning",
         "HARASOCIAL_REDIS_URL",
         f"does not verify {what}: another server could take its place and get the password; "
-        f"remove {remedy}, and name the file of its CA by ssl_ca_certs=",
+        f"remove {remedy}, and set ssl_ca_certs= to the file of its CA",
     )
 
 
-def look_at_names(names: Iterable[str]) -> Iterator[Finding]:
-    """Yield which variables of the environment look like settings and are none: misspelt ones."""
+def check_variable_names(names: Iterable[str]) -> Iterator[Finding]:
+    """Yield warnings about environment variables that look like misspelled settings."""
     known = {field.name.upper() for field in fields(Settings)}
     for name in sorted(name for name in names if name.startswith(PREFIX)):
         setting = name.removeprefix(PREFIX)
-        # Each may come from a file, under its name followed by _FILE.
+        # Each setting can be read from a file, named by the variable with the suffix _FILE.
         if {setting, setting.removesuffix("_FILE")} & known:
             continue
         meant = get_close_matches(setting, known, n=1)
-        hint = f"; is {PREFIX}{meant[0]} meant?" if meant else ""
-        yield Finding("warning", name, f"is no setting, and does nothing{hint}")
+        hint = f"; did you mean {PREFIX}{meant[0]}?" if meant else ""
+        yield Finding("warning", name, f"is not a setting and has no effect{hint}")
 
 
-def look_at_tokens(settings: Settings) -> Iterator[Finding]:
-    """Yield whether there are tokens, and whether they are kept to their owner. Quotes none."""
-    # Here, since the command line must also work where no worker is set up.
+def check_tokens(settings: Settings) -> Iterator[Finding]:
+    """Yield whether tokens are set, and whether only their owner can read them. Prints no token."""
+    # Imported here: the command line must also work without the worker's dependencies.
     from ...worker.tokens import Tokens  # noqa: PLC0415
 
     try:
@@ -172,7 +172,7 @@ def look_at_tokens(settings: Settings) -> Iterator[Finding]:
     except SettingsError as error:
         hint = ""
         if settings.token is None and settings.tokens_file is None:
-            hint = " (only a worker needs one; a host that just enqueues may go without)"
+            hint = " (only a worker needs one; a host that only enqueues does not)"
         yield Finding("error", "token", f"{error}{hint}")
         return
     file = settings.tokens_file
@@ -180,16 +180,16 @@ def look_at_tokens(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "HARASOCIAL_TOKENS_FILE",
-            f"others on this host may read or change it; do: chmod 600 {file}",
+            f"other users of this host can read or change it; run: chmod 600 {file}",
         )
     else:
         yield Finding("ok", "token", "is set")
 
 
-def look_at_endpoint(settings: Settings) -> Iterator[Finding]:
-    """Yield whether the API can be reached, and whether it refuses a token. Sends no message.
+def check_endpoint(settings: Settings) -> Iterator[Finding]:
+    """Yield whether the API is reachable, and whether it accepts a token. Sends no message.
 
-    The request's body is an empty object, which has no recipient. Of many tokens, one is tried.
+    The request's body is an empty object, which has no recipient. Only one token is checked.
     """
     from ...worker.http import CallFailed, call_once  # noqa: PLC0415 - as above
     from ...worker.tokens import read_tokens  # noqa: PLC0415
@@ -208,7 +208,7 @@ def look_at_endpoint(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "API",
-            f"{where} {what} ({ending.kind}: {ending.detail}); only workers need it: see "
+            f"{where} {what} ({ending.kind}: {ending.detail}); only workers need it: check "
             "HARASOCIAL_API_URL, HARASOCIAL_PROXY_URL and this host's network",
         )
     elif ending.status in (401, 403):
@@ -216,7 +216,7 @@ def look_at_endpoint(settings: Settings) -> Iterator[Finding]:
             "error",
             "API",
             f"{where} refuses the token (HTTP status {ending.status}); set HARASOCIAL_TOKEN "
-            "or HARASOCIAL_TOKENS_FILE to one with the scope social.conv",
+            "or HARASOCIAL_TOKENS_FILE to a token with the scope social.conv",
         )
     elif ending.status == 404 or 300 <= ending.status < 400:
         yield Finding(
@@ -235,14 +235,14 @@ def look_at_endpoint(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def look_at_redis(health: ServerHealth, where: str) -> Iterator[Finding]:
-    """Yield what Redis at the address `where` says of itself, and what of that is unsafe."""
+def check_redis(health: ServerHealth, where: str) -> Iterator[Finding]:
+    """Yield the state of the Redis server at the address `where`, and its unsafe settings."""
     yield from _version(health.version, where)
     if health.is_replica:
         yield Finding(
             "error",
             "Redis",
-            "is a read-only replica; point HARASOCIAL_REDIS_URL to the primary",
+            "is a read-only replica; set HARASOCIAL_REDIS_URL to the primary",
         )
     if health.other_version:
         yield Finding("error", "namespace", health.other_version)
@@ -255,14 +255,14 @@ def look_at_redis(health: ServerHealth, where: str) -> Iterator[Finding]:
             "warning",
             "clock",
             f"Redis is {abs(offset):.1f} s {direction} this host: send_at, expires_at and --since "
-            "are off by as much; synchronise both by NTP",
+            "are off by the same time; synchronize both clocks by NTP",
         )
     elif offset is not None:
         yield Finding("ok", "clock", f"differs from this host's by {abs(offset):.1f} s")
 
 
 def _look_at_ledger(settings: Settings) -> Iterator[Finding]:
-    return look_at_redis(inspect(settings), address(settings.redis_url))
+    return check_redis(inspect(settings), address(settings.redis_url))
 
 
 def _look_at_broker(settings: Settings) -> Iterator[Finding]:
@@ -270,7 +270,7 @@ def _look_at_broker(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "Celery", f"connects to its broker, {address(settings.redis_url)}")
 
 
-#: What is connected to, by what it is called in a finding.
+#: The connections to check, by the subject of their findings.
 _CONNECTIONS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "Redis": _look_at_ledger,
     "Celery": _look_at_broker,
@@ -284,7 +284,7 @@ def _version(version: str | None, where: str) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "Redis",
-            f"{where} answers, but does not tell its version; it must be {oldest} or newer",
+            f"{where} answers, but does not report its version; it must be {oldest} or newer",
         )
     elif numbers < OLDEST_VERSION:
         yield Finding(
@@ -297,14 +297,14 @@ def _version(version: str | None, where: str) -> Iterator[Finding]:
 def _policy(policy: str | None) -> Iterator[Finding]:
     if policy is None:
         yield Finding(
-            "warning", "maxmemory-policy", "cannot be seen here; make sure that it is noeviction"
+            "warning", "maxmemory-policy", "cannot be read; make sure that it is noeviction"
         )
     elif policy != "noeviction":
         yield Finding(
             "warning",
             "maxmemory-policy",
-            f"is {policy}: when memory is full, Redis may throw jobs away; "
-            "do: CONFIG SET maxmemory-policy noeviction, and set it in redis.conf",
+            f"is {policy}: when memory is full, Redis may delete jobs; "
+            "run: CONFIG SET maxmemory-policy noeviction, and set it in redis.conf",
         )
     else:
         yield Finding("ok", "maxmemory-policy", "is noeviction")
@@ -312,13 +312,13 @@ def _policy(policy: str | None) -> Iterator[Finding]:
 
 def _appendonly(appendonly: bool | None) -> Iterator[Finding]:
     if appendonly is None:
-        yield Finding("warning", "appendonly", "cannot be seen here; make sure that it is on")
+        yield Finding("warning", "appendonly", "cannot be read; make sure that it is on")
     elif not appendonly:
         yield Finding(
             "warning",
             "appendonly",
             "is off: if Redis crashes, jobs since its last snapshot are lost; "
-            "do: CONFIG SET appendonly yes, and set it in redis.conf",
+            "run: CONFIG SET appendonly yes, and set it in redis.conf",
         )
     else:
         yield Finding("ok", "appendonly", "is on")

@@ -1,4 +1,4 @@
-"""`demo`: the whole thing at work, with nothing to set up and nothing left behind."""
+"""`demo`: run the complete system with a local server and a stand-in endpoint."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ..output.printing import NAME, Column, is_terminal, print_table, shown, sta
 if TYPE_CHECKING:
     from ...sandbox import Sandbox
 
-#: By then (seconds) every job has ended; it takes about a tenth of this.
+#: Timeout until every job has ended; a normal run takes about a tenth of it.
 _DEADLINE_SECONDS = 50.0
-#: How long (seconds) the worker may take to be ready, and later to stop.
+#: Timeout until the worker is ready, and later until it has stopped.
 _WORKER_SECONDS = 20.0
 
-#: A page of the sample whose token the stand-in refuses.
+#: The page of the sample whose token the stand-in rejects.
 _PAGE_WITH_WITHDRAWN_TOKEN = "998877665544332"  # noqa: S105 - a page id
 
-#: Shorter times than a real shop's, so that all there is to see is seen in seconds.
+#: Shorter times than in production, so that the demo takes only seconds.
 _TIMES = {
     "HARASOCIAL_MAX_ATTEMPTS": "3",
     "HARASOCIAL_RETRY_BASE_SECONDS": "0.5",
@@ -45,15 +45,15 @@ _TIMES = {
 
 
 class DemoFailed(DispatchError):
-    """The demonstration did not come to its end."""
+    """The demo did not finish."""
 
 
 @click.command()
 def demo() -> None:
-    """Show it at work: Valkey, a stand-in endpoint, a worker, 309 jobs.
+    """Run a demo: Valkey, a stand-in endpoint, a worker, and 309 jobs.
 
-    All but the endpoint is real; nothing is sent to Harasocial. All that is started is stopped,
-    and no file is left behind.
+    Everything except the endpoint is real. Nothing is sent to Harasocial. At the end, all processes
+    are stopped and all files are deleted.
     """
     try:
         from ...sandbox import DEFAULT_TOKEN, EmbeddedValkey, Sandbox  # noqa: PLC0415 - an extra
@@ -104,7 +104,7 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
             cwd=folder,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C ends the demo, which then ends the worker.
+            # Ctrl-C stops the demo, and the demo stops the worker.
             start_new_session=True,
         )
     try:
@@ -145,7 +145,7 @@ def _watch(producer: Producer, total: int) -> None:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Any]:
-    """Yield what shows progress: a live bar on a terminal, a line a second elsewhere."""
+    """Yield a function that shows progress: a bar on a terminal, one line per second elsewhere."""
     if is_terminal():
         try:
             from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - optional
@@ -163,7 +163,7 @@ def _progress(total: int) -> Iterator[Any]:
 
 
 class _Lines:
-    """At most one line a second."""
+    """Print at most one line per second."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -205,10 +205,11 @@ def _report(producer: Producer, sandbox: Sandbox, seconds: float) -> None:
         f"accepted, {twice} of them twice.\n\nThree that failed, and what to do:"
     )
     for record in _three_that_failed(records):
-        _tell(record)
+        _print_failure(record)
     click.echo(
-        f"\nNow with your own: set HARASOCIAL_TOKEN and HARASOCIAL_REDIS_URL; {NAME} check\n"
-        f"Without an account yet: {NAME} sandbox --redis"
+        f"\nNext, use your own account: set HARASOCIAL_TOKEN and HARASOCIAL_REDIS_URL, "
+        f"then run: {NAME} check\n"
+        f"Without an account: {NAME} sandbox --redis"
     )
 
 
@@ -218,7 +219,7 @@ def _three_that_failed(records: list[JobRecord]) -> list[JobRecord]:
     return [failed[code] for code in wanted if code in failed]
 
 
-def _tell(record: JobRecord) -> None:
+def _print_failure(record: JobRecord) -> None:
     explanation = explain(record.error_code)
     click.echo(f"\n  {record.job_id}  page {record.page_id}  {shown(record.job.get('metadata'))}")
     click.echo(f"    {record.error_code}: {shown(record.error_message)}")

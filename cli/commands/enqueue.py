@@ -1,4 +1,4 @@
-"""`enqueue`: enqueue the rows of a file, alone or as a campaign."""
+"""`enqueue`: enqueue the rows of a file, optionally as a campaign."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ..input.rows import Row, Rows
 from ..output.preview_view import outlook_json, preview_lines, rows_text
 from ..output.printing import print_notice, progress_bar
 
-_CONFLICT_IN_FILE = "The key belongs to an earlier row, which has another body."
+_CONFLICT_IN_FILE = "An earlier row has the same key and a different body."
 
 
 @click.command(
@@ -70,18 +70,18 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "csv"]),
-    help="Format of the file.  [default: by its ending, else by its first character]",
+    help="Format of the file.  [default: from the file extension, else from the first character]",
 )
 @click.option(
     "--campaign",
     metavar="NAME",
-    help="Make the rows a campaign: show what would be sent when, ask, and enqueue. A row without "
-    "an idempotency key gets one of campaign, page, recipient and payload.",
+    help="Enqueue the rows as a campaign, after a preview and a confirmation. A row without an "
+    "idempotency key gets one, derived from campaign, page, recipient and payload.",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Read the whole file and show what would be sent when, without storing anything.",
+    help="Read the whole file and show a preview, without storing anything.",
 )
 @click.option(
     "--rejects",
@@ -92,7 +92,7 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
 @click.option(
     "--allow-duplicates",
     is_flag=True,
-    help="Campaign only: enqueue a row without an idempotency key also if an earlier row has the "
+    help="Campaign only: enqueue a row without an idempotency key even if an earlier row has the "
     "same page, recipient and payload.",
 )
 @click.option(
@@ -105,15 +105,15 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
     "--canary-max-failures",
     type=Percentage(),
     metavar="P%",
-    help="Release the rest without a person if at most this share of the canary fails.",
+    help="Release the rest automatically if at most this share of the canary fails.",
 )
 @click.option(
     "--hold-at",
     type=Percentage(),
     metavar="P%",
-    help="Campaign only: hold it when more than this share of its last 500 messages fail for good.",
+    help="Campaign only: hold it when more than this share of its last 500 messages fails.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before a campaign is enqueued.")
+@click.option("--yes", is_flag=True, help="Enqueue a campaign without confirmation.")
 @json_option
 @click.pass_context
 def enqueue(
@@ -133,13 +133,13 @@ def enqueue(
 ) -> None:
     """Enqueue the rows of FILE, or of standard input (-).
 
-    Rejected rows are named on standard error, and the exit status is 3: rows that break the
-    contract, and rows whose idempotency key belongs to a job with another body.
+    A row is rejected if it is invalid, or if its idempotency key belongs to a job with a different
+    body. Rejected rows are listed on standard error, and the exit status is 3.
 
-    With an idempotency key on every row, the same file can be enqueued again, also after Ctrl-C:
-    rows whose jobs are still kept (see HARASOCIAL_SENT_TTL_SECONDS) are counted as already there,
-    and not sent again. With --campaign every row has a key, which is kept for
-    HARASOCIAL_CAMPAIGN_TTL_SECONDS. Other rows without a key are sent again.
+    If every row has an idempotency key, the same file can be enqueued again, for example after
+    Ctrl-C. Rows whose jobs are still kept (see HARASOCIAL_SENT_TTL_SECONDS) are counted as already
+    there, and are not sent again. With --campaign every row has a key, which is kept for
+    HARASOCIAL_CAMPAIGN_TTL_SECONDS. Otherwise, rows without a key are sent again.
     """
     only_of_campaign = {
         "--allow-duplicates": allow_duplicates,
@@ -162,7 +162,7 @@ def enqueue(
         for notice in rows.notices:
             print_notice(notice)
         if dry_run or campaign is not None:
-            # In the file of rejected rows they stand once: now, or when the others are enqueued.
+            # Write the rejects file only once: now, or when the other rows are enqueued.
             with collected(
                 rejects if dry_run else None,
                 rows,
@@ -193,7 +193,7 @@ def enqueue(
         with collected(rejects, rows, as_json=as_json) as rejections:
             _enqueue(Producer(settings, ledger=ledger), rows, rejections)
         if campaign is not None and preview.job_count:
-            # It has as many rows as it has jobs now: some rows may be jobs of another campaign.
+            # The campaign has as many rows as jobs. Some rows may be jobs of another campaign.
             ledger.announce_campaign(campaign, rows=0, by=local_user())
     if rejections.count:
         ctx.exit(3)
@@ -205,18 +205,18 @@ def _check_usage(
     if campaign is None:
         for option, value in only_of_campaign.items():
             if value:
-                raise click.UsageError(f"{option} is about a campaign; it needs --campaign NAME.")
+                raise click.UsageError(f"{option} requires --campaign NAME.")
     elif fault := campaign_name_fault(campaign):
         raise click.BadParameter(fault, param_hint="--campaign")
     elif not can_ask:
-        raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
+        raise click.UsageError("Without a terminal, --yes or --dry-run is required.")
     if only_of_campaign["--canary-max-failures"] and not only_of_campaign["--canary"]:
-        raise click.UsageError("--canary-max-failures is about a canary; it needs --canary N.")
+        raise click.UsageError("--canary-max-failures requires --canary N.")
 
 
 @contextmanager
 def _rereadable(file: BinaryIO, *, needed: bool) -> Iterator[BinaryIO]:
-    """Yield the file; if `needed`, a copy of one that can be read only once, such as a pipe."""
+    """Yield the file. If `needed`, copy an input that can be read only once, such as a pipe."""
     if not needed or file.seekable():
         yield file
         return
@@ -250,7 +250,7 @@ def _preview(rows: Rows, rejections: Rejections) -> Preview:
 def _look_ahead(
     preview: Preview, ledger: Ledger, settings: Settings, campaign: str | None
 ) -> Outlook:
-    """Return what would be sent when.
+    """Return a preview of what would be sent, and when.
 
     Raises:
         CampaignCanceled: the campaign is canceled.
@@ -277,7 +277,7 @@ def _look_ahead(
 def _print_preview(
     preview: Preview, outlook: Outlook, rejections: Rejections, *, is_result: bool
 ) -> None:
-    """Print the preview: as the command's result, or on standard error before it asks."""
+    """Print the preview: on standard output as the result, or on standard error before a prompt."""
     rejections.finish(
         {
             "valid": preview.job_count + preview.duplicate_count,
@@ -295,7 +295,7 @@ def _print_preview(
 
 
 def _enqueue(producer: Producer, rows: Rows, rejections: Rejections) -> None:
-    """Enqueue the rows, batch by batch, and print what became of them."""
+    """Enqueue the rows in batches, and print the results."""
     tally = _Tally(rejections)
     try:
         with progress_bar(rows.size_bytes, "rows", "enqueuing") as advance:
@@ -312,7 +312,7 @@ def _enqueue(producer: Producer, rows: Rows, rejections: Rejections) -> None:
 
 def _enqueue_batch(producer: Producer, batch: Sequence[Row], tally: _Tally) -> None:
     readable = [row for row in batch if row.errors is None]
-    # Before they are stored: whoever reads it can still stop the rest.
+    # Warn before the rows are stored, so that the user can still interrupt the command.
     tally.warn_of_missing_key(readable)
     tally.unknown_to_line = batch[-1].line
     try:
@@ -331,25 +331,25 @@ def _enqueue_batch(producer: Producer, batch: Sequence[Row], tally: _Tally) -> N
 
 
 class _Tally:
-    """What became of the rows so far."""
+    """The results of the rows processed so far."""
 
     def __init__(self, rejections: Rejections) -> None:
         self.rejections = rejections
         self.new = 0
         self.already_there = 0
-        #: The last line that is done with.
+        #: The last line that was processed.
         self.last_line = 0
-        #: The last line of the batch that was perhaps stored, if that cannot be known.
+        #: The last line of the batch whose outcome is unknown, if there is one.
         self.unknown_to_line: int | None = None
         self._lacks_keys = False
 
     @property
     def accepted(self) -> int:
-        """Rows that are enqueued, by this run or an earlier one."""
+        """Number of rows that were enqueued by this run or an earlier one."""
         return self.new + self.already_there
 
     def warn_of_missing_key(self, rows: Iterable[Row]) -> None:
-        """Warn once, if a row has no idempotency key and is in no campaign, which gives it one."""
+        """Warn once if a row has no idempotency key and is not in a campaign."""
         if self._lacks_keys:
             return
         for row in rows:
@@ -380,7 +380,7 @@ class _Tally:
             )
 
     def where_it_stopped(self) -> str:
-        """Return up to which line the file is enqueued, and how to continue."""
+        """Return the last line that was enqueued, and how to continue."""
         if not self.last_line and self.unknown_to_line is None:
             return "stopped before the first row; none was enqueued"
         text = f"stopped: {self.accepted} were enqueued, from the lines up to {self.last_line}"
@@ -391,5 +391,5 @@ class _Tally:
             )
         text += "; none after that"
         if not self._lacks_keys:
-            text += ". The same command continues, and enqueues no row twice"
+            text += ". Run the same command again to continue; no row is enqueued twice"
         return text

@@ -24,8 +24,8 @@ from ..output.times import local
 def errors(*, wanted: JobFilter, as_json: bool) -> None:
     """Count failed jobs by error code, the most frequent first.
 
-    The column "replay" says whether a replay helps: passing (worth another try), fixable (after a
-    person has fixed the cause) or never.
+    The column "replay" shows whether a replay helps: passing (the cause is temporary), fixable
+    (fix the cause first) or never.
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:

@@ -1,4 +1,4 @@
-"""`export`: failed jobs as a file for a spreadsheet or a program, however many there are."""
+"""`export`: write any number of failed jobs to a file for a spreadsheet or a program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..output.printing import is_terminal, print_notice, progress_bar, shown
     "--format",
     "kind",
     type=click.Choice(["csv", "jsonl"]),
-    help="CSV, or JSON lines as of `show --json`.  [default: by the file's name, else csv]",
+    help="CSV, or JSON lines as in `show --json`.  [default: from the file extension, else csv]",
 )
 @click.option(
     "-o",
@@ -38,7 +38,7 @@ from ..output.printing import is_terminal, print_notice, progress_bar, shown
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
     metavar="FILE",
-    help="Where to; - is standard output.  [default: -]",
+    help="Output file; - is standard output.  [default: -]",
 )
 def export(
     *,
@@ -48,9 +48,9 @@ def export(
 ) -> None:
     """Write failed jobs to a file, the latest first.
 
-    Recipients' ids and metadata are in it. In CSV, long numbers and what looks like a formula or a
-    date begin with an apostrophe, so that no spreadsheet changes them. `enqueue` reads such a file:
-    each row becomes a new job.
+    The file contains recipients' IDs and metadata. In CSV, an apostrophe precedes long numbers and
+    values that look like a formula or a date, so that a spreadsheet does not change them.
+    `enqueue` can read the file: each row becomes a new job.
     """
     if kind is None:
         kind = "jsonl" if output.suffix in (".jsonl", ".ndjson", ".json") else "csv"
@@ -61,7 +61,7 @@ def export(
         done = 0
         if kind == "csv":
             write(csv_text([COLUMNS]) if to_screen else csv_header())
-        # On the screen, the jobs themselves show that it goes on.
+        # On a terminal, the printed jobs already show progress.
         bar = nullcontext(_nothing) if to_screen else progress_bar(total, "jobs", "exporting")
         with bar as advance:
             for page in ledger.reader.failed_pages(wanted):
@@ -81,6 +81,6 @@ def _text(kind: str, records: list[JobRecord], language: Language, *, to_screen:
         return json_lines(records)
     rows = (row(record, explain_any(record.error_code, language)) for record in records)
     if to_screen:
-        # What other hands have put into a job must not act on the terminal.
+        # Job values must not send control characters to the terminal.
         return csv_text([shown(cell) for cell in cells] for cells in rows)
     return csv_text(rows)

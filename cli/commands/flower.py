@@ -1,4 +1,4 @@
-"""`flower`: Flower with the Failures page, our metrics, and a required login on the network."""
+"""`flower`: run Flower with our pages and metrics; a login is required on a public address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from ..input.options import examples
 
-#: The system silently wraps higher ports around.
+#: The operating system silently wraps higher port numbers around.
 _LAST_PORT = 65535
 
 
@@ -44,20 +44,20 @@ All of them: https://flower.readthedocs.io/en/latest/config.html
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[FLOWER OPTIONS]...")
 def flower(options: tuple[str, ...]) -> None:
-    """Run Flower: a web page of workers, tasks and failed jobs.
+    """Run Flower, the web interface for workers, tasks and failed jobs.
 
-    The page /failures finds, explains and replays failed jobs, also after restarts.
-    This is `celery -A harasocial_dispatch.worker flower`; all options are Flower's.
+    On the page /failures you can find and replay failed jobs, also after a restart.
+    This is `celery -A harasocial_dispatch.worker flower`, with all options of Flower.
     """
-    # Imported here because it is an extra, reads the settings and is slow to import.
+    # Imported here: Flower is an extra, reads the settings and is slow to import.
     try:
         from flower.options import options as known  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        # At the top of the repository, `flower` without Flower is a folder of ours.
+        # Without Flower, `flower` can be the repository's own folder.
         if error.name not in ("flower", "flower.options"):
             raise
         raise click.UsageError(
-            "Flower is not installed; do: pip install 'harasocial-dispatch[flower]'"
+            "Flower is not installed; run: pip install 'harasocial-dispatch[flower]'"
         ) from None
     arguments = list(_joined(options, known))
     from ...flower.extension import extend  # noqa: PLC0415
@@ -75,9 +75,9 @@ def flower(options: tuple[str, ...]) -> None:
 
 
 def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
-    """Yield each option as Flower reads it, `--name=value`, whether or not it was written so.
+    """Yield each option as `--name=value`, the form that Flower reads.
 
-    Flower ignores unknown options; a misspelled --basic-auth must not go unnoticed.
+    Flower ignores unknown options, so a misspelled --basic-auth would disable the login.
     """
     waiting = iter(options)
     for option in waiting:
@@ -97,7 +97,7 @@ def _joined(options: Sequence[str], known: Any) -> Iterator[str]:
 
 
 def _refuse_wrong_number(name: str, given: str, kind: type) -> None:
-    """Raise a usage error where Flower would fail with a traceback or listen on another port."""
+    """Raise a usage error if Flower would fail with a traceback or listen on another port."""
     if kind not in (int, float):
         return
     highest = _LAST_PORT if name == "--port" else math.inf

@@ -1,4 +1,4 @@
-"""`pause`: let the jobs of a page, or of all pages, wait."""
+"""`pause`: pause a page or all pages."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from ..output.times import from_stored, local
     )
 )
 @page_or_all("Pause every page, in addition to pauses of single pages.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; shown to other operators.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, shown to other operators.")
 @click.option(
     "--for",
     "for_seconds",
     type=Span(),
-    help="How long, for example 30m, 2h or 1d.  [default: until it is resumed]",
+    help="Duration of the pause, for example 30m, 2h or 1d.  [default: until it is resumed]",
 )
 @json_option
 def pause(*, page_id: str, reason: str, for_seconds: float | None, as_json: bool) -> None:
-    """Let the jobs of PAGE wait until it is resumed, or for a time.
+    """Pause PAGE until it is resumed, or for a duration.
 
-    Takes effect at once in every worker, however many jobs wait, and survives restarts. Calls in
-    flight end normally. Waiting jobs spend no attempt, but fail when their deadline passes.
+    Takes effect at once in every worker, regardless of the number of waiting jobs, and survives
+    restarts. Calls in flight end normally. Waiting jobs use no attempts, but fail when their
+    deadline passes.
     """
     with open_ledger(Settings.from_environment()) as ledger:
         before = find_manual_pause(ledger, page_id)
@@ -62,7 +63,7 @@ def pause(*, page_id: str, reason: str, for_seconds: float | None, as_json: bool
         ("every page", "--all") if page_id == ALL_PAGES else (f"page {page_id}", page_id)
     )
     end = f"until {local(until)}" if until else f"until it is resumed: {NAME} resume {argument}"
-    what = "nothing waits for it now"
+    what = "it has no waiting jobs"
     if waiting:
         what = f"{jobs(waiting)} {'waits' if waiting == 1 else 'wait'}"
     click.echo(f"{name} is paused {end}; {what}")

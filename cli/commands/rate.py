@@ -1,4 +1,4 @@
-"""`rate`: set how fast a page sends, or list the rates."""
+"""`rate`: set the rate of a page, or list the rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..output.times import from_stored, local
 
 
 @click.command(
-    # A negative number is no option; the ledger says what is wrong with it.
+    # Parse a negative number as an argument; the ledger rejects it with a clear error.
     context_settings={"ignore_unknown_options": True},
     epilog=examples(
         "rate",
@@ -28,9 +28,11 @@ from ..output.times import from_stored, local
     "--burst",
     type=int,
     metavar="B",
-    help="Messages that may go at once.  [default: HARASOCIAL_PAGE_BURST]",
+    help="Maximum number of messages to send at once.  [default: HARASOCIAL_PAGE_BURST]",
 )
-@click.option("--default", "to_default", is_flag=True, help="The rate of the settings again.")
+@click.option(
+    "--default", "to_default", is_flag=True, help="Reset the page to the rate in the settings."
+)
 @json_option
 def rate(
     *,
@@ -40,17 +42,17 @@ def rate(
     to_default: bool,
     as_json: bool,
 ) -> None:
-    """Let PAGE send at most N messages a second, over all workers.
+    """Limit PAGE to N messages per second, over all workers.
 
-    Takes effect within a second, without a restart. 0 is no limit. Without N, shows the page's
-    rate; without PAGE, lists the pages that have a rate of their own.
+    Takes effect within a second, without a restart. 0 means no limit. Without N, shows the page's
+    rate. Without PAGE, lists the pages that have their own rate.
     """
     if page_id is None and to_default:
-        raise click.UsageError("Name the PAGE that is to have the default rate.")
+        raise click.UsageError("Name the PAGE to reset to the default rate.")
     if rate is not None and to_default:
         raise click.UsageError("Give either N or --default, not both.")
     if rate is None and burst is not None:
-        raise click.UsageError("--burst needs N, the messages a second.")
+        raise click.UsageError("--burst requires N, the messages per second.")
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         if page_id is None:
@@ -60,7 +62,7 @@ def rate(
             _print_rate(ledger, settings, page_id, as_json)
         elif to_default:
             if not ledger.clear_rate(page_id, by=local_user(), via="cli"):
-                print_notice(f"page {page_id} has no rate of its own; nothing was changed")
+                print_notice(f"page {page_id} already has the default rate; nothing was changed")
             _print_rate(ledger, settings, page_id, as_json)
         else:
             _print_rate(ledger, settings, check_page_id(page_id), as_json)
@@ -74,7 +76,7 @@ def _print_rate(ledger: Ledger, settings: Settings, page_id: str, as_json: bool)
     else:
         click.echo(f"page {page_id}: {_in_words(found)}{'' if own else ', the default'}")
         if not ledger.reader.count_waiting([page_id])[page_id]:
-            print_notice(f"nothing waits for page {page_id} now")
+            print_notice(f"page {page_id} has no waiting jobs")
     problem = rate_problem(found.rate, found.burst)
     if problem:
         print_notice(f"warning: the rate of page {page_id} {problem}")
@@ -122,7 +124,7 @@ def _default(settings: Settings, page_id: str) -> PageRate:
 def _in_words(rate: PageRate) -> str:
     if not rate.rate:
         return "no limit"
-    return f"{rate.rate:g} messages a second, {rate.burst} at once"
+    return f"{rate.rate:g} messages per second, burst {rate.burst}"
 
 
 def _facts(rate: PageRate, *, is_default: bool) -> dict[str, object]:

@@ -18,7 +18,7 @@ from ..input.job_ids import print_refused, states_as_json, whole_ids
 from ..input.options import examples, filters, json_option
 from ..output.printing import is_terminal, print_json, print_notice, progress_bar, shown
 
-#: Error codes that are shown to people; --json has them all.
+#: Maximum number of error codes in the text output; --json prints all of them.
 _MAX_CAUSES = 20
 
 
@@ -33,11 +33,9 @@ _MAX_CAUSES = 20
 )
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @filters()
+@click.option("--passing", is_flag=True, help="Only jobs that failed for a temporary cause.")
 @click.option(
-    "--passing", is_flag=True, help="Only jobs worth another try: their cause passes by itself."
-)
-@click.option(
-    "--fixable", is_flag=True, help="Only jobs whose cause a person fixes, such as a token."
+    "--fixable", is_flag=True, help="Only jobs whose cause must be fixed first, such as a token."
 )
 @click.option("--all", "every", is_flag=True, help="Every failed job.")
 @click.option(
@@ -49,7 +47,7 @@ _MAX_CAUSES = 20
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Jobs a second at most.  [default: no limit]",
+    help="Maximum number of jobs to replay per second.  [default: no limit]",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -69,9 +67,9 @@ def replay(
 ) -> None:
     """Queue failed jobs again, to be sent.
 
-    They get all their attempts again, and a new deadline. Name them by ID (or its beginning, of 8
-    characters or more), by filters (--passing and --fixable are filters too), or take --all. Shows
-    why they failed, what to do about it, and which of them should not be replayed. A sent job is
+    Each job gets all its attempts again, and a new deadline. Select jobs by ID (or a prefix of 8
+    characters or more), by filters (including --passing and --fixable), or with --all. Shows why
+    the jobs failed, how to fix the cause, and which jobs should not be replayed. A sent job is
     never sent again.
     """
     kinds = [
@@ -81,11 +79,11 @@ def replay(
     ]
     if bool(job_ids) + bool(kinds or not wanted.is_empty) + every != 1:
         raise click.UsageError(
-            "Name jobs by ID, or by --passing, --fixable, --error-code, --page-id, --campaign, "
-            "--since and --until, or take --all: one of the three."
+            "Select jobs either by ID, by --passing, --fixable, --error-code, --page-id, "
+            "--campaign, --since and --until, or with --all."
         )
     if not (job_ids or yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("Nobody can be asked here, so --yes is required (or --dry-run).")
+        raise click.UsageError("Without a terminal, --yes or --dry-run is required.")
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         named = whole_ids(ledger.reader.find_id, job_ids) if job_ids else None
@@ -105,13 +103,13 @@ def replay(
         else:
             print_notice("nothing was replayed")
             ctx.exit(1)
-    # Of jobs that were found and not named, another client's replay is no failure of this one.
+    # If the jobs were selected by a filter, a job that another client replayed is not an error.
     if job_ids and refused:
         ctx.exit(1)
 
 
 def _needs_no_answer(plan: ReplayPlan, job_ids: tuple[str, ...]) -> bool:
-    """Return whether nothing is asked: the jobs are named, and nothing speaks against it."""
+    """Return whether no confirmation is needed: jobs selected by ID, without warnings."""
     return bool(job_ids) and not (plan.warnings("en") and sys.stdin.isatty())
 
 
@@ -150,7 +148,7 @@ def _run(
     rate: float | None,
     as_json: bool,
 ) -> None:
-    """Replay the jobs at the rate, and print which were; adds to `refused` those that were not."""
+    """Replay the jobs at the rate and print their IDs; add the refused jobs to `refused`."""
     replayed: list[str] = []
     try:
         with progress_bar(plan.total, "jobs") as advance:
@@ -159,13 +157,13 @@ def _run(
                 if not as_json and not is_terminal():
                     for job_id in batch.job_ids:
                         click.echo(shown(job_id))
-                # Another client was quicker with the others.
+                # Another client has replayed the other jobs.
                 refused |= batch.refused
                 advance(len(replayed), len(replayed))
     except (QueueUnavailable, KeyboardInterrupt):
         print_notice(
-            f"stopped: at least {len(replayed)} of {plan.total} were replayed; the same command "
-            "goes on with the others"
+            f"stopped: at least {len(replayed)} of {plan.total} were replayed; "
+            "run the same command to replay the rest"
         )
         raise
     finally:
@@ -184,7 +182,7 @@ def _run(
 
 
 def _plan_lines(plan: ReplayPlan, language: Language) -> Iterator[str]:
-    """Yield the causes, by whether a replay helps, and the warnings, as text for people."""
+    """Yield the causes, grouped by whether a replay helps, and the warnings, as text lines."""
     left = _MAX_CAUSES
     for group in plan.kinds:
         yield f"{group.name(language)}: {_jobs(group.count)}"

@@ -32,7 +32,7 @@ from ..output.times import local
 )
 @json_option
 def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
-    """List jobs, the latest first. With --json, one object a line."""
+    """List jobs, the latest first. With --json, prints one object per line."""
     with open_ledger(Settings.from_environment()) as ledger:
         records = ledger.reader.find(wanted, limit)
     if as_json:

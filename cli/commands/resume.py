@@ -14,14 +14,14 @@ from ..output.printing import NAME, print_json, print_notice
 
 
 @click.command(epilog=examples("resume 500725830264749", "resume --all"))
-@page_or_all("End the pause of all pages. Pages that are paused by name stay paused.")
+@page_or_all("End the pause of all pages. Pages that are paused individually stay paused.")
 @json_option
 @click.pass_context
 def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
     """End the pause of PAGE, so that its jobs are sent again.
 
-    If no operator has paused it, but the worker has (because it fails or is throttled), its next
-    message is tried now. If it is not paused at all, the exit status is 1.
+    If the worker paused the page (because its calls fail or are throttled), its next message is
+    tried now. If the page is not paused, the exit status is 1.
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
@@ -46,7 +46,7 @@ def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
 
 
 def _manual_pauses(ledger: Ledger, page_id: str) -> list[Pause]:
-    """Return operators' pauses that still hold up what was to be resumed."""
+    """Return the operators' pauses that still block the page or pages."""
     reader = ledger.reader
     pauses = reader.pauses() if page_id == ALL_PAGES else reader.pauses_of(page_id)
     return [pause for pause in pauses if pause.reason == MANUAL]
@@ -65,7 +65,7 @@ def _print(page_id: str, lifted: Lifted, left: list[Pause], language: Language) 
             else f"page {page_id} is not paused; nothing was changed"
         )
     if left and everything:
-        print_notice("these pages are paused by name and stay so:")
+        print_notice("these pages are still paused individually:")
         print_pauses(left, language)
     elif left:
-        print_notice(f"all pages are paused, so it still waits; to end that: {NAME} resume --all")
+        print_notice(f"the pause of all pages still applies; to end it: {NAME} resume --all")

@@ -1,4 +1,4 @@
-"""`sandbox`: a stand-in for the Harasocial endpoint, and a Redis if wanted, to try things out."""
+"""`sandbox`: run a stand-in for the Harasocial endpoint, and optionally a Redis server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..input.options import examples
 
 
 def _refuse_blanks(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
-    # What no worker could be given to send, the sandbox should not wait for.
+    # The same rule as for HARASOCIAL_TOKEN: a worker cannot send another token.
     if token is not None and not may_be_token(token):
-        raise click.BadParameter("must be printable ASCII without blanks")
+        raise click.BadParameter("must be printable ASCII without spaces")
     return token
 
 
@@ -41,22 +41,22 @@ answers, the payload id decides:
     type=click.IntRange(0, 65535),
     default=0,
     metavar="N",
-    help="Port to listen on, on 127.0.0.1.  [default: one that is free]",
+    help="Port to listen on, on 127.0.0.1.  [default: a free port]",
 )
 @click.option(
     "--token",
     metavar="T",
     callback=_refuse_blanks,
-    help="The token that is right.  [default: sandbox-token]",
+    help="The token that the endpoint accepts.  [default: sandbox-token]",
 )
 @click.option(
     "--redis/--no-redis",
     "with_redis",
-    help="Also start a Redis-compatible server, whose data is gone afterwards.",
+    help="Also start a Redis-compatible server. Its data is deleted at the end.",
 )
 def sandbox(port: int, token: str | None, with_redis: bool) -> None:
     """Run a stand-in for the Harasocial endpoint until Ctrl-C."""
-    # Here, since no other command needs it.
+    # Imported here: no other command needs it.
     from ...sandbox import (  # noqa: PLC0415
         DEFAULT_TOKEN,
         EmbeddedValkey,
@@ -87,7 +87,7 @@ def sandbox(port: int, token: str | None, with_redis: bool) -> None:
             serve_forever("127.0.0.1", port, {"*": token or DEFAULT_TOKEN}, on_ready=on_ready)
         except OSError as error:
             if listens:
-                # Nobody reads what it prints.
+                # Standard output was closed, for example by the end of a pipe.
                 raise
             raise click.BadParameter(
                 f"cannot listen on {port}: {error}", param_hint="--port"

@@ -1,4 +1,4 @@
-"""`send`: enqueue one message, and wait for it if wanted."""
+"""`send`: enqueue one message, and optionally wait for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..input.times import Moment
 from ..output.printing import NAME, is_terminal, print_json, print_notice, shown
 from .send_now import send_now
 
-#: The options by the fields that errors name.
+#: The option for each field in an error.
 _OPTIONS = {
     "page_id": "--page-id",
     "recipient.id": "--recipient-id",
@@ -39,7 +39,7 @@ _OPTIONS = {
 _BODY = ("recipient", "message", "page_id", "metadata")
 _OPTIONS_OF_NOW = ("page_id", "recipient_id", "payload_id", "metadata", "now", "as_json")
 _ENDED = (State.SENT, State.FAILED, State.CANCELLED)
-#: How often a waiting `send` looks, at first and at most.
+#: Poll interval of --wait: the first and the longest.
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
 
 
@@ -54,9 +54,9 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
 )
 @click.option("--page-id", required=True, metavar="P", help="The page that sends.")
 @click.option("--recipient-id", required=True, metavar="R", help="The person's PSID on that page.")
-@click.option("--payload-id", required=True, metavar="X", help="What is sent: from Harasocial.")
-@click.option("--metadata", metavar="M", help="A text that comes back in the message's echo.")
-@click.option("--idempotency-key", metavar="K", help="All calls with the same key make one job.")
+@click.option("--payload-id", required=True, metavar="X", help="The payload ID, from Harasocial.")
+@click.option("--metadata", metavar="M", help="A text that is returned in the message's echo.")
+@click.option("--idempotency-key", metavar="K", help="All calls with the same key create one job.")
 @click.option(
     "--send-at", type=Moment(ahead=True), help="Earliest time to send: 2h, or a date and time."
 )
@@ -76,12 +76,12 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
     "wait_seconds",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Wait until the job ended, at most so long; exit status 1 unless it was sent.",
+    help="Wait until the job has ended, at most this long. Exit status 1 unless it was sent.",
 )
 @click.option(
     "--now",
     is_flag=True,
-    help="Send it from here, once, without queue or worker, and print the API's reply.",
+    help="Send once from this process, without queue or worker, and print the API's reply.",
 )
 @json_option
 @click.pass_context
@@ -103,14 +103,14 @@ def send(
 ) -> None:
     """Enqueue one message.
 
-    Prints the job's id; only that unless standard output is a terminal. If the idempotency key
-    belongs to a job with the same body, prints that job's id, and says so on standard error; if the
-    body is another, nothing is enqueued and the exit status is 2. With --wait and --json, prints
-    the job as it stands after the wait.
+    Prints the job's ID; on a terminal, also a hint. If the idempotency key belongs to a job with
+    the same body, prints that job's ID, and a notice on standard error. If the body is different,
+    nothing is enqueued and the exit status is 2. With --wait and --json, prints the job after the
+    wait.
 
-    With --now, no job is made and Redis is not needed: to try a token or a payload id. Prints the
-    reply and its class; exit status 1 unless the message was accepted. The limits and pauses of the
-    page do not apply.
+    With --now, no job is created and Redis is not needed. Use it to test a token or a payload ID.
+    Prints the reply and its class. The exit status is 1 unless the message was accepted. The limits
+    and pauses of the page do not apply.
     """
     row: dict[str, Any] = {
         "recipient": {"id": recipient_id},
@@ -134,7 +134,7 @@ def send(
     with open_producer() as producer:
         language = producer.settings.language
         job_id, already_enqueued = _enqueue(producer, row)
-        # Before the wait: whatever happens meanwhile, the id is known.
+        # Printed before the wait, so that the ID is available even if the wait is interrupted.
         if not as_json:
             _print_job_id(job_id, already_enqueued)
         elif wait_seconds is None:
@@ -144,7 +144,7 @@ def send(
         try:
             record = _wait(producer, job_id, wait_seconds)
         except (QueueUnavailable, KeyboardInterrupt):
-            print_notice(f"{job_id} is enqueued, but how it ends cannot be waited for any longer")
+            print_notice(f"{job_id} is enqueued, but the wait for its end has failed")
             raise
     if as_json:
         print_json(record.as_json() | {"already_enqueued": already_enqueued})
@@ -160,19 +160,19 @@ def send(
 
 
 def _refuse_what_is_for_jobs(ctx: click.Context) -> None:
-    """Raise UsageError if an option was given that only a job can have."""
+    """Raise UsageError if an option was given that applies only to a job."""
     for parameter in ctx.command.params:
         name = str(parameter.name)
         given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if given and name not in _OPTIONS_OF_NOW:
-            raise click.UsageError(f"{parameter.opts[0]} is about a job; --now makes none.")
+            raise click.UsageError(f"{parameter.opts[0]} applies to a job; --now creates none.")
 
 
 def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
-    """Enqueue one row; return the job's id, and whether it had been enqueued before.
+    """Enqueue one row; return the job's ID, and whether it was already enqueued.
 
     Raises:
-        InvalidJob, IdempotencyConflict: naming the options, not the fields.
+        InvalidJob, IdempotencyConflict: with the names of options instead of fields.
     """
     try:
         report = producer.enqueue_many([row])
@@ -188,7 +188,7 @@ def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _by_option(error: InvalidJob) -> InvalidJob:
-    """Return the error with the names of options in place of those of fields."""
+    """Return the error with option names instead of field names."""
     return InvalidJob(
         {
             _OPTIONS.get(path.removeprefix("[0]."), path): [
@@ -202,7 +202,7 @@ def _by_option(error: InvalidJob) -> InvalidJob:
 def _print_job_id(job_id: str, already_enqueued: bool) -> None:
     if is_terminal():
         what = "already enqueued" if already_enqueued else "enqueued"
-        click.echo(f"{what} {job_id}; look at it with: {NAME} show {job_id}")
+        click.echo(f"{what} {job_id}; to show it: {NAME} show {job_id}")
         return
     if already_enqueued:
         print_notice(f"{job_id} was already enqueued with this idempotency key")
@@ -210,7 +210,7 @@ def _print_job_id(job_id: str, already_enqueued: bool) -> None:
 
 
 def _wait(producer: Producer, job_id: str, wait_seconds: float) -> JobRecord:
-    """Return the job once it ended, or as it stands when `wait_seconds` are over."""
+    """Return the job when it has ended, or its current state after `wait_seconds`."""
     deadline = time.monotonic() + wait_seconds
     pause_seconds = _FIRST_LOOK_SECONDS
     while True:
@@ -234,5 +234,5 @@ def _reason(record: JobRecord, wait_seconds: float) -> str:
     if because:
         return f"{still} (latest attempt: {because})"
     if record.state is State.QUEUED:
-        return f"{still}; does a worker run, and is its page not paused? see: {NAME} stats"
+        return f"{still}; check that a worker runs and the page is not paused: {NAME} stats"
     return still

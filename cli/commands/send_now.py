@@ -1,4 +1,4 @@
-"""`send --now`: one message, sent from here and at once."""
+"""`send --now`: send one message immediately from this process."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ...schemas.language import Language
 from ...schemas.redaction import redact
 from ..output.printing import print_json, shown
 
-#: Characters of the reply that are printed.
+#: Maximum number of characters of the reply to print.
 _MAX_REPLY_CHARACTERS = 2000
 
 
 def send_now(settings: Settings, body: Mapping[str, Any], *, as_json: bool) -> int:
-    """POST one message, print how that ended, and return the exit status.
+    """POST one message, print the outcome, and return the exit status.
 
     Raises:
-        InvalidJob: naming what is wrong with `body`.
+        InvalidJob: `body` is invalid.
         SettingsError: no token is set for the page.
     """
-    # Here, since the command line must also work where no worker is set up.
+    # Imported here: the command line must also work without the worker's dependencies.
     from ...worker.http import Reply, call_once  # noqa: PLC0415
     from ...worker.outcome.classify import classify_failure, classify_reply  # noqa: PLC0415
     from ...worker.tokens import Tokens  # noqa: PLC0415
@@ -34,7 +34,7 @@ def send_now(settings: Settings, body: Mapping[str, Any], *, as_json: bool) -> i
     job = parse_send_job(dict(body))
     token = Tokens(settings).for_page(job.page_id)
     if token is None:
-        raise SettingsError(f"HARASOCIAL_TOKENS_FILE names no token for page {job.page_id}")
+        raise SettingsError(f"HARASOCIAL_TOKENS_FILE has no token for page {job.page_id}")
     began = time.monotonic()
     ending = call_once(settings, job.body(), token)
     duration_ms = round((time.monotonic() - began) * 1000)

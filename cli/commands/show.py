@@ -24,9 +24,9 @@ _WAITING = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 def show(job_id: str, as_json: bool) -> None:
     """Show a job and its attempts, and why it waits.
 
-    ID may be the beginning of a job's id, of 8 characters or more, if no other job's id has it.
+    ID may be a unique prefix of a job's ID, of 8 characters or more.
 
-    The recipient's id is shown by its last 4 digits; --json has the body as it was sent.
+    Only the last 4 digits of the recipient's ID are shown; --json prints the body as it was sent.
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
@@ -42,7 +42,7 @@ def show(job_id: str, as_json: bool) -> None:
 
 
 def _waiting(reader: Reader, record: JobRecord) -> str:
-    """Return in words why a job waits; an empty text if it does not."""
+    """Return why a job waits, as text; an empty text if it does not wait."""
     if record.state not in _WAITING:
         return ""
     campaign = reader.campaign(record.campaign) if record.campaign else None

@@ -14,7 +14,7 @@ from ..output.pause_view import print_pauses
 from ..output.printing import NAME, Column, print_json, print_table, state_cell
 from ..output.times import from_stored, local
 
-#: Every worker sweeps each second; one that is busy, or waits for Redis, may be late.
+#: Every worker sweeps once per second. A sweep may be late if the worker or Redis is busy.
 _WORKERS_GONE_SECONDS = 10.0
 
 
@@ -23,7 +23,7 @@ _WORKERS_GONE_SECONDS = 10.0
 def stats(as_json: bool) -> None:
     """Count jobs by state and page, and list paused pages.
 
-    Says if no worker runs, and since when.
+    Prints a notice if no worker runs, and since when.
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:

@@ -1,4 +1,4 @@
-"""`watch`: what the queue does, again and again: on a terminal in place, elsewhere line by line."""
+"""`watch`: show the state of the queue at an interval."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ...ledger.connection import address
 from ...schemas import CampaignNotFound, QueueUnavailable, Settings, State, from_ms
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option
-from ..output.watch_views import Glance, Show, json_view, line_view, live_view
+from ..output.watch_views import Snapshot, Show, json_view, line_view, live_view
 
-#: Pages and failures that are shown, at most.
+#: Maximum number of pages and failures to show.
 _PAGES, _FAILURES = 10, 8
 
 
 @dataclass(slots=True)
 class Watcher:
-    """Looks at a ledger again and again."""
+    """Reads the state of a ledger repeatedly."""
 
     ledger: Ledger
     campaign: str | None = None
@@ -31,15 +31,15 @@ class Watcher:
     _latest_sent: str | None = None
     _ended: Mapping[State, int] = field(default_factory=dict)
 
-    def look(self) -> Glance:
-        """Return what there is now.
+    def read(self) -> Snapshot:
+        """Return the current state.
 
         Raises:
             CampaignNotFound: there is no such campaign.
         """
-        return self._look() if self.campaign is None else self._look_at_campaign(self.campaign)
+        return self._read_queue() if self.campaign is None else self._read_campaign(self.campaign)
 
-    def _look_at_campaign(self, name: str) -> Glance:
+    def _read_campaign(self, name: str) -> Snapshot:
         reader = self.ledger.reader
         at, before, ended = from_ms(reader.now_ms()), self._at, self._ended
         campaign = reader.campaign(name)
@@ -48,10 +48,10 @@ class Watcher:
         waiting = {page_id: page.waiting for page_id, page in campaign.pages.items()}
         busiest = sorted(filter(waiting.get, waiting), key=lambda page_id: -waiting[page_id])
         states = campaign.states
-        glance = Glance(
+        snapshot = Snapshot(
             at=at,
             seconds=(at - before).total_seconds() if before else 0.0,
-            # A replay takes failed jobs back.
+            # A replay decreases the number of failed jobs.
             sent=states[State.SENT] - ended[State.SENT] if before else 0,
             failed=max(0, states[State.FAILED] - ended[State.FAILED]) if before else 0,
             states=states,
@@ -62,18 +62,18 @@ class Watcher:
             ).records,
         )
         self._at, self._ended = at, states
-        return glance
+        return snapshot
 
-    def _look(self) -> Glance:
+    def _read_queue(self) -> Snapshot:
         reader = self.ledger.reader
-        # By the ledger's clock, which jobs fail by.
+        # Use the ledger's clock, because failure times are set by it.
         at, before = from_ms(reader.now_ms()), self._at
         sent, latest_sent = reader.sent_since(self._latest_sent)
         failed = 0
         # Times are stored in whole milliseconds. The clock may have been set back since.
         if before and (since := before + timedelta(milliseconds=1)) <= at:
             failed = reader.count_failed(JobFilter(since=since, until=at)) or 0
-        glance = Glance(
+        snapshot = Snapshot(
             at=at,
             seconds=(at - before).total_seconds() if before else 0.0,
             sent=sent if before else 0,
@@ -83,9 +83,9 @@ class Watcher:
             pauses=reader.pauses(),
             failures=reader.failed_page(JobFilter(until=at), limit=_FAILURES).records,
         )
-        # Only now: what a look that broke off has seen counts in the next one.
+        # Updated last: if a read fails, the next read includes its changes.
         self._at, self._latest_sent = at, latest_sent
-        return glance
+        return snapshot
 
 
 @click.command(
@@ -100,21 +100,21 @@ class Watcher:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to look.",
+    help="Interval between updates.",
 )
 @click.option("--campaign", metavar="NAME", help="Only the jobs of this campaign.")
 @json_option
 def watch(every_seconds: float, campaign: str | None, as_json: bool) -> None:
-    """Watch throughput, what waits and why, and the latest failures.
+    """Watch throughput, waiting jobs, pauses and the latest failures.
 
-    Ctrl-C ends it. On a terminal the view stays in place; elsewhere there is a line each time, and
-    one for each job that has failed. With --json, one object each time.
+    Stop it with Ctrl-C. On a terminal, updates the view in place; elsewhere prints one line each
+    time, and one line for each failed job. With --json, prints one object each time.
     """
     settings = Settings.from_environment()
     with suppress(KeyboardInterrupt), open_ledger(settings) as ledger:
         watcher = Watcher(ledger, campaign)
-        # Without Redis from the start, there is nothing to watch.
-        glance = watcher.look()
+        # If the first read fails, raise the error instead of retrying.
+        snapshot = watcher.read()
         title = f"Redis at {address(settings.redis_url)}, namespace {settings.namespace}"
         if campaign is not None:
             title = f"campaign {campaign}; {title}"
@@ -124,20 +124,20 @@ def watch(every_seconds: float, campaign: str | None, as_json: bool) -> None:
             else (live_view(title, settings.language) or line_view(settings.language))
         )
         with view as show:
-            show(glance, "")
-            _go_on(watcher, glance, show, every_seconds)
+            show(snapshot, "")
+            _refresh(watcher, snapshot, show, every_seconds)
 
 
-def _go_on(watcher: Watcher, glance: Glance, show: Show, every_seconds: float) -> None:
-    look_at = time.monotonic()
+def _refresh(watcher: Watcher, snapshot: Snapshot, show: Show, every_seconds: float) -> None:
+    next_read_at = time.monotonic()
     while True:
         now = time.monotonic()
-        # A late look, after a slow answer or Ctrl-Z, is not caught up on.
-        look_at = max(look_at + every_seconds, now)
-        time.sleep(look_at - now)
+        # After a slow reply or Ctrl-Z, skip missed intervals.
+        next_read_at = max(next_read_at + every_seconds, now)
+        time.sleep(next_read_at - now)
         try:
-            glance = watcher.look()
+            snapshot = watcher.read()
         except QueueUnavailable as error:
-            show(glance, f"{error}; trying again")
+            show(snapshot, f"{error}; trying again")
         else:
-            show(glance, "")
+            show(snapshot, "")

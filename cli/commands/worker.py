@@ -1,4 +1,4 @@
-"""`worker`: Celery's own worker command, with what suits us set beforehand."""
+"""`worker`: run Celery's worker command with default options for this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from ..input.options import examples
 
-#: Celery's own features that make every worker talk to every other; ours meet in the ledger.
+#: Disables Celery's communication between workers. They coordinate through the ledger.
 _DEFAULTS = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
 
 
@@ -26,12 +26,12 @@ All of them: celery -A harasocial_dispatch.worker worker --help
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[CELERY OPTIONS]...")
 def worker(options: tuple[str, ...]) -> None:
-    """Run a worker that sends what is enqueued.
+    """Run a worker that sends the enqueued jobs.
 
-    Ctrl-C or SIGTERM finishes the calls in flight; what waits is sent by the next worker.
-    This is `celery -A harasocial_dispatch.worker worker`; all options are Celery's.
+    On Ctrl-C or SIGTERM, it finishes the calls in flight. The next worker sends waiting jobs.
+    This is `celery -A harasocial_dispatch.worker worker`, with all options of Celery.
     """
-    # Imported here: it reads the settings, and takes a moment.
+    # Imported here: it reads the settings and is slow to import.
     from ...worker import app  # noqa: PLC0415
 
     raise SystemExit(app.start(["worker", *_DEFAULTS, *options]))

@@ -57,7 +57,7 @@ def page_or_all(all_help: str) -> Callable[[Callable[..., R]], Callable[..., R]]
         @wraps(command)
         def with_page(*args: Any, page: str | None, every: bool, **kwargs: Any) -> R:
             if (page is not None) == every:
-                raise click.UsageError("Name a PAGE, or take --all: one of the two.")
+                raise click.UsageError("Give either PAGE or --all.")
             return command(*args, page_id=ALL_PAGES if page is None else page, **kwargs)
 
         argument = click.argument("page", metavar="[PAGE]", required=False)

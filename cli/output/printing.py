@@ -52,7 +52,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A text of a table with its colour."""
+    """A text of a table with its color."""
 
     text: str
     style: str = ""
@@ -74,7 +74,7 @@ def jobs(count: int) -> str:
 
 
 def state_cell(state: State) -> Cell:
-    """Return the state in its colour."""
+    """Return the state in its color."""
     return Cell(state.value, STATE_STYLES[state])
 
 
@@ -131,7 +131,7 @@ def _is_json_wanted() -> bool:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
-    """Print a table: coloured and fitted to a terminal, in plain aligned text elsewhere."""
+    """Print a table: colored and fitted to a terminal, in plain aligned text elsewhere."""
     cells = [
         [
             Cell(shown(cell.text), cell.style) if isinstance(cell, Cell) else Cell(shown(cell))

@@ -23,10 +23,10 @@ _PAUSES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class Snapshot:
     """What there is at one moment, and what has happened in the seconds since the one before.
 
-    `failures` are the latest; `sent` and `failed` are 0 in the first glance, as `seconds` is.
+    `failures` are the latest; `sent` and `failed` are 0 in the first snapshot, as `seconds` is.
     """
 
     at: datetime
@@ -43,26 +43,26 @@ class Glance:
         return count / self.seconds if self.seconds > 0 else 0.0
 
 
-#: Shows a glance; or the latest one again, with the problem that prevents a new one.
-Show = Callable[[Glance, str], None]
+#: Shows a snapshot; or the latest one again, with the problem that prevents a new one.
+Show = Callable[[Snapshot, str], None]
 
 
 @contextmanager
 def json_view() -> Iterator[Show]:
     """Print one object each time."""
 
-    def show(glance: Glance, problem: str) -> None:
+    def show(snapshot: Snapshot, problem: str) -> None:
         if problem:
             print_notice(problem)
             return
         print_json(
             {
-                "at": iso_utc(glance.at),
-                "sent_per_second": round(glance.rate(glance.sent), 3),
-                "failed_per_second": round(glance.rate(glance.failed), 3),
-                "states": {state.value: count for state, count in glance.states.items()},
-                "waiting_by_page": glance.waiting,
-                "paused": {pause.page_id: pause.reason for pause in glance.pauses},
+                "at": iso_utc(snapshot.at),
+                "sent_per_second": round(snapshot.rate(snapshot.sent), 3),
+                "failed_per_second": round(snapshot.rate(snapshot.failed), 3),
+                "states": {state.value: count for state, count in snapshot.states.items()},
+                "waiting_by_page": snapshot.waiting,
+                "paused": {pause.page_id: pause.reason for pause in snapshot.pauses},
             }
         )
 
@@ -75,20 +75,20 @@ def line_view(language: Language) -> Iterator[Show]:
     told: set[tuple[str, datetime | None]] = set()
     problem_before = ""
 
-    def show(glance: Glance, problem: str) -> None:
+    def show(snapshot: Snapshot, problem: str) -> None:
         nonlocal told, problem_before
         if problem and problem != problem_before:
             print_notice(problem)
         problem_before = problem
         if problem:
             return
-        click.echo(f"{local(glance.at)}  {'  '.join(_numbers(glance))}")
-        failures = {(record.job_id, record.finished_at): record for record in glance.failures}
+        click.echo(f"{local(snapshot.at)}  {'  '.join(_numbers(snapshot))}")
+        failures = {(record.job_id, record.finished_at): record for record in snapshot.failures}
         new = [record for key, record in failures.items() if key not in told]
         for record in reversed(new):
             click.echo(f"    failed: {'  '.join(_failure(record, language))}")
-        if glance.failed > len(new):
-            click.echo(f"    and {glance.failed - len(new)} more")
+        if snapshot.failed > len(new):
+            click.echo(f"    and {snapshot.failed - len(new)} more")
         told = set(failures)
 
     yield show
@@ -107,37 +107,39 @@ def live_view(title: str, language: Language) -> AbstractContextManager[Show] | 
 
 @contextmanager
 def _rich_view(live: Any, title: str, language: Language) -> Iterator[Show]:
-    def show(glance: Glance, problem: str) -> None:
-        picture = _picture(glance, problem, title, language, live.console.width)
+    def show(snapshot: Snapshot, problem: str) -> None:
+        picture = _picture(snapshot, problem, title, language, live.console.width)
         live.update(picture, refresh=True)
 
     with live:
         yield show
 
 
-def _picture(glance: Glance, problem: str, title: str, language: Language, width: int) -> Any:
+def _picture(snapshot: Snapshot, problem: str, title: str, language: Language, width: int) -> Any:
     from rich.console import Group  # noqa: PLC0415 - optional
     from rich.text import Text  # noqa: PLC0415 - optional
 
     parts: list[Any] = [
-        Text(f"{title}; {local(glance.at)}; Ctrl-C ends", style="bright_black"),
-        Text("   ".join(_numbers(glance)), style="bold"),
+        Text(f"{title}; {local(snapshot.at)}; Ctrl-C ends", style="bright_black"),
+        Text("   ".join(_numbers(snapshot)), style="bold"),
     ]
     if problem:
         parts.append(Text(shown(problem), style="red"))
-    for columns, rows in _tables(glance, language):
+    for columns, rows in _tables(snapshot, language):
         if rows:
             cells = [[Cell(text) for text in row] for row in rows]
             parts += ["", rich_table(columns, cells, width)[0]]
     return Group(*parts)
 
 
-def _tables(glance: Glance, language: Language) -> Iterator[tuple[list[Column], list[list[str]]]]:
+def _tables(
+    snapshot: Snapshot, language: Language
+) -> Iterator[tuple[list[Column], list[list[str]]]]:
     yield (
         [Column("waiting on page"), Column("jobs", right=True)],
-        [[shown(page), str(count)] for page, count in glance.waiting.items()],
+        [[shown(page), str(count)] for page, count in snapshot.waiting.items()],
     )
-    yield PAUSE_COLUMNS, pause_rows(glance.pauses[:_PAUSES], glance.at, language)
+    yield PAUSE_COLUMNS, pause_rows(snapshot.pauses[:_PAUSES], snapshot.at, language)
     yield (
         [
             Column("failed at", spare=2),
@@ -147,20 +149,20 @@ def _tables(glance: Glance, language: Language) -> Iterator[tuple[list[Column], 
             # Cut, so that each failure has a line and the view stays on the screen.
             Column("why", fit="cut"),
         ],
-        [_failure(record, language) for record in glance.failures],
+        [_failure(record, language) for record in snapshot.failures],
     )
 
 
-def _numbers(glance: Glance) -> list[str]:
-    states = glance.states
+def _numbers(snapshot: Snapshot) -> list[str]:
+    states = snapshot.states
     return [
-        f"sent {glance.rate(glance.sent):.1f}/s",
-        f"failed {glance.rate(glance.failed):.1f}/s",
+        f"sent {snapshot.rate(snapshot.sent):.1f}/s",
+        f"failed {snapshot.rate(snapshot.failed):.1f}/s",
         f"in flight {states[State.SENDING]}",
         f"queued {states[State.QUEUED]}",
         f"retrying {states[State.RETRYING]}",
         f"scheduled {states[State.SCHEDULED]}",
-        f"paused pages {len(glance.pauses)}",
+        f"paused pages {len(snapshot.pauses)}",
     ]
 
 

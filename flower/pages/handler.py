@@ -131,7 +131,7 @@ class PageHandler(FlowerHandler):
             "pause_remedy": presentation.pause_remedy,
             "rate_text": presentation.rate_text,
             "shown": presentation.shown,
-            "state_colours": presentation.STATE_COLOURS,
+            "state_colors": presentation.STATE_COLORS,
             "stored_time_html": presentation.stored_time_html,
             "time_html": presentation.time_html,
             "may_change": not self.site.read_only,

@@ -60,7 +60,7 @@ class LivePageHandler(PageHandler):
         return super().get_template_namespace() | {
             "State": State,
             "condition": overview.condition,
-            "condition_colours": overview.CONDITION_COLOURS,
+            "condition_colors": overview.CONDITION_COLORS,
             "progress": overview.progress,
         }
 

@@ -62,12 +62,12 @@ def test_hold_release_and_cancel(jobs: Jobs, run: Run):
     """Each says what it did, and the campaign shows it."""
     job_ids = enqueue(jobs, "tet", 5)
     assert "5 jobs wait" in run("campaign", "hold", "tet", "--reason", "wrong price").output
-    assert "was held before: wrong price" in run("campaign", "hold", "tet").output
+    assert "was already held: wrong price" in run("campaign", "hold", "tet").output
     held = json.loads(run("campaign", "show", "tet", "--json").output)
     assert (held["held"], held["reason"], held["eta_seconds"]) == (True, "wrong price", None)
     assert "wrong price (by " in run("campaign", "show", "tet").output
     assert jobs.ledger.claim(9).claims == []
-    assert "released; 5 jobs" in run("campaign", "release", "tet").output
+    assert "released; to be sent: 5 jobs" in run("campaign", "release", "tet").output
     assert "not held" in run("campaign", "release", "tet").output
 
     refused = run("campaign", "cancel", "tet")

@@ -86,7 +86,7 @@ def test_waiting_jobs_are_canceled_by_what_they_have_in_common(run, jobs, option
     assert result.exit_code == 0
     assert result.stdout == (f"canceled {count}\n" if expected else "")
     assert result.stderr.splitlines() == (
-        lines[:-1] or ["no waiting jobs found that fit; nothing to cancel"]
+        lines[:-1] or ["no matching waiting jobs found; nothing to cancel"]
     )
     canceled = {name for name, job in by_name.items() if jobs.state(job) is State.CANCELLED}
     assert canceled == expected
@@ -98,10 +98,10 @@ def test_waiting_jobs_are_canceled_by_what_they_have_in_common(run, jobs, option
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the two"),
-        (["1f0c", "--page-id", "1"], "one of the two"),
-        (["1f0c", "--payload-id", "x"], "one of the two"),
-        (["--yes"], "one of the two"),
+        ([], "either by ID"),
+        (["1f0c", "--page-id", "1"], "either by ID"),
+        (["1f0c", "--payload-id", "x"], "either by ID"),
+        (["--yes"], "either by ID"),
         (["--state", "sent", "--yes"], "the state sent cannot be canceled"),
         (["--state", "sending", "--yes"], "only those in scheduled, queued, retrying can"),
         (["--since", "1h", "--until", "2h", "--yes"], "no time is between them"),
@@ -152,7 +152,7 @@ def test_an_interrupted_cancellation_is_finished_by_the_same_command(program, jo
     canceled = jobs.producer.count_states()[State.CANCELLED]
     assert process.returncode == 130, stderr
     assert 0 < canceled < 20_000
-    assert "of 20000 were canceled; the same command cancels the others" in stderr
+    assert "of 20000 were canceled; run the same command to cancel the rest" in stderr
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"canceled {20_000 - canceled} jobs\n"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 from harasocial_dispatch.cli.commands.check import (
-    look_at_endpoint,
-    look_at_names,
-    look_at_redis,
-    look_at_settings,
-    look_at_tokens,
+    check_endpoint,
+    check_redis,
+    check_settings,
+    check_tokens,
+    check_variable_names,
 )
 from harasocial_dispatch.ledger.reading.server_health import ServerHealth, inspect
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
@@ -53,8 +53,8 @@ def levels(findings):
     ],
 )
 def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expected):
-    """An unusable server is an error; what may lose jobs, or cannot be seen, is a warning."""
-    assert levels(look_at_redis(ServerHealth(**HEALTHY | changed), "there")) == expected
+    """An unusable server is an error; an unsafe or unreadable setting is a warning."""
+    assert levels(check_redis(ServerHealth(**HEALTHY | changed), "there")) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,19 @@ def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expe
 )
 def test_times_that_do_not_fit_each_other_are_warnings(settings, expected):
     """Each is a warning that names the variable."""
-    assert levels(look_at_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
+    assert levels(check_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
 
 
 def test_a_misspelt_setting_is_named_with_what_it_may_be():
     """A variable that nobody reads would be missed only when it matters."""
     names = ["HARASOCIAL_INFLIGHT", "HARASOCIAL_QQQQ", "HARASOCIAL_IN_FLIGHT", "PATH",
              "HARASOCIAL_TOKEN_FILE", "HARASOCIAL_TOKENS_FILE"]  # fmt: skip
-    assert [(found.subject, found.message) for found in look_at_names(names)] == [
-        ("HARASOCIAL_INFLIGHT", "is no setting, and does nothing; is HARASOCIAL_IN_FLIGHT meant?"),
-        ("HARASOCIAL_QQQQ", "is no setting, and does nothing"),
+    assert [(found.subject, found.message) for found in check_variable_names(names)] == [
+        (
+            "HARASOCIAL_INFLIGHT",
+            "is not a setting and has no effect; did you mean HARASOCIAL_IN_FLIGHT?",
+        ),
+        ("HARASOCIAL_QQQQ", "is not a setting and has no effect"),
     ]
 
 
@@ -92,16 +95,16 @@ def test_check_warns_of_a_misspelt_setting(run, environment):
     environment.setenv("HARASOCIAL_PAGERATE", "5")
     result = run("check")
     assert result.exit_code == 0
-    assert "warning  HARASOCIAL_PAGERATE: is no setting" in result.stdout
+    assert "warning  HARASOCIAL_PAGERATE: is not a setting" in result.stdout
 
 
 def test_no_token_names_the_variable_to_set():
     """A host that only enqueues is told that it needs none."""
-    (found,) = look_at_tokens(Settings())
+    (found,) = check_tokens(Settings())
     assert found.level == "error"
     assert "HARASOCIAL_TOKEN" in found.message
     assert "just enqueues" in found.message
-    assert levels(look_at_tokens(Settings(token="secret"))) == {}
+    assert levels(check_tokens(Settings(token="secret"))) == {}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
     if text is not None:
         file.write_text(text)
         file.chmod(mode)
-    findings = list(look_at_tokens(Settings(tokens_file=file)))
+    findings = list(check_tokens(Settings(tokens_file=file)))
     assert levels(findings) == expected
     assert all("secret-token" not in found.message for found in findings)
 
@@ -138,7 +141,7 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
 def test_the_api_is_asked_without_sending_a_message(sandbox, token, status, level, text):
     """What it says of the token, as far as that can be known."""
     sandbox.fail_with(status)
-    (found,) = look_at_endpoint(Settings(token=token, api_url=sandbox.url))
+    (found,) = check_endpoint(Settings(token=token, api_url=sandbox.url))
     assert (found.level, found.subject) == (level, "API")
     assert text in found.message
     assert token not in found.message
@@ -151,7 +154,7 @@ def test_the_apis_certificate_is_verified(trusted, monkeypatch):
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     with Sandbox(tls=tls_context()) as sandbox:
-        (found,) = look_at_endpoint(Settings(token=DEFAULT_TOKEN, api_url=sandbox.url))
+        (found,) = check_endpoint(Settings(token=DEFAULT_TOKEN, api_url=sandbox.url))
     assert found.level == ("ok" if trusted else "warning")
     assert ("certificate is valid" if trusted else "has no valid certificate") in found.message
 
@@ -159,7 +162,7 @@ def test_the_apis_certificate_is_verified(trusted, monkeypatch):
 def test_an_api_that_cannot_be_reached_is_a_warning():
     """Only workers need it, and it may be back soon."""
     url = f"http://127.0.0.1:{free_port()}/"
-    (found,) = look_at_endpoint(Settings(token="secret", api_url=url))
+    (found,) = check_endpoint(Settings(token="secret", api_url=url))
     assert found.level == "warning"
     assert "gives no reply (connection_failed" in found.message
 

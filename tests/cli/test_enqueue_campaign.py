@@ -66,7 +66,7 @@ def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environm
     assert len(pages) == 3
     assert last == "nothing was enqueued (--dry-run)"
     assert result.stderr.splitlines() == [
-        "line 1607: idempotency_key: The key belongs to an earlier row, which has another body.",
+        "line 1607: idempotency_key: An earlier row has the same key and a different body.",
         "line 1608: recipient.id: Must be a string of digits, nothing else.",
     ]
     assert len(list(csv.reader(rejected.open(encoding="utf-8-sig")))) == 3
@@ -229,15 +229,15 @@ def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
     ("options", "message"),
     [
         (["--campaign", "a b", "--yes"], "Must be 1 to 64 of the characters"),
-        (["--campaign", "sale"], "Nobody can be asked here, so --yes is required (or --dry-run)."),
-        (["--canary", "5"], "--canary is about a campaign; it needs --campaign NAME."),
-        (["--allow-duplicates"], "--allow-duplicates is about a campaign"),
+        (["--campaign", "sale"], "Without a terminal, --yes or --dry-run is required."),
+        (["--canary", "5"], "--canary requires --campaign NAME."),
+        (["--allow-duplicates"], "--allow-duplicates requires --campaign"),
         (["--hold-at", "20%"], "--hold-at is about a campaign"),
         (["--campaign", "sale", "--yes", "--hold-at", "0%"], "'0%' is not a percentage"),
         (["--campaign", "sale", "--yes", "--hold-at", "lots"], "'lots' is not a percentage"),
         (
             ["--campaign", "sale", "--yes", "--canary-max-failures", "5%"],
-            "--canary-max-failures is about a canary; it needs --canary N.",
+            "--canary-max-failures requires --canary N.",
         ),
     ],
 )
@@ -348,7 +348,7 @@ def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
             os.kill(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert b"The same command continues, and enqueues no row twice" in errors
+        assert b"Run the same command again to continue; no row is enqueued twice" in errors
     stored = jobs.producer.count_states()[State.QUEUED]
     assert 0 < stored < 30_000
     campaign = jobs.ledger.reader.campaign("sale")
@@ -375,5 +375,5 @@ def test_a_lost_redis_is_said_and_the_same_command_continues(run, jobs, file, mo
     command = ["enqueue", file, "--campaign", "sale", "--yes"]
     result = run(*command)
     assert (result.exit_code, result.stdout) == (4, "500 new, 0 already there, 0 rejected\n")
-    assert "none after that. The same command continues" in result.stderr
+    assert "none after that. Run the same command again" in result.stderr
     assert run(*command).stdout == "700 new, 500 already there, 0 rejected\n"

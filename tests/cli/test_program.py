@@ -159,8 +159,8 @@ def test_a_lost_reply_says_how_to_find_the_job(run, monkeypatch):
     assert "harasocial-dispatch show 1f0c" in result.stderr
 
 
-def test_a_mistake_of_ours_is_no_traceback_either(run, monkeypatch):
-    """It says where it is, for a report."""
+def test_a_bug_prints_no_traceback(run, monkeypatch):
+    """The message has the file and the line, for a bug report."""
 
     def fail(settings):
         raise RuntimeError("\x1b[31moops")
@@ -173,7 +173,7 @@ def test_a_mistake_of_ours_is_no_traceback_either(run, monkeypatch):
 
 
 def test_ctrl_c_ends_a_wait_with_130(program, jobs):
-    """The job's id is out by then."""
+    """The job's ID is printed before the wait."""
     process = subprocess.Popen(
         [*program, *SEND, "--wait", "60"],
         stdout=subprocess.PIPE,
@@ -215,9 +215,7 @@ def test_on_a_terminal_send_says_what_to_type_next(program, jobs):
     text, status = on_terminal([*program, *SEND])
     assert status == 0
     (job,) = jobs.producer.find_jobs()
-    assert (
-        text == f"enqueued {job.job_id}; look at it with: harasocial-dispatch show {job.job_id}\n"
-    )
+    assert text == f"enqueued {job.job_id}; to show it: harasocial-dispatch show {job.job_id}\n"
 
 
 @pytest.mark.parametrize(

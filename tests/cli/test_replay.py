@@ -193,7 +193,7 @@ def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch)
 
 
 def test_a_filter_without_a_terminal_requires_yes(run, jobs):
-    """Nobody can be asked, and many messages may be at stake."""
+    """Without a terminal, a replay requires --yes or --dry-run."""
     job_id = jobs.failed()
     result = run("replay", "--all", stdin="y\n")
     assert result.exit_code == 2
@@ -216,7 +216,7 @@ def test_ids_a_filter_or_all_must_be_named_and_one_of_them_only(run, arguments):
     """Anything else is wrong usage, also with --yes."""
     result = run("replay", *arguments, "--yes")
     assert result.exit_code == 2
-    assert "one of the three" in result.stderr
+    assert "either by ID" in result.stderr
 
 
 def test_the_rate_spreads_jobs_over_time(run, jobs):
@@ -236,7 +236,7 @@ def test_nothing_to_replay_is_fine(run):
 
 
 def test_when_redis_goes_away_it_says_how_many_were_replayed(run, jobs, monkeypatch):
-    """The same command goes on with the others, since those are not failed any more."""
+    """The same command replays the rest, because the replayed jobs are not failed anymore."""
     for _ in range(3):
         jobs.failed()
     replay, calls = Ledger.replay, []

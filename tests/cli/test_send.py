@@ -156,8 +156,8 @@ def test_wait_ends_with_1_when_the_time_is_over(run, jobs):
     assert result.exit_code == 1
     assert jobs.state(result.stdout.strip()) is State.QUEUED
     assert result.stderr == (
-        "not finished after 0.2 s: it is still queued; does a worker run, and is its page not "
-        "paused? see: harasocial-dispatch stats\n"
+        "not finished after 0.2 s: it is still queued; check that a worker runs and the "
+        "page is not paused: harasocial-dispatch stats\n"
     )
 
 
@@ -210,7 +210,7 @@ def test_now_echoes_no_token(run, environment, sandbox):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--wait", "3"), "--wait is about a job; --now makes none."),
+        (("--wait", "3"), "--wait applies to a job; --now creates none."),
         (("--idempotency-key", "k"), "--idempotency-key is about a job"),
         (("--urgent",), "--urgent is about a job"),
     ],

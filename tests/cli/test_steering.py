@@ -62,13 +62,13 @@ def test_a_page_is_paused_and_resumed(run, jobs):
 
 
 def test_a_page_that_was_never_seen_may_be_paused(run, jobs):
-    """It says that nothing waits for it: the id may be mistyped."""
+    """The output shows that the page has no waiting jobs, since the ID may be mistyped."""
     result = run("pause", "123")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "nothing waits for it now" in result.stdout
+    assert "it has no waiting jobs" in result.stdout
     result = run("rate", "123", "5")
     assert result.exit_code == 0
-    assert "nothing waits for page 123 now" in result.stderr
+    assert "page 123 has no waiting jobs" in result.stderr
 
 
 def test_a_second_pause_replaces_the_first_and_says_so(run, jobs):
@@ -87,7 +87,7 @@ def test_a_second_pause_replaces_the_first_and_says_so(run, jobs):
 
 
 def test_all_pages_are_paused_and_resumed(run, jobs):
-    """Pages that are paused by name stay so, and are listed."""
+    """Individually paused pages stay paused, and are listed."""
     job_id = jobs.enqueue()
     run("pause", PAGE, "--reason", "by name")
     result = run("pause", "--all")
@@ -96,13 +96,13 @@ def test_all_pages_are_paused_and_resumed(run, jobs):
     assert {pause["page_id"] for pause in paused(run)} == {PAGE, "*"}
     # Both hold it up: to lift one is not enough, and that is said.
     result = run("resume", PAGE)
-    assert "all pages are paused, so it still waits" in result.stderr
+    assert "the pause of all pages still applies" in result.stderr
     run("pause", PAGE, "--reason", "by name")
     result = run("resume", "--all")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (
         0, "the pause of all pages is over",
     )  # fmt: skip
-    assert "these pages are paused by name" in result.stderr
+    assert "these pages are still paused individually" in result.stderr
     assert PAGE in result.stdout
     jobs.end(State.SENT)
     assert jobs.state(job_id) is State.QUEUED
@@ -164,7 +164,7 @@ def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
     """What is above 40 a second is warned about with the reason."""
     result = run("rate", PAGE, "20", "--burst", "5")
     assert result.exit_code == 0
-    assert result.stdout == f"page {PAGE}: 20 messages a second, 5 at once\n"
+    assert result.stdout == f"page {PAGE}: 20 messages per second, burst 5\n"
     result = run("rate", OTHER_PAGE, "50")
     assert result.exit_code == 0
     assert f"warning: the rate of page {OTHER_PAGE} is 50" in result.stderr
@@ -179,13 +179,13 @@ def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
     text = run("rate").stdout
     assert text.startswith("default: ")
     assert all(word in text for word in (PAGE, OTHER_PAGE, ME))
-    assert run("rate", PAGE).stdout == f"page {PAGE}: 20 messages a second, 5 at once\n"
+    assert run("rate", PAGE).stdout == f"page {PAGE}: 20 messages per second, burst 5\n"
 
     result = run("rate", PAGE, "--default")
     assert result.exit_code == 0
     assert result.stdout.endswith(", the default\n")
     result = run("rate", PAGE, "--default")
-    assert (result.exit_code, "has no rate of its own" in result.stderr) == (0, True)
+    assert (result.exit_code, "already has the default rate" in result.stderr) == (0, True)
     assert [details for action, _, _, details in audited(run)] == [
         {"rate": "default"},
         {"rate": 50.0, "burst": listed["default"]["burst"]},
@@ -196,10 +196,10 @@ def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("pause", "one of the two"),
-        ("pause 1 --all", "one of the two"),
-        ("resume", "one of the two"),
-        ("resume 1 --all", "one of the two"),
+        ("pause", "either PAGE or --all"),
+        ("pause 1 --all", "either PAGE or --all"),
+        ("resume", "either PAGE or --all"),
+        ("resume 1 --all", "either PAGE or --all"),
         ("pause 12x", "page_id: "),
         ("resume x", "page_id: "),
         ("rate x 5", "page_id: "),

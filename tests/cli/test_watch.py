@@ -25,12 +25,12 @@ HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
 
 
 def test_a_glance_counts_what_happened_since_the_one_before(jobs):
-    """Exactly, however many jobs are kept from before; a first glance has nothing to compare."""
-    # given jobs that ended before anybody looked
+    """Exactly, however many jobs are kept from before; a first snapshot has nothing to compare."""
+    # given jobs that ended before the first read
     jobs.sent()
     jobs.failed()
     watcher = Watcher(jobs.ledger)
-    first = watcher.look()
+    first = watcher.read()
     assert (first.seconds, first.sent, first.failed) == (0, 0, 0)
     assert [record.error_code for record in first.failures] == ["10/2018278"]
 
@@ -42,24 +42,24 @@ def test_a_glance_counts_what_happened_since_the_one_before(jobs):
     jobs.enqueue(page_id=OTHER_PAGE)
 
     # then those are counted, once
-    second = watcher.look()
+    second = watcher.read()
     assert (second.sent, second.failed) == (3, 1)
     assert second.rate(second.sent) == pytest.approx(3 / second.seconds)
     assert second.waiting == {OTHER_PAGE: 1}
     assert second.states[State.QUEUED] == 1
     assert [record.error_code for record in second.failures] == ["190", "10/2018278"]
-    third = watcher.look()
+    third = watcher.read()
     assert (third.sent, third.failed) == (0, 0)
 
 
 def test_a_clock_that_was_set_back_between_two_glances_counts_no_failure(jobs, monkeypatch):
     """No time is between the two, and that is no error."""
     watcher = Watcher(jobs.ledger)
-    first = watcher.look()
+    first = watcher.read()
     jobs.failed()
     earlier_ms = round(first.at.timestamp() * 1000) - 60_000
     monkeypatch.setattr(jobs.ledger.reader, "now_ms", lambda: earlier_ms)
-    assert watcher.look().failed == 0
+    assert watcher.read().failed == 0
 
 
 def test_jobs_that_are_forgotten_do_not_hide_those_that_are_sent(jobs):
@@ -67,14 +67,14 @@ def test_jobs_that_are_forgotten_do_not_hide_those_that_are_sent(jobs):
     watcher = Watcher(jobs.ledger)
     for _ in range(2):
         jobs.sent()
-    watcher.look()
+    watcher.read()
     sent = f"{{{jobs.producer.settings.namespace}}}:sent"
     jobs.sent()
     jobs.ledger._client.rpop(sent)
-    assert watcher.look().sent == 1
+    assert watcher.read().sent == 1
     jobs.sent()
     jobs.ledger._client.ltrim(sent, 0, 0)
-    assert watcher.look().sent == 1
+    assert watcher.read().sent == 1
 
 
 def start(program, *options: str) -> subprocess.Popen[str]:
@@ -131,16 +131,16 @@ def test_as_json_it_prints_an_object_each_time(program, jobs):
 
 
 def test_it_goes_on_after_it_was_stopped_for_longer_than_its_interval(program, jobs):
-    """As after Ctrl-Z and `fg`, or a slow answer: the next look is at once, and no error."""
+    """After a delay, as by Ctrl-Z or a slow reply, the next update is immediate, without an error."""
     process = start(program)
     lines_until(process, lambda line: "sent 0.0/s" in line)
     process.send_signal(signal.SIGSTOP)
     time.sleep(0.5)
     process.send_signal(signal.SIGCONT)
-    looks = [process.stdout.readline() for _ in range(5)]
+    lines = [process.stdout.readline() for _ in range(5)]
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
-    assert all("sent 0.0/s" in look for look in looks)
+    assert all("sent 0.0/s" in line for line in lines)
     assert (process.returncode, stderr) == (0, "")
 
 
@@ -166,7 +166,7 @@ def test_without_redis_it_ends_and_an_outage_it_outlives(program, environment):
 
 
 def test_on_a_terminal_the_view_stays_in_place(program, jobs):
-    """Everything at a glance; hostile texts stay text; the cursor is given back at the end."""
+    """Everything at a snapshot; hostile texts stay text; the cursor is given back at the end."""
     jobs.enqueue(page_id=OTHER_PAGE)
     jobs.end(State.RETRYING)
     job_id = jobs.failed()
