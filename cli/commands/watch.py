@@ -15,7 +15,7 @@ from ...ledger.connection import address
 from ...schemas import CampaignNotFound, QueueUnavailable, Settings, State, from_ms
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option
-from ..output.watch_views import Snapshot, Show, json_view, line_view, live_view
+from ..output.watch_views import Show, Snapshot, json_view, line_view, live_view
 
 #: Maximum number of pages and failures to show.
 _PAGES, _FAILURES = 10, 8

@@ -131,7 +131,7 @@ def test_as_json_it_prints_an_object_each_time(program, jobs):
 
 
 def test_it_goes_on_after_it_was_stopped_for_longer_than_its_interval(program, jobs):
-    """After a delay, as by Ctrl-Z or a slow reply, the next update is immediate, without an error."""
+    """After a delay, such as Ctrl-Z, the next update is immediate and raises no error."""
     process = start(program)
     lines_until(process, lambda line: "sent 0.0/s" in line)
     process.send_signal(signal.SIGSTOP)
