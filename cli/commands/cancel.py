@@ -104,10 +104,10 @@ def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_j
         return not refused
     for job_id in canceled:
         if dry_run:
-            click.echo(f"{job_id} would be cancelled")
+            click.echo(f"{job_id} would be canceled")
         else:
-            click.echo(f"cancelled {job_id}" if is_terminal() else job_id)
-    print_refused(refused, "cannot be cancelled")
+            click.echo(f"canceled {job_id}" if is_terminal() else job_id)
+    print_refused(refused, "cannot be canceled")
     return not refused
 
 

@@ -10,7 +10,7 @@ from ...ledger import ALL_PAGES, MANUAL, Ledger, Pause, local_user
 from ...schemas import Settings, iso_utc
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option, page_or_all
-from ..input.times import Span
+from ..input.times import Duration
 from ..output.printing import NAME, jobs, print_json, print_notice, shown
 from ..output.times import from_stored, local
 
@@ -27,7 +27,7 @@ from ..output.times import from_stored, local
 @click.option(
     "--for",
     "for_seconds",
-    type=Span(),
+    type=Duration(),
     help="Duration of the pause, for example 30m, 2h or 1d.  [default: until it is resumed]",
 )
 @json_option

@@ -224,7 +224,7 @@ def _wait(producer: Producer, job_id: str, wait_seconds: float) -> JobRecord:
 
 def _reason(record: JobRecord, wait_seconds: float) -> str:
     if record.state is State.CANCELLED:
-        return "cancelled before it was sent"
+        return "canceled before it was sent"
     because = ": ".join(
         text for text in (shown(record.error_code), shown(record.error_message)) if text
     )

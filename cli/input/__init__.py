@@ -1,1 +1,1 @@
-"""What a command line says: options, times, rows of files, ids of jobs."""
+"""Parse the command line's input: options, times, rows of files, and job IDs."""

@@ -1,4 +1,4 @@
-"""Opens a file of rows as text, whatever a spreadsheet or a shell has encoded it in."""
+"""Open a file of rows as text, and detect its encoding."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import BinaryIO, cast
 
 import click
 
-#: What undecodable bytes become. No valid text contains half of a surrogate pair.
+#: Replaces undecodable bytes. Valid text never contains half of a surrogate pair.
 _MARK = "\udc80"
 _MARK_ERRORS = f"{__name__}.mark"
 
-#: What is not text, by its first bytes, and what to do about it.
+#: Errors for files that are not text, by their first bytes.
 _NOT_TEXT = {
     b"PK\x03\x04": 'is a workbook (.xlsx or .ods), not CSV. Save it as "CSV UTF-8"',
     b"\xd0\xcf\x11\xe0": 'is an Excel workbook (.xls), not CSV. Save it as "CSV UTF-8"',
-    b"\x1f\x8b": "is compressed. Unpack it first, as with gunzip",
+    b"\x1f\x8b": "is compressed. Decompress it first, for example with gunzip",
 }
 _LONGEST_BEGINNING = 4
 
 
 def open_text(stream: BinaryIO, name: str) -> io.TextIOWrapper:
-    """Return `stream` as text; its lines end with LF, CR LF or CR, and keep that.
+    """Return `stream` as text. Line endings (LF, CR LF or CR) are not translated.
 
-    UTF-8 and UTF-16 are recognized, each with and without a byte order mark. What cannot be decoded
-    becomes a character that `undecodable_at` finds. `stream` is not closed.
+    UTF-8 and UTF-16 are detected, each with and without a byte order mark. Undecodable bytes are
+    replaced by a character that `undecodable_at` finds. `stream` is not closed.
 
     Raises:
-        click.UsageError: it is not text but a workbook or a compressed file.
+        click.UsageError: the file is a workbook or a compressed file.
     """
     source = cast("io.BufferedIOBase", stream)
     beginning = b""
@@ -43,14 +43,14 @@ def open_text(stream: BinaryIO, name: str) -> io.TextIOWrapper:
 
 
 def undecodable_at(text: str) -> int:
-    """Return the index of the first character that could not be decoded; -1 if there is none."""
+    """Return the index of the first undecodable character, or -1 if there is none."""
     return text.find(_MARK)
 
 
 def _encoding(beginning: bytes) -> str:
     if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    # CSV and JSON lines begin with an ASCII character; neither contains a NUL.
+    # CSV and JSON lines begin with an ASCII character and contain no NUL.
     if beginning[1:2] == b"\0":
         return "utf-16-le"
     if beginning[:1] == b"\0":
@@ -68,7 +68,7 @@ codecs.register_error(_MARK_ERRORS, _mark)
 
 
 class _Rejoined(io.RawIOBase):
-    """The bytes of `beginning`, and then those of `rest`."""
+    """A stream of the bytes of `beginning`, followed by the bytes of `rest`."""
 
     def __init__(self, beginning: bytes, rest: io.BufferedIOBase) -> None:
         self._beginning = beginning

@@ -1,4 +1,4 @@
-"""Producers and ledgers made from the settings in the environment, for one command."""
+"""Create producers and ledgers from the settings in the environment, for one command."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ...schemas import Settings
 
 @contextmanager
 def open_producer() -> Iterator[Producer]:
-    """Yield a producer made from the environment, and close it.
+    """Yield a producer with the settings of the environment; close it at the end.
 
     Raises:
-        SettingsError: a setting is wrong.
+        SettingsError: a setting is invalid.
     """
     producer = Producer(Settings.from_environment())
     try:
@@ -27,7 +27,7 @@ def open_producer() -> Iterator[Producer]:
 
 @contextmanager
 def open_ledger(settings: Settings) -> Iterator[Ledger]:
-    """Yield the ledger that `settings` name, and close it."""
+    """Yield a ledger with `settings`; close it at the end."""
     ledger = Ledger(settings, ring=Doorbell(settings).ring)
     try:
         yield ledger

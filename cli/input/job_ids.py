@@ -1,4 +1,4 @@
-"""Job ids named on a command line, and why nothing was done to some of them."""
+"""Resolve job IDs of a command line, and print the jobs that were refused."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..output.printing import print_notice
 
 
 def whole_ids(find_id: Callable[[str], str], texts: Sequence[str]) -> list[str]:
-    """Return the ids that begin with `texts`, each once; a text that no job has stays as it is.
+    """Return the IDs that begin with `texts`, without duplicates. An unknown ID stays unchanged.
 
     Raises:
-        AmbiguousJobId: before anything is done to a job.
+        AmbiguousJobId: several IDs begin with a text.
     """
     found: dict[str, None] = {}
     for text in texts:
@@ -24,7 +24,7 @@ def whole_ids(find_id: Callable[[str], str], texts: Sequence[str]) -> list[str]:
 
 
 def print_refused(refused: Mapping[str, State | None], what: str) -> None:
-    """Print for each job that it could not be done, and the state that is why."""
+    """Print for each job that it was refused, and the state that caused it."""
     for job_id, state in refused.items():
         if state is None:
             print_notice(str(JobNotFound(job_id)))
@@ -33,5 +33,5 @@ def print_refused(refused: Mapping[str, State | None], what: str) -> None:
 
 
 def states_as_json(states: Mapping[str, State | None]) -> dict[str, str | None]:
-    """Return the states as they stand in JSON."""
+    """Return the states as in JSON."""
     return {job_id: None if state is None else state.value for job_id, state in states.items()}

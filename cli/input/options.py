@@ -1,4 +1,4 @@
-"""The options that several commands take, and how their help is laid out."""
+"""Options that several commands share, and the layout of their help."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .times import Moment, check_bounds
 
 
 def examples(*lines: str) -> str:
-    """Return an epilog of commands to try; each line is what follows the program's name."""
-    # \b keeps click from joining the lines.
+    """Return an epilog with example commands; `lines` are the arguments of each one."""
+    # With \b, click does not join the lines.
     return "\n".join(["\b", "Examples:", *(f"  {NAME} {line}" for line in lines)])
 
 
@@ -25,14 +25,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 class Percentage(click.ParamType[float]):
-    """An option's share: `20%` or `20` is 0.2. More than 0, at most 100%."""
+    """The type of a percentage option: `20%` or `20` is 0.2. Greater than 0%, at most 100%."""
 
     name = "percentage"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the share; a wrong one is wrong usage."""
+        """Return the share as a fraction; an invalid value is a usage error."""
         if isinstance(value, float):
             return value
         try:
@@ -48,7 +48,7 @@ R = TypeVar("R")
 
 
 def page_or_all(all_help: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Add the argument PAGE and the option --all to a command, one of which must be given.
+    """Add the argument PAGE and the option --all to a command. The user must give one of them.
 
     The command receives `page_id`, which is `ALL_PAGES` for --all.
     """
@@ -69,7 +69,7 @@ def page_or_all(all_help: str) -> Callable[[Callable[..., R]], Callable[..., R]]
 def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Add the filter options to a command, which receives them as `wanted`, a `JobFilter`.
 
-    Options that name a value can be repeated, and then mean any of the values.
+    If an option is repeated, a job matches if it has any of the values.
     """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
@@ -136,6 +136,6 @@ _FILTERS = (
     click.option(
         "--until",
         type=Moment(end_of_day=True),
-        help="Only jobs that ended (or were enqueued) before this; a date counts whole.",
+        help="Only jobs that ended (or were enqueued) before this. A date includes the whole day.",
     ),
 )

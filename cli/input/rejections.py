@@ -1,4 +1,4 @@
-"""The rejected rows of `enqueue`, as they come: printed, and written to the file for them."""
+"""Collect the rejected rows of `enqueue`: print them, and write them to the rejects file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..output.printing import json_text, print_notice
 from .rejects import Reject, open_rejects
 from .rows import Row, Rows
 
-#: Rejected rows that are shown to people; --json has them all.
+#: Maximum number of rejected rows in the text output; --json prints all of them.
 MAX_SHOWN = 20
-#: The same before a question, after which they are shown again.
+#: The same limit before a prompt. After the prompt, the rows are printed again.
 MAX_SHOWN_BEFORE = 5
 
 
 class Rejections:
-    """Counts rejected rows, and holds a few of them, however many there are.
+    """Counts rejected rows and keeps the first few of them, in bounded memory.
 
     Args:
-        write: adds a row to the file of rejected rows.
-        as_json: print each row as it comes, as a part of one JSON object.
-        max_shown: how many are printed otherwise.
+        write: adds a row to the rejects file.
+        as_json: print each row immediately, as a part of one JSON object.
+        max_shown: maximum number of rows to print as text.
     """
 
     def __init__(self, write: Reject, *, as_json: bool, max_shown: int = MAX_SHOWN) -> None:
@@ -35,7 +35,7 @@ class Rejections:
         self.count = 0
 
     def add(self, row: Row, errors: Mapping[str, Sequence[str]]) -> None:
-        """Note a rejected row, and what is wrong with it by field."""
+        """Add a rejected row, with its errors by field."""
         self.count += 1
         self._write(row, errors)
         if self.as_json:
@@ -45,7 +45,7 @@ class Rejections:
             self._shown.append((row.line, errors))
 
     def finish(self, results: Mapping[str, object]) -> None:
-        """Print the rows that were held; with --json, end the object, with `results` in it."""
+        """Print the kept rows; with --json, complete the object with `results`."""
         if self.as_json:
             opening = "" if self.count else '{"rejected": ['
             click.echo(f"{opening}], {json_text(results)[1:]}")
@@ -64,6 +64,6 @@ class Rejections:
 def collected(
     rejects: Path | None, rows: Rows, *, as_json: bool, max_shown: int = MAX_SHOWN
 ) -> Iterator[Rejections]:
-    """Yield what collects the rejected of `rows`, also in the file `rejects` if there is one."""
+    """Yield the collector of rejected `rows`. It also writes the file `rejects`, if given."""
     with open_rejects(rejects, rows) as write:
         yield Rejections(write, as_json=as_json, max_shown=max_shown)

@@ -1,4 +1,4 @@
-"""The file of rejected rows: the original columns and the reason, to correct and enqueue again."""
+"""Write the rejects file: rejected rows with the original columns and the reason."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Reject = Callable[[Row, Mapping[str, Sequence[str]]], object]
 
 
 def check_rejects_file(rejects: Path, rows: Rows) -> None:
-    """Check the name of the file of rejected rows.
+    """Check the name of the rejects file.
 
     Raises:
-        click.BadParameter: it is standard output or the file that is read, or its ending is that of
+        click.BadParameter: it is standard output or the input file, or its extension belongs to
             another format.
     """
     if str(rejects) == "-":
         raise click.BadParameter(
-            "must be a file; standard output has the counts.", param_hint="--rejects"
+            "must be a file, because standard output has the counts.", param_hint="--rejects"
         )
     read = Path(rows.name)
     if rejects.exists() and read.exists() and rejects.samefile(read):
         raise click.BadParameter(
-            "is the file that is read; its other rows would be lost. Choose another name.",
+            "is the input file; its other rows would be lost. Choose another name.",
             param_hint="--rejects",
         )
     expected = FORMAT_BY_ENDING.get(rejects.suffix.lower(), rows.file_format)
@@ -45,7 +45,7 @@ def check_rejects_file(rejects: Path, rows: Rows) -> None:
 
 @contextmanager
 def open_rejects(rejects: Path | None, rows: Rows) -> Iterator[Reject]:
-    """Yield a function that adds a row of `rows` and its errors to the file `rejects`, if any."""
+    """Yield a function that adds a row of `rows` and its errors to the file `rejects`, if given."""
     if rejects is None:
         yield lambda _row, _errors: None
         return
@@ -60,7 +60,7 @@ def open_rejects(rejects: Path | None, rows: Rows) -> Iterator[Reject]:
 
 
 def errors_text(errors: Mapping[str, Sequence[str]]) -> str:
-    """Return what is wrong with a row in one line."""
+    """Return the errors of a row in one line."""
     return "; ".join(f"{path}: {' '.join(texts)}" for path, texts in errors.items())
 
 
@@ -74,7 +74,7 @@ def _csv_line(row: Row, errors: Mapping[str, Sequence[str]], rows: Rows) -> str:
 
 
 def _without_reason(cells: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """Return the cells without the reason of an earlier file of rejected rows."""
+    """Return the cells without the reason column of an earlier rejects file."""
     earlier = columns.index(REASON) if REASON in columns else len(cells)
     return [*cells[:earlier], *cells[earlier + 1 :]]
 

@@ -1,4 +1,4 @@
-"""Reads the rows of `enqueue` from JSON lines or CSV, one at a time, in bounded memory."""
+"""Read the rows of `enqueue` from JSON lines or CSV, one at a time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .decoding import open_text, undecodable_at
 from .rounding import ends_in_zeros, is_rounded_id, is_rounded_key, judge_column
 from .times import parse_time
 
-#: Characters of one line that are read; the largest valid job has a hundredth of this.
+#: Maximum length of a line in characters; the largest valid job has a hundredth of this.
 MAX_LINE_CHARACTERS = 1 << 20
-#: The column, or field of a JSON line, of a file of rejected rows that says why. It is not read.
+#: The column or JSON field with the reason, in a rejects file. It is ignored when it is read.
 REASON = "reason"
 
 FORMAT_BY_ENDING: Mapping[str, Literal["csv", "jsonl"]] = {
@@ -44,16 +44,16 @@ _COLUMNS = (*_REQUIRED_COLUMNS, "metadata", *sorted(OPTION_NAMES))
 _READ_COLUMNS = frozenset((*_COLUMNS, "job_id"))
 #: Columns of an exported file that describe the failed job.
 _DESCRIBING = tuple(title for title in EXPORTED_COLUMNS if title not in _COLUMNS)
-#: Spreadsheets write a semicolon where the comma is the decimal sign.
+#: Spreadsheets write semicolons in locales whose decimal separator is a comma.
 _DELIMITERS = ",;\t"
 
-#: Rows by which it is judged whether a spreadsheet has rounded a column's ids.
+#: Number of rows to check for IDs that a spreadsheet has rounded.
 _SAMPLE_ROWS = 500
 _ID_COLUMNS = ("recipient_id", "page_id")
-_ROUNDED = "Was rounded by a spreadsheet; format the column as text, and enter it again."
+_ROUNDED = "Was rounded by a spreadsheet. Format the column as text, and enter the value again."
 _ROUNDED_LIKE_ALL = (
-    "Ends in zeros after its 15th digit, as does every long id in this column: a spreadsheet has "
-    "rounded it. Format the column as text, and enter it again."
+    "Ends in zeros after its 15th digit, like every long ID in this column: a spreadsheet has "
+    "rounded it. Format the column as text, and enter the value again."
 )
 
 _TIMES = ("send_at", "expires_at")
@@ -61,7 +61,7 @@ _NOT_A_TIME = (
     "Must be a time, such as 2h or 1d (from now), 2026-01-31 09:00 (local time) or "
     "2026-01-31T09:00:00+07:00."
 )
-#: States in which an exported job has ended without its message being sent.
+#: Final states of exported jobs whose message was not sent.
 _ENDED_UNSENT = (State.FAILED.value, State.CANCELLED.value)
 
 _NumberedLines = Iterator[tuple[int, str]]
@@ -71,10 +71,10 @@ class Row(NamedTuple):
     """A row of a file.
 
     Attributes:
-        line: the line it begins on, counted from 1.
-        source: what stands in the file, for a file of rejected rows: the cells of CSV, the value of
-            a JSON line or, if it is no JSON, its text. None if it cannot be repeated.
-        body: what `enqueue_many` takes; None if the row cannot be read.
+        line: the number of its first line, counted from 1.
+        source: the original row, for a rejects file: the cells of CSV, the value of a JSON line
+            or, if it is not JSON, its text. None if it cannot be written again.
+        body: the argument for `enqueue_many`; None if the row cannot be read.
         errors: why it cannot be read, by field as in `InvalidJob`.
     """
 
@@ -85,28 +85,27 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """The rows of a file; blank lines are none. Iterate once.
+    """The rows of a file, without blank lines. Iterate once.
 
     Args:
-        stream: UTF-8 or UTF-16. It is read from where it stands, and not closed.
-        name: of the file; its ending tells the format, unless `file_format` does. Where neither
-            does, the first character tells.
+        stream: UTF-8 or UTF-16. It is read from its current position, and not closed.
+        name: of the file. If `file_format` is None, the format is taken from the file extension
+            or, without a known extension, from the first character.
         file_format: "jsonl", "csv" or None.
-        campaign: if given, each row is in this campaign, whatever it says itself.
-        allow_duplicates: whether rows of the campaign that are the same message get keys of their
-            own.
+        campaign: if given, each row is in this campaign; it overrides a value in the row.
+        allow_duplicates: whether rows of the campaign with the same message get different keys.
 
     Attributes:
         name: as given.
-        size_bytes: of a regular file; None of anything else.
+        size_bytes: of a regular file; None otherwise.
         file_format: "jsonl" or "csv".
-        columns: of CSV, as its header row names them.
+        columns: of CSV, from its header row.
         delimiter: of CSV.
-        notices: what the user should know about the file; more may come during the iteration.
+        notices: notices about the file for the user; the iteration may add more.
 
     Raises:
-        click.UsageError: the file as a whole is not what can be read, such as a workbook, or CSV
-            with a column that is not known.
+        click.UsageError: the whole file cannot be read, for example a workbook, or CSV with an
+            unknown column.
     """
 
     def __init__(
@@ -136,7 +135,7 @@ class Rows:
         beginning = first[1].strip()
         if known_format != "csv" and beginning == "[":
             raise click.UsageError(
-                f"{name} is one JSON list; expected one object a line, as by: jq -c '.[]'"
+                f"{name} is one JSON list; expected one object per line, as from: jq -c '.[]'"
             )
         self.file_format = known_format or ("jsonl" if beginning[0] in "{[" else "csv")
         all_lines = chain([first], lines)
@@ -152,7 +151,7 @@ class Rows:
 
     @property
     def bytes_read(self) -> int:
-        """How far the file is read; 0 for a pipe."""
+        """The number of bytes read; 0 for a pipe."""
         return self._stream.tell() if self._stream.seekable() else 0
 
     def _json_rows(self, lines: _NumberedLines) -> Iterator[Row]:
@@ -172,7 +171,7 @@ class Rows:
                 message = f"Is not JSON: {error.msg} (character {error.pos + 1})."
                 yield _unreadable(number, message, text)
             except (ValueError, RecursionError) as error:
-                yield _unreadable(number, f"Is not JSON that can be read: {error}.", text)
+                yield _unreadable(number, f"Is not valid JSON: {error}.", text)
             else:
                 yield _json_row(number, value)
 
@@ -198,7 +197,7 @@ class Rows:
             if isinstance(cells, str):
                 yield _unreadable(number, cells)
             elif len(cells) != len(self.columns):
-                message = f"Has {len(cells)} cells, where the header row has {len(self.columns)}."
+                message = f"Has {len(cells)} cells, but the header row has {len(self.columns)}."
                 yield _unreadable(number, message, cells)
             elif undecodable_at("".join(cells)) >= 0:
                 advice = 'Save the file as "CSV UTF-8".'
@@ -207,12 +206,12 @@ class Rows:
                 yield _csv_row(number, self.columns, cells, rounded)
 
     def _rounded_columns(self, sample: Sequence[Sequence[str]]) -> list[str]:
-        """Return the columns whose long ids a spreadsheet has rounded; note the doubtful ones."""
+        """Return the columns whose long IDs a spreadsheet has rounded; warn about doubtful ones."""
         found = []
         for index, column in enumerate(self.columns):
             if column not in _ID_COLUMNS:
                 continue
-            # An apostrophe in front of a number makes it a text, which is not rounded.
+            # A number with a leading apostrophe is a text, which is not rounded.
             judgment = judge_column(cells[index] for cells in sample if len(cells) > index)
             if judgment == "rounded":
                 found.append(column)
@@ -220,7 +219,7 @@ class Rows:
                 self.notices.append(
                     f"warning: many ids in the column {column} of {self.name} end in zeros after "
                     "their 15th digit. If the file was saved by a spreadsheet, some may have been "
-                    "rounded: compare them with where they came from"
+                    "rounded: compare them with the original data"
                 )
         return found
 
@@ -230,7 +229,8 @@ class Rows:
         unknown = [title for title in columns if title not in (*_COLUMNS, *_DESCRIBING, REASON)]
         if unknown:
             raise click.UsageError(
-                f"{name} has the unknown column {unknown[0]!r}; known are {', '.join(_COLUMNS)}."
+                f"{name} has the unknown column {unknown[0]!r}; "
+                f"known columns are {', '.join(_COLUMNS)}."
             )
         twice = [title for title in columns if columns.count(title) > 1]
         if twice:
@@ -247,9 +247,9 @@ class Rows:
             )
         if "job_id" in columns:
             self.notices.append(
-                f"each row of {name} with a job_id becomes a new job, however often it is "
-                "enqueued: its idempotency key is made from the job_id. The failed job itself "
-                f"stays failed; to send that again instead: {NAME} replay"
+                f"each row of {name} with a job_id becomes one new job, even if it is enqueued "
+                "several times: its idempotency key is derived from the job_id. The failed job "
+                f"stays failed; to send it again instead: {NAME} replay"
             )
         return columns
 
@@ -263,7 +263,7 @@ def _size(stream: BinaryIO) -> int | None:
 
 
 def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Yield the lines; of one that is too long, its beginning, one character more than allowed."""
+    """Yield the lines. A line that is too long is cut to one character more than the limit."""
     while line := text.readline(MAX_LINE_CHARACTERS + 1):
         yield line
         while len(line) > MAX_LINE_CHARACTERS and line[-1] not in "\r\n":
@@ -273,8 +273,8 @@ def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        # One of the two values would be lost without a word.
-        raise ValueError("a key stands twice in one object")
+        # Without this check, one of the values would be lost silently.
+        raise ValueError("an object has a duplicate key")
     return found
 
 
@@ -284,9 +284,9 @@ def _json_row(number: int, value: Any) -> Row:
     body = {name: field for name, field in value.items() if name != REASON}
     if not ("job_id" in body and isinstance(body.get("job"), dict)):
         return Row(number, value, body)
-    # An exported job. Its times belong to that job, as in an exported CSV file.
+    # An exported job: ignore its times, as in an exported CSV file.
     if body.get("state") not in _ENDED_UNSENT:
-        message = "Is not a job that failed or was canceled: enqueuing it might send it twice."
+        message = "Is a job that neither failed nor was canceled: it could be sent twice."
         return Row(number, value, errors={"state": [message]})
     options = {name: body[name] for name in ("delivery", "campaign") if body.get(name) is not None}
     options["idempotency_key"] = _new_key(str(body["job_id"]))
@@ -294,22 +294,22 @@ def _json_row(number: int, value: Any) -> Row:
 
 
 def _new_key(exported_job_id: str) -> str:
-    """Return the idempotency key of a row that was exported.
+    """Return a new idempotency key for an exported row.
 
-    The key in such a row belongs to the failed job, which would count as the row's job.
+    The key in the row belongs to the failed job, so enqueuing it would only return that job.
     """
     return f"again:{exported_job_id}"
 
 
 def _with_times(row: Row) -> Row:
-    """Return the row with its times read as those of the command line's options."""
+    """Return the row with its times parsed as in the command line's options."""
     body = row.body
     if not isinstance(body, dict) or not ("send_at" in body or "expires_at" in body):
         return row
     times: dict[str, datetime] = {}
     errors: dict[str, list[str]] = {}
     for name in _TIMES:
-        # What is not a text is left for the contract to refuse.
+        # The validation of the job rejects other types.
         if isinstance(text := body.get(name), str):
             try:
                 times[name] = parse_time(text, now=datetime.now(timezone.utc), ahead=True)
@@ -319,10 +319,10 @@ def _with_times(row: Row) -> Row:
 
 
 def _campaign_rows(rows: Iterable[Row], campaign: str, *, numbered: bool) -> Iterator[Row]:
-    """Yield the rows as those of the campaign.
+    """Yield the rows as rows of the campaign.
 
-    If `numbered`, each repetition of a message gets a key of its own, which is the same one when
-    the file is read again.
+    If `numbered`, each repetition of a message gets a different key. The keys are the same when the
+    file is read again.
     """
     with closing(SeenKeys()) as seen:
         for row in rows:
@@ -337,7 +337,7 @@ def _number(body: dict[str, Any], seen: SeenKeys) -> None:
     try:
         key = with_default_key(parse_row(body)).idempotency_key or ""
     except InvalidJob:
-        return  # It will be rejected.
+        return  # The row will be rejected.
     occurrence, _ = seen.add(key)
     if occurrence > 1:
         digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
@@ -349,7 +349,7 @@ def _unreadable(number: int, message: str, source: Any = None) -> Row:
 
 
 def _numbered_cells(reader: Any, first_number: int) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield the line and the cells of each row; in place of cells, why they cannot be read."""
+    """Yield the line number of each row, with its cells or the error that prevents reading them."""
     while True:
         number = first_number + reader.line_num
         try:
@@ -360,13 +360,13 @@ def _numbered_cells(reader: Any, first_number: int) -> Iterator[tuple[int, list[
             last = first_number + reader.line_num - 1
             yield number, f"Is not CSV: {error}." + f" Read up to line {last}." * (last > number)
             continue
-        # Spreadsheets write empty cells for a row that was emptied.
+        # Spreadsheets write empty cells for a cleared row.
         if any(cells):
             yield number, cells
 
 
 def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Iterable[str]) -> Row:
-    """Return the row of `cells`; `rounded` are the columns whose long ids were rounded."""
+    """Return the row of `cells`; `rounded` are the columns with rounded IDs."""
     body: dict[str, Any] = {
         column: unescape_cell(cell) if "'" in cell else cell
         for column, cell in zip(columns, cells, strict=True)
@@ -376,11 +376,11 @@ def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Ite
     if is_rounded_key(body.get("idempotency_key", "")):
         errors["idempotency_key"] = [_ROUNDED]
     for column in rounded:
-        # Not of the body: an id with an apostrophe in front is a text, which is not rounded.
+        # Use the cell, not the body: an ID with a leading apostrophe is not rounded.
         if ends_in_zeros(cells[columns.index(column)]):
             errors[column] = [_ROUNDED_LIKE_ALL]
     if errors:
-        # What is left in the row must not be taken for right when it is enqueued again.
+        # Otherwise, the rounded value would be accepted when the rejects file is enqueued.
         kept = [
             "" if column in errors else cell for column, cell in zip(columns, cells, strict=True)
         ]

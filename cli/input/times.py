@@ -1,4 +1,4 @@
-"""Times on the command line: `2h`, `1d12h`, ISO dates; in the local zone unless they name one."""
+"""Parse times on the command line: `2h`, `1d12h`, ISO dates; local time unless a zone is given."""
 
 from __future__ import annotations
 
@@ -18,75 +18,75 @@ _SPAN_PART = re.compile(r"([0-9.]+)([smhdw])")
 def parse_time(
     text: str, *, now: datetime, ahead: bool = False, end_of_day: bool = False
 ) -> datetime:
-    """Return the time that `text` stands for, aware.
+    """Parse a time; return it as an aware datetime.
 
     Args:
-        text: a span such as `30m`, `2h`, `1d12h` (units s, m, h, d, w), or ISO 8601: a date, or a
-            date and time, of the local zone where it names none.
-        now: where a span is counted from (aware).
-        ahead: a span goes into the future; otherwise into the past.
-        end_of_day: a date alone means its last moment; otherwise its first.
+        text: a duration such as `30m`, `2h`, `1d12h` (units s, m, h, d, w), or ISO 8601: a date, or
+            a date and time, in local time unless it has a zone.
+        now: the start of a duration (aware).
+        ahead: whether a duration goes into the future; otherwise into the past.
+        end_of_day: whether a date means its last moment; otherwise its first.
 
     Raises:
-        ValueError: saying what is expected.
+        ValueError: `text` is not a time; the message has the expected form.
     """
     text = text.strip()
     try:
         if _SPAN.fullmatch(text):
-            span = parse_span(text)
-            return now + span if ahead else now - span
+            duration = parse_duration(text)
+            return now + duration if ahead else now - duration
         try:
             day = date.fromisoformat(text)
         except ValueError:
-            # Python 3.10 does not yet read the `Z` of UTC.
+            # Python 3.10 does not parse the suffix `Z`.
             moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
         else:
             moment = datetime.combine(day, time.max if end_of_day else time.min)
-        # A time without a zone is taken for one of the local zone.
+        # astimezone() treats a time without a zone as local time.
         return moment.astimezone()
     except (ValueError, OverflowError, OSError):
         example = "2026-01-31 or '2026-01-31 09:30'"
         raise ValueError(
-            f"{text!r} is not a time: expected a span such as 30m, 2h or 1d, or {example}"
+            f"{text!r} is not a time: expected a duration such as 30m, 2h or 1d, or {example}"
         ) from None
 
 
-def parse_span(text: str) -> timedelta:
-    """Return the span that `text` stands for, such as `30m`, `2h` or `1d12h` (units s, m, h, d, w).
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as `30m`, `2h` or `1d12h` (units s, m, h, d, w).
 
     Raises:
-        ValueError: saying what is expected.
+        ValueError: `text` is not a duration; the message has the expected form.
     """
     text = text.strip()
     if not _SPAN.fullmatch(text):
-        raise ValueError(f"{text!r} is not a span of time: expected one such as 30m, 2h or 1d12h")
+        raise ValueError(f"{text!r} is not a duration: expected one such as 30m, 2h or 1d12h")
     try:
         return timedelta(
             seconds=sum(float(number) * _SECONDS[unit] for number, unit in _SPAN_PART.findall(text))
         )
     except OverflowError:
-        raise ValueError(f"{text!r} is too long a span of time") from None
+        raise ValueError(f"{text!r} is too long a duration") from None
 
 
-class Span(click.ParamType[float]):
-    """An option's span of time, as `parse_span` reads it; in seconds."""
+class Duration(click.ParamType[float]):
+    """The type of a duration option, in seconds. See `parse_duration`."""
 
-    name = "span"
+    name = "duration"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the seconds; a wrong span is wrong usage."""
+        """Return the duration in seconds; an invalid value is a usage error."""
         if isinstance(value, float):
             return value
         try:
-            return parse_span(str(value)).total_seconds()
+            return parse_duration(str(value)).total_seconds()
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
 class Moment(click.ParamType[datetime]):
-    """An option's time, as `parse_time` reads it."""
+    """The type of a time option. See `parse_time`."""
 
     name = "time"
 
@@ -97,7 +97,7 @@ class Moment(click.ParamType[datetime]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        """Return the time; a wrong one is wrong usage."""
+        """Return the time; an invalid value is a usage error."""
         if isinstance(value, datetime):
             return value
         try:
@@ -112,12 +112,10 @@ class Moment(click.ParamType[datetime]):
 
 
 def check_bounds(since: datetime | None, until: datetime | None) -> None:
-    """Refuse a range of time that is empty.
+    """Reject an empty range of time.
 
     Raises:
         click.UsageError: `since` is after `until`.
     """
     if since and until and since > until:
-        raise click.UsageError(
-            f"--since ({local(since)}) is after --until ({local(until)}): no time is between them."
-        )
+        raise click.UsageError(f"--since ({local(since)}) is after --until ({local(until)}).")

@@ -1,1 +1,1 @@
-"""What a person reads: messages, tables, and views of jobs."""
+"""Print output: messages, tables, and views of jobs."""

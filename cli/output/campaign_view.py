@@ -1,4 +1,4 @@
-"""Campaigns for people: how far they are, what failed, what holds them, and when they will end."""
+"""Print campaigns as text: progress, failures, holds, and the estimated end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIST_COLUMNS = [
 
 
 def list_row(campaign: Campaign) -> list[str | Cell]:
-    """Return the cells of a campaign, under `LIST_COLUMNS`."""
+    """Return the cells of a campaign for `LIST_COLUMNS`."""
     return [
         campaign.name,
         _state_cell(campaign),
@@ -57,7 +57,7 @@ def progress_line(campaign: Campaign) -> str:
 
 
 def print_campaign(campaign: Campaign, pauses: Sequence[Pause], language: Language) -> None:
-    """Print all that there is to say about a campaign, and what holds up its pages."""
+    """Print a campaign in detail, with the pauses of its pages."""
     for label, text in _facts(campaign):
         if text:
             click.echo(f"{label + ':':<13}{text}")
@@ -156,7 +156,7 @@ def _state_cell(campaign: Campaign) -> Cell:
 
 
 def _share(part: int, whole: int) -> str:
-    # Cut, so that 100% means all.
+    # Rounded down, so that 100% means all rows.
     return f"{part * 1000 // whole / 10:.1f}%" if whole else ""
 
 

@@ -1,4 +1,4 @@
-"""Files that a command writes: private, and whole or not there."""
+"""Write output files: private, and complete or absent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Write = Callable[[str], object]
 
 @contextmanager
 def open_output(output: Path, option: str) -> Iterator[Write]:
-    """Yield a function that writes text to `output`; a file gets its name only once it is whole.
+    """Yield a function that writes text to `output`. A file gets its name only when it is complete.
 
     Args:
         output: `-` is standard output; a pipe or a device is written to directly.
-        option: the option that names it, for the error.
+        option: the name of its option, for the error.
 
     Raises:
         click.BadParameter: the file cannot be written.
@@ -33,7 +33,7 @@ def open_output(output: Path, option: str) -> Iterator[Write]:
         return
     part = output.with_name(output.name + ".part")
     try:
-        # Other users of this host must not read who got which message.
+        # Other users of this host must not read recipients and messages.
         private = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError as error:
         raise click.BadParameter(

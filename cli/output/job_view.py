@@ -1,4 +1,4 @@
-"""One job for people: what it is, where it stands, and what happened to it in turn."""
+"""Print one job as text: its body, state, attempts and replays."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .times import local
 
 
 def print_job(record: JobRecord, language: Language, waiting: str = "") -> None:
-    """Print all that `record` has; of the recipient's id only the end.
+    """Print `record`, with only the last digits of the recipient's ID.
 
-    `waiting` says why it waits, if it does.
+    `waiting` is the reason why the job waits, or empty.
     """
     for label, text in _facts(record, language, waiting):
         if text:
@@ -29,7 +29,7 @@ def print_job(record: JobRecord, language: Language, waiting: str = "") -> None:
 
 
 def meaning(record: JobRecord, language: Language) -> str:
-    """Return in one line why the job failed: what its error code means, else the API's words."""
+    """Return why the job failed: the meaning of its error code, else the API's message."""
     explanation = explain(record.error_code, language)
     return explanation.meaning if explanation else shown(record.error_message)
 
@@ -38,7 +38,7 @@ def _facts(record: JobRecord, language: Language, waiting: str) -> list[tuple[st
     body = record.job
     style = STATE_STYLES[record.state]
     explanation = explain_any(record.error_code, language) if record.error_code else None
-    # What is tried again by itself, or goes on, leaves nothing to do.
+    # No action is needed while the job is retried or in progress.
     failed = record.state is State.FAILED
     return [
         ("job id", shown(record.job_id)),
@@ -64,7 +64,7 @@ def _facts(record: JobRecord, language: Language, waiting: str) -> list[tuple[st
 
 def _timeline(record: JobRecord) -> list[list[str | Cell]]:
     events: list[list[str | Cell]] = [[local(record.enqueued_at), "enqueued", ""]]
-    # Only the latest attempts are kept; they are numbered by all there were.
+    # Only the latest attempts are kept. Their numbers count all attempts.
     first = record.first_kept_attempt
     if first > 1 and record.attempts:
         events.append(["", f"attempts 1 to {first - 1}", "not kept"])

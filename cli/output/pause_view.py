@@ -1,4 +1,4 @@
-"""Paused pages for people: which, why, until when, and what it means."""
+"""Print pauses as text: the page, the reason, the end, and the meaning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def print_pauses(pauses: Sequence[Pause], language: Language) -> None:
 
 
 def pause_rows(pauses: Sequence[Pause], now: datetime, language: Language) -> list[list[str]]:
-    """Return the cells of each pause, under `PAUSE_COLUMNS`."""
+    """Return the cells of each pause for `PAUSE_COLUMNS`."""
     return [
         [
             shown(pause.page_id),
@@ -58,7 +58,7 @@ def _pause_in_words(pause: Pause, now: datetime) -> str:
         code = f", {shown(pause.error_code)}" if pause.error_code else ""
         return f"{subject} paused ({shown(pause.reason)}{code}){until}"
     whom = _by_whom(pause.note, pause.by, from_stored(pause.since_ms))
-    return f"{subject} paused by hand{whom}{until}"
+    return f"{subject} paused by an operator{whom}{until}"
 
 
 def _by_whom(reason: str | None, by: str | None, since: datetime | None) -> str:
@@ -76,9 +76,9 @@ def _meaning(pause: Pause, language: Language) -> str:
 
 
 def until_text(pause: Pause, now: datetime) -> str:
-    """Return what ends a pause, as text that follows the word "until"."""
+    """Return the end of a pause, as text that follows the word "until"."""
     if pause.until_ms is None:
         return "it is resumed"
     until = from_stored(pause.until_ms)
-    # Once its time has come, it is the page's next job that ends the pause, or prolongs it.
+    # After this time, the page's next job ends the pause or extends it.
     return "its next job" if until is not None and until <= now else local(until)

@@ -1,4 +1,4 @@
-"""What a file would enqueue, for people and for programs."""
+"""Print the preview of a file, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .pause_view import until_text
 from .printing import shown
 from .times import duration_text, from_stored, local
 
-#: Pages that are shown to people; --json has them all.
+#: Maximum number of pages in the text output; --json prints all of them.
 _MAX_PAGES = 20
 
 
 def preview_lines(preview: Preview, outlook: Outlook, rejected_count: int) -> Iterator[str]:
-    """Yield what would be enqueued and sent, as text for people."""
+    """Yield what would be enqueued and sent, as text lines."""
     duplicates = (
-        f" ({preview.duplicate_count:,} repeat an earlier one, and are sent once)"
+        f" ({preview.duplicate_count:,} repeat an earlier row and are not sent again)"
         if preview.duplicate_count
         else ""
     )
@@ -37,7 +37,7 @@ def preview_lines(preview: Preview, outlook: Outlook, rejected_count: int) -> It
 
 
 def outlook_json(outlook: Outlook) -> dict[str, Any]:
-    """Return the JSON fields of what would be sent."""
+    """Return the JSON fields of the preview."""
     return {
         "pages": [_page_json(page) for page in outlook.pages],
         "tokens": [_page_json(token) for token in outlook.tokens],
@@ -51,7 +51,7 @@ def rows_text(count: int) -> str:
 
 
 def _page_lines(pages: Sequence[PagePreview]) -> Iterator[str]:
-    """Yield a line for each page, and one for each thing that keeps it from sending."""
+    """Yield a line for each page, and one for each reason why it cannot send."""
     for page in pages[:_MAX_PAGES]:
         yield _page_line(page)
         if page.has_token is False:

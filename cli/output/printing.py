@@ -1,4 +1,4 @@
-"""Output: tables for people, JSON for programs, and no control characters in either."""
+"""Print tables as text and values as JSON, without control characters."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import click
 
 from ...schemas import State, sanitize
 
-#: The command that people type.
+#: The name of the command.
 NAME = "harasocial-dispatch"
 
-#: Characters of one value that are shown to people: metadata and error messages fit.
+#: Maximum length of a value in the text output; metadata and error messages fit.
 MAX_SHOWN_CHARACTERS = 500
-#: Characters of a whole message on standard error.
+#: Maximum length of a message on standard error.
 _MAX_COMPLAINT_CHARACTERS = 4000
-#: Blanks after each column of a table.
+#: Number of spaces after each column of a table.
 GAP = 2
-#: Characters that a column keeps, however narrow the terminal.
+#: Minimum width of a column.
 _NARROWEST = 8
-#: Characters of a column that is cut or wrapped below which others are left out for it.
+#: If a cut or wrapped column would be narrower than this, other columns are omitted.
 _READABLE = 24
 
 STATE_STYLES = {
@@ -40,9 +40,9 @@ STATE_STYLES = {
 
 
 class Column(NamedTuple):
-    """A table's column. `fit`: what a narrow terminal does to its texts, if they are too long.
+    """A table's column. `fit`: how texts that are too long for a narrow terminal are handled.
 
-    `spare`: where that is not enough, columns are left out, the highest number first; 0 is never.
+    `spare`: if that is not enough, columns are omitted, the highest number first; 0 means never.
     """
 
     title: str
@@ -59,17 +59,17 @@ class Cell(NamedTuple):
 
 
 def is_terminal() -> bool:
-    """Return whether a person reads standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def shown(value: object) -> str:
-    """Return `value` as one harmless line; an empty text for None."""
+    """Return `value` as one line without control characters; an empty text for None."""
     return "" if value is None else sanitize(str(value), MAX_SHOWN_CHARACTERS)
 
 
 def jobs(count: int) -> str:
-    """Return a number of jobs in words."""
+    """Return a count of jobs as text: `1 job` or `2 jobs`."""
     return "1 job" if count == 1 else f"{count} jobs"
 
 
@@ -79,7 +79,7 @@ def state_cell(state: State) -> Cell:
 
 
 def json_text(value: object) -> str:
-    """Return `value` as JSON on one line, in ASCII that prints: no control character gets out."""
+    """Return `value` as JSON on one line, in printable ASCII without control characters."""
     return json.dumps(value)
 
 
@@ -89,7 +89,7 @@ def print_json(value: object) -> None:
 
 
 class Problem(NamedTuple):
-    """An error: its type, its texts, the exit status, further fields for programs, and a hint."""
+    """An error: its type, its texts, the exit status, additional JSON fields, and a hint."""
 
     kind: str
     texts: Sequence[str]
@@ -98,7 +98,7 @@ class Problem(NamedTuple):
     hint: str = ""
 
 
-#: In the meta of click's context: whether standard error is for programs (--json).
+#: Key in the meta of click's context: whether standard error is JSON (--json).
 JSON_ERRORS = f"{__name__}.json_errors"
 
 
@@ -109,7 +109,7 @@ def print_notice(message: str) -> None:
 
 
 def print_error(problem: Problem, *, as_json: bool) -> None:
-    """Print an error on standard error, for people or as one JSON object."""
+    """Print an error on standard error, as text or as one JSON object."""
     if as_json:
         error = {
             "type": problem.kind,
@@ -131,7 +131,7 @@ def _is_json_wanted() -> bool:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
-    """Print a table: colored and fitted to a terminal, in plain aligned text elsewhere."""
+    """Print a table: with colors and fitted on a terminal, as plain aligned text elsewhere."""
     cells = [
         [
             Cell(shown(cell.text), cell.style) if isinstance(cell, Cell) else Cell(shown(cell))
@@ -155,18 +155,18 @@ def _print_plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]
 
 
 def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> bool:
-    """Print the table by rich; returns False where that is not installed (the extra `cli`)."""
+    """Print the table with rich; return False if rich is not installed (the extra `cli`)."""
     try:
         from rich.console import Console  # noqa: PLC0415 - optional
 
         console = Console()
         if console.is_dumb_terminal:
-            # Of such a one rich does not know the width, and would cut ids.
+            # rich cannot detect the width of such a terminal, and would cut IDs.
             return False
         grid, width = rich_table(columns, rows, console.width)
     except ImportError:
         return False
-    # Rather than cut what must stay whole, such as an id to copy, the lines run over the edge.
+    # Lines may exceed the width, so that values such as IDs are never cut.
     Console(width=max(console.width, width)).print(grid)
     return True
 
@@ -174,7 +174,7 @@ def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]])
 def rich_table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], terminal_width: int
 ) -> tuple[Any, int]:
-    """Return the table as rich prints it, and the width that it needs."""
+    """Return the table for rich, and the width that it needs."""
     from rich.cells import cell_len  # noqa: PLC0415 - optional
     from rich.table import Table  # noqa: PLC0415 - optional
     from rich.text import Text  # noqa: PLC0415 - optional
@@ -197,7 +197,7 @@ def rich_table(
             overflow="fold" if column.fit == "wrap" else "ellipsis",
         )
     for row in rows:
-        # A Text is printed as it is: rich does not look for markup in it.
+        # rich does not parse markup in a Text.
         grid.add_row(*(Text(cell.text, style=cell.style) for cell in row))
     return grid, sum(widths) + GAP * (len(widths) - 1)
 
@@ -205,7 +205,7 @@ def rich_table(
 def kept_columns(
     columns: Sequence[Column], widest: Sequence[int], terminal_width: int
 ) -> list[int]:
-    """Return the indices of the columns that a terminal this wide has room for."""
+    """Return the indices of the columns that fit into this width."""
     kept = list(range(len(columns)))
     for i in sorted(kept, key=lambda i: -columns[i].spare):
         needed = (
@@ -220,14 +220,14 @@ def kept_columns(
 def fitted_widths(
     columns: Sequence[Column], widest: Sequence[int], terminal_width: int
 ) -> list[int]:
-    """Return each column's width: `widest` if whole, else a fair share of what those leave."""
+    """Return each column's width: `widest` if it fits, else an equal share of the rest."""
     widths = list(widest)
     flexible = sorted(
         (i for i, column in enumerate(columns) if column.fit != "whole"), key=lambda i: widest[i]
     )
     whole = sum(widest) - sum(widest[i] for i in flexible)
     left = terminal_width - GAP * (len(columns) - 1) - whole
-    # The narrowest first: what it does not need of its share is left to the others.
+    # The narrowest first: the other columns get the unused part of its share.
     for rank, i in enumerate(flexible):
         share = max(left // (len(flexible) - rank), _NARROWEST, len(columns[i].title))
         widths[i] = min(widest[i], share)
@@ -239,10 +239,10 @@ def fitted_widths(
 def progress_bar(
     total: int | None, unit: str, label: str = ""
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error while the block lasts, if a person reads that.
+    """Show a progress bar on standard error during the block, if it is a terminal.
 
-    It has the label, the number of units done, their rate since the beginning, and the time left.
-    Yields a function to call with how much of `total` is done, and how many units that is.
+    The bar has the label, the number of units done, their average rate, and the time left.
+    Yields a function to call with the completed part of `total`, and the number of units.
     """
     try:
         from rich import progress  # noqa: PLC0415 - optional
@@ -274,4 +274,4 @@ def progress_bar(
 
 
 def _show_nothing(*_: Any) -> None:
-    """Stand in for the progress bar."""
+    """Do nothing, in place of the progress bar."""

@@ -1,4 +1,4 @@
-"""How times are printed: in the local zone for people; JSON has them in UTC."""
+"""Format times as text in the local time zone. JSON has times in UTC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...schemas import from_ms
 
 
 def from_stored(milliseconds: int | None) -> datetime | None:
-    """Return a time read from Redis; None if there is none, or none that a calendar has."""
+    """Return a time read from Redis; None if it is missing or outside the calendar."""
     if milliseconds is None:
         return None
     try:
@@ -25,7 +25,7 @@ def local(moment: datetime | None) -> str:
     try:
         return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
-        return "?"  # another client wrote a time outside the calendar
+        return "?"  # Another client wrote a time outside the calendar.
 
 
 def duration_text(seconds: float) -> str:

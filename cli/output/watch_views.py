@@ -1,4 +1,4 @@
-"""How `watch` shows what it sees: JSON, a line each time, or a view that stays in place."""
+"""The views of `watch`: JSON, lines, or a view that is updated in place."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .pause_view import PAUSE_COLUMNS, pause_rows
 from .printing import Cell, Column, is_terminal, print_json, print_notice, rich_table, shown
 from .times import local
 
-#: Paused pages in the view that stays in place, at most.
+#: Maximum number of paused pages in the view that is updated in place.
 _PAUSES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What there is at one moment, and what has happened in the seconds since the one before.
+    """The state at one moment, and the changes in the seconds since the previous snapshot.
 
     `failures` are the latest; `sent` and `failed` are 0 in the first snapshot, as `seconds` is.
     """
@@ -39,11 +39,11 @@ class Snapshot:
     failures: list[JobRecord]
 
     def rate(self, count: int) -> float:
-        """Return how many a second `count` is."""
+        """Return `count` per second."""
         return count / self.seconds if self.seconds > 0 else 0.0
 
 
-#: Shows a snapshot; or the latest one again, with the problem that prevents a new one.
+#: Shows a snapshot; or the latest one again, with the problem that prevents an update.
 Show = Callable[[Snapshot, str], None]
 
 
@@ -95,7 +95,7 @@ def line_view(language: Language) -> Iterator[Show]:
 
 
 def live_view(title: str, language: Language) -> AbstractContextManager[Show] | None:
-    """Return a view that stays in place; None where there is no terminal, or no rich."""
+    """Return a view that is updated in place; None without a terminal or without rich."""
     if not is_terminal():
         return None
     try:
@@ -146,7 +146,7 @@ def _tables(
             Column("error_code"),
             Column("page", spare=3),
             Column("job id", spare=1),
-            # Cut, so that each failure has a line and the view stays on the screen.
+            # Cut the text, so that each failure has one line and the view fits on the screen.
             Column("why", fit="cut"),
         ],
         [_failure(record, language) for record in snapshot.failures],

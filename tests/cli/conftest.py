@@ -1,4 +1,4 @@
-"""A namespace for each test, and ways to drive jobs to their ends without a worker."""
+"""Fixtures: a namespace for each test, and jobs whose outcomes are set without a worker."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def redis_url(valkey: EmbeddedValkey) -> str:
 def environment(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> pytest.MonkeyPatch:
-    """Make the settings those of this test alone: a new namespace, and no `.env` file."""
+    """Use settings for this test only: a new namespace, and no `.env` file."""
     monkeypatch.setenv("HARASOCIAL_REDIS_URL", redis_url)
     monkeypatch.setenv("HARASOCIAL_NAMESPACE", f"test-{uuid.uuid4().hex[:12]}")
-    # Nothing listens there: no test may reach the real one.
+    # No server listens here, so that no test reaches the real API.
     monkeypatch.setenv("HARASOCIAL_API_URL", "http://127.0.0.1:1/social/messages.json")
-    # Jobs end as fast as the test wants.
+    # No rate limit, so that jobs end immediately.
     monkeypatch.setenv("HARASOCIAL_PAGE_RATE", "0")
     monkeypatch.chdir(tmp_path)
     return monkeypatch
@@ -57,7 +57,7 @@ def run(environment: pytest.MonkeyPatch) -> Run:
 
 @dataclass
 class Jobs:
-    """Enqueues jobs, and lets them end as a worker would."""
+    """Enqueues jobs and records their outcomes as a worker does."""
 
     ledger: Ledger
     producer: Producer
@@ -67,7 +67,7 @@ class Jobs:
         return self.producer.enqueue(body(page_id=page_id, metadata=metadata), **fields)
 
     def end(self, state: State, error_code: str | None = None, message: str | None = None) -> None:
-        """Claim everything that is ready, and record this one outcome for each."""
+        """Claim all ready jobs, and record the same outcome for each one."""
         while claims := self.ledger.claim(100).claims:
             made = [
                 make_result(
@@ -88,7 +88,7 @@ class Jobs:
         """Return the id of a new job that failed."""
         job_id = self.enqueue(**fields)
         self.end(State.FAILED, error_code, message)
-        # Failures are told in the order of their milliseconds: the next one is in another.
+        # Failures are sorted by millisecond, so the next failure needs a different one.
         failed_ms = self.ledger.reader.now_ms()
         while self.ledger.reader.now_ms() == failed_ms:
             pass
@@ -106,7 +106,7 @@ class Jobs:
 
 @pytest.fixture
 def jobs(environment: pytest.MonkeyPatch) -> Iterator[Jobs]:
-    # Jobs end as fast as a test lets them.
+    # No rate limit, so that jobs end immediately.
     settings = replace(Settings.from_environment(), page_rate=0.0)
     ledger = Ledger(settings)
     producer = Producer(settings, ledger=ledger)
@@ -116,5 +116,5 @@ def jobs(environment: pytest.MonkeyPatch) -> Iterator[Jobs]:
 
 @pytest.fixture
 def program(environment: pytest.MonkeyPatch) -> list[str]:
-    """Return the command as a program of its own, for what needs a process or a terminal."""
+    """Return the command line of a separate process, for tests of signals and terminals."""
     return [sys.executable, "-c", "from harasocial_dispatch.cli import main; main()"]

@@ -1,4 +1,4 @@
-"""`audit`, and who did it in `show`."""
+"""`audit`, and the operators of replays in `show`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PAGE = "500725830264749"
 ME = f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def test_what_was_done_on_the_command_line_is_listed(run, jobs):
-    """The latest first: who, with what, of which jobs and how many; recipients are not named."""
+def test_actions_on_the_command_line_are_listed(run, jobs):
+    """Entries have operator, client, jobs and count, the latest first, but no recipients."""
     jobs.failed("190")
     jobs.failed("190")
     waiting = jobs.enqueue()
@@ -41,8 +41,8 @@ def test_what_was_done_on_the_command_line_is_listed(run, jobs):
     assert "the latest 2" in run("audit", "--limit", "2").stderr
 
 
-def test_nothing_found_is_said(run, jobs):
-    """With the time that entries are kept."""
+def test_an_empty_result_prints_a_notice(run, jobs):
+    """The notice has the retention of entries."""
     jobs.producer.replay(jobs.failed())
     result = run("audit", "--until", "1h")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -54,13 +54,13 @@ def test_nothing_found_is_said(run, jobs):
 @pytest.mark.parametrize(
     "arguments", [["--since", "1h", "--until", "2h"], ["--since", "soon"], ["--limit", "0"]]
 )
-def test_wrong_options_are_refused(run, arguments):
-    """As wrong usage."""
+def test_invalid_options_are_rejected(run, arguments):
+    """Invalid options are a usage error."""
     assert run("audit", *arguments).exit_code == 2
 
 
-def test_a_jobs_history_has_its_replays_in_their_place(run, jobs):
-    """Between the attempts before and after, with who made them."""
+def test_a_jobs_history_includes_its_replays_in_order(run, jobs):
+    """Replays are listed between the attempts, with their operators."""
     job_id = jobs.failed()
     run("replay", job_id)
     jobs.end(State.SENT)

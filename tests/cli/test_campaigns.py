@@ -24,7 +24,7 @@ def enqueue(jobs: Jobs, campaign: str, count: int, page_id: str = "500") -> list
 
 
 def test_campaigns_lists_and_show_explains(jobs: Jobs, run: Run):
-    """Given a campaign with failures on two pages, beside a new one, then both say so."""
+    """Given a campaign with failures on two pages and a new one, both commands show them."""
     for page_id, state in (("500", State.FAILED), ("600", State.SENT)):
         enqueue(jobs, "tet", 3, page_id)
         jobs.end(state, CODE if state is State.FAILED else None, "refused")
@@ -50,7 +50,7 @@ def test_campaigns_lists_and_show_explains(jobs: Jobs, run: Run):
 
 
 def test_a_watched_campaign_is_shown_until_it_has_finished(jobs: Jobs, run: Run):
-    """A line each second, for scripts; one line where it has finished."""
+    """Scripts get one line per second, and one line for a finished campaign."""
     enqueue(jobs, "tet", 3)
     jobs.end(State.SENT)
     result = run("campaign", "show", "tet", "--watch")
@@ -59,7 +59,7 @@ def test_a_watched_campaign_is_shown_until_it_has_finished(jobs: Jobs, run: Run)
 
 
 def test_hold_release_and_cancel(jobs: Jobs, run: Run):
-    """Each says what it did, and the campaign shows it."""
+    """Each command prints its result, and the campaign shows it."""
     job_ids = enqueue(jobs, "tet", 5)
     assert "5 jobs wait" in run("campaign", "hold", "tet", "--reason", "wrong price").output
     assert "was already held: wrong price" in run("campaign", "hold", "tet").output
@@ -89,7 +89,7 @@ def test_hold_release_and_cancel(jobs: Jobs, run: Run):
 
 @pytest.mark.parametrize("action", ["show", "hold", "release", "cancel"])
 def test_an_unknown_campaign_is_named(jobs: Jobs, run: Run, action: str):
-    """With exit status 1, as for an unknown job."""
+    """The exit status is 1, as for an unknown job."""
     options = ["--yes"] if action == "cancel" else []
     result = run("campaign", action, "nobody", *options)
     assert result.exit_code == 1
@@ -97,7 +97,7 @@ def test_an_unknown_campaign_is_named(jobs: Jobs, run: Run, action: str):
 
 
 def test_every_command_on_jobs_filters_by_campaign(jobs: Jobs, run: Run):
-    """Given failed and waiting jobs of two campaigns and of none, then each finds its own."""
+    """Each command selects only the jobs of the given campaign."""
     failed = {name: enqueue(jobs, name, 2) for name in ("a", "b")}
     jobs.failed(CODE)
     jobs.end(State.FAILED, CODE)

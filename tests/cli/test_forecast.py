@@ -1,4 +1,4 @@
-"""Whether the messages of a page can be sent before their deadlines."""
+"""Forecasts: whether the messages of a page can be sent before their deadlines."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ DAY = 24 * HOUR
 @pytest.mark.parametrize(
     ("loads", "rate", "waiting", "seconds", "ends_in", "expire"),
     [
-        # Nothing to send ends at once.
+        # An empty forecast ends immediately.
         ([], 20, 0, 0, 0, 0),
-        # 31,000 at 20 a second take 26 minutes.
+        # 31,000 messages at 20 per second take 26 minutes.
         ([Load(31_000, 0, NOW + DAY)], 20, 0, 1550, 1550, 0),
-        # Those that wait already go first.
+        # Waiting messages are sent first.
         ([Load(100, 0, NOW + DAY)], 10, 50, 10, 15, 0),
-        # An hour at 1 a second is enough for 3,600.
+        # One hour at 1 per second is enough for 3,600 messages.
         ([Load(7_700, 0, NOW + HOUR)], 1, 0, 3600, 3600, 4_100),
         ([Load(3_600, 0, NOW + HOUR)], 1, 0, 3600, 3600, 0),
         ([Load(3_601, 0, NOW + HOUR)], 1, 0, 3600, 3600, 1),
-        # The deadline itself is too late.
+        # A message that is due exactly at its deadline expires.
         ([Load(1, 0, NOW)], 1, 0, 0, 0, 1),
         ([Load(1, 0, NOW + 1)], 1, 0, 1, 1, 0),
         ([Load(5, 0, NOW - HOUR)], 0, 0, 0, 0, 5),
-        # Without a limit, nothing takes time.
+        # Without a rate limit, sending takes no time.
         ([Load(10**6, 0, NOW + 1)], 0, 10**6, 0, 0, 0),
-        # A message for later is sent later, and what is due meanwhile goes before it.
+        # A scheduled message is sent after the messages that are due earlier.
         ([Load(10, NOW + HOUR, NOW + DAY), Load(10, 0, NOW + DAY)], 1, 0, 20, 3610, 0),
-        # It waits for those that are due earlier and not sent yet.
+        # A scheduled message waits for earlier messages that are not sent yet.
         ([Load(10, NOW + 5 * SECOND, NOW + DAY), Load(10, 0, NOW + DAY)], 1, 0, 20, 20, 0),
-        # What expires takes no time from the next ones.
+        # An expired message does not delay the next ones.
         ([Load(100, 0, NOW + 10 * SECOND), Load(10, 0, NOW + 20 * SECOND)], 1, 0, 20, 20, 90),
-        # A send_at that has passed is as none: the order is that of the file.
+        # A send_at in the past is ignored: the order is the order of the file.
         ([Load(9, 0, NOW + 9 * SECOND), Load(9, NOW - HOUR, NOW + 9 * SECOND)], 1, 0, 9, 9, 9),
     ],
 )
 def test_a_forecast(loads, rate, waiting, seconds, ends_in, expire):
-    """In seconds from now."""
+    """All times are in seconds from now."""
     found = forecast(loads, rate=rate, now_ms=NOW, waiting_count=waiting)
     assert found.sending_seconds == pytest.approx(seconds)
     assert found.ends_at_ms - NOW == pytest.approx(ends_in * SECOND)
@@ -62,8 +62,8 @@ def test_a_forecast(loads, rate, waiting, seconds, ends_in, expire):
     st.sampled_from([0.5, 1, 3, 30, 1000]),
     st.integers(0, 100),
 )
-def test_it_is_what_sending_one_by_one_gives(loads, rate, waiting):
-    """One message each interval, in the order of their times; an expired one takes none."""
+def test_a_forecast_equals_a_simulation(loads, rate, waiting):
+    """Compare with a simulation that sends one message per interval and skips expired ones."""
     free_at = NOW + waiting * 1000 / rate
     expired = 0
     for load in sorted(loads, key=lambda load: max(load.send_at_ms, NOW)):

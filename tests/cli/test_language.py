@@ -1,4 +1,4 @@
-"""`HARASOCIAL_LANGUAGE=vi`: what errors mean and what to do is Vietnamese, the rest is English."""
+"""`HARASOCIAL_LANGUAGE=vi`: explanations of errors are Vietnamese, the rest is English."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ VIETNAMESE = "Đã hết khung giờ được nhắn tin"
     ids=lambda command: command[0],
 )
 @pytest.mark.parametrize("language", ["en", "vi"])
-def test_a_command_explains_in_the_language_that_is_set(run, jobs, monkeypatch, command, language):
-    """For people; a program that reads JSON gets the same in every language."""
+def test_a_command_uses_the_language_of_the_settings(run, jobs, monkeypatch, command, language):
+    """Text output is translated. JSON is the same in every language."""
     monkeypatch.setenv("HARASOCIAL_LANGUAGE", language)
     job_id = jobs.failed("10/2018278")
     command = [job_id if word == "ID" else word for word in command]
@@ -37,7 +37,7 @@ def test_a_command_explains_in_the_language_that_is_set(run, jobs, monkeypatch, 
 
 
 def test_warnings_of_a_replay_are_translated_and_json_is_not(run, jobs, monkeypatch):
-    """The names of options and fields stay as they are."""
+    """The names of options and fields are not translated."""
     monkeypatch.setenv("HARASOCIAL_LANGUAGE", "vi")
     jobs.failed("timeout")
     text = run("replay", "--all", "--dry-run").stdout
@@ -49,8 +49,8 @@ def test_warnings_of_a_replay_are_translated_and_json_is_not(run, jobs, monkeypa
     ]
 
 
-def test_another_language_is_a_wrong_setting(run, monkeypatch):
-    """It says which there are."""
+def test_an_unsupported_language_is_an_invalid_setting(run, monkeypatch):
+    """The error lists the supported languages."""
     monkeypatch.setenv("HARASOCIAL_LANGUAGE", "fr")
     result = run("errors")
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""Counting jobs before any is stored."""
+"""Previews: jobs are counted before any is stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def new_job(key=None, page_id="1", metadata=None, **options):
 
 
 def test_rows_with_the_same_key_are_duplicates_or_in_conflict():
-    """As the ledger would find them; rows without a key are none."""
+    """The result equals the ledger's result. Rows without a key are not duplicates."""
     rows = [new_job(), new_job(), new_job("a"), new_job("a"), new_job("a", metadata="m"),
             new_job("b", metadata="m"), new_job("a")]  # fmt: skip
     with closing(Preview(NOW)) as preview:
@@ -39,7 +39,7 @@ def test_rows_with_the_same_key_are_duplicates_or_in_conflict():
 
 
 def test_jobs_are_counted_by_page_and_time():
-    """A job without a deadline lives as long as the settings say, counted from its `send_at`."""
+    """A job without a deadline gets the lifetime of the settings, from its `send_at`."""
     in_half_an_hour = NOW + 1_800_000
     with closing(Preview(NOW)) as preview:
         for page_id in ("1", "1", "2"):
@@ -58,8 +58,8 @@ def test_jobs_are_counted_by_page_and_time():
     }
 
 
-def test_few_different_times_are_held():
-    """A deadline is never taken for a later one, and hardly for an earlier one."""
+def test_the_number_of_different_times_is_bounded():
+    """A deadline is never rounded up, and rounded down only slightly."""
     with closing(Preview(NOW)) as preview:
         for minutes in range(1, 300 * 24 * 60, 7):
             preview.add(new_job(expires_at=time(NOW + minutes * 60_000 + 321)))
@@ -83,7 +83,7 @@ def test_few_different_times_are_held():
 
 @given(st.lists(st.tuples(st.text(max_size=2), st.integers(0, 2)), max_size=50))
 def test_occurrences_are_counted(occurrences):
-    """Each one has its number, and is compared with the first one's body."""
+    """Each occurrence is numbered and compared with the body of the first one."""
     counts, first = {}, {}
     with closing(SeenKeys()) as seen:
         for key, value in occurrences:
@@ -93,7 +93,7 @@ def test_occurrences_are_counted(occurrences):
 
 @pytest.mark.parametrize("count", [200_000])
 def test_many_keys_are_not_held_in_memory(count):
-    """They are in a temporary file, of which a part is cached by SQLite."""
+    """Keys are stored in a temporary SQLite file with a bounded cache."""
     tracemalloc.start()
     with closing(SeenKeys()) as seen:
         for number in range(count):

@@ -1,4 +1,4 @@
-"""What reaches the terminal."""
+"""Output on a terminal, in a pipe, and as JSON."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HOSTILE = "\x1b[31mred\x1b[0m [bold]x[/bold]\x00\x07\x9b2J\r\n\u202eevil\ud800"
 
 @given(st.text())
 @example("\x00\x7f\x9b\u2028\ud800")
-def test_json_is_ascii_that_prints_and_says_the_same(text):
-    """No control character gets out, and none is lost."""
+def test_json_is_printable_ascii_with_the_same_value(text):
+    """The output has no control characters, and parsing it returns the same value."""
     written = json_text({"text": text})
     assert written.isascii()
     assert written.isprintable()
@@ -33,8 +33,8 @@ def test_json_is_ascii_that_prints_and_says_the_same(text):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_hostile_texts_come_out_harmless(monkeypatch, capsys, terminal):
-    """Neither escape sequences nor rich's markup act, on a terminal or in a file."""
+def test_hostile_texts_are_sanitized(monkeypatch, capsys, terminal):
+    """Escape sequences and rich's markup have no effect, on a terminal or in a file."""
     monkeypatch.setattr(printing, "is_terminal", lambda: terminal)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
@@ -46,7 +46,7 @@ def test_hostile_texts_come_out_harmless(monkeypatch, capsys, terminal):
 
 
 def test_without_a_terminal_a_table_is_aligned_text(capsys):
-    """Programs such as grep get whole lines; nothing is cut."""
+    """Lines are complete, for programs such as grep."""
     long = "x" * 300
     print_table([Column("id"), Column("n", right=True), Column("text", fit="cut")],
                 [["1", "5", long], ["22", "10", ""]])  # fmt: skip
@@ -55,7 +55,7 @@ def test_without_a_terminal_a_table_is_aligned_text(capsys):
 
 @pytest.mark.parametrize("missing", ["rich.cells", "rich.console"])
 def test_without_rich_a_terminal_gets_plain_text(monkeypatch, capsys, missing):
-    """The extra `cli` makes it nicer; it is not needed."""
+    """The extra `cli` is optional."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setitem(sys.modules, missing, None)
     print_table([Column("state")], [[Cell("failed", "red")]])
@@ -64,7 +64,7 @@ def test_without_rich_a_terminal_gets_plain_text(monkeypatch, capsys, missing):
 
 @pytest.mark.parametrize("width", ["20", "60", "200"])
 def test_on_a_terminal_of_any_width_an_id_stays_whole(monkeypatch, capsys, width):
-    """It is there to be copied; long texts are cut in its place."""
+    """IDs are never cut, so that they can be copied. Long texts are cut instead."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", width)
     job_id = "0123456789abcdef0123456789abcdef"
@@ -84,8 +84,8 @@ def test_on_a_terminal_of_any_width_an_id_stays_whole(monkeypatch, capsys, width
     ),
     st.integers(1, 400),
 )
-def test_widths_fit_where_they_can(columns, terminal_width):
-    """What is whole keeps its width; the rest fills the terminal, and no more unless it must."""
+def test_column_widths_fit_the_terminal_if_possible(columns, terminal_width):
+    """Fixed columns keep their width. The others fill the terminal, if possible."""
     layout = [Column("abc", fit=fit) for fit, _ in columns]
     widest = [width for _, width in columns]
     widths = fitted_widths(layout, widest, terminal_width)
@@ -117,15 +117,15 @@ RESULTS = (
      (105, ["page", "payload", "message"]), (80, ["page", "payload", "message"]),
      (40, ["page", "payload", "message"])],
 )  # fmt: skip
-def test_a_narrow_terminal_leaves_out_what_can_be_spared(terminal_width, left_out):
-    """Rather than squeeze every text to a few letters; `show` has it all."""
+def test_a_narrow_terminal_omits_optional_columns(terminal_width, left_out):
+    """Columns are omitted before texts become too short; `show` prints everything."""
     columns, widest = RESULTS
     kept = kept_columns(columns, widest, terminal_width)
     assert [c.title for i, c in enumerate(columns) if i not in kept] == left_out
 
 
 def test_on_a_dumb_terminal_nothing_is_cut(monkeypatch, capsys):
-    """Its width is not known."""
+    """The width of a dumb terminal is unknown."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

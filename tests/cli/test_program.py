@@ -26,7 +26,7 @@ OURS = ["send", "enqueue", "worker", "flower", "results", "errors", "show", "sta
 
 @pytest.mark.parametrize("command", [[], *([name] for name in OURS)])
 def test_help_works_with_broken_settings_and_without_redis(run, environment, command):
-    """Each command's help has examples to try."""
+    """Each command's help has examples."""
     environment.setenv("HARASOCIAL_REDIS_URL", "nonsense")
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -35,11 +35,11 @@ def test_help_works_with_broken_settings_and_without_redis(run, environment, com
         assert f"Examples:\n    harasocial-dispatch {command[0]}" in result.stdout
     else:
         assert "_HARASOCIAL_DISPATCH_COMPLETE=bash_source" in result.stdout
-        assert "..." not in result.stdout.partition("Options")[2]  # nothing is cut at 80 columns
+        assert "..." not in result.stdout.partition("Options")[2]  # Nothing is cut at 80 columns.
 
 
 def test_every_example_in_the_help_is_a_command_line_that_parses():
-    """Options that are renamed are renamed in the examples too."""
+    """The test finds examples with options that were renamed."""
     examples = re.findall(
         r"^  harasocial-dispatch (.*)$",
         "\n".join(commands.commands[name].epilog for name in OURS),
@@ -51,13 +51,13 @@ def test_every_example_in_the_help_is_a_command_line_that_parses():
         command = commands.commands[name]
         arguments = [__file__ if argument.startswith(("messages", "campaign")) else argument
                      for argument in arguments]  # fmt: skip
-        # With the settings: a command remembers its option for help from the first time.
+        # With the settings: click caches the help option of a command at the first call.
         with click.Context(commands, **commands.context_settings) as context:
             command.make_context(name, arguments, parent=context)
 
 
 def test_the_version_is_shown(run):
-    """One line."""
+    """The version is printed on one line."""
     result = run("--version")
     assert result.exit_code == 0
     assert re.fullmatch(r"harasocial-dispatch \S.*\n", result.stdout)
@@ -92,7 +92,7 @@ def test_the_version_is_shown(run):
     ],
 )
 def test_errors_are_a_message_and_a_status(run, environment, variables, arguments, status, message):
-    """On standard error; no traceback, no password."""
+    """The error is on standard error, without a traceback or password."""
     for name, value in variables.items():
         environment.setenv(name, value)
     result = run(*arguments)
@@ -128,7 +128,7 @@ def test_errors_are_a_message_and_a_status(run, environment, variables, argument
 def test_with_json_an_error_is_one_object_on_standard_error(
     run, environment, variables, arguments, error
 ):
-    """Whatever is wrong, from the command line to Redis; the exit status is as without."""
+    """All kinds of errors are JSON. The exit status is the same as without --json."""
     for name, value in variables.items():
         environment.setenv(name, value)
     result = run(*arguments)
@@ -142,13 +142,13 @@ def test_with_json_an_error_is_one_object_on_standard_error(
     assert ("fields" in printed) is (error["type"] == "invalid_job")
 
 
-def test_what_follows_two_dashes_asks_for_no_json(run):
-    """It is a value, as everywhere."""
+def test_json_after_two_dashes_is_a_value(run):
+    """After `--`, `--json` is a value."""
     assert run("show", "--", "--json").stderr.startswith("Error: no job has the id '--json'")
 
 
-def test_a_lost_reply_says_how_to_find_the_job(run, monkeypatch):
-    """It may or may not be enqueued; its id is known all the same."""
+def test_a_lost_reply_prints_how_to_find_the_job(run, monkeypatch):
+    """The outcome is unknown, but the error has the job's ID."""
 
     def lose_reply(self, jobs, **options):
         raise EnqueueUnknown("Redis did not answer", job_ids=["1f0c"])
@@ -189,9 +189,9 @@ def test_ctrl_c_ends_a_wait_with_130(program, jobs):
     assert jobs.state(job_id) is State.QUEUED
 
 
-def test_a_reader_that_goes_away_is_no_error_message(program, jobs, environment):
-    """As with `results --json | head`."""
-    # With it, nothing would be left in a buffer to fail at the exit.
+def test_a_closed_pipe_prints_no_error(program, jobs, environment):
+    """For example with `results --json | head`."""
+    # Unbuffered output would leave no data that could fail at exit.
     environment.delenv("PYTHONUNBUFFERED", raising=False)
     jobs.producer.enqueue_many(
         {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}
@@ -210,8 +210,8 @@ def test_a_reader_that_goes_away_is_no_error_message(program, jobs, environment)
     assert (process.returncode, process.stderr) == (141, "")
 
 
-def test_on_a_terminal_send_says_what_to_type_next(program, jobs):
-    """A friendly line in place of the bare id."""
+def test_on_a_terminal_send_prints_the_next_command(program, jobs):
+    """A terminal gets a hint instead of only the ID."""
     text, status = on_terminal([*program, *SEND])
     assert status == 0
     (job,) = jobs.producer.find_jobs()
@@ -221,8 +221,8 @@ def test_on_a_terminal_send_says_what_to_type_next(program, jobs):
 @pytest.mark.parametrize(
     ("answer", "status", "state"), [("y\n", 0, "queued"), ("n\n", 1, "failed")]
 )
-def test_on_a_terminal_replay_asks_before_it_replays_many(program, jobs, answer, status, state):
-    """With how many it would be."""
+def test_on_a_terminal_replay_asks_for_confirmation(program, jobs, answer, status, state):
+    """The prompt has the number of jobs."""
     job_id = jobs.failed()
     text, ended = on_terminal([*program, "replay", "--all"], answer)
     assert "Send 1 job again? [y/N]: " in text
@@ -231,7 +231,7 @@ def test_on_a_terminal_replay_asks_before_it_replays_many(program, jobs, answer,
 
 
 def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp_path):
-    """The summary stands alone in the end."""
+    """At the end, the bar is removed and only the summary remains."""
     file = tmp_path / "a.csv"
     file.write_text("recipient_id,payload_id,page_id\n" + "1,p,2\n" * 700)
     text, status = on_terminal([*program, "enqueue", str(file)])
@@ -240,8 +240,8 @@ def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp
     assert jobs.producer.count_states()[State.QUEUED] == 700
 
 
-def test_a_progress_bar_says_what_is_done_how_fast_and_how_long_it_takes(program, jobs, tmp_path):
-    """While the file is read, and while its rows are enqueued."""
+def test_a_progress_bar_has_the_count_the_rate_and_the_time_left(program, jobs, tmp_path):
+    """There is a bar while the file is read, and while its rows are enqueued."""
     file = tmp_path / "a.csv"
     file.write_text(
         "recipient_id,payload_id,page_id\n" + "".join(f"{i},p,2\n" for i in range(9000))
@@ -253,17 +253,17 @@ def test_a_progress_bar_says_what_is_done_how_fast_and_how_long_it_takes(program
         assert re.search(rf"{label} .* [0-9,]+ rows [0-9,]+/s .*left", text), text
 
 
-@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_no_color_is_respected(program, jobs, monkeypatch, no_color, coloured):
-    """By what click colours and by what rich does."""
+@pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
+def test_no_color_is_respected(program, jobs, monkeypatch, no_color, colored):
+    """Both click and rich respect it."""
     monkeypatch.setenv("NO_COLOR", no_color)
     text, _ = on_terminal([*program, "show", jobs.failed()], term="xterm")
-    assert ("\x1b[31m" in text) is coloured
+    assert ("\x1b[31m" in text) is colored
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nb", "tôken"])
-def test_a_token_that_no_worker_could_send_is_wrong_usage(run, token):
-    """Before anything is started."""
+def test_an_invalid_token_is_wrong_usage(run, token):
+    """The token is checked before anything is started."""
     result = run("sandbox", "--token", token)
     assert result.exit_code == 2
     assert "--token" in result.stderr
@@ -271,7 +271,7 @@ def test_a_token_that_no_worker_could_send_is_wrong_usage(run, token):
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_sandbox_prints_its_settings_and_serves(program, end):
-    """With --redis, a Redis too; either signal ends both, with status 0."""
+    """--redis also starts a Redis server. SIGINT and SIGTERM stop both, with exit status 0."""
     process = subprocess.Popen(
         [*program, "sandbox", "--token", "a$b", "--redis"],
         stdout=subprocess.PIPE,
@@ -302,15 +302,15 @@ def test_the_sandbox_prints_its_settings_and_serves(program, end):
 
 
 def test_a_port_in_use_is_wrong_usage(run, redis_url):
-    """The port is named."""
+    """The error names the port."""
     port = redis_url.split(":")[-1].split("/")[0]
     result = run("sandbox", "--port", port)
     assert result.exit_code == 2
     assert f"cannot listen on {port}" in result.stderr
 
 
-def test_a_sandbox_whose_reader_went_away_does_not_blame_the_port(program):
-    """As with any program in a broken pipe."""
+def test_a_sandbox_with_a_closed_pipe_does_not_report_the_port(program):
+    """A broken pipe is not reported as an error of the port."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     ended = subprocess.run(

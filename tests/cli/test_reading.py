@@ -25,8 +25,8 @@ def listed(result):
     return {json.loads(line)["job_id"] for line in result.stdout.splitlines()}
 
 
-def test_results_filters_by_all_that_was_asked_for(run, jobs):
-    """State, error code, page and time, alone and together."""
+def test_results_applies_all_filters(run, jobs):
+    """Filters by state, error code, page and time work alone and together."""
     sent = jobs.sent()
     window = jobs.failed("10/2018278")
     other = jobs.failed("190", page_id=OTHER_PAGE)
@@ -49,8 +49,8 @@ def test_results_filters_by_all_that_was_asked_for(run, jobs):
     assert len(listed(run("results", "--json", "--limit", "2"))) == 2
 
 
-def test_results_for_people_is_a_table(run, jobs):
-    """One line a job, in local time; the recipient does not appear."""
+def test_results_prints_a_table(run, jobs):
+    """Each job has one line, with local times and without the recipient."""
     job_id = jobs.failed(message="outside of the window")
     key = f"{{{jobs.producer.settings.namespace}}}:job:{job_id}"
     jobs.ledger._client.hset(key, "enqueued_at", "1700000000000")
@@ -71,8 +71,8 @@ def test_results_for_people_is_a_table(run, jobs):
     assert RECIPIENT not in line
 
 
-def test_results_says_when_it_left_some_out_or_found_none(run, jobs):
-    """On standard error, so that a program's input stays clean."""
+def test_results_prints_a_notice_if_there_are_more_or_none(run, jobs):
+    """Notices are on standard error, so that standard output has only data."""
     assert "no jobs found" in run("results").stderr
     jobs.enqueue()
     jobs.enqueue()
@@ -81,7 +81,7 @@ def test_results_says_when_it_left_some_out_or_found_none(run, jobs):
 
 
 def test_errors_counts_by_code(run, jobs):
-    """The most frequent first, with the message of the latest; by page and time if wanted."""
+    """The most frequent code is first, with the latest message; filters apply."""
     for _ in range(2):
         jobs.failed("190", message="token expired")
     jobs.failed("551", message="person unavailable", page_id=OTHER_PAGE)
@@ -103,14 +103,14 @@ def test_errors_counts_by_code(run, jobs):
     assert "The token expired, was revoked, or belongs to another page." in lines[1]
 
 
-def test_errors_says_when_there_are_none(run):
-    """JSON stays JSON."""
+def test_errors_prints_a_notice_if_there_are_none(run):
+    """With --json, the output is still valid JSON."""
     assert (run("errors").stdout, run("errors").stderr) == ("", "no failed jobs\n")
     assert run("errors", "--json").stdout == "{}\n"
 
 
-def test_show_json_is_the_whole_record(run, jobs):
-    """With the body as it was sent, and times in UTC."""
+def test_show_json_is_the_complete_record(run, jobs):
+    """The JSON has the body as it was sent, and times in UTC."""
     job_id = jobs.failed(metadata="order 1001", idempotency_key="k-1")
     shown = json.loads(run("show", job_id, "--json").stdout)
     assert shown == jobs.producer.get_job(job_id).as_json()
@@ -119,8 +119,8 @@ def test_show_json_is_the_whole_record(run, jobs):
     assert [attempt["error_code"] for attempt in shown["attempts"]] == ["10/2018278"]
 
 
-def test_show_tells_people_what_happened_in_turn(run, jobs):
-    """Each attempt with its reply; the recipient's id but for its end is hidden."""
+def test_show_prints_the_attempts_in_order(run, jobs):
+    """Each attempt has its reply. Only the end of the recipient's ID is shown."""
     job_id = jobs.failed(metadata="order 1001")
     jobs.producer.replay(job_id, by="thao")
     jobs.end(State.SENT)
@@ -138,8 +138,8 @@ def test_show_tells_people_what_happened_in_turn(run, jobs):
     ]
 
 
-def test_show_says_what_the_error_code_means_and_what_to_do(run, jobs):
-    """In a line each; for a code that nobody knows, it points to the API's own message."""
+def test_show_prints_the_meaning_and_remedy_of_an_error_code(run, jobs):
+    """Each has one line. For an unknown code, the text refers to the API's message."""
     window = run("show", jobs.failed("10/2018278")).stdout
     assert "meaning:         The messaging window is closed" in window
     assert "to do:           Do not replay until the person has written again" in window
@@ -149,7 +149,7 @@ def test_show_says_what_the_error_code_means_and_what_to_do(run, jobs):
     assert "meaning:         This code is not in the table" in unknown
     assert "to do:           Read the message, and replay when" in unknown
 
-    # What is tried again by itself leaves nothing to do.
+    # No action is needed for a job that is retried automatically.
     retrying = jobs.enqueue()
     jobs.end(State.RETRYING, "http_503")
     text = run("show", retrying).stdout
@@ -158,15 +158,15 @@ def test_show_says_what_the_error_code_means_and_what_to_do(run, jobs):
 
 
 def test_an_unknown_id_is_status_1(run):
-    """With a message, and nothing on standard output."""
+    """The error has a message, and standard output is empty."""
     result = run("show", "nope", "--json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "no job has the id 'nope'" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["results", "errors", "show"])
-def test_hostile_texts_do_not_act(run, jobs, command):
-    """Neither on a terminal nor in JSON, whoever wrote them."""
+def test_hostile_texts_are_sanitized(run, jobs, command):
+    """Control characters are removed, on a terminal and in JSON."""
     job_id = jobs.failed(
         error_code=HOSTILE, message=HOSTILE, metadata=HOSTILE.replace("\x9b", "\n")
     )
@@ -178,8 +178,8 @@ def test_hostile_texts_do_not_act(run, jobs, command):
         assert "[bold]x[/bold]" in result.stdout
 
 
-def test_a_job_of_other_hands_is_shown_as_far_as_it_goes(run, jobs):
-    """What is missing or nonsense in Redis does not stop anybody from looking."""
+def test_an_invalid_job_of_another_client_is_shown_partially(run, jobs):
+    """Missing or invalid values in Redis do not prevent the output of the rest."""
     key = f"{{{jobs.producer.settings.namespace}}}:job:odd"
     client = jobs.ledger._client
     client.hset(key, mapping={"state": "\x1b[2J", "finished_at": "9" * 30, "attempt:1": "[1]"})
@@ -188,7 +188,7 @@ def test_a_job_of_other_hands_is_shown_as_far_as_it_goes(run, jobs):
 
 
 def test_stats_counts_states_pages_and_pauses(run, jobs):
-    """JSON has every state; people see the same as tables."""
+    """JSON has every state. The text output has the same data as tables."""
     jobs.sent()
     jobs.enqueue(page_id=OTHER_PAGE)
     (claim,) = jobs.ledger.claim(1).claims
@@ -217,8 +217,8 @@ def test_stats_counts_states_pages_and_pauses(run, jobs):
     assert "Set a new token in HARASOCIAL_TOKEN" in told
 
 
-def test_stats_says_if_no_worker_runs(run, jobs):
-    """Since when, if one ever did; each worker sweeps every second."""
+def test_stats_prints_a_notice_if_no_worker_runs(run, jobs):
+    """The notice has the time of the last sweep; each worker sweeps every second."""
     clock = f"{{{jobs.producer.settings.namespace}}}:clock"
     assert "no worker runs; start one: harasocial-dispatch worker" in run("stats").stdout
     assert json.loads(run("stats", "--json").stdout)["seconds_since_sweep"] is None
@@ -232,8 +232,8 @@ def test_stats_says_if_no_worker_runs(run, jobs):
     assert f"no worker runs, since {local(hour_ago)[:10]}" in run("stats").stdout
 
 
-def test_a_pause_whose_time_has_come_waits_for_the_next_job():
-    """A time that has passed would look like a fault."""
+def test_an_elapsed_pause_waits_for_the_next_job():
+    """A pause end in the past is not printed, because it looks like a fault."""
     now = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
     paused = pause_of("failing", until=now)
     (row,) = pause_rows([paused], now, "en")
@@ -245,7 +245,7 @@ def test_a_pause_whose_time_has_come_waits_for_the_next_job():
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("reason", ["auth", "failing", "throttled", "restricted", "refused"])
 def test_each_reason_to_pause_is_explained(reason, language):
-    """What the worker gives as a reason is followed by what it means."""
+    """The meaning follows the worker's reason."""
     assert pause_seconds(reason, 1) > 0
     now = datetime.now(timezone.utc)
     (row,) = pause_rows([pause_of(reason, until=now)], now, language)

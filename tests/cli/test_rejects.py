@@ -1,4 +1,4 @@
-"""`enqueue --rejects FILE`: rejected rows, to be corrected and enqueued again."""
+"""`enqueue --rejects FILE`: rejected rows are corrected and enqueued again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADER = "recipient_id,payload_id,page_id,metadata,idempotency_key"
     ("encoding", "delimiter"), [("utf-8", ","), ("utf-8-sig", ";"), ("utf-16", "\t")]
 )
 def test_rejected_rows_are_corrected_and_enqueued(run, jobs, tmp_path, encoding, delimiter):
-    """The file opens in the same spreadsheet: a byte order mark, its separator, ids as text."""
+    """The file has the spreadsheet's format: byte order mark, separator, and IDs as text."""
     held = jobs.enqueue(idempotency_key="held")
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     lines = [
@@ -48,17 +48,17 @@ def test_rejected_rows_are_corrected_and_enqueued(run, jobs, tmp_path, encoding,
     assert [row["reason"].split(",")[0] for row in rows] == [
         "line 3: page_id: Must be a string of digits",
         f"line 4: idempotency_key: The key belongs to job {held}",
-        "line 5: recipient_id: Was rounded by a spreadsheet; format the column as text",
+        "line 5: recipient_id: Was rounded by a spreadsheet. Format the column as text",
     ]
     assert [row["recipient_id"] for row in rows] == [f"'{RECIPIENT}", f"'{RECIPIENT}", ""]
     assert [row["metadata"] for row in rows] == ["chào", "'=1+1", "rounded"]
 
-    # as it is, it is rejected again, with the reasons of this time
+    # without corrections, it is rejected again, with the current reasons
     again = run("enqueue", rejected, "--rejects", tmp_path / "again.csv")
     assert again.stdout == "0 new, 0 already there, 3 rejected\n"
     assert (tmp_path / "again.csv").read_text().count("reason") == 1
 
-    # and corrected, each row is enqueued
+    # and after corrections, each row is enqueued
     text = text.replace("5007 2583", PAGE).replace("held\r", "k-3\r")
     text = text.replace(
         f'again."{delimiter}{delimiter}', f'again."{delimiter}{RECIPIENT}{delimiter}'
@@ -73,7 +73,7 @@ def test_rejected_rows_are_corrected_and_enqueued(run, jobs, tmp_path, encoding,
 
 
 def test_rejected_json_lines_stay_json_lines(run, jobs, tmp_path):
-    """With the reason as a field, which is not read; also what is no JSON at all."""
+    """The reason is a field that is ignored on reading. Invalid JSON is included as text."""
     body = {"recipient": {"id": RECIPIENT}, "message": {"payload_id": "p"}, "page_id": 5}
     file, rejected = tmp_path / "a.jsonl", tmp_path / "rejected.jsonl"
     file.write_text(json.dumps(body | {"send_at": "2h"}) + "\nnope\n[1]\n")
@@ -99,7 +99,7 @@ def test_rejected_json_lines_stay_json_lines(run, jobs, tmp_path):
 
 
 def test_rows_that_cannot_be_repeated_keep_their_reason(run, tmp_path):
-    """What was not understood is not written as if it had been, so it cannot be sent by mistake."""
+    """An unreadable row is written only with its reason, so it cannot be sent by mistake."""
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     rows = [
         f"{RECIPIENT},p,{PAGE},caf\xe9,k".encode("latin-1"),
@@ -119,7 +119,7 @@ def test_rows_that_cannot_be_repeated_keep_their_reason(run, tmp_path):
 
 
 def test_without_rejected_rows_the_file_has_its_header(run, tmp_path):
-    """Rather than the rows of an earlier run."""
+    """The rows of an earlier run are removed."""
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     rejected.write_text("old")
     file.write_text(f"{HEADER}\n{RECIPIENT},p,{PAGE},,k\n")
@@ -130,14 +130,14 @@ def test_without_rejected_rows_the_file_has_its_header(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.csv", "is the file that is read; its other rows would be lost"),
+        ("a.csv", "is the input file; its other rows would be lost"),
         ("b.jsonl", "the rows are CSV, and the rejected ones will be too: end its name in .csv"),
-        ("-", "must be a file; standard output has the counts"),
+        ("-", "must be a file, because standard output has the counts"),
         ("nowhere/b.csv", "No such file or directory"),
     ],
 )
-def test_a_file_that_cannot_hold_them_is_wrong_usage(run, jobs, tmp_path, name, message):
-    """Before a row is enqueued."""
+def test_an_unusable_rejects_file_is_wrong_usage(run, jobs, tmp_path, name, message):
+    """The file is checked before a row is enqueued."""
     file = tmp_path / "a.csv"
     file.write_text(f"{HEADER}\n{RECIPIENT},p,{PAGE},,k\n")
     result = run("enqueue", file, "--rejects", name if name == "-" else tmp_path / name)
@@ -148,8 +148,8 @@ def test_a_file_that_cannot_hold_them_is_wrong_usage(run, jobs, tmp_path, name, 
     assert file.read_text().startswith(HEADER)
 
 
-def test_a_run_that_breaks_off_leaves_the_file_as_it_was(run, tmp_path, monkeypatch):
-    """A half of the rejected rows would be taken for all."""
+def test_an_interrupted_run_does_not_change_the_file(run, tmp_path, monkeypatch):
+    """An incomplete rejects file could be mistaken for a complete one."""
 
     def fail(self, jobs, **options):
         raise QueueUnavailable("Redis at test is away")
@@ -174,7 +174,7 @@ def test_a_run_that_breaks_off_leaves_the_file_as_it_was(run, tmp_path, monkeypa
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
 def test_a_rejected_row_is_read_back_as_it_was(metadata, delimiter, encoding):
-    """Whatever stands in its cells, and whatever the file was written with."""
+    """Any cells are read back unchanged, in any format of the file."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter)
     writer.writerow(HEADER.split(","))

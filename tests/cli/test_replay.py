@@ -24,7 +24,7 @@ warning: 1 job should not be replayed: it would fail again, or reach a person tw
 
 
 def test_a_failed_job_is_replayed_by_its_id(run, jobs):
-    """The id alone is printed where no person reads; on standard error, why it had failed."""
+    """Without a terminal, only the ID is printed; standard error has the cause of failure."""
     job_id = jobs.failed()
     result = run("replay", job_id, job_id)
     assert (result.exit_code, result.stdout) == (0, f"{job_id}\n")
@@ -32,8 +32,8 @@ def test_a_failed_job_is_replayed_by_its_id(run, jobs):
     assert jobs.state(job_id) is State.QUEUED
 
 
-def test_what_is_not_failed_is_named_with_its_state(run, jobs):
-    """The failed ones among the ids are replayed all the same; the exit status is 1."""
+def test_a_job_that_has_not_failed_is_listed_with_its_state(run, jobs):
+    """The failed jobs among the IDs are still replayed, and the exit status is 1."""
     sent, failed = jobs.sent(), jobs.failed()
     result = run("replay", sent, failed, "nope", "--json")
     assert result.exit_code == 1
@@ -64,8 +64,8 @@ def test_what_is_not_failed_is_named_with_its_state(run, jobs):
         (["--passing", "--fixable", "--since", "1h"], {"b", "c"}),
     ],
 )
-def test_failed_jobs_are_replayed_by_what_they_have_in_common(run, jobs, options, expected):
-    """A dry run counts the same jobs and leaves them as they are."""
+def test_failed_jobs_are_replayed_by_filters(run, jobs, options, expected):
+    """A dry run counts the same jobs and does not change them."""
     by_name = {
         "a": jobs.failed("10/2018278"),
         "b": jobs.failed("190"),
@@ -82,8 +82,8 @@ def test_failed_jobs_are_replayed_by_what_they_have_in_common(run, jobs, options
 
 
 @pytest.mark.parametrize("by_ids", [True, False])
-def test_why_the_jobs_failed_and_what_to_do_is_shown_before_anything_is_asked(run, jobs, by_ids):
-    """By error code, the most frequent first: as text, and as data with --json."""
+def test_causes_and_remedies_are_printed_before_the_prompt(run, jobs, by_ids):
+    """Causes are grouped by error code, the most frequent first, as text and as JSON."""
     ids = [jobs.failed("190"), jobs.failed(), jobs.failed("190"), jobs.failed("weird\x1b[31m")]
     ids.append(jobs.failed("http_503"))
     which = ids if by_ids else ["--all"]
@@ -117,8 +117,8 @@ def test_why_the_jobs_failed_and_what_to_do_is_shown_before_anything_is_asked(ru
 
 
 @pytest.mark.parametrize("by_ids", [True, False])
-def test_a_person_is_asked_after_the_causes_were_shown(program, jobs, by_ids):
-    """On a terminal, and also of a job named by id if there is a warning; no changes nothing."""
+def test_the_prompt_follows_the_causes(program, jobs, by_ids):
+    """A terminal gets a prompt, also for IDs if there is a warning. "No" changes nothing."""
     job_id = jobs.failed()
     pid, terminal = pty.fork()
     if pid == 0:
@@ -137,8 +137,8 @@ def test_a_person_is_asked_after_the_causes_were_shown(program, jobs, by_ids):
     assert jobs.state(job_id) is State.FAILED
 
 
-def test_a_large_replay_never_holds_redis_up(run, jobs):
-    """Thousands of failed jobs are counted by index: no job is read, no call is slow."""
+def test_a_large_replay_never_blocks_redis(run, jobs):
+    """Thousands of failed jobs are counted by index, without reading jobs or slow calls."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": str(i % 7 + 1)} for i in range(3000))
     jobs.end(State.FAILED, "190")
@@ -157,8 +157,8 @@ def test_a_large_replay_never_holds_redis_up(run, jobs):
 
 
 @pytest.mark.parametrize("name", ["show", "cancel", "replay"])
-def test_the_beginning_of_an_id_is_enough_if_it_is_one_jobs(run, jobs, name):
-    """Of 8 characters or more; of several jobs' ids, the candidates are named."""
+def test_a_unique_prefix_of_an_id_is_enough(run, jobs, name):
+    """A prefix has at least 8 characters. If it is ambiguous, the candidates are listed."""
     job_id = jobs.enqueue() if name == "cancel" else jobs.failed()
     result = run(name, job_id[:8].upper(), "--json")
     assert result.exit_code == 0
@@ -172,12 +172,12 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_one_jobs(run, jobs, name):
     assert json.loads(result.stderr)["error"]["candidates"] == sorted([job_id, other])
     assert jobs.ledger._client.hget(prefix + other, "state") == "failed"
     assert run(name, job_id, "--json").stdout != ""
-    # The pattern of the search is literal.
+    # Pattern characters have no special meaning.
     assert run(name, job_id[:8] + "*").exit_code == 1
 
 
 def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch):
-    """A fast worker and a permanent error do not make an endless replay."""
+    """A fast worker and a permanent error do not cause an endless replay."""
     job_ids = {jobs.failed() for _ in range(3)}
     replay = Ledger.replay
 
@@ -212,15 +212,15 @@ def test_a_filter_without_a_terminal_requires_yes(run, jobs):
         ["--all", "--fixable"],
     ],
 )
-def test_ids_a_filter_or_all_must_be_named_and_one_of_them_only(run, arguments):
-    """Anything else is wrong usage, also with --yes."""
+def test_exactly_one_of_ids_filters_and_all_is_required(run, arguments):
+    """Any other combination is a usage error, also with --yes."""
     result = run("replay", *arguments, "--yes")
     assert result.exit_code == 2
     assert "either by ID" in result.stderr
 
 
 def test_the_rate_spreads_jobs_over_time(run, jobs):
-    """Five jobs at 20 a second take the time of four steps."""
+    """Five jobs at 20 per second take at least four intervals."""
     for _ in range(5):
         jobs.failed()
     began = time.monotonic()
@@ -229,13 +229,13 @@ def test_the_rate_spreads_jobs_over_time(run, jobs):
     assert time.monotonic() - began >= 4 / 20
 
 
-def test_nothing_to_replay_is_fine(run):
-    """It says so."""
+def test_nothing_to_replay_is_not_an_error(run):
+    """A notice is printed."""
     result = run("replay", "--error-code", "190", "--yes")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no failed jobs found\n")
 
 
-def test_when_redis_goes_away_it_says_how_many_were_replayed(run, jobs, monkeypatch):
+def test_when_redis_fails_the_number_of_replayed_jobs_is_printed(run, jobs, monkeypatch):
     """The same command replays the rest, because the replayed jobs are not failed anymore."""
     for _ in range(3):
         jobs.failed()

@@ -28,7 +28,7 @@ def read(data, name="-", file_format=None):
 
 
 def test_json_lines_are_numbered_from_1_and_blank_ones_skipped():
-    """A row's number is that of its line in the file."""
+    """The number of a row is its line number in the file."""
     text = f"\n{json.dumps(BODY)}\n\n  \n{json.dumps(BODY)}"
     assert read(text) == [(2, BODY), (5, BODY)]
 
@@ -39,25 +39,25 @@ def test_json_lines_are_numbered_from_1_and_blank_ones_skipped():
         (b"nope", "Is not JSON: Expecting value (character 1)."),
         (b'{"page_id": "1"', "Is not JSON: Expecting ',' delimiter (character 16)."),
         (b'{"page_id": "\xff"}', "Is not UTF-8 (character 14)."),
-        (b'{"a": 1, "a": 2}', "Is not JSON that can be read: a key stands twice in one object."),
+        (b'{"a": 1, "a": 2}', "Is not valid JSON: an object has a duplicate key."),
         (b" " * MAX_LINE_CHARACTERS + b"{}", f"Is longer than {MAX_LINE_CHARACTERS} characters."),
     ],
 )
 def test_an_unreadable_json_line_is_a_row_with_errors(line, message):
-    """It says what is wrong, and the next line is read as if nothing had been."""
+    """The row has an error, and the next line is read normally."""
     good = json.dumps(BODY).encode()
     assert read(line + b"\n" + good, file_format="jsonl") == [(1, {"job": [message]}), (2, BODY)]
 
 
 def test_endless_nesting_is_an_unreadable_line():
-    """What exhausts the JSON reader does not end the program."""
+    """Nesting that exceeds the JSON parser's limit does not stop the program."""
     ((line, errors),) = read("[" * 200_000 + "]", file_format="jsonl")
     assert line == 1
-    assert errors["job"][0].startswith("Is not JSON")
+    assert errors["job"][0].startswith("Is not valid JSON")
 
 
 def test_csv_cells_become_the_body_and_its_options():
-    """Columns come in any order; an empty cell is left out; a quoted line break stays."""
+    """Columns can be in any order, empty cells are ignored, and quoted line breaks are kept."""
     text = (
         "metadata,page_id,payload_id,recipient_id,urgent,idempotency_key,delivery\r\n"
         '"a, ""b""\r\nc",2,p,1,yes,k-1,at_most_once\r\n'
@@ -69,7 +69,7 @@ def test_csv_cells_become_the_body_and_its_options():
 
 
 def test_blank_lines_before_the_header_count_as_lines():
-    """A row's number is that of its line in the file."""
+    """The number of a row is its line number in the file."""
     assert read(f"\n\n{HEADER}\n1,p,2\n") == [(4, BODY)]
 
 
@@ -85,20 +85,20 @@ def encoded(text, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
-def test_what_spreadsheets_write_is_read(encoding, delimiter, end):
-    """The encoding, the separator of the spreadsheet's language, and the ends of lines."""
+def test_formats_of_spreadsheets_are_read(encoding, delimiter, end):
+    """All encodings, separators and line endings of spreadsheets are read."""
     lines = [f"{HEADER},metadata", f'1,p,2,"xin{end}chào 👋"', ",,,", "1,p,2,", "1,p"]
     text = "".join(line.replace(",", delimiter) + end for line in lines)
     assert read(encoded(text, encoding)) == [
         (2, BODY | {"metadata": f"xin{end}chào 👋"}),
         (5, BODY),
-        (6, {"job": ["Has 2 cells, where the header row has 4."]}),
+        (6, {"job": ["Has 2 cells, but the header row has 4."]}),
     ]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_json_lines_are_read_in_any_encoding(encoding):
-    """As PowerShell writes them."""
+    """PowerShell writes JSON lines in UTF-16."""
     body = BODY | {"metadata": "chào 👋"}
     text = json.dumps(body, ensure_ascii=False) + "\r\n"
     assert read(encoded(text * 2, encoding)) == [(1, body), (2, body)]
@@ -106,7 +106,7 @@ def test_json_lines_are_read_in_any_encoding(encoding):
 
 @pytest.mark.parametrize("broken", ["\udc80".encode("utf-16-le", "surrogatepass") + b"\n\0", b"x"])
 def test_a_row_that_is_not_utf_16_is_a_row_with_errors(broken):
-    """Half of a surrogate pair, or an odd byte at the end."""
+    """The row has half of a surrogate pair, or an odd byte at the end."""
     data = f"{HEADER}\n1,p,".encode("utf-16") + broken
     ((line, errors),) = read(data)
     assert (line, errors["job"][0][:14]) == (2, "Is not UTF-16.")
@@ -115,22 +115,22 @@ def test_a_row_that_is_not_utf_16_is_a_row_with_errors(broken):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (b"1,p", "Has 2 cells, where the header row has 3."),
-        (b"1,p,2,3", "Has 4 cells, where the header row has 3."),
+        (b"1,p", "Has 2 cells, but the header row has 3."),
+        (b"1,p,2,3", "Has 4 cells, but the header row has 3."),
         (b"1,\xff,2", 'Is not UTF-8. Save the file as "CSV UTF-8".'),
         (b'1,"p"q,2', "Is not CSV: ',' expected after '\"'."),
     ],
 )
 def test_an_unreadable_csv_row_is_a_row_with_errors(cells, message):
-    """It says what is wrong, and the next row is read as if nothing had been."""
+    """The row has an error, and the next row is read normally."""
     data = HEADER.encode() + b"\n" + cells + b"\n1,p,2\n"
     assert read(data) == [(2, {"job": [message]}), (3, BODY)]
 
 
 @pytest.mark.parametrize("rounded", ["2.56082E+15", "2,56E+15", "3e15"])
-def test_an_id_that_a_spreadsheet_rounded_says_so(rounded):
-    """Its last digits are lost; that it is no string of digits would be no help."""
-    message = "Was rounded by a spreadsheet; format the column as text, and enter it again."
+def test_the_error_of_a_rounded_id_explains_the_rounding(rounded):
+    """The error explains the rounding, instead of requiring a string of digits."""
+    message = "Was rounded by a spreadsheet. Format the column as text, and enter the value again."
     text = f'{HEADER}\n"{rounded}",p,2\n1,p,"{rounded}"\n1,3e15,2\n'
     assert read(text) == [
         (2, {"recipient_id": [message]}),
@@ -140,7 +140,7 @@ def test_an_id_that_a_spreadsheet_rounded_says_so(rounded):
 
 
 def test_ids_that_all_end_in_zeros_were_rounded():
-    """Where a column is wide enough, a spreadsheet puts zeros in place of the digits it lost."""
+    """In a wide column, a spreadsheet replaces the lost digits by zeros."""
     rounded = [f"{25608164606487 + i}0{'0' * (i % 2 + 1)}" for i in range(600)]
     text = "\n".join(
         [
@@ -152,11 +152,11 @@ def test_ids_that_all_end_in_zeros_were_rounded():
     )
     found = read(text)
     message = (
-        "Ends in zeros after its 15th digit, as does every long id in this column: a spreadsheet "
-        "has rounded it. Format the column as text, and enter it again."
+        "Ends in zeros after its 15th digit, like every long ID in this column: a spreadsheet "
+        "has rounded it. Format the column as text, and enter the value again."
     )
     assert found[:600] == [(line, {"recipient_id": [message]}) for line in range(2, 602)]
-    # A row after those by which it was judged, and one that says that it is text.
+    # A rounded row after the checked sample is read, and so is a number that is marked as text.
     assert found[600:] == [
         (602, BODY | {"recipient": {"id": "2560816460648749"}, "page_id": "1"}),
         (603, BODY | {"recipient": {"id": "123456789012345000"}, "page_id": "1"}),
@@ -164,7 +164,7 @@ def test_ids_that_all_end_in_zeros_were_rounded():
 
 
 def test_ids_that_may_have_been_rounded_are_read_and_warned_of():
-    """Nothing is certain, so nothing is refused."""
+    """The rounding is not certain, so the rows are not rejected."""
     ids = [f"{25608164606487 + i}00" for i in range(5)] + ["2560816460648749"]
     rows = Rows(io.BytesIO("\n".join([HEADER, *(f"{i},p,2" for i in ids)]).encode()), "-", None)
     assert all(row.errors is None for row in rows)
@@ -172,7 +172,7 @@ def test_ids_that_may_have_been_rounded_are_read_and_warned_of():
 
 
 def test_a_key_that_a_spreadsheet_rounded_is_refused():
-    """It would be the key of many rows, and all but one of them would not be sent."""
+    """Many rows would have the same rounded key, and only one of them would be sent."""
     text = f"{HEADER},idempotency_key\n1,p,2,2.56082E+15\n1,p,2,12e34\n"
     (_, errors), (_, body) = read(text)
     assert errors.keys() == {"idempotency_key"}
@@ -187,20 +187,20 @@ EXPORTED = {
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_an_exported_job_is_a_row(state):
-    """With a key made from its id, since its own belongs to the job that failed."""
+    """The key is derived from its ID, because its own key belongs to the failed job."""
     options = {"idempotency_key": "again:ab12", "delivery": "at_most_once"}
     assert read(json.dumps(EXPORTED | {"state": state})) == [(1, BODY | options)]
 
 
 @pytest.mark.parametrize("state", ["sent", "queued", "sending", None, ["failed"]])
-def test_an_exported_job_that_may_be_sent_already_is_refused(state):
-    """Such as those that `results --json` lists."""
+def test_an_exported_job_that_may_have_been_sent_is_rejected(state):
+    """For example, a job that `results --json` lists."""
     ((_, errors),) = read(json.dumps(EXPORTED | {"state": state}))
     assert errors.keys() == {"state"}
 
 
-def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached():
-    """The lines it swallowed are not lost without a word."""
+def test_the_error_of_an_unclosed_quote_has_the_last_line():
+    """The error has the last line that the quoted cell includes."""
     ((line, errors),) = read(f'{HEADER}\n1,"p,2\n1,p,2\n1,p,2\n')
     assert (line, errors["job"]) == (2, ["Is not CSV: unexpected end of data. Read up to line 4."])
 
@@ -215,12 +215,12 @@ def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached():
         (b"PK\x03\x04\x14\x00", "a.xlsx", 'a.xlsx is a workbook .* Save it as "CSV UTF-8"'),
         (b"PK\x03\x04\x14\x00", "a.csv", 'a.csv is a workbook .* Save it as "CSV UTF-8"'),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "-", 'Excel workbook .* Save it as "CSV UTF-8"'),
-        (b"\x1f\x8b\x08", "-", "compressed. Unpack it first"),
-        ("[\n{},\n{}\n]", "a.json", "expected one object a line"),
+        (b"\x1f\x8b\x08", "-", "compressed. Decompress it first"),
+        ("[\n{},\n{}\n]", "a.json", "expected one object per line"),
     ],
 )
-def test_a_file_that_is_wrong_as_a_whole_is_wrong_usage(data, name, message):
-    """Then no row is read at all."""
+def test_an_unreadable_file_is_wrong_usage(data, name, message):
+    """No row is read."""
     with pytest.raises(click.UsageError, match=message):
         read(data, name)
 
@@ -239,10 +239,10 @@ def test_a_file_that_is_wrong_as_a_whole_is_wrong_usage(data, name, message):
         ("-", None, "\n\n", 0),
     ],
 )
-def test_the_format_is_the_options_the_endings_or_the_first_characters(
+def test_the_format_comes_from_the_option_the_extension_or_the_first_character(
     name, file_format, data, rows
 ):
-    """In this order."""
+    """The sources have this order of precedence."""
     assert len(read(data, name, file_format)) == rows
 
 
@@ -252,8 +252,8 @@ def test_the_format_is_the_options_the_endings_or_the_first_characters(
     | st.binary(max_size=200).map(lambda data: f"{HEADER}\n".encode("utf-16") + data),
     st.sampled_from(["a.csv", "a.jsonl", "-"]),
 )
-def test_no_bytes_make_it_fail(data, name):
-    """Whatever a file has: rows with a body, rows with errors, or wrong usage."""
+def test_any_bytes_are_read_or_rejected(data, name):
+    """Any file gives rows with a body, rows with errors, or a usage error."""
     try:
         rows = list(Rows(io.BytesIO(data), name, None))
     except click.UsageError:
@@ -264,7 +264,7 @@ def test_no_bytes_make_it_fail(data, name):
 
 
 class EndlessLines(io.BufferedIOBase):
-    """As many bytes of lines as are asked for, made when they are read."""
+    """A stream that generates the given number of bytes of lines when it is read."""
 
     def __init__(self, line, size):
         self._line = line
@@ -285,7 +285,7 @@ class EndlessLines(io.BufferedIOBase):
     ],
 )
 def test_a_large_file_is_not_held_in_memory(line, size, most):
-    """Many lines, or one without an end, pass through a small part of their size."""
+    """Many lines, or one endless line, need only a small part of their size in memory."""
     peaks = []
     for _ in range(3):
         tracemalloc.start()
@@ -293,5 +293,5 @@ def test_a_large_file_is_not_held_in_memory(line, size, most):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count >= 1
-    # What other threads of the tests' process take meanwhile is counted as well.
+    # The measurement includes other threads of the test process.
     assert min(peaks) < most

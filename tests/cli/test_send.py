@@ -17,14 +17,14 @@ SEND = ("send", "--page-id", PAGE, "--recipient-id", RECIPIENT, "--payload-id", 
 
 
 def send_with(*options: str) -> list[str]:
-    """Return `SEND` with options, each followed by its value, added or replaced."""
+    """Return `SEND` with the options (each followed by its value) added or replaced."""
     values = dict(zip(SEND[1::2], SEND[2::2], strict=True))
     values.update(zip(options[::2], options[1::2], strict=True))
     return ["send", *chain.from_iterable(values.items())]
 
 
-def test_without_a_terminal_the_job_id_alone_is_printed(run, jobs):
-    """So that a script may keep it."""
+def test_without_a_terminal_only_the_job_id_is_printed(run, jobs):
+    """A script can store it."""
     result = run(*SEND, "--metadata", "order 1001")
     job = jobs.producer.get_job(result.stdout.strip())
     assert result.exit_code == 0
@@ -34,7 +34,7 @@ def test_without_a_terminal_the_job_id_alone_is_printed(run, jobs):
 
 
 def test_every_option_reaches_the_job(run, jobs):
-    """Times may be spans or dates."""
+    """Times may be durations or dates."""
     result = run(
         *(*SEND, "--idempotency-key", "k-1", "--send-at", "2h", "--expires-at", "1d"),
         *("--at-most-once", "--urgent", "--json"),
@@ -46,8 +46,8 @@ def test_every_option_reaches_the_job(run, jobs):
     assert (record.expires_at - record.send_at).total_seconds() == pytest.approx(22 * 3600, abs=5)
 
 
-def test_a_repeated_key_is_the_same_job_and_says_so(run, jobs):
-    """The id alone stays on standard output, for scripts."""
+def test_a_repeated_key_returns_the_same_job_with_a_notice(run, jobs):
+    """Standard output has only the ID, for scripts."""
     first, second = (run(*SEND, "--idempotency-key", "k") for _ in range(2))
     assert first.stdout == second.stdout
     job_id = first.stdout.strip()
@@ -65,7 +65,7 @@ def test_a_repeated_key_is_the_same_job_and_says_so(run, jobs):
 
 
 def test_a_key_of_another_message_is_wrong_usage(run, jobs):
-    """The options that differ are named, and nothing is enqueued."""
+    """The error names the options that differ, and nothing is enqueued."""
     job_id = run(*SEND, "--idempotency-key", "k").stdout.strip()
     other = send_with("--idempotency-key", "k", "--recipient-id", "77", "--metadata", "m")
     result = run(*other)
@@ -97,22 +97,22 @@ def test_a_key_of_another_message_is_wrong_usage(run, jobs):
         (("--send-at", "2h", "--expires-at", "1h"), "--expires-at: Must be after --send-at."),
     ],
 )
-def test_a_job_that_breaks_the_contract_is_wrong_usage_naming_the_option(run, jobs, options, error):
-    """As it was typed, not the field of the API's body; nothing is enqueued then."""
+def test_an_invalid_job_is_wrong_usage_naming_the_option(run, jobs, options, error):
+    """The error names the option, not the API's field, and nothing is enqueued."""
     result = run(*send_with(*options))
     assert (result.exit_code, result.stderr) == (2, f"Error: {error}\n")
     assert jobs.producer.count_states()[State.QUEUED] == 0
 
 
-def test_all_that_is_wrong_is_named_a_line_each(run):
-    """Not one after the other."""
+def test_every_error_has_its_own_line(run):
+    """All errors are printed together."""
     result = run(*send_with("--recipient-id", "abc", "--metadata", "x" * 501))
     lines = result.stderr.splitlines()
     assert [line.split()[1] for line in lines] == ["--recipient-id:", "--metadata:"]
 
 
 def ends_when_enqueued(jobs, *end):
-    """Let the next job end as a worker would, from a thread."""
+    """Record the outcome of the next job in a thread, as a worker does."""
 
     def work():
         deadline = time.monotonic() + 10
@@ -126,7 +126,7 @@ def ends_when_enqueued(jobs, *end):
 
 
 def test_wait_ends_with_0_when_the_job_was_sent(run, jobs):
-    """The record is printed as it stands then."""
+    """The record after the wait is printed."""
     thread = ends_when_enqueued(jobs, State.SENT)
     result = run(*SEND, "--wait", "10", "--json")
     thread.join()
@@ -136,7 +136,7 @@ def test_wait_ends_with_0_when_the_job_was_sent(run, jobs):
 
 
 def test_wait_ends_with_1_and_the_reason_when_the_job_failed(run, jobs):
-    """The id is printed all the same."""
+    """The ID is still printed."""
     thread = ends_when_enqueued(jobs, State.FAILED, "10/2018278", "outside of the window")
     result = run(*SEND, "--wait", "10")
     thread.join()
@@ -151,7 +151,7 @@ def test_wait_ends_with_1_and_the_reason_when_the_job_failed(run, jobs):
 
 
 def test_wait_ends_with_1_when_the_time_is_over(run, jobs):
-    """And says in what state the job still is."""
+    """The message has the current state of the job."""
     result = run(*SEND, "--wait", "0.2")
     assert result.exit_code == 1
     assert jobs.state(result.stdout.strip()) is State.QUEUED
@@ -161,13 +161,13 @@ def test_wait_ends_with_1_when_the_time_is_over(run, jobs):
     )
 
 
-def test_wait_ends_with_1_when_the_job_is_called_off(run, jobs):
-    """A cancelled job will not be sent."""
+def test_wait_ends_with_1_when_the_job_is_canceled(run, jobs):
+    """A canceled job is not sent."""
     job_id = run(*SEND, "--idempotency-key", "k").stdout.strip()
     jobs.producer.cancel(job_id)
     result = run(*SEND, "--idempotency-key", "k", "--wait", "5")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "cancelled before it was sent"
+    assert result.stderr.splitlines()[-1] == "canceled before it was sent"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_wait_ends_with_1_when_the_job_is_called_off(run, jobs):
 def test_now_sends_once_without_queue_and_prints_the_reply(
     payload, status, expected, run, environment, sandbox
 ):
-    """Redis is not needed; the token, which the reply might quote, is not printed."""
+    """Redis is not needed. The token is not printed, even if the reply quotes it."""
     environment.setenv("HARASOCIAL_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
     environment.setenv("HARASOCIAL_API_URL", sandbox.url)
     environment.setenv("HARASOCIAL_TOKEN", DEFAULT_TOKEN)
@@ -199,7 +199,7 @@ def test_now_sends_once_without_queue_and_prints_the_reply(
 
 
 def test_now_echoes_no_token(run, environment, sandbox):
-    """Whatever the API quotes."""
+    """The token is removed in every form in which the API can quote it."""
     environment.setenv("HARASOCIAL_API_URL", sandbox.url)
     environment.setenv("HARASOCIAL_TOKEN", DEFAULT_TOKEN)
     result = run(*send_with("--payload-id", "sandbox:echo_token"), "--now")
@@ -211,19 +211,19 @@ def test_now_echoes_no_token(run, environment, sandbox):
     ("more", "message"),
     [
         (("--wait", "3"), "--wait applies to a job; --now creates none."),
-        (("--idempotency-key", "k"), "--idempotency-key is about a job"),
-        (("--urgent",), "--urgent is about a job"),
+        (("--idempotency-key", "k"), "--idempotency-key applies to a job"),
+        (("--urgent",), "--urgent applies to a job"),
     ],
 )
-def test_now_refuses_what_only_a_job_can_have(more, message, run):
-    """Or a key would seem to protect from a second message."""
+def test_now_rejects_options_of_a_job(more, message, run):
+    """For example, an idempotency key would not prevent a second message."""
     result = run(*SEND, "--now", *more)
     assert result.exit_code == 2
     assert message in result.stderr
 
 
 def test_now_names_a_wrong_option_and_a_missing_token(run, environment, sandbox):
-    """Before anything is sent."""
+    """Nothing is sent."""
     environment.setenv("HARASOCIAL_API_URL", sandbox.url)
     missing = run(*SEND, "--now")
     environment.setenv("HARASOCIAL_TOKEN", DEFAULT_TOKEN)

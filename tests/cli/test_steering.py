@@ -16,7 +16,7 @@ ME = f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def audited(run: Any) -> list[tuple[Any, ...]]:
-    """Return what the audit has, the latest first."""
+    """Return the audit's entries, the latest first."""
     entries = [json.loads(line) for line in run("audit", "--json").stdout.splitlines()]
     assert all((entry["by"], entry["via"]) == (ME, "cli") for entry in entries)
     return [
@@ -30,7 +30,7 @@ def paused(run: Any) -> list[dict[str, Any]]:
 
 
 def test_a_page_is_paused_and_resumed(run, jobs):
-    """Both say what it means for the page's jobs; other pages are sent meanwhile."""
+    """Both print the effect on the page's jobs. Other pages are still sent."""
     waiting = [jobs.enqueue(), jobs.enqueue()]
     other = jobs.enqueue(page_id=OTHER_PAGE)
 
@@ -61,7 +61,7 @@ def test_a_page_is_paused_and_resumed(run, jobs):
     ]
 
 
-def test_a_page_that_was_never_seen_may_be_paused(run, jobs):
+def test_an_unknown_page_can_be_paused(run, jobs):
     """The output shows that the page has no waiting jobs, since the ID may be mistyped."""
     result = run("pause", "123")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -71,8 +71,8 @@ def test_a_page_that_was_never_seen_may_be_paused(run, jobs):
     assert "page 123 has no waiting jobs" in result.stderr
 
 
-def test_a_second_pause_replaces_the_first_and_says_so(run, jobs):
-    """With who made it and why."""
+def test_a_second_pause_replaces_the_first_with_a_notice(run, jobs):
+    """The notice has the operator and reason of the replaced pause."""
     jobs.producer.pause_page(PAGE, by="hoa@shop", reason="sold out")
     result = run("pause", PAGE, "--for", "2h", "--json")
     assert result.exit_code == 0
@@ -94,7 +94,7 @@ def test_all_pages_are_paused_and_resumed(run, jobs):
     assert result.stdout.startswith("every page is paused until it is resumed: ")
     assert result.stdout.endswith("; 1 job waits\n")
     assert {pause["page_id"] for pause in paused(run)} == {PAGE, "*"}
-    # Both hold it up: to lift one is not enough, and that is said.
+    # Both pauses apply. After one is resumed, a notice names the other.
     result = run("resume", PAGE)
     assert "the pause of all pages still applies" in result.stderr
     run("pause", PAGE, "--reason", "by name")
@@ -110,14 +110,14 @@ def test_all_pages_are_paused_and_resumed(run, jobs):
 
 
 def waiting_of(run: Any, job_id: str) -> str:
-    """Return what `show` says about why a job waits."""
+    """Return the reason in `show` why a job waits."""
     lines = run("show", job_id).stdout.splitlines()
     found = [line for line in lines if line.startswith("waiting:")]
     return found[0].removeprefix("waiting:").strip() if found else ""
 
 
-def test_show_says_why_a_job_waits_and_behind_how_many(run, jobs):
-    """The pauses that hold it up, by whom and since when; a campaign's hold; the jobs ahead."""
+def test_show_prints_why_a_job_waits_and_the_jobs_ahead(run, jobs):
+    """It has the pauses with operator and time, a campaign's hold, and the jobs ahead."""
     ahead = [jobs.enqueue() for _ in range(29)]
     job_id = jobs.enqueue()
     assert waiting_of(run, ahead[0]) == "0 jobs ahead"
@@ -127,10 +127,10 @@ def test_show_says_why_a_job_waits_and_behind_how_many(run, jobs):
 
     jobs.producer.pause_page(PAGE, reason="wrong price", by="hoa@ops-1")
     text = waiting_of(run, job_id)
-    assert text.startswith("page paused by hand: wrong price (by hoa@ops-1 since 20")
+    assert text.startswith("page paused by an operator: wrong price (by hoa@ops-1 since 20")
     assert text.endswith(") until it is resumed, 30 jobs ahead")
     jobs.producer.pause_all(by="thao", for_seconds=3600)
-    assert waiting_of(run, job_id).startswith("all pages paused by hand (by thao since 20")
+    assert waiting_of(run, job_id).startswith("all pages paused by an operator (by thao since 20")
     jobs.producer.resume_all()
     jobs.producer.resume_page(PAGE)
 
@@ -147,8 +147,8 @@ def test_show_says_why_a_job_waits_and_behind_how_many(run, jobs):
     assert waiting_of(run, job_id) == ""
 
 
-def test_what_is_not_paused_cannot_be_resumed(run, jobs):
-    """It says so, with status 1, and nothing is changed or recorded."""
+def test_a_page_that_is_not_paused_cannot_be_resumed(run, jobs):
+    """A notice is printed, the exit status is 1, and nothing is changed or recorded."""
     jobs.enqueue()
     for arguments, what in (([PAGE], f"page {PAGE} is not"), (["--all"], "there is no pause")):
         result = run("resume", *arguments)
@@ -160,8 +160,8 @@ def test_what_is_not_paused_cannot_be_resumed(run, jobs):
     assert audited(run) == []
 
 
-def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
-    """What is above 40 a second is warned about with the reason."""
+def test_the_rate_of_a_page_is_set_listed_and_reset(run, jobs):
+    """A rate above 40 per second prints a warning with the reason."""
     result = run("rate", PAGE, "20", "--burst", "5")
     assert result.exit_code == 0
     assert result.stdout == f"page {PAGE}: 20 messages per second, burst 5\n"
@@ -207,10 +207,10 @@ def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
         ("rate x --default", "page_id: "),
         ("pause 1 --for 0s", "for_seconds: Must be more than 0"),
         ("pause 1 --for 367d", "366 days"),
-        ("pause 1 --for 99999999999999999999d", "too long a span"),
-        ("pause 1 --for soon", "is not a span of time: expected one such as 30m"),
-        ("pause 1 --for -2h", "is not a span of time"),
-        ("pause 1 --for 2020-01-31", "is not a span of time"),
+        ("pause 1 --for 99999999999999999999d", "too long a duration"),
+        ("pause 1 --for soon", "is not a duration: expected one such as 30m"),
+        ("pause 1 --for -2h", "is not a duration"),
+        ("pause 1 --for 2020-01-31", "is not a duration"),
         ("pause 1 --for 1h --for 2h", "--for is given 2 times"),
         (f"pause 1 --reason {'x' * 201}", "reason: "),
         ("rate 1 -5", "rate: Must be messages per second"),
@@ -228,7 +228,7 @@ def test_the_rate_of_a_page_is_set_listed_and_given_up(run, jobs):
     ],
 )
 def test_wrong_input_is_named_and_changes_nothing(run, jobs, arguments, message):
-    """With status 2, as for every command."""
+    """The exit status is 2."""
     client = jobs.ledger._client
     prefix = f"{{{jobs.producer.settings.namespace}}}:"
     result = run(*arguments.split(" "))

@@ -1,4 +1,4 @@
-"""Times as people write and read them."""
+"""Parsing times of the command line, and formatting local times."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def _in_hanoi(monkeypatch):
         ("2026-01-31T09:30:00-05:00", "2026-01-31T09:30:00-05:00"),
     ],
 )
-def test_a_time_is_a_span_or_iso_8601(text, expected):
-    """A span counts back from now; what names no zone is of the local one."""
+def test_a_time_is_a_duration_or_iso_8601(text, expected):
+    """A duration counts back from now. A time without a zone is local time."""
     parsed = parse_time(text, now=NOW)
     assert parsed == datetime.fromisoformat(expected)
     assert parsed.tzinfo is not None
 
 
-def test_a_span_ahead_goes_into_the_future():
+def test_a_duration_ahead_goes_into_the_future():
     """`--send-at 2h` is in two hours."""
     assert parse_time("2h", now=NOW, ahead=True) == NOW + timedelta(hours=2)
 
 
 def test_the_end_of_a_day_is_its_last_moment():
-    """`--until 2026-01-31` has the whole of that day, but not the next."""
+    """`--until 2026-01-31` includes the whole day, but not the next one."""
     end = parse_time("2026-01-31", now=NOW, end_of_day=True)
     next_day = parse_time("2026-02-01", now=NOW)
     assert timedelta(0) < next_day - end < timedelta(seconds=1)
@@ -66,20 +66,20 @@ def test_the_end_of_a_day_is_its_last_moment():
     ["", "2", "2x", "-2h", "h", "yesterday", "2026-13-01", "9" * 400 + "d", "99999999999d", "1..2h",
      "0001-01-01", "9999-12-31T23:59:59-12:00", "２h"],
 )  # fmt: skip
-def test_anything_else_is_refused_with_what_is_expected(text):
-    """The message has examples of what would be right."""
-    with pytest.raises(ValueError, match="expected a span such as 30m"):
+def test_invalid_times_are_rejected_with_the_expected_form(text):
+    """The message has examples of valid times."""
+    with pytest.raises(ValueError, match="expected a duration such as 30m"):
         parse_time(text, now=NOW)
 
 
 @given(st.text(max_size=30))
-def test_no_text_makes_it_fail_in_another_way(text):
-    """Any text gives an aware time or a ValueError."""
+def test_any_text_is_a_time_or_a_value_error(text):
+    """Any text returns an aware time or raises a ValueError."""
     with suppress(ValueError):
         assert parse_time(text, now=NOW).tzinfo is not None
 
 
-def test_people_read_local_time():
-    """Noon in UTC is seven in the evening in Hanoi; no time is an empty text."""
+def test_times_are_printed_in_local_time():
+    """Noon in UTC is 19:00 in Hanoi. A missing time is an empty text."""
     assert local(NOW) == "2026-03-10 19:00:00"
     assert local(None) == ""

@@ -1,4 +1,4 @@
-"""`watch`: throughput, what waits, and the latest failures; on a terminal and elsewhere."""
+"""`watch`: throughput, waiting jobs, and the latest failures; on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ WINDOW_MEANING = "The messaging window is closed"
 HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
 
 
-def test_a_glance_counts_what_happened_since_the_one_before(jobs):
-    """Exactly, however many jobs are kept from before; a first snapshot has nothing to compare."""
+def test_a_snapshot_counts_the_changes_since_the_previous_one(jobs):
+    """The count is exact. The first snapshot has no previous one to compare with."""
     # given jobs that ended before the first read
     jobs.sent()
     jobs.failed()
@@ -41,7 +41,7 @@ def test_a_glance_counts_what_happened_since_the_one_before(jobs):
     jobs.failed("190")
     jobs.enqueue(page_id=OTHER_PAGE)
 
-    # then those are counted, once
+    # then these jobs are counted once
     second = watcher.read()
     assert (second.sent, second.failed) == (3, 1)
     assert second.rate(second.sent) == pytest.approx(3 / second.seconds)
@@ -52,8 +52,8 @@ def test_a_glance_counts_what_happened_since_the_one_before(jobs):
     assert (third.sent, third.failed) == (0, 0)
 
 
-def test_a_clock_that_was_set_back_between_two_glances_counts_no_failure(jobs, monkeypatch):
-    """No time is between the two, and that is no error."""
+def test_a_clock_that_was_set_back_counts_no_failure(jobs, monkeypatch):
+    """The time between them is negative, which is not an error."""
     watcher = Watcher(jobs.ledger)
     first = watcher.read()
     jobs.failed()
@@ -62,8 +62,8 @@ def test_a_clock_that_was_set_back_between_two_glances_counts_no_failure(jobs, m
     assert watcher.read().failed == 0
 
 
-def test_jobs_that_are_forgotten_do_not_hide_those_that_are_sent(jobs):
-    """In a steady flow the number of kept jobs stands still; and the last one may be gone."""
+def test_deleted_jobs_do_not_hide_sent_jobs(jobs):
+    """The number of kept jobs can be constant, and the last counted job can be deleted."""
     watcher = Watcher(jobs.ledger)
     for _ in range(2):
         jobs.sent()
@@ -89,7 +89,7 @@ def start(program, *options: str) -> subprocess.Popen[str]:
 
 
 def lines_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> list[str]:
-    """Return the lines up to the first one that is wanted."""
+    """Return the lines up to the first one that matches."""
     lines = [process.stdout.readline()]
     while lines[-1] and not wanted(lines[-1]):
         lines.append(process.stdout.readline())
@@ -97,7 +97,7 @@ def lines_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -
 
 
 def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(program, jobs):
-    """With what the error code means; Ctrl-C is how it ends, and no error."""
+    """Failures have the meaning of the error code. Ctrl-C is not an error."""
     old = jobs.failed()
     process = start(program)
     (old_line,) = lines_until(process, lambda line: "failed:" in line)[-1:]
@@ -117,7 +117,7 @@ def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(program, 
 
 
 def test_as_json_it_prints_an_object_each_time(program, jobs):
-    """For programs: states and rates."""
+    """The JSON has states and rates."""
     jobs.enqueue(page_id=OTHER_PAGE)
     process = start(program, "--json")
     first, second = json.loads(process.stdout.readline()), json.loads(process.stdout.readline())
@@ -130,7 +130,7 @@ def test_as_json_it_prints_an_object_each_time(program, jobs):
     assert second["paused"] == {}
 
 
-def test_it_goes_on_after_it_was_stopped_for_longer_than_its_interval(program, jobs):
+def test_it_continues_after_a_stop_that_is_longer_than_its_interval(program, jobs):
     """After a delay, such as Ctrl-Z, the next update is immediate and raises no error."""
     process = start(program)
     lines_until(process, lambda line: "sent 0.0/s" in line)
@@ -144,13 +144,13 @@ def test_it_goes_on_after_it_was_stopped_for_longer_than_its_interval(program, j
     assert (process.returncode, stderr) == (0, "")
 
 
-def test_without_redis_it_ends_and_an_outage_it_outlives(program, environment):
-    """Nothing to watch from the start is an error; an outage is told once."""
-    # given a Redis that is not there
+def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(program, environment):
+    """An outage at the start is an error. A later outage is printed once."""
+    # given an unreachable Redis
     environment.setenv("HARASOCIAL_REDIS_URL", "redis://127.0.0.1:1/0")
     assert start(program).wait(timeout=20) == 4
 
-    # given one that goes away
+    # given a Redis that fails later
     with EmbeddedValkey() as server:
         environment.setenv("HARASOCIAL_REDIS_URL", server.url)
         process = start(program)
@@ -160,13 +160,13 @@ def test_without_redis_it_ends_and_an_outage_it_outlives(program, environment):
     process.send_signal(signal.SIGINT)
     _, more = process.communicate(timeout=20)
 
-    # then it says so, and waits
+    # then a message is printed, and it waits
     assert "trying again" in told
     assert (process.returncode, more) == (0, "")
 
 
-def test_on_a_terminal_the_view_stays_in_place(program, jobs):
-    """Everything at a snapshot; hostile texts stay text; the cursor is given back at the end."""
+def test_on_a_terminal_the_view_is_updated_in_place(program, jobs):
+    """The view has all data, sanitizes hostile texts, and restores the cursor at the end."""
     jobs.enqueue(page_id=OTHER_PAGE)
     jobs.end(State.RETRYING)
     job_id = jobs.failed()
@@ -183,18 +183,18 @@ def test_on_a_terminal_the_view_stays_in_place(program, jobs):
         if select.select([terminal], [], [], 0.1)[0]:
             try:
                 seen += os.read(terminal, 65536)
-            except OSError:  # Linux says so when the other end is closed
+            except OSError:  # Linux raises EIO when the other end is closed
                 return b"end"
         return b""
 
-    # when it has drawn itself twice
+    # when the view was drawn twice
     eventually(lambda: read() or seen.count(b"Ctrl-C ends") >= 2)
     os.kill(pid, signal.SIGINT)
     eventually(lambda: read() == b"end")
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
 
-    # then all is there, and the second picture was drawn over the first
+    # then it is complete, and the second view replaced the first
     text = seen.decode()
     assert os.waitstatus_to_exitcode(status) == 0
     assert "queued 1   retrying 1" in text
@@ -209,7 +209,7 @@ def test_on_a_terminal_the_view_stays_in_place(program, jobs):
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch):
-    """It is an extra."""
+    """rich is an optional extra."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert live_view("", "en") is not None
     monkeypatch.setitem(sys.modules, "rich.live", None)
