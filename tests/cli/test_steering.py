@@ -220,7 +220,7 @@ def test_the_rate_of_a_page_is_set_listed_and_reset(run, jobs):
         ("rate 1 5 --burst 0", "burst: Must be a whole number"),
         ("rate 1 5 --burst 1000000", "burst: Must be a whole number"),
         ("rate 1 5 --burst 2.5", "'2.5' is not a valid integer"),
-        ("rate 1 --burst 5", "--burst needs N"),
+        ("rate 1 --burst 5", "--burst requires N"),
         ("rate --default", "Name the PAGE"),
         ("rate 1 5 --default", "either N or --default"),
         ("rate 1 5 6", "unexpected extra argument"),

@@ -209,7 +209,7 @@ def test_on_a_terminal_the_view_is_updated_in_place(program, jobs):
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch):
-    """rich is an optional extra."""
+    """The package rich is optional."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert live_view("", "en") is not None
     monkeypatch.setitem(sys.modules, "rich.live", None)
