@@ -61,7 +61,7 @@ def test_a_watched_campaign_is_shown_until_it_has_finished(jobs: Jobs, run: Run)
 def test_hold_release_and_cancel(jobs: Jobs, run: Run):
     """Each command prints its result, and the campaign shows it."""
     job_ids = enqueue(jobs, "tet", 5)
-    assert "5 jobs wait" in run("campaign", "hold", "tet", "--reason", "wrong price").output
+    assert "waiting: 5 jobs" in run("campaign", "hold", "tet", "--reason", "wrong price").output
     assert "was already held: wrong price" in run("campaign", "hold", "tet").output
     held = json.loads(run("campaign", "show", "tet", "--json").output)
     assert (held["held"], held["reason"], held["eta_seconds"]) == (True, "wrong price", None)

@@ -106,7 +106,7 @@ def test_waiting_jobs_are_canceled_by_filters(run, jobs, options, expected):
         (["--state", "sending", "--yes"], "only those in scheduled, queued, retrying can"),
         (["--since", "1h", "--until", "2h", "--yes"], "is after --until"),
         (["--since", "soon", "--yes"], "is not a time"),
-        (["--page-id", "1"], "--yes is required"),
+        (["--page-id", "1"], "--yes or --dry-run is required"),
     ],
 )
 def test_wrong_usage_cancels_nothing(run, jobs, arguments, message):

@@ -103,7 +103,7 @@ def test_no_token_names_the_variable_to_set():
     (found,) = check_tokens(Settings())
     assert found.level == "error"
     assert "HARASOCIAL_TOKEN" in found.message
-    assert "just enqueues" in found.message
+    assert "only enqueues" in found.message
     assert levels(check_tokens(Settings(token="secret"))) == {}
 
 

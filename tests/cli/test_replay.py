@@ -197,7 +197,7 @@ def test_a_filter_without_a_terminal_requires_yes(run, jobs):
     job_id = jobs.failed()
     result = run("replay", "--all", stdin="y\n")
     assert result.exit_code == 2
-    assert "--yes is required" in result.stderr
+    assert "--yes or --dry-run is required" in result.stderr
     assert jobs.state(job_id) is State.FAILED
 
 
