@@ -1,4 +1,4 @@
-"""The style and script of our pages, with addresses that a browser may cache."""
+"""The stylesheet and script of our pages, with cacheable URLs."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ FOLDER = Path(__file__).parent / "static"
 
 @lru_cache(maxsize=8)
 def address_of(name: str) -> str:
-    """Return the query that is added to a file's address; it changes with the file."""
+    """Return the query string of a file's URL. It changes with the file's content."""
     return "?v=" + hashlib.blake2b((FOLDER / name).read_bytes(), digest_size=6).hexdigest()

@@ -1,7 +1,7 @@
-"""Cancellations by filter that were started in Flower: counted, confirmed and watched.
+"""Cancellations by filter in Flower: jobs are counted, the user confirms, progress is shown.
 
-A cancellation is a thread of this process, and so is what is known of its progress. If Flower is
-stopped, the jobs it did not reach stay as they are; the audit has how many were canceled.
+A cancellation is a thread of this process, and its progress is kept in memory. If Flower is
+stopped, the remaining jobs are not canceled. The audit has the number of canceled jobs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from enum import Enum
 from ..producer.cancellation import Cancellation, CancelReport
 from ..schemas import QueueUnavailable
 
-#: Cancellations that are kept; the oldest that is over is forgotten first.
+#: Maximum number of cancellations to keep; the oldest finished one is removed first.
 _KEPT = 50
 
 logger = logging.getLogger(__name__)
 
 
 class CancelStage(str, Enum):
-    """Where a cancellation stands."""
+    """The stage of a cancellation."""
 
     #: Its jobs are being counted.
     COUNTING = "counting"
@@ -36,7 +36,7 @@ class CancelStage(str, Enum):
     DONE = "done"
     #: It was stopped, or not confirmed.
     STOPPED = "stopped"
-    #: Redis was away; it may be started again.
+    #: Redis was not reachable; it can be started again.
     INTERRUPTED = "interrupted"
 
 
@@ -49,9 +49,9 @@ class TrackedCancellation:
     """One cancellation and its progress.
 
     Attributes:
-        about: which jobs, in words.
-        plan: what was counted before the confirmation.
-        report: what was canceled so far.
+        about: a description of the jobs.
+        plan: the jobs that were counted before the confirmation.
+        report: the jobs that were canceled so far.
     """
 
     about: str
@@ -71,7 +71,7 @@ class TrackedCancellation:
 
     @property
     def canceled(self) -> int:
-        """How many jobs were canceled, before and since an interruption."""
+        """The number of canceled jobs, before and after an interruption."""
         return self.canceled_before + self.report.count
 
 
@@ -83,11 +83,11 @@ class Cancellations:
         self._kept: OrderedDict[str, TrackedCancellation] = OrderedDict()
 
     def get(self, cancellation_id: str) -> TrackedCancellation | None:
-        """Return the cancellation, or None if there is none (any more)."""
+        """Return the cancellation, or None if it does not exist or was removed."""
         return self._kept.get(cancellation_id)
 
     def plan(self, tracked: TrackedCancellation) -> None:
-        """Count, in a thread, the jobs it would cancel. Nothing is canceled."""
+        """Start to count the matching jobs in a thread. Nothing is canceled."""
         with self._lock:
             self._kept[tracked.cancellation_id] = tracked
             over = [each for each in self._kept.values() if not each.is_working]
@@ -96,7 +96,7 @@ class Cancellations:
         self._work(tracked, tracked.cancellation.plan, CancelStage.READY)
 
     def start(self, tracked: TrackedCancellation) -> bool:
-        """Start to cancel the jobs; False if it cannot be started now."""
+        """Start to cancel the jobs. Return False if it cannot be started now."""
         with self._lock:
             if tracked.stage not in (CancelStage.READY, CancelStage.INTERRUPTED):
                 return False
@@ -106,7 +106,7 @@ class Cancellations:
         return True
 
     def stop(self, tracked: TrackedCancellation) -> bool:
-        """Stop it; False if it is over. Jobs that were canceled stay canceled."""
+        """Stop it. Return False if it has finished. Canceled jobs stay canceled."""
         with self._lock:
             if tracked.stage in (CancelStage.DONE, CancelStage.STOPPED):
                 return False
@@ -133,11 +133,11 @@ class Cancellations:
                         break
             except QueueUnavailable as error:
                 stage, tracked.error = CancelStage.INTERRUPTED, str(error)
-            except Exception:  # whoever watches it must learn that nothing more happens
+            except Exception:  # Set a final stage, so that the page shows the failure.
                 logger.exception("a fault in a cancellation", extra={"action": "fault"})
                 stage, tracked.error = CancelStage.INTERRUPTED, "a fault; see Flower's log"
             with self._lock:
-                # An incomplete count has not been confirmed.
+                # A cancellation with an incomplete count was not confirmed.
                 incomplete = then is CancelStage.READY and stage is CancelStage.INTERRUPTED
                 stopped = tracked.stop.is_set() or incomplete
                 tracked.stage = CancelStage.STOPPED if stopped else stage

@@ -1,4 +1,4 @@
-"""A chart of counts over time, as SVG made here: no script, no file from outside. Pure."""
+"""Draw a chart of counts over time as SVG, without scripts or external files. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from ..schemas import from_ms, iso_utc
 from .presentation import number
 
-#: Series with a color of their own; all others are one more.
+#: Maximum number of series with their own color; all others are combined into one series.
 MAX_SERIES = 6
 
 _WIDTH, _HEIGHT = 960, 240
@@ -19,7 +19,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 8, 12, 26
 _LABEL_WIDTH = 100
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
-#: Lengths of a bar (seconds) that start and end at round times.
+#: Durations of a bar in seconds that start and end at round times.
 _STEPS = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200,
     86_400, 2 * 86_400, 7 * 86_400, 14 * 86_400, 28 * 86_400,
@@ -29,7 +29,7 @@ _MAX_BARS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """What is counted in each bar's time under one name. `is_rest`: of all names not told apart."""
+    """The counts of one name in each bar. `is_rest`: the counts of all other names together."""
 
     name: str
     counts: Sequence[int]
@@ -38,7 +38,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar: its times, what it counts, and the address of the page narrowed to it."""
+    """One bar: its times, its counts, and the URL of the page filtered by its times."""
 
     since: datetime
     until: datetime
@@ -47,7 +47,7 @@ class Bar:
 
 
 def edges_ms(earliest_ms: int, latest_ms: int) -> list[int]:
-    """Return the edges of at most 60 bars that cover the time, at round times in UTC."""
+    """Return the edges of at most 60 bars that cover the period, at round times in UTC."""
     span_seconds = max(1.0, (latest_ms - earliest_ms) / 1000)
     step_ms = 1000 * next((s for s in _STEPS if span_seconds / s <= _MAX_BARS - 1), _STEPS[-1])
     first = earliest_ms // step_ms
@@ -62,10 +62,10 @@ def draw(
     title: str = "Failures over time",
     noun: str = "failures",
 ) -> str:
-    """Return the chart as an SVG element; each bar links to its time.
+    """Return the chart as an SVG element. Each bar links to the failures in its period.
 
     Args:
-        noun: what is counted, in the plural.
+        noun: the counted things, in the plural.
     """
     top = _round_up(max((bar.total for bar in bars), default=0))
     parts = [
@@ -94,7 +94,7 @@ def _bar(
     x = _LEFT + i * width
     gap = min(2.0, width * 0.2)
     label = f"{_interval(bar)}: {number(bar.total)} {noun}"
-    # Out of the way of the keyboard: the table below the chart has the same links.
+    # Not in the tab order: the table below the chart has the same links.
     parts = [
         f'<a href="{escape(bar.address)}" tabindex="-1" aria-hidden="true">'
         f"<title>{escape(label)}</title>",
@@ -172,7 +172,7 @@ def _utc(time: datetime) -> str:
 
 
 def _round_up(value: int) -> int:
-    """Return the next of 2, 4, 6, 8, 10, 20, 40, …, which halve well."""
+    """Return the next of 2, 4, 6, 8, 10, 20, 40, …, so that half of it is an integer."""
     scale = 1
     while True:
         for factor in (2, 4, 6, 8, 10):

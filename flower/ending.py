@@ -1,4 +1,4 @@
-"""SIGTERM ends Flower within seconds, also while a thread waits for a broker that hangs."""
+"""Stop Flower within seconds of SIGTERM, even if a thread waits for a broker that hangs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from flower import command
 
-#: How long (seconds) Flower may take to end by itself. Its own state is in memory only.
+#: Timeout for Flower's normal exit. Flower keeps its state only in memory.
 _EXIT_TIMEOUT_SECONDS = 5.0
 
 
 def end_in_time() -> None:
-    """Force an exit some seconds after Flower's own handler of SIGTERM began to end it."""
+    """Force an exit some seconds after Flower's own SIGTERM handler has started."""
     flowers_handler = command.sigterm_handler
 
     def handler(signum: int, frame: Any) -> None:

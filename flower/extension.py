@@ -1,13 +1,13 @@
-"""Extends Flower with the Failures pages, metrics, safe defaults and a check before it listens.
+"""Extend Flower with our pages, metrics, safe defaults and a check before it listens.
 
-Flower keeps what it shows in memory, and only so much of it. The Failures pages read the ledger:
-they are the same after every restart, for as long as failed jobs are kept.
+Flower keeps a limited number of tasks in memory. The Failures pages read the ledger. Therefore
+they show the same after a restart, as long as failed jobs are kept.
 
-Flower 2.2 has no hook for this. Its command builds an application from two lists of the module
-`urls`, the class `command.Flower` and global options, all made before the command runs. Celery
-imports the application's modules after the options are read and before Flower listens, and sends
-a signal. A newer minor release may differ, so setup.cfg allows 2.2 alone, and tests hold each of
-these.
+Flower 2.2 has no extension point for this. Its command creates an application from two lists in
+`urls`, the class `command.Flower` and global options, which exist before the command runs. Celery
+imports the application's modules after it has read the options and before Flower listens, and sends
+a signal. Another minor release may differ, so setup.cfg allows only 2.2, and tests check each of
+these assumptions.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from .server import GuardedFlower
 from .site import Site
 from .template_loader import Templates
 
-#: In Flower's task list: what a job's failure is searched and recognized by.
+#: Columns of Flower's task list, with the values that identify a failed job.
 _COLUMNS = "name,uuid,state,result,args,received,runtime,worker"
 
 
 def extend(app: Celery, settings: Settings) -> None:
-    """Add the Failures page, our metrics and our defaults to Flower, in this process.
+    """Add our pages, metrics and defaults to Flower, in this process.
 
-    To be called once, before Flower reads its options: what a user sets comes before our defaults.
-    When Flower is about to listen, it is checked whether it may; if not, the process ends with
-    status 2 and says why.
+    Call this once, before Flower reads its options. The user's options override our defaults.
+    Before Flower listens, its options are checked. If they are unsafe, the process exits with
+    status 2 and prints the reason.
     """
     site = Site.of(settings)
     _set_defaults(settings)
@@ -72,7 +72,7 @@ def extend(app: Celery, settings: Settings) -> None:
 def _set_defaults(settings: Settings) -> None:
     options.address = "127.0.0.1"
     options.tasks_columns = _COLUMNS
-    # Neither yes nor no, so that what a user says can be told from what we assume.
+    # None means that the user has not set the option.
     options.read_only = None
     if settings.flower_basic_auth:
         options.basic_auth = [settings.flower_basic_auth]
@@ -88,14 +88,14 @@ def _finish_options(site: Site) -> None:
     if reason:
         sys.stderr.write(f"Error: {reason}\n")
         raise SystemExit(2)
-    # Left alone, Flower's controls of workers and tasks are off, and jobs can be sent again.
+    # By default, Flower's controls of workers and tasks are off, and replays are on.
     site.read_only = options.read_only is True
     if options.read_only is None:
         options.read_only = True
 
 
 def _handlers(flowers: list[Any], site: Site) -> list[Any]:
-    """Return Flower's handlers with ours among them."""
+    """Return Flower's handlers together with ours."""
     shared = {"site": site}
     ours = [
         url(r"/", HomeHandler, shared, name="main"),
@@ -124,5 +124,5 @@ def _handlers(flowers: list[Any], site: Site) -> list[Any]:
         url(r"/audit", AuditHandler, shared, name="audit"),
         url(r"/metrics", MetricsHandler, shared, name="metrics"),
     ]
-    # Tornado takes the first that fits; Flower's last one fits everything.
+    # Tornado uses the first match, and Flower's last handler matches everything.
     return [*ours, *(each for each in flowers if getattr(each, "name", None) != "main")]

@@ -1,4 +1,4 @@
-"""The filter of the Failures page, as read from a page's address. Pure."""
+"""The filter of the Failures page, parsed from its URL. Pure."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from urllib.parse import urlencode
 from ..ledger import MAX_VALUES, JobFilter
 from ..schemas import iso_utc
 
-#: Spans to choose from, as they stand in the address, with their names.
-SPANS = {
+#: Durations to choose from, by their value in the URL, with their names.
+DURATIONS = {
     "1h": (timedelta(hours=1), "Last hour"),
     "24h": (timedelta(hours=24), "Last 24 hours"),
     "7d": (timedelta(days=7), "Last 7 days"),
     "30d": (timedelta(days=30), "Last 30 days"),
 }
-#: Characters of a value that are read: more than the longest error code or payload id.
+#: Maximum length of a value in characters, above the longest error code or payload ID.
 _MAX_CHARACTERS = 300
 
 
 class InvalidFilter(ValueError):
-    """A page's address has an invalid filter; the message says which part is wrong."""
+    """The URL has an invalid filter. The message names the invalid part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureFilter:
-    """The fields of the form of the Failures page.
+    """The fields of the Failures page's form.
 
     Attributes:
-        error_codes, page_ids: any of these values; none is no condition.
-        within: one of `SPANS`, counted back from now; "" for no such bound.
-        since, until: bounds (aware); where given, `within` does not count.
+        error_codes, page_ids: matches any of these values; if empty, matches all.
+        within: one of `DURATIONS`, counted back from now; "" for no limit.
+        since, until: bounds (aware); they override `within`.
     """
 
     error_codes: tuple[str, ...] = ()
@@ -44,10 +44,10 @@ class FailureFilter:
 
     @classmethod
     def read(cls, arguments: Callable[[str], Sequence[str]]) -> FailureFilter:
-        """Return the filter of a request; `arguments` returns all values of a parameter.
+        """Parse the filter of a request; `arguments` returns all values of a parameter.
 
         Raises:
-            InvalidFilter: a value cannot be read, there are too many, or the times are reversed.
+            InvalidFilter: a value is invalid, there are too many, or `since` is after `until`.
         """
 
         def texts(name: str) -> tuple[str, ...]:
@@ -55,24 +55,24 @@ class FailureFilter:
             unique = tuple(dict.fromkeys(value for value in values if value))
             if len(unique) > MAX_VALUES:
                 raise InvalidFilter(
-                    f"{name} has {len(unique)} values; at most {MAX_VALUES} can be."
+                    f"{name} has {len(unique)} values; at most {MAX_VALUES} are allowed."
                 )
             return unique
 
         def text(name: str) -> str:
             values = texts(name)
             if len(values) > 1:
-                raise InvalidFilter(f"{name} is given {len(values)} times; once is expected.")
+                raise InvalidFilter(f"{name} is given {len(values)} times; expected once.")
             return values[0] if values else ""
 
         within = text("within")
-        if within and within not in SPANS:
+        if within and within not in DURATIONS:
             raise InvalidFilter(
-                f"within={within} is not a time span; use one of {', '.join(SPANS)}."
+                f"within={within} is not a valid duration; use one of {', '.join(DURATIONS)}."
             )
         since, until = read_time("since", text("since")), read_time("until", text("until"))
         if since and until and until < since:
-            raise InvalidFilter("The filter ends before it begins: until is before since.")
+            raise InvalidFilter("The filter is empty: until is before since.")
         return cls(
             error_codes=texts("error_code"),
             page_ids=texts("page_id"),
@@ -84,11 +84,11 @@ class FailureFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every failure is wanted."""
+        """Whether the filter matches every failure."""
         return self == FailureFilter()
 
     def as_fields(self) -> list[tuple[str, str]]:
-        """Return what `read` reads as names and values, without what is empty."""
+        """Return the non-empty parameters as names and values, the inverse of `read`."""
         fields = [
             *(("error_code", error_code) for error_code in self.error_codes),
             *(("page_id", page_id) for page_id in self.page_ids),
@@ -100,15 +100,15 @@ class FailureFilter:
         return [(name, value) for name, value in fields if value]
 
     def as_query(self, **more: str) -> str:
-        """Return the filter as the part of an address after `?`, with `more` beside it."""
+        """Return the filter as a query string, with the parameters `more`."""
         return urlencode([*self.as_fields(), *((n, value) for n, value in more.items() if value)])
 
     def with_error_code(self, error_code: str) -> FailureFilter:
-        """Return the filter narrowed to an error code."""
+        """Return the filter restricted to an error code."""
         return replace(self, error_codes=(error_code,))
 
     def with_page_id(self, page_id: str) -> FailureFilter:
-        """Return the filter narrowed to a page."""
+        """Return the filter restricted to a page."""
         return replace(self, page_ids=(page_id,))
 
     def between(self, since: datetime, until: datetime) -> FailureFilter:
@@ -116,8 +116,8 @@ class FailureFilter:
         return replace(self, within="", since=since, until=until)
 
     def as_of(self, now: datetime) -> JobFilter:
-        """Return the ledger's filter, its text left out, spans counted back from `now` (aware)."""
-        since = now - SPANS[self.within][0] if self.within else self.since
+        """Return the ledger's filter without the text; durations count back from `now` (aware)."""
+        since = now - DURATIONS[self.within][0] if self.within else self.since
         return JobFilter(
             error_codes=self.error_codes,
             page_ids=self.page_ids,
@@ -126,7 +126,7 @@ class FailureFilter:
         )
 
     def in_words(self) -> str:
-        """Return the filter in words."""
+        """Return a description of the filter."""
         parts = []
         if self.error_codes:
             parts.append(f"with error code {any_of(self.error_codes)}")
@@ -135,7 +135,7 @@ class FailureFilter:
         if self.text:
             parts.append(f"with the text “{self.text}”")
         if self.within:
-            parts.append(f"in the {SPANS[self.within][1].lower()}")
+            parts.append(f"in the {DURATIONS[self.within][1].lower()}")
         if self.since:
             parts.append(f"from {_words(self.since)}")
         if self.until:
@@ -144,13 +144,13 @@ class FailureFilter:
 
 
 def any_of(values: Sequence[str]) -> str:
-    """Return alternatives in words: `a, b or c`."""
+    """Return the values as text: `a, b or c`."""
     *most, last = values
     return f"{', '.join(most)} or {last}" if most else last
 
 
 def read_time(name: str, text: str) -> datetime | None:
-    """Return a time of a page's address (aware); None for "".
+    """Parse a time of a URL; return it as an aware datetime, or None for "".
 
     Raises:
         InvalidFilter: it is not a time.
@@ -158,9 +158,9 @@ def read_time(name: str, text: str) -> datetime | None:
     if not text:
         return None
     try:
-        # Python 3.10 does not yet read the `Z` of UTC.
+        # Python 3.10 does not parse the suffix `Z`.
         time = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
-        # A browser without scripts sends what was typed; the form says that it is UTC.
+        # Without JavaScript, the form labels its times as UTC.
         time = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
         time.timestamp()
         if not 1990 < time.year < 9000:

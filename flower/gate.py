@@ -1,6 +1,6 @@
-"""Decides from a request's head whether Flower answers it: for its own pages and those added to it.
+"""Decide from a request's headers whether Flower handles it, for Flower's pages and ours.
 
-Flower checks logins, hosts and origins within some of its handlers, after it has read the body.
+Flower itself checks the login and the origin only in some handlers, after it has read the body.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .login_limit import LoginLimit, client_of
 
 logger = logging.getLogger(__name__)
 
-#: Wrong logins that a client may try at once, and seconds until it may try one more.
+#: Number of wrong logins that a client may try at once, and seconds until one more is allowed.
 WRONG_LOGINS = 20
 _REFILL_SECONDS = 3.0
 _MAX_CLIENTS = 10_000
 
-#: The cookie of a browser that has logged in. It does not replace the login. It gives that browser
-#: attempts of its own: behind a proxy all clients share one address, and a client that guesses
+#: The cookie of a browser that has logged in. It does not replace the login, but gives it its own
+#: limit of attempts: behind a proxy all clients share one address, and a client that guesses
 #: passwords must not lock out the others.
 _BROWSER_COOKIE = "harasocial_browser"
 _BROWSER_COOKIE_DAYS = 31
@@ -41,17 +41,17 @@ _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Login(Enum):
-    """Whether a handler asks for the login."""
+    """Whether a handler requires the login."""
 
     REQUIRED = "required"
-    #: It shows less without one.
+    #: The handler shows less without a login.
     OPTIONAL = "optional"
     IGNORED = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The answer to a request that is not handled."""
+    """The response to a rejected request."""
 
     status: int
     message: str
@@ -62,10 +62,10 @@ class Gate:
     """Decide which requests are handled.
 
     Args:
-        credentials: each `user:password`; none if there is no such login.
+        credentials: a list of `user:password`; empty if there is no basic login.
         is_local_only: whether there is no login of any kind and Flower listens on an address of
             this host.
-        cookie_secret: what Flower's cookies are signed with.
+        cookie_secret: the secret that signs Flower's cookies.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Gate:
         )
 
     def refusal(self, request: HTTPServerRequest, login: Login) -> Refusal | None:
-        """Return why a request is refused, or None if it is handled."""
+        """Return why a request is rejected, or None if it is handled."""
         if self._is_local_only and not _is_for_this_host(request):
             return Refusal(
                 403,
@@ -93,7 +93,7 @@ class Gate:
         return self._refusal_of_login(request, login)
 
     def new_cookie(self, request: HTTPServerRequest) -> str | None:
-        """Return the cookie to set, as a header has it, if this browser has just logged in."""
+        """Return the value of the Set-Cookie header if this browser has just logged in."""
         if not self._is_right(request) or self._browser(request) is not None:
             return None
         value = create_signed_value(self._cookie_secret, _BROWSER_COOKIE, secrets.token_hex(8))
@@ -109,31 +109,31 @@ class Gate:
             return denied if login is Login.REQUIRED else None
         now = time.monotonic()
         client = self._browser(request) or client_of(request.remote_ip or "")
-        # A right login is refused as well: to let it in would show which guess was right.
+        # A correct login is rejected too. Otherwise, an attacker could detect the correct guess.
         wait_seconds = math.ceil(self._limit.wait_seconds(client, now=now))
         if wait_seconds:
             return Refusal(
                 429,
-                f"There were too many wrong logins. Try again in {wait_seconds} seconds.",
+                f"Too many wrong logins. Try again in {wait_seconds} seconds.",
                 {"Retry-After": str(wait_seconds)},
             )
         if self._is_right(request):
             return None
         if self._limit.count_wrong(client, now=now):
             logger.warning(
-                "too many wrong logins from %s; more of them are refused for now",
+                "too many wrong logins from %s; further logins are rejected for now",
                 client_of(request.remote_ip or ""),
                 extra={"action": "logins_limited"},
             )
         return denied
 
     def _is_right(self, request: HTTPServerRequest) -> bool:
-        """Return whether the request has a login, in a time that does not depend on which."""
+        """Return whether the request has a valid login, in constant time."""
         given = _digest(_basic_credentials(request.headers.get("Authorization", "")))
         return sum(hmac.compare_digest(given, login) for login in self._logins) > 0
 
     def _browser(self, request: HTTPServerRequest) -> str | None:
-        """Return the browser that this is, if it has logged in before."""
+        """Return the ID of the browser if it has logged in before."""
         cookie = request.cookies.get(_BROWSER_COOKIE)
         value = decode_signed_value(
             self._cookie_secret,
@@ -145,9 +145,9 @@ class Gate:
 
 
 def is_foreign(request: HTTPServerRequest) -> bool:
-    """Return whether a browser sent the request for a page of another origin.
+    """Return whether a page of another origin sent the request.
 
-    Another port of the same host is another origin too. Programs send neither header.
+    Another port of the same host is another origin. Non-browser clients send neither header.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -162,10 +162,10 @@ def is_foreign(request: HTTPServerRequest) -> bool:
 
 
 def _is_for_this_host(request: HTTPServerRequest) -> bool:
-    """Return whether the request names this host.
+    """Return whether the Host header is a name of this host.
 
-    A site can let a name of its own lead here. Its pages then reach Flower through the browser of
-    whoever opens them, and the browser takes both for the same origin.
+    This prevents DNS rebinding: a site can resolve its own host name to this host. The browser then
+    treats the site and Flower as the same origin.
     """
     try:
         return is_loopback(urlsplit(f"//{request.host}").hostname or "")
@@ -174,13 +174,13 @@ def _is_for_this_host(request: HTTPServerRequest) -> bool:
 
 
 def login_of(request: HTTPServerRequest) -> str:
-    """Return the user name of the login that a request has, or "" if it has none."""
+    """Return the user name of a request's login, or "" if it has none."""
     credentials = _basic_credentials(request.headers.get("Authorization", ""))
     return credentials.partition(b":")[0].decode(errors="replace")
 
 
 def _basic_credentials(header: str) -> bytes:
-    """Return what a header `Authorization` says, or b"" if it is not for Basic, or is malformed."""
+    """Return the credentials of an `Authorization` header; b"" if it is not valid Basic."""
     scheme, _, encoded = header.partition(" ")
     try:
         return b64decode(encoded.strip(), validate=True) if scheme == "Basic" else b""
@@ -189,5 +189,5 @@ def _basic_credentials(header: str) -> bytes:
 
 
 def _digest(text: bytes) -> bytes:
-    """Return a digest, so that comparing does not show how long a login is."""
+    """Return a digest, so that the comparison does not reveal the length of a login."""
     return hashlib.sha256(text).digest()

@@ -1,4 +1,4 @@
-"""Which language a reader wants explanations in. Pure."""
+"""Choose the language of explanations. Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 
 from ..schemas.language import LANGUAGES, Language
 
-#: What each language calls itself.
+#: The name of each language in that language.
 LANGUAGE_NAMES: dict[Language, str] = {"en": "English", "vi": "Tiếng Việt"}
-#: Parts of the header that are read; browsers send about five.
+#: Maximum number of parts of the header to parse; browsers send about five.
 _MAX_RANGES = 20
 
 
 def as_language(text: str | None) -> Language | None:
-    """Return the language of a short name, or None if it is none of ours."""
+    """Return the language of a code, or None if it is not supported."""
     return next((language for language in LANGUAGES if language == text), None)
 
 
 def preferred_language(accept_language: str) -> Language:
-    """Return the language that a browser's `Accept-Language` prefers; English if none of ours.
+    """Return the preferred language of an `Accept-Language` header; English by default.
 
     Never raises: the header may be any text.
     """
@@ -27,14 +27,14 @@ def preferred_language(accept_language: str) -> Language:
         tag, _, parameter = part.partition(";")
         language = as_language(tag.strip().split("-")[0].lower())
         quality = _quality(parameter)
-        # Of equals, the first counts.
+        # If weights are equal, the first language is chosen.
         if language is not None and quality > best_quality:
             best, best_quality = language, quality
     return best
 
 
 def _quality(parameter: str) -> float:
-    """Return the weight that a `q=0.8` gives; 1 where there is none, 0 where it makes no sense."""
+    """Return the weight of a part such as `vi;q=0.8`: 1 if missing, 0 if invalid."""
     name, _, value = parameter.strip().partition("=")
     if not name:
         return 1.0

@@ -1,4 +1,4 @@
-"""What the Overview shows, from what the ledger returned. Pure."""
+"""Prepare the ledger's data for the Overview. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .chart import Bar, Series
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageCard:
-    """One page: its waiting jobs, how fast it may send, and what pauses it.
+    """One page: its waiting jobs, its rate, and its pauses.
 
     Attributes:
-        rate: messages a second; 0 is no limit.
+        rate: messages per second; 0 means no limit.
         has_own_rate: whether an operator set it.
-        seconds_left: until its waiting jobs are sent at this rate; None if that is unknown.
-        pauses: an operator's first.
+        seconds_left: time until its waiting jobs are sent at this rate; None if unknown.
+        pauses: an operator's pause first.
     """
 
     page_id: str
@@ -31,7 +31,7 @@ class PageCard:
     seconds_left: float | None
 
     @property
-    def is_paused_by_hand(self) -> bool:
+    def is_paused_by_operator(self) -> bool:
         """Whether an operator has paused it."""
         return any(pause.reason == MANUAL for pause in self.pauses)
 
@@ -44,7 +44,7 @@ def page_cards(
     default_rate: float,
     default_burst: int,
 ) -> list[PageCard]:
-    """Return the pages that wait or are paused: the paused ones first, then the longest lanes."""
+    """Return pages with waiting jobs or pauses: paused pages first, then the longest lanes."""
     by_page: dict[str, list[Pause]] = {}
     for pause in sorted(pauses, key=lambda pause: pause.reason != MANUAL):
         if pause.page_id != ALL_PAGES:
@@ -71,12 +71,12 @@ def page_cards(
 
 
 def pause_until(pause: Pause) -> datetime | None:
-    """Return when a pause ends by itself; None if an operator has to end it."""
+    """Return when a pause ends automatically; None if an operator must end it."""
     return None if pause.until_ms is None else from_ms(pause.until_ms)
 
 
 def throughput_series(minutes: Sequence[Minute]) -> list[Series]:
-    """Return what the chart of the last hour shows."""
+    """Return the series of the chart of the last hour."""
     return [
         Series(name="sent", counts=[minute.sent for minute in minutes]),
         Series(name="failed", counts=[minute.failed for minute in minutes]),
@@ -84,7 +84,7 @@ def throughput_series(minutes: Sequence[Minute]) -> list[Series]:
 
 
 def throughput_bars(minutes: Sequence[Minute], addresses: Sequence[str]) -> list[Bar]:
-    """Return one bar a minute; `addresses` are where each leads to."""
+    """Return one bar per minute; `addresses` are the URLs of their links."""
     return [
         Bar(
             since=minute.at,
@@ -98,7 +98,7 @@ def throughput_bars(minutes: Sequence[Minute], addresses: Sequence[str]) -> list
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A part of a progress bar: what it counts, where it begins and how wide it is (percent)."""
+    """A part of a progress bar: its name and count, and its start and width in percent."""
 
     name: str
     count: int
@@ -107,7 +107,7 @@ class Share:
 
 
 def progress(campaign: Campaign) -> list[Share]:
-    """Return the parts of a campaign's progress bar, of all its rows: sent, failed, canceled."""
+    """Return the parts of a campaign's progress bar: sent, failed and canceled rows."""
     rows = max(1, campaign.rows)
     shares = []
     begins = 0.0
@@ -123,12 +123,12 @@ def progress(campaign: Campaign) -> list[Share]:
     return shares
 
 
-#: Bootstrap's color of a campaign's badge, where it is not the usual one.
+#: Bootstrap's color of a campaign's badge, if it is not the default.
 CONDITION_COLORS = {"running": "info", "held": "warning", "finished": "success"}
 
 
 def condition(campaign: Campaign) -> str:
-    """Return in one word where a campaign stands."""
+    """Return the condition of a campaign in one word."""
     if campaign.finished_at is not None:
         return "canceled" if campaign.canceled else "finished"
     if campaign.canceled:

@@ -1,4 +1,4 @@
-"""Formats values for the pages, safely, wherever they came from. Pure."""
+"""Format untrusted values for the pages. Pure."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ STATE_COLORS = {
     State.FAILED: "danger",
     State.CANCELLED: "secondary",
 }
-#: An error code at the beginning of a message, as Facebook writes it.
+#: An error code at the beginning of a Facebook message.
 _CODE_IN_MESSAGE = re.compile(r"\(#([0-9/]+)\) *")
-#: Characters of a value that a list shows.
+#: Maximum length of a value in a list.
 _MAX_CHARACTERS = 500
 
 
 def shown(value: object) -> str:
-    """Return a value as one harmless line (not yet escaped for HTML); "" for None."""
+    """Return a value as one line without control characters (not HTML-escaped); "" for None."""
     return "" if value is None else sanitize(str(value), _MAX_CHARACTERS)
 
 
 def error_message(failed: JobRecord | Attempt) -> str:
-    """Return an error's message in one line, without the error code that it may begin with.
+    """Return an error's message in one line, without a leading error code.
 
-    The pages show the code before the message. Facebook's messages begin with it too: `(#10) …`.
+    The pages show the code before the message, and Facebook's messages begin with it: `(#10) …`.
     """
     message, code = shown(failed.error_message), shown(failed.error_code)
     if match := _CODE_IN_MESSAGE.match(message):
@@ -48,17 +48,17 @@ def error_message(failed: JobRecord | Attempt) -> str:
 
 
 def number(value: int) -> str:
-    """Return a count with separators: 12,345."""
+    """Return a count with thousands separators: 12,345."""
     return f"{value:,}"
 
 
 def jobs(count: int) -> str:
-    """Return a count of jobs in words."""
+    """Return a count of jobs as text: `1 job` or `2 jobs`."""
     return "1 job" if count == 1 else f"{number(count)} jobs"
 
 
 def pause_reason(pause: Pause, language: Language) -> str:
-    """Return why a page is paused, in words (not yet escaped for HTML)."""
+    """Return why a page is paused, as text (not HTML-escaped)."""
     if pause.reason == MANUAL:
         return f"by {shown(pause.by)}" + (f": {shown(pause.note)}" if pause.note else "")
     texts = PAUSE_REASONS.get(pause.reason)
@@ -67,18 +67,18 @@ def pause_reason(pause: Pause, language: Language) -> str:
 
 
 def pause_remedy(pause: Pause, language: Language) -> str:
-    """Return what to do about a pause by the worker; "" for a pause by an operator."""
+    """Return the remedy for a pause by the worker; "" for a pause by an operator."""
     texts = PAUSE_REASONS.get(pause.reason)
     return texts[language].remedy if texts else ""
 
 
 def rate_text(rate: float) -> str:
-    """Return messages a second in words; 0 is no limit."""
+    """Return a rate in messages per second as text; 0 means no limit."""
     return f"{rate:g}" if rate else "no limit"
 
 
 def facts(entry: AuditEntry) -> str:
-    """Return which jobs an entry of the audit is about, and its further facts, in one line."""
+    """Return the jobs of an audit entry, and its details, in one line."""
     parts = []
     for name, value in [*(entry.filter or {}).items(), *entry.details.items()]:
         values = value if isinstance(value, list) else [value]
@@ -87,7 +87,7 @@ def facts(entry: AuditEntry) -> str:
 
 
 def time_html(time: datetime | None) -> str:
-    """Return a time as HTML, in UTC; the page's script turns it into the reader's own zone."""
+    """Return a time as HTML, in UTC. The page's script converts it to local time."""
     if time is None:
         return ""
     text = time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -105,7 +105,7 @@ def stored_time_html(milliseconds: int | None) -> str:
 
 
 def duration(milliseconds: float | None) -> str:
-    """Return how long something took, in words."""
+    """Return a duration as text."""
     if milliseconds is None:
         return ""
     if milliseconds < 1000:
@@ -116,10 +116,10 @@ def duration(milliseconds: float | None) -> str:
 
 
 def body_text(record: JobRecord, *, with_recipient: bool) -> str:
-    """Return the body as sent, as JSON to read; the person's id masked unless asked for."""
+    """Return the body as indented JSON. The recipient's ID is masked unless it is requested."""
     body = json.loads(json.dumps(record.job))
     if not with_recipient:
         body["recipient"]["id"] = masked(body["recipient"]["id"])
-    # Characters that do not print, or change the direction of reading, are escaped.
+    # Escape non-printable characters and those that change the text direction.
     text = json.dumps(body, indent=2, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)

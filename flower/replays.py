@@ -1,8 +1,8 @@
-"""Replays started in Flower: counted, confirmed, watched and canceled.
+"""Replays in Flower: jobs are counted, the user confirms, progress is shown.
 
 A replay is a thread of one Flower process. Its progress is stored in the ledger, so every Flower
-of the namespace shows it, can stop it, and can resume it if the process that ran it is gone. The
-jobs it did not reach stay failed.
+of the namespace shows it, can stop it, and can resume it if its process has ended. The
+remaining jobs stay failed.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from ..ledger import Ledger, StoredReplay
 from ..producer.bulk_replay import Cause, Replay
 from ..schemas import QueueUnavailable, from_ms
 
-#: Ids of replayed jobs that are kept, to show their states.
+#: Maximum number of IDs of replayed jobs to keep, to show their states.
 _IDS_KEPT = 2000
-#: Of these, how many are stored in the ledger.
+#: Maximum number of these IDs to store in the ledger.
 _IDS_STORED = 200
-#: Pauses (seconds) before each new try while Redis is away; then the replay stops.
+#: Seconds before each retry while Redis is not reachable. After the last one, the replay stops.
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-#: How often (seconds) the progress is stored, and a stop by another process is noticed.
+#: Interval in seconds to store the progress, and to check whether another process stopped it.
 _SAVE_SECONDS = 1.0
-#: A replay that is not stored for this long (seconds) has lost its process.
+#: Seconds without an update after which the process of a replay is considered dead.
 _OWNER_TTL_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
 
 class Stage(str, Enum):
-    """Where a replay stands."""
+    """The stage of a replay."""
 
     #: Its jobs are being counted.
     COUNTING = "counting"
@@ -51,7 +51,7 @@ class Stage(str, Enum):
     DONE = "done"
     #: It was canceled.
     CANCELLED = "canceled"
-    #: Redis was away, or the process that ran it ended; it may be started again.
+    #: Redis was not reachable, or its process ended; it can be started again.
     INTERRUPTED = "interrupted"
 
 
@@ -60,12 +60,12 @@ class TrackedReplay:
     """One replay and its progress.
 
     Attributes:
-        about: which jobs, in words.
-        total: jobs that it would replay; grows while they are counted.
-        causes: why they failed.
-        rate: jobs per second at most; None for no limit.
-        replayed, skipped: jobs queued so far, and those that were not failed any more.
-        latest_ids: the latest jobs that were queued.
+        about: a description of the jobs.
+        total: number of jobs to replay; increases during the count.
+        causes: the causes of the failures.
+        rate: maximum number of jobs per second; None for no limit.
+        replayed, skipped: number of jobs queued so far, and of jobs that were no longer failed.
+        latest_ids: the IDs of the jobs that were queued last.
     """
 
     about: str
@@ -86,7 +86,7 @@ class TrackedReplay:
 
     @property
     def asked(self) -> datetime:
-        """Return when it was asked for, in UTC."""
+        """Return when it was requested, in UTC."""
         return from_ms(round(self.asked_at * 1000))
 
     @property
@@ -96,7 +96,7 @@ class TrackedReplay:
 
     @property
     def seconds_running(self) -> float:
-        """Return how long it has run, or ran."""
+        """Return its running time so far, or in total."""
         if self.started_at is None:
             return 0.0
         return (self.ended_at or time.time()) - self.started_at
@@ -123,7 +123,7 @@ class TrackedReplay:
 
     @classmethod
     def from_stored(cls, stored: StoredReplay, ledger: Ledger) -> TrackedReplay | None:
-        """Return a replay as it was stored, or None if another client wrote it."""
+        """Return a stored replay, or None if the value is invalid."""
         try:
             values: dict[str, Any] = json.loads(stored.state)
             tracked = cls(
@@ -145,17 +145,17 @@ class TrackedReplay:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         if not tracked.is_over and not stored.has_owner:
-            # Before the count is complete, nobody has confirmed it.
+            # A replay with an incomplete count was not confirmed.
             was_running = tracked.stage is Stage.RUNNING
             tracked.stage = Stage.INTERRUPTED if was_running else Stage.CANCELLED
-            tracked.error = "Flower was stopped while it worked on this replay"
+            tracked.error = "Flower was stopped during this replay"
         return tracked
 
 
 class Replays:
-    """The replays of a namespace, of which this process runs some. Safe to use from any thread.
+    """The replays of a namespace; this process may run some of them. Thread-safe.
 
-    Every method raises `QueueUnavailable` unless it says otherwise.
+    Every method can raise `QueueUnavailable` unless its docstring excludes it.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -164,12 +164,12 @@ class Replays:
         self._owner = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._saving = threading.Lock()
-        #: Those this process works on, and those whose end is not stored yet.
+        #: The replays of this process that are running, or whose end is not stored yet.
         self._own: dict[str, TrackedReplay] = {}
         self._saver: threading.Thread | None = None
 
     def get(self, replay_id: str) -> TrackedReplay | None:
-        """Return the replay, or None if there is none (any more)."""
+        """Return the replay, or None if it does not exist or was removed."""
         own = self._own.get(replay_id)
         if own is not None:
             return own
@@ -177,7 +177,7 @@ class Replays:
         return TrackedReplay.from_stored(stored, self._ledger) if stored else None
 
     def all(self) -> list[TrackedReplay]:
-        """Return the replays that are kept, the latest first."""
+        """Return the stored replays, the latest first."""
         return self._with_own(self._store.latest())
 
     def running(self) -> list[TrackedReplay]:
@@ -193,13 +193,13 @@ class Replays:
         return sorted(found.values(), key=lambda each: each.asked_at, reverse=True)
 
     def plan(self, tracked: TrackedReplay) -> None:
-        """Count, in a thread, the jobs it would replay. Nothing is sent."""
+        """Start to count the matching jobs in a thread. Nothing is sent."""
         with self._lock:
             self._own[tracked.replay_id] = tracked
         self._work(self._count, tracked)
 
     def start(self, tracked: TrackedReplay, rate: float | None) -> bool:
-        """Start to replay, at most `rate` jobs per second; False if it cannot be started now."""
+        """Start to replay at most `rate` jobs per second. Return False if it cannot be started."""
         with self._lock:
             working = self._own.get(tracked.replay_id, tracked)
             if working.stage not in (Stage.READY, Stage.INTERRUPTED):
@@ -232,7 +232,7 @@ class Replays:
         return True
 
     def cancel(self, tracked: TrackedReplay) -> bool:
-        """Cancel it; False if it is over. Jobs queued already stay queued."""
+        """Cancel it. Return False if it has finished. Queued jobs stay queued."""
         with self._lock:
             if tracked.stage in (Stage.DONE, Stage.CANCELLED):
                 return False
@@ -249,9 +249,9 @@ class Replays:
         return True
 
     def _save(self, tracked: TrackedReplay) -> None:
-        """Store the progress of a replay that this process works on, or how its work ended."""
+        """Store the progress or the end of a replay of this process."""
         asked_ms = round(tracked.asked_at * 1000)
-        # One at a time: an older state must not be stored after the end.
+        # Serialized, so that an older state is not stored after the end.
         with self._saving:
             if tracked.is_over:
                 self._store.release(tracked.replay_id, tracked.to_json(), asked_ms=asked_ms)
@@ -285,16 +285,16 @@ class Replays:
             stage = work(tracked)
         except QueueUnavailable as error:
             stage, tracked.error = Stage.INTERRUPTED, str(error)
-        except Exception:  # whoever watches it must learn that nothing more happens
-            logger.exception("a fault of this program in a replay", extra={"action": "fault"})
-            stage, tracked.error = Stage.INTERRUPTED, "a fault of this program; see Flower's log"
+        except Exception:  # Set a final stage, so that the page shows the failure.
+            logger.exception("unexpected error in a replay", extra={"action": "fault"})
+            stage, tracked.error = Stage.INTERRUPTED, "an unexpected error; see Flower's log"
         if tracked.stop.is_set():
             stage = Stage.CANCELLED
         with self._lock:
             tracked.stage = stage
             if stage is not Stage.READY:
                 tracked.ended_at = time.time()
-        # While Redis is away, the saver tries again.
+        # While Redis is not reachable, the saver retries.
         with suppress(QueueUnavailable):
             self._save(tracked)
 

@@ -1,4 +1,4 @@
-"""Decides whether Flower may start with its options: never open to others without a login. Pure."""
+"""Check that Flower is never reachable from other hosts without a login. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..schemas.setting_checks import is_loopback
 
-#: What NIST SP 800-63B asks of a password that is the only factor. No list of common passwords is
-#: kept here; `gate` limits how fast they can be tried.
+#: The minimum length in NIST SP 800-63B for a password as the only factor. Common passwords are not
+#: checked, but `gate` limits the rate of guesses.
 MIN_PASSWORD_CHARACTERS = 15
 
 
@@ -18,20 +18,20 @@ def refusal(
     credentials: Sequence[str],
     has_other_login: bool,
 ) -> str | None:
-    """Return why Flower must not start like this, for people, or None if it may.
+    """Return why these options are unsafe, or None if they are safe.
 
     Args:
-        address: what it is to listen on; "" means every address of this host.
-        unix_socket: the path of a socket to listen on in place of an address, or "".
-        credentials: each `user:password`.
-        has_other_login: whether another kind of login (OAuth) is set up.
+        address: the address to listen on; "" means every address of this host.
+        unix_socket: the path of a socket to listen on instead of an address, or "".
+        credentials: a list of `user:password`.
+        has_other_login: whether another login (OAuth) is configured.
     """
     if not (credentials or has_other_login or unix_socket or is_loopback(address)):
         where = address or "every address of this host"
         return (
-            f"Flower would listen on {where} without a login, and whoever reaches it could read "
-            "whom you write to and send messages again. Set HARASOCIAL_FLOWER_BASIC_AUTH to "
-            "user:password, or listen on this host alone: --address=127.0.0.1"
+            f"Flower would listen on {where} without a login, and other users could read "
+            "recipients and send messages again. Set HARASOCIAL_FLOWER_BASIC_AUTH to "
+            "user:password, or listen only on this host: --address=127.0.0.1"
         )
     for each in credentials:
         fault = _fault(each)
@@ -45,7 +45,7 @@ def _fault(credentials: str) -> str | None:
     if not (user and colon and password):
         return "must be user:password"
     if not (credentials.isascii() and credentials.isprintable()):
-        return "must be plain letters, digits and signs: browsers spell others differently"
+        return "must be printable ASCII, because browsers encode other characters differently"
     if len(password) < MIN_PASSWORD_CHARACTERS:
         return (
             f"has a password of {len(password)} characters; it needs at least "

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 else:
     from flower.app import Flower as FlowerApplication
 
-#: Bytes of a request's body. A form that selects jobs has a few thousand.
+#: Maximum size of a request body. A form that selects jobs has a few thousand bytes.
 _MAX_BODY_BYTES = 1024 * 1024
-#: How long a connection may send nothing, and how long a body may take.
+#: Timeouts for an idle connection, and for reading a body.
 _IDLE_SECONDS = 120.0
 _BODY_SECONDS = 30.0
 
 
 class GuardedFlower(FlowerApplication):
-    """Flower's application, behind the gate."""
+    """Flower's application with the gate."""
 
     options: Any
     ssl_options: Any
@@ -42,7 +42,7 @@ class GuardedFlower(FlowerApplication):
             is_local_only=not (options.basic_auth or options.auth or options.unix_socket),
             cookie_secret=self.settings["cookie_secret"],
         )
-        # Flower's debug log quotes this; the application has a copy.
+        # Flower's debug log prints this value. The application has a copy.
         for name in ("cookie_secret", "oauth"):
             urls.settings.pop(name, None)
         self.transforms.append(lambda request: SafeHeaders(request, self._gate))  # type: ignore[arg-type]  # a class is called the same way
@@ -50,14 +50,14 @@ class GuardedFlower(FlowerApplication):
     def get_handler_delegate(
         self, request: HTTPServerRequest, target_class: type[RequestHandler], *args: Any, **kw: Any
     ) -> Any:
-        """Return the handler of a request, or a handler that refuses it."""
+        """Return the handler of a request, or a handler that rejects it."""
         refusal = self._gate.refusal(request, _login_of(target_class))
         if refusal is not None:
             return super().get_handler_delegate(request, Refused, {"refusal": refusal})
         return super().get_handler_delegate(request, target_class, *args, **kw)
 
     def start_http_server(self) -> int | None:
-        """Listen, as Flower does, with limits; return the port, or None for a Unix socket."""
+        """Listen as Flower does, with limits. Return the port, or None for a Unix socket."""
         options = self.options
         server = HTTPServer(
             self,
@@ -80,13 +80,13 @@ class GuardedFlower(FlowerApplication):
 
 @stream_request_body
 class Refused(RequestHandler):
-    """Answer with a refusal as soon as the head is read, and ignore the body."""
+    """Reject a request as soon as its headers are read, and ignore the body."""
 
     def initialize(self, refusal: Refusal) -> None:
         self._refusal = refusal
 
     def check_xsrf_cookie(self) -> None:
-        """Accept any: nothing is done."""
+        """Accept any arguments, and do nothing."""
 
     def prepare(self) -> None:
         self.set_status(self._refusal.status)
@@ -100,7 +100,7 @@ class Refused(RequestHandler):
 
 
 class SafeHeaders(OutputTransform):
-    """Sets headers that keep other sites from using a reply."""
+    """Set headers that prevent other sites from using a response."""
 
     def __init__(self, request: HTTPServerRequest, gate: Gate) -> None:
         self._request, self._gate = request, gate
@@ -108,8 +108,8 @@ class SafeHeaders(OutputTransform):
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
-        # With FLOWER_UNAUTHENTICATED_API, Flower opens all pages to every site, also those that
-        # are added to it.
+        # With FLOWER_UNAUTHENTICATED_API, Flower allows every site to read all pages, including
+        # our pages.
         for name in [name for name in headers if name.startswith("Access-Control-")]:
             del headers[name]
         headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -128,7 +128,7 @@ def _login_of(handler: type[RequestHandler]) -> Login:
 
 
 def _bind(path: str, *, mode: int) -> socket.socket:
-    """Return a listening Unix socket that never had wider permissions than `mode`."""
+    """Return a listening Unix socket whose permissions never exceed `mode`."""
     before = os.umask(0o777 & ~mode)
     try:
         return bind_unix_socket(path, mode=mode)

@@ -1,4 +1,4 @@
-"""What all handlers share: the settings, the ledger, replays and cancellations."""
+"""The shared state of all handlers: settings, ledger, replays and cancellations."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..schemas import Settings
 from .cancellations import Cancellations
 from .replays import Replays
 
-#: For Redis to answer a page, in seconds.
+#: Timeout of Redis calls for a page, in seconds.
 _TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class Site:
-    """One per Flower process. `read_only` means that nothing may be changed."""
+    """The shared state; one per Flower process. `read_only` means that changes are rejected."""
 
     settings: Settings
     ledger: Ledger
     replays: Replays
     cancellations: Cancellations
-    #: Runs the calls to Redis for pages. Flower's own pool is often full of slow calls to workers.
+    #: Thread pool for Redis calls. Flower's own pool is often busy with slow calls to workers.
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="failures")
     )
@@ -31,6 +31,6 @@ class Site:
 
     @classmethod
     def of(cls, settings: Settings) -> Site:
-        """Return the site of the ledger that `settings` name; nothing is connected yet."""
+        """Return the site with a ledger for `settings`, without connecting."""
         ledger = Ledger(settings, timeout_seconds=_TIMEOUT_SECONDS, ring=Doorbell(settings).ring)
         return cls(settings, ledger, Replays(ledger), Cancellations())

@@ -1,4 +1,4 @@
-"""Loads our templates and Flower's, and adds links to our pages to two of Flower's."""
+"""Load our templates and Flower's, and add links to our pages to two of Flower's templates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tornado.template import BaseLoader, Template
 
 _OURS = Path(__file__).parent / "templates"
 
-#: In the bar at the top of every page, before Flower's own sections.
+#: Links in the navigation bar, before Flower's own links.
 _LINKS_IN_BAR = "".join(
     f"""
         <li class="nav-item">
@@ -23,13 +23,13 @@ _LINKS_IN_BAR = "".join(
         ("failures", "Failures"),
     )
 )
-#: On the page of a task that stands for a job.
+#: A link on the page of a task that represents a job.
 _LINK_ON_TASK = """
       {% if task.name == 'harasocial.send' %}
       <a class="btn btn-primary" href="{{ reverse_url('failure', task.uuid) }}">Open in Failures</a>
       {% end %}"""
 
-#: Flower's template → what is inserted where: before or after the first mark.
+#: Flower's template → the text to insert before or after the first marker.
 _INSERTIONS = {
     "navbar.html": ("after", '<ul class="app-nav navbar-nav">', _LINKS_IN_BAR),
     "task.html": ("after", '<div class="detail-actions">', _LINK_ON_TASK),
@@ -37,14 +37,14 @@ _INSERTIONS = {
 
 
 class Templates(BaseLoader):
-    """Loads a template from our folder or, if it is not there, from Flower's."""
+    """Loads a template from our folder, else from Flower's folder."""
 
     def __init__(self, flowers: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._flowers = Path(flowers)
 
     def resolve_path(self, name: str, parent_path: str | None = None) -> str:
-        """Return the name as it is: there are no folders."""
+        """Return the name unchanged, because there are no subfolders."""
         return name
 
     def _create_template(self, name: str) -> Template:

@@ -1,4 +1,4 @@
-"""`/audit`: what operators did, when, with what, and to how many jobs or pages."""
+"""`/audit`: the actions of operators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AuditHandler(PageHandler):
     async def get(self) -> None:
         until = self._until()
         entries = await self.ask(self.site.ledger.reader.audit, PAGE_SIZE + 1, until=until)
-        # The first entry that did not fit is where the next page begins.
+        # One more entry than shown: the next page begins with it.
         after = entries[PAGE_SIZE].at if len(entries) > PAGE_SIZE else None
         self.render(
             "failures_audit.html",
@@ -33,10 +33,10 @@ class AuditHandler(PageHandler):
         if not text:
             return None
         try:
-            # Python 3.10 does not read the `Z` of UTC yet.
+            # Python 3.10 does not parse the suffix `Z`.
             until = datetime.fromisoformat(text.replace("Z", "+00:00"))
             until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
-            # The ledger counts from the epoch, in milliseconds.
+            # The ledger needs milliseconds since the epoch.
             until.timestamp()
             until - timedelta(days=AUDIT_DAYS)
         except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""`/campaigns` and `/campaigns/<name>`: how far each campaign is; holding, releasing, canceling."""
+"""`/campaigns` and `/campaigns/<name>`: progress of campaigns; hold, release and cancel."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ...schemas import CampaignCanceled, CampaignNotFound
 from ...schemas.error_codes import explain
 from .overview import LivePageHandler
 
-#: Campaigns that the list shows.
+#: Maximum number of campaigns in the list.
 _CAMPAIGNS = 100
-#: Pages and error codes that a campaign's page shows.
+#: Maximum number of pages and error codes on a campaign's page.
 _ROWS = 50
 
-#: What a form did, as its redirect says it.
+#: The message after an action, by the parameter `done` of the redirect.
 _DONE = {
-    "hold": "The campaign is held: none of its messages is sent until it is released.",
+    "hold": "The campaign is held: none of its messages are sent until it is released.",
     "release": "The campaign is released.",
-    "cancel": "The campaign is canceled: none of its waiting messages is sent.",
+    "cancel": "The campaign is canceled: none of its waiting messages are sent.",
 }
 
 
 class CampaignsHandler(LivePageHandler):
-    """The list, those that changed last first."""
+    """The list of campaigns, the most recently changed first."""
 
     @authenticated
     async def get(self) -> None:
@@ -33,13 +33,13 @@ class CampaignsHandler(LivePageHandler):
 
 
 class CampaignHandler(LivePageHandler):
-    """One campaign; a POST holds, releases or cancels it."""
+    """One campaign. A POST holds, releases or cancels it."""
 
     @authenticated
     async def get(self, name: str) -> None:
         campaign = await self.ask(self.site.ledger.reader.campaign, name)
         if campaign is None:
-            raise HTTPError(404, f"There is no campaign {name}, or it is no longer kept.")
+            raise HTTPError(404, f"There is no campaign {name}, or it was deleted.")
         self.render(
             "campaign.html",
             campaign=campaign,

@@ -1,4 +1,4 @@
-"""`/cancellations`: canceling many jobs by a filter; counted, confirmed and watched."""
+"""`/cancellations`: cancel jobs by a filter, after a count and a confirmation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..cancellations import WORKING, CancelStage, TrackedCancellation
 from ..filters import InvalidFilter, any_of, read_time
 from .handler import PageHandler
 
-#: Values of each kind in the breakdown.
+#: Maximum number of values of each kind in the breakdown.
 _MAX_SHOWN = 10
 
 
 class CancellationsHandler(PageHandler):
-    """A POST counts the jobs of a filter; nothing is canceled before it is confirmed."""
+    """A POST counts the jobs of a filter. Nothing is canceled before the confirmation."""
 
     @authenticated
     async def post(self) -> None:
@@ -56,12 +56,12 @@ class CancellationsHandler(PageHandler):
 
 
 class CancellationHandler(PageHandler):
-    """One cancellation; a POST starts or stops it."""
+    """One cancellation. A POST starts or stops it."""
 
     @authenticated
     async def get(self, cancellation_id: str) -> None:
         tracked = self._cancellation(cancellation_id)
-        # First, so that a page that says that the count is complete has all of it.
+        # Read the stage first, so that a page with a complete count shows all of it.
         now = tracked.stage
         plan = tracked.plan
         self.render(
@@ -102,14 +102,14 @@ class CancellationHandler(PageHandler):
         if tracked is None:
             raise HTTPError(
                 404,
-                "No cancellation has this id since Flower was started. The audit has what "
+                "No cancellation has this ID since the start of Flower. The audit has what "
                 "earlier ones canceled.",
             )
         return tracked
 
 
 def _copy(counter: Counter[str]) -> Counter[str]:
-    """Return a counter that the cancellation's thread does not change."""
+    """Return a copy of a counter that the cancellation's thread may change."""
     return Counter(dict(counter))
 
 

@@ -39,9 +39,9 @@ class ExportHandler(PageHandler):
         try:
             await self._write_all(kind, first, pages)
         except StreamClosedError:
-            return  # the client is gone
+            return  # The client has disconnected.
         except HTTPError as error:
-            # A part is sent already: closing the connection shows that the file is incomplete.
+            # A part was already sent. Closing the connection marks the file as incomplete.
             logger.warning("an export broke off: %s", error, extra={"action": "export_failed"})
             self.detach().close()
 

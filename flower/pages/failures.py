@@ -1,4 +1,4 @@
-"""`/failures`: failed jobs, how many failed with which error code, and filters."""
+"""`/failures`: failed jobs with filters, and counts by error code and page."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
 from ...producer.bulk_replay import Cause, group_causes
 from ...schemas import State, from_ms
 from ..chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
-from ..filters import SPANS, FailureFilter, any_of
+from ..filters import DURATIONS, FailureFilter, any_of
 from .handler import PAGE_SIZE, PageHandler
 
-#: Lines of the list of pages, and of each list of error codes, beside the chart.
+#: Maximum number of lines in the list of pages and in each list of error codes.
 _TOP = 8
 _TOP_OF_KIND = 5
-#: Jobs read, or names counted, for each of those lists: some ms of the server's time.
+#: Maximum number of jobs to read or names to count for each list: some ms in Redis.
 _COUNT_LIMIT = 2000
 _JOB_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What the page shows for one filter, read from the ledger."""
+    """The page's data for one filter, from the ledger."""
 
     now: datetime
     page: JobPage
@@ -42,7 +42,7 @@ class Overview:
 
 
 class FailuresHandler(PageHandler):
-    """The list with its chart and form."""
+    """The list of failures with the chart and the form."""
 
     @authenticated
     async def get(self) -> None:
@@ -67,7 +67,7 @@ class FailuresHandler(PageHandler):
             page_ends_at=seen.page.after.time if seen.page.after else None,
             running=await self.ask(self.site.replays.running),
             seen=seen,
-            spans=SPANS,
+            durations=DURATIONS,
             split_by=split_by,
             top=_TOP,
             top_of_kind=_TOP_OF_KIND,
@@ -110,23 +110,23 @@ def _look(ledger: Ledger, wanted: FailureFilter, after: Cursor | None, split_by:
 
 
 def _edges(ledger: Ledger, wanted: JobFilter, now: datetime) -> list[int]:
-    """Return the chart's edges: from the filter's times or, where it has none, from the oldest."""
+    """Return the chart's edges: from the filter's times, else from the oldest failure."""
     latest = min(wanted.until or now, now)
     earliest_ms = _ms(wanted.since) if wanted.since else ledger.reader.oldest_failed_ms(wanted)
     if earliest_ms is None or earliest_ms > _ms(latest):
         return []
     edges = edges_ms(earliest_ms, _ms(latest))
-    # What lies outside the filter's times is not counted.
+    # Failures outside the filter's times are not counted.
     return [max(edges[0], earliest_ms), *edges[1:-1], min(edges[-1], _ms(latest) + 1)]
 
 
 def _series(
     ledger: Ledger, wanted: JobFilter, split_by: str, names: list[str], edges: Sequence[int]
 ) -> tuple[list[Series], list[int]]:
-    """Return what the chart stacks, and each bar's total.
+    """Return the series of the chart, and each bar's total.
 
-    An index counts by error code or by page, not by both. With both in the filter, the chart counts
-    the error codes on any page, and the page says so; what is filtered by one is split by that one.
+    An index counts by error code or by page, not by both. If the filter has both, the chart counts
+    the error codes on any page, and a note explains it. If it has one of them, the chart uses that.
     """
     if not edges:
         return [], []

@@ -1,4 +1,4 @@
-"""The base of all handlers: Flower's login and style, safe headers, and errors in words."""
+"""The base of all handlers: Flower's login and style, safe headers, and error pages."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ else:
 
 T = TypeVar("T")
 
-#: Jobs on one page of a list.
+#: Number of jobs on one page of a list.
 PAGE_SIZE = 25
-#: Keeps the language that the reader chose.
+#: The cookie with the chosen language.
 LANGUAGE_COOKIE = "harasocial_language"
-#: When to try again while Redis is down, for programs.
+#: The Retry-After header while Redis is not reachable.
 _RETRY_AFTER_SECONDS = 5
-#: Everything comes from this host; no site may frame the page, and no inline script is run.
+#: All files come from this host. Framing and inline scripts are not allowed.
 _CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -49,21 +49,21 @@ class PageHandler(FlowerHandler):
         super().set_default_headers()
         self.set_header("Content-Security-Policy", _CONTENT_POLICY)
         self.set_header("Referrer-Policy", "same-origin")
-        # What it shows is of people.
+        # The pages have personal data.
         self.set_header("Cache-Control", "no-store")
 
     def check_xsrf_cookie(self) -> None:
-        # Flower asks for the token only with some kinds of login. These forms send messages.
+        # Flower checks the XSRF token only with some kinds of login. These forms need it always.
         RequestHandler.check_xsrf_cookie(self)
 
     async def prepare(self) -> None:
-        #: Shown on every page.
+        #: The pause of all pages; shown on every page.
         self.pause_of_all: Pause | None = None
         if self.request.method == "GET":
             self.pause_of_all = await self.ask(self.site.ledger.reader.pause_of_all)
 
     async def ask(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a function of the ledger on a thread, so that no page blocks others."""
+        """Call a function of the ledger in a thread, so that it does not block other requests."""
         loop = self.application.io_loop  # type: ignore[attr-defined]  # Flower's application
         try:
             return await loop.run_in_executor(self.site.threads, lambda: function(*args, **kwargs))  # type: ignore[no-any-return]
@@ -74,35 +74,35 @@ class PageHandler(FlowerHandler):
 
     @property
     def operator(self) -> str:
-        """The login, for the audit; "Flower" if there is none."""
-        # With OAuth, Flower returns the account; with other logins, True.
+        """The user name for the audit; "Flower" if there is no login."""
+        # Flower returns the account with OAuth, and True with other logins.
         if isinstance(self.current_user, str):
             return self.current_user
         return login_of(self.request) or "Flower"
 
     @property
     def language(self) -> Language:
-        """The language of explanations: the reader's choice, else what the browser prefers."""
+        """The language of explanations: the user's choice, else the browser's preference."""
         chosen = as_language(self.get_cookie(LANGUAGE_COOKIE))
         return chosen or preferred_language(self.request.headers.get("Accept-Language", ""))
 
     def text_argument(self, name: str) -> str:
-        """Return a parameter as it was sent (not yet escaped); "" if it was not."""
+        """Return a parameter as it was sent (not escaped); "" if it is missing."""
         return RequestHandler.get_argument(self, name, "") or ""
 
     def text_arguments(self, name: str) -> list[str]:
-        """Return all values of a parameter as they were sent (not yet escaped)."""
+        """Return all values of a parameter as they were sent (not escaped)."""
         return RequestHandler.get_arguments(self, name)
 
     def read_filter(self) -> FailureFilter:
-        """Return the filter that the request names."""
+        """Return the filter of the request."""
         try:
             return FailureFilter.read(self.text_arguments)
         except InvalidFilter as error:
             raise HTTPError(400, str(error)) from None
 
     def read_cursor(self) -> Cursor | None:
-        """Return where the list continues, as the request says; None: at its beginning."""
+        """Return the position where the list continues; None means its beginning."""
         text = self.text_argument("after")
         try:
             return Cursor.parse(text) if text else None
@@ -110,7 +110,7 @@ class PageHandler(FlowerHandler):
             raise HTTPError(400, str(error)) from None
 
     def forbid_if_read_only(self) -> None:
-        """Refuse what changes jobs, where Flower was started with --read-only."""
+        """Reject changes if Flower was started with --read-only."""
         if self.site.read_only:
             raise HTTPError(403, "Flower was started with --read-only: nothing can be changed.")
 
@@ -143,7 +143,7 @@ class PageHandler(FlowerHandler):
             super().write_error(status_code, **kwargs)
             return
         if not hasattr(self, "_current_user"):
-            # As Flower does: an error page asks for no login.
+            # As in Flower, an error page requires no login.
             self.current_user = None
         if status_code == 503:
             self.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))

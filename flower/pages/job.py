@@ -1,4 +1,4 @@
-"""`/failures/<job id>`: one job, its attempts, and what to do about its failure."""
+"""`/failures/<job id>`: one job, its attempts, and how to fix its failure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .handler import PageHandler
 
 #: States in which a job can be canceled.
 CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
-#: States that change by themselves; the page is fetched again while a job is in one.
+#: States that change automatically. In these states, the page is updated.
 MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
 
 
 class JobHandler(PageHandler):
-    """One job; a POST cancels it."""
+    """One job. A POST cancels it."""
 
     @authenticated
     async def get(self, job_id: str) -> None:
@@ -56,13 +56,13 @@ class JobHandler(PageHandler):
         )
         (state,) = await self.ask(self.site.ledger.cancel, [job_id], entry)
         if state is not State.CANCELLED:
-            raise HTTPError(409, "The job could not be cancelled: it is being sent, or has ended.")
+            raise HTTPError(409, "The job could not be canceled: it is being sent, or has ended.")
         self.redirect(self.reverse_url("failure", job_id))
 
     async def _record(self, job_id: str) -> JobRecord:
         record = await self.ask(self.site.ledger.reader.get, job_id)
         if record is None:
-            raise HTTPError(404, "No job has this id. It never existed, or is not kept any more.")
+            raise HTTPError(404, "No job has this ID. It never existed, or it was deleted.")
         return record
 
     def _flowers_tasks(self) -> Any:

@@ -1,4 +1,4 @@
-"""`/failures/language`: the switch between the languages of explanations."""
+"""`/failures/language`: choose the language of explanations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _KEPT_DAYS = 365
 
 
 class LanguageHandler(PageHandler):
-    """A POST keeps a language in a cookie, and leads back to the page it came from."""
+    """A POST stores a language in a cookie, and redirects back to the previous page."""
 
     @authenticated
     async def post(self) -> None:
         language = as_language(self.text_argument("language"))
         if language is None:
-            raise HTTPError(400, f"The languages are {', '.join(LANGUAGE_NAMES)}.")
+            raise HTTPError(400, f"The supported languages are {', '.join(LANGUAGE_NAMES)}.")
         self.set_cookie(
             LANGUAGE_COOKIE,
             language,

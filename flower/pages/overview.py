@@ -1,4 +1,4 @@
-"""`/overview`: what is sent now, what waits and why."""
+"""`/overview`: throughput, waiting jobs, pauses and failures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..chart import draw
 from .handler import PageHandler
 from .sender_pages import CONTROLS_DONE
 
-#: Cards, campaigns and failures that the page shows.
+#: Maximum number of cards, campaigns and failures on the page.
 _PAGES, _CAMPAIGNS, _FAILURES = 24, 8, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """All that the page shows, read from the ledger in one go."""
+    """The page's data, read from the ledger in one call."""
 
     states: dict[State, int]
     minutes: list[Minute]
@@ -54,7 +54,7 @@ def _look(ledger: Ledger) -> _Seen:
 
 
 class LivePageHandler(PageHandler):
-    """A page about what happens now; its script fetches it again every few seconds."""
+    """The base of pages with current data. The script updates them every few seconds."""
 
     def get_template_namespace(self) -> dict[str, Any]:
         return super().get_template_namespace() | {
@@ -66,10 +66,10 @@ class LivePageHandler(PageHandler):
 
 
 class OverviewHandler(LivePageHandler):
-    """The page itself."""
+    """The Overview."""
 
     async def prepare(self) -> None:
-        """Leave out the pause of all pages: the page itself shows it, up to date."""
+        """Omit the banner of the pause of all pages: the Overview has its own, which is updated."""
 
     @authenticated
     async def get(self) -> None:
@@ -102,7 +102,7 @@ class OverviewHandler(LivePageHandler):
 
 
 class HomeHandler(PageHandler):
-    """`/`: leads to the Overview. Flower's own first page stays at `/workers`."""
+    """`/`: redirects to the Overview. Flower's home page is also at `/workers`."""
 
     @authenticated
     async def get(self) -> None:
@@ -111,7 +111,7 @@ class HomeHandler(PageHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Worker:
-    """A Celery worker as its heartbeats show it."""
+    """A Celery worker, known from its heartbeats."""
 
     name: str
     is_alive: bool

@@ -1,4 +1,4 @@
-"""`/failures/replays`: replaying jobs; counted, confirmed and watched."""
+"""`/failures/replays`: replay jobs, after a count and a confirmation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..replays import Stage, TrackedReplay
 from .handler import PageHandler
 from .job import MOVING
 
-#: Jobs per second unless the form is changed: slow enough to stop it in time.
+#: Default number of jobs per second: slow enough to stop a replay in time.
 DEFAULT_RATE = 20
 _MAX_RATE = 100_000
 #: Maximum number of jobs that can be selected at once.
 _MAX_SELECTED = 500
-#: Error codes of a replay that are explained on its page.
+#: Maximum number of error codes that are explained on a replay's page.
 _MAX_EXPLAINED = 20
 
 
 class ReplaysHandler(PageHandler):
-    """The replays that are kept; a POST plans another."""
+    """The list of replays. A POST plans a new one."""
 
     @authenticated
     async def get(self) -> None:
@@ -68,7 +68,7 @@ class ReplaysHandler(PageHandler):
         return TrackedReplay(about=about, replay=replay)
 
     def _kind(self) -> ReplayKind | None:
-        """Return the kind of failures that the form names, if any."""
+        """Return the kind of failures in the form, or None."""
         text = self.text_argument("kind")
         try:
             return ReplayKind(text) if text else None
@@ -78,7 +78,7 @@ class ReplaysHandler(PageHandler):
 
 
 class ReplayHandler(PageHandler):
-    """One replay; a POST starts or cancels it."""
+    """One replay. A POST starts or cancels it."""
 
     @authenticated
     async def get(self, replay_id: str) -> None:
@@ -86,7 +86,7 @@ class ReplayHandler(PageHandler):
         before = (replay.stage, replay.replayed)
         statuses = await self.ask(self.site.ledger.reader.statuses, list(replay.latest_ids))
         became = Counter(status.state for status in statuses.values())
-        # If it went on while this was read, the page is already out of date and is fetched again.
+        # If the replay has progressed during the reads, the page is outdated and updated again.
         is_moving = (
             before != (replay.stage, replay.replayed)
             or replay.stage in (Stage.COUNTING, Stage.RUNNING)
@@ -117,13 +117,15 @@ class ReplayHandler(PageHandler):
         else:
             raise HTTPError(400, f"action={action} is neither start nor cancel.")
         if not done:
-            raise HTTPError(409, f"This replay is {replay.stage.value}; that cannot be done now.")
+            raise HTTPError(
+                409, f"This replay is {replay.stage.value}, so the action is not possible."
+            )
         self.redirect(self.reverse_url("replay", replay_id))
 
     async def _replay(self, replay_id: str) -> TrackedReplay:
         replay = await self.ask(self.site.replays.get, replay_id)
         if replay is None:
-            raise HTTPError(404, "No replay has this id. The latest 50 are kept, for 7 days.")
+            raise HTTPError(404, "No replay has this ID. The latest 50 are kept for 7 days.")
         return replay
 
     def _rate(self) -> float | None:
@@ -135,7 +137,7 @@ class ReplayHandler(PageHandler):
         except ValueError:
             rate = math.nan
         if not 0 < rate <= _MAX_RATE:
-            raise HTTPError(400, f"The pace must be a number above 0, up to {_MAX_RATE:,}.")
+            raise HTTPError(400, f"The rate must be a number above 0, up to {_MAX_RATE:,}.")
         return rate
 
 

@@ -1,4 +1,4 @@
-"""`/pages/<page id>`: one Facebook page that sends; pausing, resuming and pacing pages."""
+"""`/pages/<page id>`: one Facebook page; pause it, resume it, and set its rate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...schemas import check_page_id, rate_problem
 from ..site import Site
 from .handler import PageHandler
 
-#: What a control did, by what the address that it leads to says.
+#: The message after an action, by the parameter `done` of the redirect.
 CONTROLS_DONE: Mapping[str, str] = {
-    "paused": "Paused: waiting messages stay where they are, and calls in flight end normally.",
+    "paused": "Paused: waiting messages stay queued, and calls in flight end normally.",
     "resumed": "Resumed.",
-    "probe": "The page’s next message is sent now. If it succeeds, the others follow.",
+    "probe": "The page’s next message is sent now. If it succeeds, the others are sent too.",
     "was-not-paused": "There was no pause to end.",
     "rate-set": "The rate is set; all workers use it within a second.",
 }
@@ -31,7 +31,7 @@ _RESUMED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderPage:
-    """One page: its waiting jobs, its pauses, and its own rate, if it has one."""
+    """One page: its waiting jobs, its pauses, and its own rate, if set."""
 
     page_id: str
     waiting: int
@@ -40,7 +40,7 @@ class SenderPage:
 
 
 class SenderPagesHandler(PageHandler):
-    """Lead to the page whose id was typed on the Overview."""
+    """Redirect to the page whose ID was entered on the Overview."""
 
     @authenticated
     async def get(self) -> None:
@@ -50,7 +50,7 @@ class SenderPagesHandler(PageHandler):
 
 
 class SenderPageHandler(PageHandler):
-    """One page with all its controls."""
+    """One page with its controls."""
 
     @authenticated
     async def get(self, page_id: str) -> None:
@@ -72,7 +72,7 @@ class SenderPageHandler(PageHandler):
 
 
 class PageControlHandler(PageHandler):
-    """A POST pauses, resumes or paces a page, or pauses or resumes all (without a `page_id`)."""
+    """A POST pauses or resumes a page (all pages without a `page_id`), or sets its rate."""
 
     @authenticated
     async def post(self) -> None:

@@ -1,4 +1,4 @@
-"""`/failures/waiting`: jobs that are not sent yet, why they wait, and canceling them."""
+"""`/failures/waiting`: waiting jobs, why they wait, and how to cancel them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ...ledger import ALL_PAGES, JobFilter, JobPage, Ledger, Pause
 from ...schemas import JobRecord, State
 from .handler import PAGE_SIZE, PageHandler
 
-#: Pages listed with their queued jobs, those with most jobs first.
+#: Maximum number of pages with queued jobs; pages with most jobs first.
 _MAX_PAGES = 20
-#: States that the page lists, by the name in its address.
+#: States that the page lists, by the name in the URL.
 _STATES = {state.value: state for state in (State.RETRYING, State.SCHEDULED, State.QUEUED)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQueue:
-    """The queued jobs of one page: how many, and the pauses that hold them."""
+    """The queued jobs of one page: their number, and the pauses of the page."""
 
     page_id: str
     count: int
@@ -28,7 +28,7 @@ class PageQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """The queued jobs: by page, those of paused pages first, and the latest ones."""
+    """The queued jobs: counts by page (paused pages first), and the latest jobs."""
 
     queues: list[PageQueue]
     pages_left_out: int
@@ -37,7 +37,7 @@ class Queued:
 
 
 class WaitingHandler(PageHandler):
-    """Jobs in one state; a POST cancels the selected ones."""
+    """Jobs in one state. A POST cancels the selected ones."""
 
     @authenticated
     async def get(self) -> None:
@@ -83,13 +83,13 @@ class WaitingHandler(PageHandler):
         return _STATES.get(self.text_argument("state"), State.RETRYING)
 
     def _cancelled(self) -> int | None:
-        """Return how many jobs the previous POST canceled."""
+        """Return the number of jobs that the previous POST canceled."""
         text = self.text_argument("cancelled")
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _queued(ledger: Ledger, page_id: str) -> Queued:
-    """Read the queued jobs; `page_id` limits the list of jobs to one page, "" does not."""
+    """Read the queued jobs. `page_id` restricts the list to one page; "" means all pages."""
     counts = ledger.reader.waiting_by_page(limit=None)
     pauses: dict[str, list[Pause]] = defaultdict(list)
     for pause in ledger.reader.pauses():
@@ -99,7 +99,7 @@ def _queued(ledger: Ledger, page_id: str) -> Queued:
         for page, count in counts.items()
         if count
     ]
-    # They are sorted by count already, and stay so among the paused and the other pages.
+    # They are already sorted by count. A stable sort keeps this order.
     queues.sort(key=lambda queue: not queue.pauses)
     wanted = JobFilter(states=(State.QUEUED,), page_ids=(page_id,) if page_id else ())
     return Queued(

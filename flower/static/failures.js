@@ -1,5 +1,5 @@
-// What the Failures pages do beyond plain HTML. Without it, they work: times are in UTC, and a page
-// that moves is brought up to date by loading it again.
+// Enhances the Failures pages. The pages also work without it: times are in UTC, and the user
+// reloads a page to update it.
 (function () {
   "use strict";
 
@@ -19,7 +19,7 @@
     return minute(date) + ":" + two(date.getSeconds());
   }
 
-  // Times in the reader's own zone; the one in UTC stays as the hint.
+  // Show times in the local zone. The UTC time is the tooltip.
   function localize(root) {
     root.querySelectorAll("time[datetime]").forEach(function (time) {
       var date = new Date(time.getAttribute("datetime"));
@@ -36,7 +36,7 @@
     });
   }
 
-  // The form's times: shown in the reader's zone, sent in UTC.
+  // Times in the form are shown in the local zone and sent in UTC.
   function localizeForm() {
     document.querySelectorAll("[data-zone]").forEach(function (zone) {
       zone.textContent = "(your time)";
@@ -55,7 +55,7 @@
     });
     document.querySelectorAll(".failures-filter").forEach(function (form) {
       form.addEventListener("formdata", function (event) {
-        // An address without what was left empty.
+        // Remove empty parameters from the URL.
         new Set(event.formData.keys()).forEach(function (name) {
           var values = event.formData.getAll(name).filter(Boolean);
           event.formData.delete(name);
@@ -100,7 +100,7 @@
     return part.contains(document.activeElement) || part.querySelector("details[open]") !== null;
   }
 
-  // The button that stops the page from changing while somebody reads it.
+  // The button that pauses updates of the page.
   function offerLiveSwitch() {
     document.querySelectorAll("[data-live-switch]").forEach(function (button) {
       button.hidden = false;
@@ -111,12 +111,12 @@
     });
   }
 
-  // A part of the page that moves is fetched again, until it stands still.
+  // Update a live part of the page until its state is final.
   function follow(id) {
     var part = document.getElementById(id);
     if (!part || !part.dataset.live) return;
     window.setTimeout(function () {
-      // What somebody is about to use stays under their hands.
+      // Do not replace a control that is in use.
       if (!live || document.hidden || isInUse(part)) return follow(id);
       fetch(window.location.href, { credentials: "same-origin" })
         .then(function (reply) {
@@ -137,7 +137,7 @@
 
   var announced = "";
 
-  // Says aloud that it came to another state, but not every step on the way.
+  // Announce a change of state to screen readers, but not every progress step.
   function announce(part) {
     var status = document.getElementById("failures-status");
     var text = part.dataset.status || "";

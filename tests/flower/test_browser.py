@@ -146,7 +146,7 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
         page.get_by_role("button", name="Replay all 3…").click()
         expect(page.locator(".failures-big")).to_have_text("3")
         assert states(office, broken).count(State.FAILED) == 3
-        page.get_by_label("Messages a second").fill("50")
+        page.get_by_label("Messages per second").fill("50")
         page.get_by_role("button", name="Replay 3").click()
         # then it says what became of them
         expect(page.locator(".failures-became")).to_have_text("sent 3", timeout=20_000)
@@ -296,7 +296,7 @@ def test_a_page_is_paused_paced_and_resumed_by_keyboard(office: Office) -> None:
     page_id = "140725830264749"
     with office.page("/overview") as page:
         # when a page is opened by its id and paused, with a reason and for a time
-        page.get_by_label("Page id").focus()
+        page.get_by_label("Page ID").focus()
         page.keyboard.type(page_id)
         page.keyboard.press("Enter")
         page.get_by_text("Pause…").focus()
@@ -321,7 +321,7 @@ def test_a_page_is_paused_paced_and_resumed_by_keyboard(office: Office) -> None:
 
         # when its rate is set
         row.get_by_role("link").click()
-        page.get_by_label("Messages a second").fill("12")
+        page.get_by_label("Messages per second").fill("12")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").first).to_contain_text("The rate is set")
         assert [rate.rate for rate in office.ledger.reader.rates()] == [12.0]

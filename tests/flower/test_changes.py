@@ -274,7 +274,7 @@ def test_queued_jobs_are_listed_with_the_reason_why_they_wait(harness: FlowerHar
     page = harness.flower.get("/failures/waiting?state=queued")
     text = text_of(page)
     assert f"Page {paused} paused by thu@shop: wrong price 2" in text
-    assert f"Page {served} they are sent in turn, at the page’s rate 2" in text
+    assert f"Page {served} waiting for the page’s rate 2" in text
     assert set(job_ids(page)) >= {*ids[paused], *ids[served]}
 
     page = harness.flower.get(f"/failures/waiting?state=queued&page_id={paused}")

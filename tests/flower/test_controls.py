@@ -67,7 +67,7 @@ def test_a_page_is_paused_for_a_time_and_resumed(harness: FlowerHarness) -> None
     page_id = new_page_id()
     enqueue(harness.ledger, 3, page_id=page_id)
     page = control(harness.flower, page_id, action="pause", reason="wrong <price>", minutes="60")
-    assert "Paused: waiting messages stay where they are" in text_of(page)
+    assert "Paused: waiting messages stay queued" in text_of(page)
     assert f"By {USER}: wrong <price> , since" in text_of(page)
     assert "<price>" not in page.text
     pause = pause_of(harness.ledger, page_id)
@@ -112,7 +112,7 @@ def test_the_rate_of_a_page_is_set_and_reset(harness: FlowerHarness) -> None:
     page_id = new_page_id()
     page = control(harness.flower, page_id, action="rate", rate="20.5", burst="5")
     assert "The rate is set;" in text_of(page)
-    assert f"20.5 messages a second, 5 at once (set by {USER})" in text_of(page)
+    assert f"20.5 messages per second, burst 5 (set by {USER})" in text_of(page)
     (rate,) = [rate for rate in harness.ledger.reader.rates() if rate.page_id == page_id]
     assert (rate.rate, rate.burst, rate.by) == (20.5, 5, USER)
     page = control(harness.flower, page_id, action="rate", rate="100", burst="5")

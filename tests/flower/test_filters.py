@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs
 
 import pytest
-from harasocial_dispatch.flower.filters import SPANS, FailureFilter, InvalidFilter
+from harasocial_dispatch.flower.filters import DURATIONS, FailureFilter, InvalidFilter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,10 +45,10 @@ def test_an_address_says_all_of_a_filter(
     assert wanted.is_empty is (wanted.as_query() == "")
 
 
-@pytest.mark.parametrize("within", SPANS)
+@pytest.mark.parametrize("within", DURATIONS)
 def test_a_span_is_counted_back_from_now(within: str) -> None:
     """So that an address kept for later shows what is late then."""
-    assert read(f"within={within}").as_of(NOW).since == NOW - SPANS[within][0]
+    assert read(f"within={within}").as_of(NOW).since == NOW - DURATIONS[within][0]
 
 
 def test_given_times_come_before_a_span() -> None:

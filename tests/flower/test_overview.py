@@ -47,7 +47,7 @@ def test_paused_pages_come_first_then_the_longest_lanes() -> None:
         ("2", 90, 0.5, 180),
         ("1", 60, 30, 2),
     ]
-    assert [card.is_paused_by_hand for card in cards] == [True, False, False, False]
+    assert [card.is_paused_by_operator for card in cards] == [True, False, False, False]
 
 
 def test_a_page_without_a_limit_has_no_time_left() -> None:
@@ -243,9 +243,9 @@ def test_an_operator_pauses_paces_and_resumes_a_page(screen: Screen) -> None:
     assert screen.pauses() == []
 
     card.get_by_label(f"Set the rate of page {screen.page_id}").click()
-    card.get_by_label("Messages a second").fill("6")
+    card.get_by_label("Messages per second").fill("6")
     card.get_by_role("button", name="Set the rate").click()
-    expect(card).to_contain_text("6/s (set by hand)")
+    expect(card).to_contain_text("6/s (set by an operator)")
     expect(card).to_contain_text("7.0 s")
     (rate,) = screen.ledger.reader.rates()
     assert (rate.rate, rate.by) == (6, USER)
