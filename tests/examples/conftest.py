@@ -1,4 +1,4 @@
-"""The examples, each behind its framework's own client, and the Valkey server they use."""
+"""Fixtures: each example with its framework's test client, and the Valkey server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a web app answered."""
+    """The response of a web app."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,10 +32,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class WebApp:
-    """One of the examples. Every framework's client looks the same here."""
+    """One of the examples, with the same interface for every framework's client."""
 
     framework: str
-    #: (method, path, body, headers) → answer
+    #: (method, path, body, headers) → response
     request: Callable[[str, str, bytes, dict[str, str]], Answer]
 
     def get(self, path: str) -> Answer:
@@ -53,14 +53,14 @@ def load_example(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where Django and FastAPI look for names
+    sys.modules[name] = module  # needed by Django and FastAPI to resolve names
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="session")
 def shared_valkey() -> Iterator[EmbeddedValkey]:
-    """One server for all tests: Django can be set up only once in a process."""
+    """Return one server for all tests, because Django can be set up only once per process."""
     with EmbeddedValkey(appendonly="yes") as running:
         yield running
 
@@ -75,7 +75,7 @@ def valkey(shared_valkey: EmbeddedValkey) -> EmbeddedValkey:
 
 @pytest.fixture
 def away(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]:
-    """For a block, nothing listens on the server's port."""
+    """Stop listening on the server's port during the block."""
 
     @contextmanager
     def block() -> Iterator[None]:
@@ -90,7 +90,7 @@ def away(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]:
 
 @pytest.fixture
 def halted(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]:
-    """For a block, the server takes connections and answers nothing."""
+    """Accept connections without replies during the block."""
 
     @contextmanager
     def block() -> Iterator[None]:
@@ -105,7 +105,7 @@ def halted(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]
 
 @pytest.fixture
 def producer(valkey: EmbeddedValkey) -> Iterator[Producer]:
-    """Look at what is really in Redis, past the web app."""
+    """Return a producer that reads Redis directly, without the web app."""
     made = Producer(Settings(redis_url=valkey.url))
     yield made
     made.close()

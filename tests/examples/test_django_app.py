@@ -1,4 +1,4 @@
-"""The Django example's own habits, and messages that belong to a row of the database."""
+"""The Django example, and messages that belong to a database row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def count_jobs(producer):
 
 
 def test_field_errors_are_a_bad_request(django_app):
-    """400 with the errors by field, as a form's; those of the whole body as a form names them."""
+    """The status is 400, with errors by field as in a Django form."""
     answer = django_app.post(b'{"recipient": {"id": 5}, "colour": "red"}', idempotency_key=" ")
 
     assert answer.status == 400
@@ -46,7 +46,7 @@ def test_field_errors_are_a_bad_request(django_app):
 
 
 def test_an_order_is_followed_by_its_message(place, django_module, harasocial):
-    """201, and the job that the order names is enqueued."""
+    """The status is 201, and the order's job is enqueued."""
     answer = place(number="1001", customer_psid=PSID)
 
     assert answer.status == 201
@@ -56,8 +56,8 @@ def test_an_order_is_followed_by_its_message(place, django_module, harasocial):
     assert job.job_id == order.job_id
 
 
-def test_a_wrong_order_is_refused_by_the_form(place, django_module, harasocial):
-    """400 with Django's own words, no order and no job."""
+def test_an_invalid_order_is_rejected_by_the_form(place, django_module, harasocial):
+    """The status is 400 with Django's messages, without an order or a job."""
     answer = place(number="10 01", customer_psid="someone")
 
     assert answer.status == 400
@@ -68,7 +68,7 @@ def test_a_wrong_order_is_refused_by_the_form(place, django_module, harasocial):
 
 
 def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, harasocial):
-    """Whatever fails later in the transaction, nothing was enqueued."""
+    """If the transaction fails later, nothing was enqueued."""
     from django.db import transaction
 
     class OutOfStockError(Exception):
@@ -87,7 +87,7 @@ def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, 
 
 
 def test_nothing_is_enqueued_before_the_commit(django_app, django_module, harasocial):
-    """A worker can never meet a job whose order is not there yet."""
+    """A worker never claims a job whose order is not committed."""
     from django.db import transaction
 
     with transaction.atomic():
@@ -98,8 +98,8 @@ def test_nothing_is_enqueued_before_the_commit(django_app, django_module, haraso
     assert job.job_id == order.job_id
 
 
-def test_an_outage_does_not_refuse_the_order(place, away, django_module, producer):
-    """The order stands without its message, which is enqueued, once, when Redis is back."""
+def test_an_outage_does_not_reject_the_order(place, away, django_module, producer):
+    """The order is stored without its message, which is enqueued once when Redis is back."""
     with away():
         answer = place(number="1001", customer_psid=PSID)
     assert answer.status == 201
@@ -112,8 +112,8 @@ def test_an_outage_does_not_refuse_the_order(place, away, django_module, produce
     assert count_jobs(producer) == 1
 
 
-def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_module, producer):
-    """Stored after all, the message is found again by its idempotency key."""
+def test_a_lost_reply_does_not_create_a_second_message(place, halted, django_module, producer):
+    """If the message was stored, it is found by its idempotency key."""
     assert place(number="1000", customer_psid=PSID).json["job_id"]
     with halted():
         assert place(number="1001", customer_psid=PSID).json["job_id"] is None
@@ -123,8 +123,8 @@ def test_a_lost_reply_does_not_make_a_second_message(place, halted, django_modul
     assert count_jobs(producer) == 2
 
 
-def test_one_order_in_conflict_does_not_hold_back_the_others(place, django_module, producer):
-    """An earlier order had the number: its message stays, and the next orders' are enqueued."""
+def test_one_order_in_conflict_does_not_block_the_others(place, django_module, producer):
+    """An earlier order has the same key. Its message stays, and the next ones are enqueued."""
     assert place(number="1001", customer_psid=PSID).status == 201
     django_module.Order.objects.all().delete()
     answer = place(number="1001", customer_psid="77")
@@ -137,7 +137,7 @@ def test_one_order_in_conflict_does_not_hold_back_the_others(place, django_modul
 
 
 def test_the_commands_at_the_top_of_the_file_work(valkey, tmp_path):
-    """As a program the file makes its table and passes Django's own checks."""
+    """As a program, the file creates its table and passes Django's checks."""
     environment = {
         "PATH": "",
         "HARASOCIAL_REDIS_URL": valkey.url,

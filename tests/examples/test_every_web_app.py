@@ -1,4 +1,4 @@
-"""What the three web apps have in common: one contract, whatever the framework."""
+"""The common contract of the three web apps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESSAGE = {
 }
 BODY = json.dumps(MESSAGE).encode()
 
-#: The producer's promise for when Redis is away, and a margin for a busy machine.
+#: The producer's timeout without Redis, and a margin for a busy machine.
 MOST_SECONDS = 2 + 1
 
 
@@ -27,8 +27,8 @@ def count_jobs(producer):
     return sum(producer.count_states().values())
 
 
-def test_a_message_is_taken_and_its_status_can_be_seen(web_app, harasocial):
-    """202 with the job's id; `Location` leads to its state."""
+def test_a_message_is_accepted_and_its_status_can_be_read(web_app, harasocial):
+    """The status is 202 with the job's ID, and `Location` is the URL of its state."""
     answer = web_app.post(BODY, idempotency_key="order-1001-paid")
 
     assert answer.status == 202
@@ -42,7 +42,7 @@ def test_a_message_is_taken_and_its_status_can_be_seen(web_app, harasocial):
 
 
 def test_the_status_shows_how_a_message_ended(web_app, harasocial):
-    """Sent, or failed and why."""
+    """The status is sent, or failed with the reason."""
     harasocial.reply_next("code:551", recipient_id="77")
     refused = {**MESSAGE, "recipient": {"id": "77"}}
     locations = [
@@ -55,8 +55,8 @@ def test_the_status_shows_how_a_message_ended(web_app, harasocial):
     assert [(status["state"], status["error_code"]) for status in shown] == outcomes
 
 
-def test_an_idempotency_key_makes_one_job_of_two_requests(web_app, harasocial):
-    """A repeated request gets the same id; another key, or none, makes another job."""
+def test_two_requests_with_the_same_key_create_one_job(web_app, harasocial):
+    """A repeated request returns the same ID. Another key, or none, creates another job."""
     first, again, other, none = (
         web_app.post(BODY, idempotency_key=key).json["job_id"] for key in ("a", "a", "b", None)
     )
@@ -66,7 +66,7 @@ def test_an_idempotency_key_makes_one_job_of_two_requests(web_app, harasocial):
 
 
 def test_an_idempotency_key_of_another_message_is_a_conflict(web_app, harasocial):
-    """409 that names the fields and none of their values; nothing is enqueued."""
+    """The status is 409 with the fields but not their values. Nothing is enqueued."""
     web_app.post(BODY, idempotency_key="a")
     other = {**MESSAGE, "recipient": {"id": "77"}, "metadata": "order 1002"}
     answer = web_app.post(json.dumps(other).encode(), idempotency_key="a")
@@ -80,7 +80,7 @@ def test_an_idempotency_key_of_another_message_is_a_conflict(web_app, harasocial
 
 @pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no%20id", "%C3%A9"])
 def test_an_unknown_message_is_not_found(web_app, job_id):
-    """404, in JSON, and without a word of how it was looked for."""
+    """The status is 404 in JSON, without internal details."""
     answer = web_app.get(f"/messages/{job_id}")
 
     assert answer.status == 404
@@ -91,8 +91,8 @@ def test_an_unknown_message_is_not_found(web_app, job_id):
     "body",
     [b"", b"{", b"[]", b"null", b'"text"', b"{}", b'{"page_id": 1}', b"\xff"],
 )
-def test_a_wrong_body_is_refused_and_nothing_is_stored(web_app, harasocial, body):
-    """Whatever the body, the answer is a 4xx that says in JSON what is wrong."""
+def test_an_invalid_body_is_rejected_and_nothing_is_stored(web_app, harasocial, body):
+    """For any invalid body, the response is a 4xx with the errors in JSON."""
     answer = web_app.post(body)
 
     assert answer.status in (400, 422)
@@ -100,8 +100,8 @@ def test_a_wrong_body_is_refused_and_nothing_is_stored(web_app, harasocial, body
     harasocial.assert_enqueued(count=0)
 
 
-def test_when_redis_is_away_the_client_is_told_to_come_back(web_app, away, producer):
-    """503 with `Retry-After`, soon, for both endpoints; and once Redis is back, all is well."""
+def test_without_redis_the_client_gets_retry_after(web_app, away, producer):
+    """Both endpoints quickly return 503 with `Retry-After`, and recover with Redis."""
     location = web_app.post(BODY).headers["Location"]
     with away():
         for ask in (lambda: web_app.post(BODY), lambda: web_app.get(location)):
@@ -117,8 +117,8 @@ def test_when_redis_is_away_the_client_is_told_to_come_back(web_app, away, produ
     assert count_jobs(producer) == 2
 
 
-def test_when_the_reply_is_lost_the_same_key_makes_one_job(web_app, halted, producer):
-    """503 that says so and names the id to look for; the same request later is the same job."""
+def test_after_a_lost_reply_the_same_key_creates_one_job(web_app, halted, producer):
+    """The status is 503 with the job's ID. The same request later returns the same job."""
     assert web_app.post(BODY, idempotency_key="earlier").status == 202
     with halted():
         began = time.monotonic()
@@ -138,8 +138,8 @@ def test_when_the_reply_is_lost_the_same_key_makes_one_job(web_app, halted, prod
     assert count_jobs(producer) == 2
 
 
-def test_a_halted_redis_holds_no_first_request(web_app, halted):
-    """Also where no connection was open before, the answer comes in time."""
+def test_a_halted_redis_does_not_block_the_first_request(web_app, halted):
+    """The response is in time, also without an open connection."""
     with halted():
         began = time.monotonic()
         answer = web_app.post(BODY)
@@ -151,7 +151,7 @@ def test_a_halted_redis_holds_no_first_request(web_app, halted):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_only_the_producer_is_imported(example):
-    """Of this package, a web app needs the producer, and Django's app if it is one of Django."""
+    """A web app only imports the producer, and the Django app if it uses Django."""
     imported = set()
     for node in ast.walk(ast.parse(example.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

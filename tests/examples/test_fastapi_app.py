@@ -1,4 +1,4 @@
-"""The FastAPI example's own habits."""
+"""Behavior that is specific to the FastAPI example."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 
-def test_field_errors_are_a_list_of_places_and_messages(fastapi_app):
-    """422 with `detail` as FastAPI itself would give it, of all fields at once."""
+def test_field_errors_are_a_list_of_locations_and_messages(fastapi_app):
+    """The status is 422, with all errors in FastAPI's format of `detail`."""
     answer = fastapi_app.post(b'{"recipient": {"id": 5}, "colour": "red"}')
 
     assert answer.status == 422
@@ -26,8 +26,8 @@ def test_field_errors_are_a_list_of_places_and_messages(fastapi_app):
     }
 
 
-def test_a_wrong_header_is_found_in_the_header(fastapi_app):
-    """An idempotency key that is too long is told where it stands."""
+def test_an_invalid_header_is_reported_with_its_location(fastapi_app):
+    """The error of a long idempotency key has the location of the header."""
     answer = fastapi_app.post(b"[]", idempotency_key="k" * 201)
 
     assert [error["loc"] for error in answer.json["detail"]] == [
@@ -36,8 +36,8 @@ def test_a_wrong_header_is_found_in_the_header(fastapi_app):
     ]
 
 
-def test_waiting_for_redis_does_not_hold_the_event_loop(fastapi_app, halted):
-    """While one request waits for a halted Redis, another is answered."""
+def test_waiting_for_redis_does_not_block_the_event_loop(fastapi_app, halted):
+    """While one request waits for a halted Redis, another one is handled."""
     body = b'{"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}'
     with halted(), ThreadPoolExecutor() as threads:
         waiting = threads.submit(fastapi_app.post, body)
@@ -48,12 +48,12 @@ def test_waiting_for_redis_does_not_hold_the_event_loop(fastapi_app, halted):
         refused = waiting.result()
 
     assert refused.status == 503
-    # Had the loop been held, the first answer would have come after the other request's.
+    # If the loop were blocked, the responses would have the opposite order.
     assert answered > 3
 
 
 def test_the_documentation_shows_a_body_that_is_accepted(fastapi_app):
-    """What a person tries out at /docs works."""
+    """The example request at /docs works."""
     documented = fastapi_app.get("/openapi.json").json["paths"]["/messages"]["post"]
     (example,) = documented["requestBody"]["content"]["application/json"]["schema"]["examples"]
 

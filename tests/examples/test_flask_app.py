@@ -1,4 +1,4 @@
-"""The Flask example's own habits."""
+"""Behavior that is specific to the Flask example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def test_field_errors_are_unprocessable(flask_app):
-    """422 with every wrong field of body and header at once."""
+    """The status is 422, with all invalid fields of body and header."""
     answer = flask_app.post(b'{"recipient": {"id": 5}, "colour": "red"}', idempotency_key=" ")
 
     assert answer.status == 422
@@ -30,15 +30,15 @@ def test_field_errors_are_unprocessable(flask_app):
     [("POST", "/messages", 400), ("GET", "/messages", 405), ("GET", "/elsewhere", 404)],
 )
 def test_flasks_own_errors_are_json_too(flask_app: Any, method: str, path: str, status: int):
-    """A client that speaks JSON is never answered with a page of HTML."""
+    """A JSON client never gets an HTML page."""
     answer = flask_app.request(method, path, b"{" if method == "POST" else b"", {})
 
     assert answer.status == status
     assert list(answer.json) == ["error"]
 
 
-def test_a_wrong_setting_ends_the_start(monkeypatch, flask_app):
-    """The app is not made, and the error names the variable."""
+def test_an_invalid_setting_prevents_the_start(monkeypatch, flask_app):
+    """The app is not created, and the error names the variable."""
     import sys
 
     from harasocial_dispatch.producer import SettingsError

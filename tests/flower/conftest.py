@@ -1,4 +1,4 @@
-"""A real Flower, for all tests that bring a page of their own, or for one alone."""
+"""Fixtures with a real Flower: one shared by tests that use separate pages, or one per test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.harness import environment
 def harness(
     valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FlowerHarness]:
-    """One for all tests that bring a page of their own."""
+    """Return a shared harness for tests that use separate pages."""
     settings = Settings(
         redis_url=valkey.url, namespace=f"harness-{uuid.uuid4().hex[:8]}", page_rate=0.0
     )
@@ -33,7 +33,7 @@ def harness(
 
 @pytest.fixture
 def start_flower(settings: Settings, tmp_path: Path) -> Iterator[StartFlower]:
-    """Start Flower over the test's own ledger; further settings by their names."""
+    """Return a function that starts Flower with the test's ledger and the given settings."""
     started: list[Flower] = []
 
     def start(

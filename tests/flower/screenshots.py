@@ -1,6 +1,6 @@
-"""Make the README's pictures: `python tests/flower/screenshots.py docs/images`.
+"""Create the README's screenshots: `python tests/flower/screenshots.py docs/images`.
 
-A ledger is filled with a week of failures that are made up, the same ones each time; Flower and the
+A ledger is filled with a week of generated failures, the same ones each time. Flower and the
 browser are real.
 """
 
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
+sys.path.insert(0, str(Path(__file__).parents[1]))  # shared test code
 
 import redis
 from harasocial_dispatch.broker.separate_celery import SeparateCelery
@@ -34,7 +34,7 @@ FAILURES = 2400
 
 
 class Kind(NamedTuple):
-    """A way to fail, and how often it is met."""
+    """A kind of failure, and its frequency."""
 
     error_code: str
     share: int
@@ -56,10 +56,10 @@ PAGES = [str(500_725_830_264_700 + n) for n in range(12)]
 
 
 def fill(client: redis.Redis, prefix: str, chance: random.Random) -> list[str]:
-    """Put a week's failures into the ledger by its own keys; return the ids, the latest last."""
+    """Write a week of failures directly to the ledger's keys; return the IDs, the latest last."""
     now_ms = round(time.time() * 1000)
     ages_ms = [int(7 * DAY_MS * chance.random() ** 1.4) for _ in range(FAILURES * 3 // 4)]
-    # An evening on which the API was down.
+    # An outage of the API in the evening.
     ages_ms += [2 * DAY_MS + int(chance.random() * 7_200_000) for _ in range(FAILURES // 4)]
     ids = []
     pipeline = client.pipeline(transaction=False)
@@ -134,7 +134,7 @@ def show(ledger: Ledger, job_ids: Sequence[str], settings: Settings) -> None:
 
 
 def take(browser: Browser, flower: Flower, job_id: str, folder: Path) -> None:
-    """Take the pictures."""
+    """Take the screenshots."""
     scheme: Literal["light", "dark"]
     for name, path, scheme, height in (
         ("failures", "/failures", "light", 1400),
@@ -165,7 +165,7 @@ def take(browser: Browser, flower: Flower, job_id: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Make all of them in the folder that is named."""
+    """Create all screenshots in the given folder."""
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Who gets in, over HTTP: nobody without the login, and no form but our own."""
+"""Access over HTTP: the login is required, and only forms of our pages are accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATHS = [
     *("/pages", "/pages/70000", "/audit", "/cancellations/abc"),
 ]
 
-#: Where forms are sent to.
+#: The paths that forms are sent to.
 CHANGING_PATHS = [
     *("/failures/replays", "/failures/waiting", "/failures/{job}"),
     *("/overview/page", "/cancellations", "/cancellations/abc"),
@@ -26,17 +26,17 @@ CHANGING_PATHS = [
     ("login", "paths"),
     [
         (None, PATHS),
-        # Few each: more wrong logins would be refused without a look at them.
+        # Few attempts each, because the login limit would reject more of them unchecked.
         ((USER, "wrong"), PATHS[:3]),
         (("", ""), PATHS[3:6]),
         ((USER.title(), PASSWORD), PATHS[:3]),
         ((USER, ""), PATHS[3:6]),
     ],
 )
-def test_nobody_gets_in_without_the_login(
+def test_reading_requires_the_login(
     harness: FlowerHarness, login: tuple[str, str] | None, paths: list[str]
 ) -> None:
-    """And nobody learns more than that."""
+    """The response contains nothing else."""
     for path in paths:
         answer = harness.flower.get(path, auth=login, allow_redirects=False)
         assert (answer.status_code, answer.text) == (401, "Access denied")
@@ -44,8 +44,8 @@ def test_nobody_gets_in_without_the_login(
 
 
 @pytest.mark.parametrize("path", CHANGING_PATHS)
-def test_nobody_changes_anything_without_the_login(harness: FlowerHarness, path: str) -> None:
-    """Though a token that fits its cookie is easily made."""
+def test_changes_require_the_login(harness: FlowerHarness, path: str) -> None:
+    """A forged token is rejected even if it matches a forged cookie."""
     job_id = harness.fail(page_id=new_page_id())
     token = "0123456789abcdef" * 2
     answer = requests.post(
@@ -62,8 +62,8 @@ def test_nobody_changes_anything_without_the_login(harness: FlowerHarness, path:
 @pytest.mark.parametrize(
     "kind", ["no token", "wrong token", "token of another cookie", "another site"]
 )
-def test_a_forged_form_is_refused(harness: FlowerHarness, path: str, kind: str) -> None:
-    """Though the browser adds the login by itself."""
+def test_a_forged_form_is_rejected(harness: FlowerHarness, path: str, kind: str) -> None:
+    """A forged form is rejected, although the browser sends the login automatically."""
     job_id = harness.fail(page_id=new_page_id())
     url = harness.flower.url + path.format(job=job_id)
     fields = {"action": "replay", "job_id": job_id, "what": "filter"}
@@ -84,10 +84,8 @@ def test_a_forged_form_is_refused(harness: FlowerHarness, path: str, kind: str) 
 
 
 @pytest.mark.parametrize("path", [*PATHS[:4], "/pages/70000", "/audit"])
-def test_pages_bring_nothing_from_outside_and_let_nothing_in(
-    harness: FlowerHarness, path: str
-) -> None:
-    """Every address is of this host; a policy has the browser see to it."""
+def test_pages_load_nothing_from_other_hosts(harness: FlowerHarness, path: str) -> None:
+    """Every URL is on this host, and the Content-Security-Policy enforces it."""
     page = harness.flower.get(path)
     ours = page.text[page.text.index('class="page-section failures-page') :]
     assert re.findall(r'(?:src|href|action)="(?:https?:)?//', ours) == []

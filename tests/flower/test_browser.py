@@ -1,4 +1,4 @@
-"""An operator at work, in a real browser: what failed is found, understood and sent again."""
+"""The operator's tasks in a real browser: failures are found, explained and replayed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WINDOW_CLOSED = "sandbox:code:10/2018278"
 
 
 class Office:
-    """All that is needed: Valkey, an endpoint, a worker, Flower, and a browser to look at it."""
+    """The system under test: Valkey, an endpoint, a worker, Flower, and a browser."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.valkey = stack.enter_context(EmbeddedValkey(appendonly="yes"))
@@ -63,9 +63,9 @@ class Office:
 
     @contextmanager
     def page(self, path: str = "", **options: Any) -> Iterator[Page]:
-        """Yield a page of a browser that is logged in.
+        """Yield a page of a logged-in browser.
 
-        Fails if the page asks for anything from another host, reports a fault, or opens a dialog.
+        Fails if the page sends a request to another host, reports an error, or opens a dialog.
         """
         login = {"username": USER, "password": PASSWORD}
         context = self.browser.new_context(
@@ -96,34 +96,34 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         yield Office(tmp_path_factory.mktemp("office"), stack)
 
 
-def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
-    """The operator's scenario, from a log line's error code to a message that arrived."""
-    # given some messages outside the window, and some that a broken endpoint refused
+def test_a_failure_is_found_explained_and_replayed(office: Office) -> None:
+    """The operator's scenario, from an error code in a log to a delivered message."""
+    # given some messages outside the window, and some that a broken endpoint rejected
     closed = office.enqueue(*[f"{WINDOW_CLOSED}#{n}" for n in range(3)])
     office.sandbox.fail_with(400)
     broken = office.enqueue(*[f"__hrf_f_{n}" for n in range(4)], page_id="600725830264749")
     office.sandbox.fail_with(None)
 
     with office.page("/tasks") as page:
-        # when the operator looks in Flower's own list, by error code
+        # when the operator searches Flower's own list by error code
         page.get_by_role("searchbox").fill("result:2018278")
         rows = page.locator("#tasks-table tbody tr")
         expect(rows).to_have_count(3)
         expect(rows.first).to_contain_text("FAILURE")
         expect(rows.first).to_contain_text("10/2018278: ")
         page.locator("#tasks-table tbody a[href*='/task/']").first.click()
-        # then the task is the job: its reason and its attempts
+        # then the task has the job's error and attempts
         expect(page.locator(".task-uuid-value code")).to_have_text(one_of(closed))
         expect(page.locator(".task-details-card")).to_contain_text("************8749")
         expect(page.locator(".task-details-card")).to_contain_text("HTTP 200 after")
 
-        # and from there the job's own page explains it
+        # and it links to the job's page, which explains the error
         page.get_by_role("link", name="Open in Failures").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(one_of(closed))
         expect(page.locator(".failures-why")).to_contain_text("The messaging window is closed")
         expect(page.locator(".failures-timeline")).to_contain_text("attempt 1")
 
-        # when the failures are filtered by another code, one of them is opened and sent again
+        # when the failures are filtered by another code, and one of them is replayed
         page.get_by_role("link", name="Failures", exact=True).click()
         page.get_by_label("Error code", exact=True).fill("http_400")
         page.get_by_role("button", name="Filter", exact=True).click()
@@ -137,28 +137,28 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
         )
         page.get_by_role("button", name="Replay 1").click()
         page.get_by_role("link", name="The job").click()
-        # then its page tells when it was sent, without being loaded again
+        # then its page shows when it was sent, without a reload
         expect(page.locator(".failures-state")).to_contain_text("sent", timeout=20_000)
         expect(page.locator(".failures-timeline")).to_contain_text("attempt 2")
 
-        # when the rest of the filter is sent again
+        # when the rest of the filter is replayed
         page.goto("/failures?error_code=http_400")
         page.get_by_role("button", name="Replay all 3…").click()
         expect(page.locator(".failures-big")).to_have_text("3")
         assert states(office, broken).count(State.FAILED) == 3
         page.get_by_label("Messages per second").fill("50")
         page.get_by_role("button", name="Replay 3").click()
-        # then it says what became of them
+        # then the page shows their states
         expect(page.locator(".failures-became")).to_have_text("sent 3", timeout=20_000)
         assert set(states(office, broken)) == {State.SENT}
         assert [job.accepted for job in office.sandbox.jobs()].count(1) == 4
 
-    # when worker and Flower are started anew
+    # when the worker and Flower are restarted
     office.worker.terminate()
     office.flower.restart()
     office.worker.start()
     with office.page("/tasks") as page:
-        # then Flower has forgotten its tasks, and the failures are all there
+        # then Flower has lost its tasks, but all failures are still listed
         expect(page.locator("#tasks-table tbody")).to_contain_text("No tasks have been received")
         page.get_by_role("link", name="Failures", exact=True).click()
         expect(page.locator(".failures-table tbody tr")).to_have_count(3)
@@ -167,8 +167,8 @@ def test_a_failure_is_found_understood_and_sent_again(office: Office) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/failures"])
-def test_a_wrong_password_stays_out(office: Office, path: str) -> None:
-    """Of Flower's own pages, and of ours."""
+def test_a_wrong_password_is_rejected(office: Office, path: str) -> None:
+    """Flower's pages and our pages require the password."""
     context = office.browser.new_context(
         base_url=office.flower.url,
         http_credentials={"username": USER, "password": "not-the-password"},
@@ -188,7 +188,7 @@ def states(office: Office, ids: list[str]) -> list[State]:
 
 
 def test_hostile_strings_stay_text(office: Office) -> None:
-    """From the web app's users and from the API, on our pages and on Flower's own."""
+    """Strings of the web app's users and the API are text, on our pages and on Flower's."""
     (job_id,) = office.enqueue(
         f"sandbox:code:{HOSTILE.replace(':', '%3A')}", page_id="700725830264749", metadata=HOSTILE
     )
@@ -202,8 +202,8 @@ def test_hostile_strings_stay_text(office: Office) -> None:
         expect(page.locator(f"tr[id='{job_id}']")).to_contain_text("<img src=x")
 
 
-def test_a_form_of_another_site_sends_nothing(office: Office) -> None:
-    """Though the browser is logged in: the forged form brings no token."""
+def test_a_form_of_another_site_is_rejected(office: Office) -> None:
+    """The browser is logged in, but the forged form has no token."""
     (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#forged", page_id="800725830264749")
     context = office.browser.new_context(http_credentials={"username": USER, "password": PASSWORD})
     page = context.new_page()
@@ -220,7 +220,7 @@ def test_a_form_of_another_site_sends_nothing(office: Office) -> None:
 
 
 def test_the_keyboard_is_enough(office: Office) -> None:
-    """To filter, to select, and to replay, as far as the agreement."""
+    """The keyboard can filter, select, and replay up to the confirmation."""
     page_id = "900725830264749"
     office.enqueue(*[f"{WINDOW_CLOSED}#k{n}" for n in range(2)], page_id=page_id)
     with office.page("/failures") as page:
@@ -242,8 +242,8 @@ def test_the_keyboard_is_enough(office: Office) -> None:
         expect(page.locator(".failures-replay")).to_contain_text("Nothing has been sent yet")
 
 
-def test_the_form_takes_several_codes(office: Office) -> None:
-    """One more field than there are codes; empty ones do not get into the address."""
+def test_the_form_accepts_several_codes(office: Office) -> None:
+    """There is one more field than codes. Empty fields are not added to the URL."""
     with office.page("/failures?error_code=190") as page:
         page.get_by_label("or error code").fill("551")
         page.keyboard.press("Enter")
@@ -254,8 +254,8 @@ def test_the_form_takes_several_codes(office: Office) -> None:
         page.wait_for_url("**/failures?error_code=551")
 
 
-def test_the_reader_chooses_the_language_of_explanations(office: Office) -> None:
-    """By the keyboard, for every page, until another is chosen."""
+def test_the_user_chooses_the_language_of_explanations(office: Office) -> None:
+    """The choice by keyboard applies to every page until it is changed."""
     (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#vi", page_id="130725830264749")
     with office.page(f"/failures/{job_id}", locale="en-US") as page:
         why = page.locator(".failures-why")
@@ -275,8 +275,8 @@ def test_the_reader_chooses_the_language_of_explanations(office: Office) -> None
         expect(page.locator(".failures-why")).to_contain_text("Đã hết khung giờ được nhắn tin")
 
 
-def test_times_are_the_readers_own(office: Office) -> None:
-    """Shown in the browser's zone, filtered by it, and sent in UTC."""
+def test_times_are_in_the_browsers_zone(office: Office) -> None:
+    """Times are shown and entered in the browser's zone, and sent in UTC."""
     (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#zone", page_id="110725830264749")
     failed_at = office.producer.get_job(job_id).finished_at
     assert failed_at is not None
@@ -291,11 +291,11 @@ def test_times_are_the_readers_own(office: Office) -> None:
         expect(page.get_by_label("From (your time)")).to_have_value("2026-01-31T07:00")
 
 
-def test_a_page_is_paused_paced_and_resumed_by_keyboard(office: Office) -> None:
-    """Each control says what it did, and can be taken back."""
+def test_a_page_is_paused_limited_and_resumed_by_keyboard(office: Office) -> None:
+    """Each control shows its result, and can be undone."""
     page_id = "140725830264749"
     with office.page("/overview") as page:
-        # when a page is opened by its id and paused, with a reason and for a time
+        # when a page is opened by its ID and paused with a reason and a duration
         page.get_by_label("Page ID").focus()
         page.keyboard.type(page_id)
         page.keyboard.press("Enter")
@@ -308,7 +308,7 @@ def test_a_page_is_paused_paced_and_resumed_by_keyboard(office: Office) -> None:
         page.keyboard.type("2 hours")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        # then it says so, and its jobs wait
+        # then the pause is shown, and its jobs wait
         expect(page.get_by_role("status").first).to_contain_text("Paused: waiting")
         expect(page.get_by_role("heading", name="Paused")).to_be_visible()
         (pause,) = office.ledger.reader.pauses_of(page_id)
@@ -335,14 +335,14 @@ def test_a_page_is_paused_paced_and_resumed_by_keyboard(office: Office) -> None:
         wait_until_ended(office.producer, ids)
         assert set(states(office, ids)) == {State.SENT}
 
-        # and the audit has it all
+        # and the audit has all actions
         page.goto("/audit")
         actions = page.locator("tr", has_text=page_id).locator("strong")
         assert actions.all_text_contents() == ["resume", "rate", "rate", "pause"]
 
 
 def test_jobs_are_canceled_by_a_filter_with_the_keyboard(office: Office) -> None:
-    """They are counted and listed first; the other jobs of the page still wait."""
+    """Matching jobs are counted and listed first. The other jobs of the page still wait."""
     page_id = "150725830264749"
     office.producer.pause_page(page_id)
     ids = [office.producer.enqueue(body(f"__hrf_f_{n % 2}", page_id=page_id)) for n in range(4)]
@@ -367,8 +367,8 @@ def test_jobs_are_canceled_by_a_filter_with_the_keyboard(office: Office) -> None
     office.producer.resume_page(page_id)
 
 
-def test_a_pause_of_all_pages_is_lifted_from_any_page(office: Office) -> None:
-    """The banner has the button."""
+def test_a_pause_of_all_pages_is_ended_from_any_page(office: Office) -> None:
+    """The banner on every page has the button."""
     office.producer.pause_all(reason="maintenance")
     with office.page("/failures") as page:
         banner = page.get_by_role("status").filter(has_text="All pages are paused")
@@ -380,8 +380,8 @@ def test_a_pause_of_all_pages_is_lifted_from_any_page(office: Office) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: str) -> None:
-    """Without a serious barrier, nothing beyond the edge, in the colours the reader prefers."""
+def test_every_page_is_accessible_also_on_a_phone(office: Office, scheme: str) -> None:
+    """There are no serious violations and no overflow, in both color schemes."""
     page_id = f"12072583026474{len(scheme)}"
     failed = office.enqueue(*[f"{WINDOW_CLOSED}#a{n}" for n in range(3)], page_id=page_id)
     later = office.producer.enqueue(body(page_id=page_id), send_at=_tomorrow())
@@ -405,7 +405,7 @@ def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: 
         assert len(backgrounds) == 1
         red = int(backgrounds.pop().split("(")[1].split(",")[0])
         assert (red < 64) is (scheme == "dark")
-        # The page that asks for agreement, too.
+        # The confirmation page is checked too.
         page.goto(f"/failures?page_id={page_id}")
         page.get_by_role("button", name="Replay all 3…").click()
         expect(page.locator(".failures-replay")).to_contain_text("would be sent again")
@@ -414,7 +414,7 @@ def test_every_page_is_accessible_at_a_phones_width_too(office: Office, scheme: 
 
 
 def test_a_phone_shows_the_latest_end_of_the_chart_and_a_short_list(office: Office) -> None:
-    """The chart scrolls sideways, and a full page of long errors is a few screens long."""
+    """The chart scrolls horizontally, and a page of long errors has a limited height."""
     page_id = "130725830264749"
     office.enqueue(
         *[f"{WINDOW_CLOSED}#{'long' * 20}{n}" for n in range(30)],

@@ -1,4 +1,4 @@
-"""What the pages change, over HTTP: jobs replayed and cancelled, one or many."""
+"""Changes by the pages, over HTTP: single and multiple jobs are replayed and canceled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.harness import body, eventually
 
 
 def fields_of(page: requests.Response, marker: str) -> list[tuple[str, str]]:
-    """Return the hidden fields of the form that has `marker` in it, but for the token."""
+    """Return the hidden fields of the form that contains `marker`, without the token."""
     (form,) = (
         form for form in re.findall(r"<form.*?</form>", page.text, re.DOTALL) if marker in form
     )
@@ -33,7 +33,7 @@ def fields_of(page: requests.Response, marker: str) -> list[tuple[str, str]]:
 
 
 def plan_of(harness: FlowerHarness, fields: list[tuple[str, str]]) -> str:
-    """Ask for a replay, and return its path once the jobs are counted."""
+    """Request a replay, and return its path when the jobs are counted."""
     plan = harness.flower.post("/failures/replays", fields)
     assert plan.status_code == 200
     path = plan.url.removeprefix(harness.flower.url)
@@ -41,8 +41,8 @@ def plan_of(harness: FlowerHarness, fields: list[tuple[str, str]]) -> str:
     return path
 
 
-def test_one_job_is_sent_again(harness: FlowerHarness) -> None:
-    """By the button of its page, after an agreement; a second press finds it queued."""
+def test_one_job_is_replayed(harness: FlowerHarness) -> None:
+    """The button on its page replays it after a confirmation. A second click has no effect."""
     job_id = harness.fail(page_id=new_page_id())
     fields = fields_of(harness.flower.get(f"/failures/{job_id}"), "Replay…")
     path, second = plan_of(harness, fields), plan_of(harness, fields)
@@ -59,7 +59,7 @@ def test_one_job_is_sent_again(harness: FlowerHarness) -> None:
 
 
 def test_failures_are_grouped_by_whether_a_replay_helps(harness: FlowerHarness) -> None:
-    """Each group has its own replay, but for those that should not be replayed."""
+    """Each group can be replayed separately, except jobs that should not be replayed."""
     page_id = new_page_id()
     codes = ("http_503", "timeout", "190", "551")
     ids = {code: harness.fail(page_id=page_id, error_code=code) for code in codes}
@@ -84,8 +84,8 @@ def test_failures_are_grouped_by_whether_a_replay_helps(harness: FlowerHarness) 
 
 
 @pytest.mark.parametrize("by", ["one job", "a selection", "a filter"])
-def test_every_way_to_replay_shows_the_same_before_it_asks(harness: FlowerHarness, by: str) -> None:
-    """The causes by whether a replay helps, and the warnings that the command line prints."""
+def test_every_way_to_replay_has_the_same_confirmation(harness: FlowerHarness, by: str) -> None:
+    """The page has the grouped causes and the same warnings as the command line."""
     page_id = new_page_id()
     codes = ["timeout"] if by == "one job" else ["timeout", "190", "551", "551"]
     ids = [harness.fail(page_id=page_id, error_code=code) for code in codes]
@@ -109,8 +109,8 @@ def test_every_way_to_replay_shows_the_same_before_it_asks(harness: FlowerHarnes
         assert page.text.index(wanted[0]) < page.text.index('value="start"'), "before it asks"
 
 
-def test_a_waiting_job_is_called_off(harness: FlowerHarness) -> None:
-    """By itself, or among those selected in the list; one that failed is not."""
+def test_a_waiting_job_is_canceled(harness: FlowerHarness) -> None:
+    """A waiting job is canceled alone or in a selection. A failed job is not."""
     single, *some = (
         harness.fail(page_id=new_page_id(), state=State.RETRYING, error_code="http_503")
         for _ in range(4)
@@ -128,8 +128,8 @@ def test_a_waiting_job_is_called_off(harness: FlowerHarness) -> None:
     assert harness.flower.post("/failures/waiting", {}).status_code == 400
 
 
-def test_a_scheduled_job_is_listed_and_called_off(harness: FlowerHarness) -> None:
-    """With its time and payload."""
+def test_a_scheduled_job_is_listed_and_canceled(harness: FlowerHarness) -> None:
+    """The list has its time and payload."""
     new = parse_new_job(
         body("__hrf_f_later"), {"send_at": datetime.now(timezone.utc) + timedelta(hours=1)}
     )
@@ -142,7 +142,7 @@ def test_a_scheduled_job_is_listed_and_called_off(harness: FlowerHarness) -> Non
 
 
 def test_a_filter_that_starts_in_the_future_replays_nothing(harness: FlowerHarness) -> None:
-    """It is counted like any other."""
+    """It is a valid filter that matches no jobs."""
     page_id = new_page_id()
     failed = harness.fail(page_id=page_id)
     fields = {"what": "filter", "page_id": page_id, "since": "2099-01-01T00:00Z"}
@@ -151,10 +151,10 @@ def test_a_filter_that_starts_in_the_future_replays_nothing(harness: FlowerHarne
     assert harness.state(failed) is State.FAILED
 
 
-def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(
+def test_several_codes_and_pages_apply_to_the_form_the_exports_and_a_replay(
     harness: FlowerHarness,
 ) -> None:
-    """Each parameter is repeated: any of its values."""
+    """A repeated parameter matches any of its values."""
     page_id, other_page = new_page_id(), new_page_id()
     codes = ("190", "551", "368")
     failed = {
@@ -164,7 +164,7 @@ def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(
     query = f"page_id={page_id}&page_id={other_page}&error_code=190&error_code=368"
     page = harness.flower.get(f"/failures?{query}")
     assert set(job_ids(page)) == wanted
-    # the form has a field for each value, and one more
+    # The form has a field for each value, and one empty field.
     for name, values in (
         ("error_code", ["190", "368", ""]),
         ("page_id", [page_id, other_page, ""]),
@@ -175,7 +175,7 @@ def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(
     for kind in ("csv", "jsonl"):
         text = harness.flower.get(f"/failures/export.{kind}?{query}").text
         assert {job_id for job_id in failed.values() if job_id in text} == wanted
-    # and the button's own form replays these
+    # The button's form replays the same jobs.
     path = plan_of(harness, fields_of(page, "Replay all"))
     assert "4 messages" in text_of(harness.flower.get(path))
     harness.flower.post(path, {"action": "start", "rate": ""})
@@ -184,14 +184,14 @@ def test_several_codes_and_pages_reach_the_form_the_exports_and_a_replay(
 
 
 @pytest.mark.parametrize("by", ["selection", "filter"])
-def test_many_are_sent_again_after_a_count_and_an_agreement(
+def test_many_jobs_are_replayed_after_a_count_and_a_confirmation(
     harness: FlowerHarness, by: str
 ) -> None:
-    """Nothing is sent before it; then as many as were counted, and what became of them is shown."""
+    """After the confirmation, the counted jobs are sent, and their states are shown."""
     page_id = new_page_id()
     failed = [harness.fail(page_id=page_id, error_code="551") for _ in range(3)]
     left = harness.fail(page_id=page_id, error_code="190")
-    # when it is asked for
+    # when a replay is requested
     fields = (
         [("job_id", job_id) for job_id in failed]
         if by == "selection"
@@ -201,11 +201,11 @@ def test_many_are_sent_again_after_a_count_and_an_agreement(
     path = plan.url.removeprefix(harness.flower.url)
     eventually(lambda: "would be sent again" in harness.flower.get(path).text, what="the count")
     plan = harness.flower.get(path)
-    # then it says how many, and why they failed
+    # then the page shows the count and the causes
     assert "3 messages would be sent again. Nothing has been sent yet." in text_of(plan)
     assert "Do not replay; stop sending to this person." in text_of(plan)
     assert {harness.state(job_id) for job_id in failed} == {State.FAILED}
-    # and when it is agreed to, they are queued, and neither the other is nor one that came later
+    # and when it is confirmed, only these jobs are queued, and no later job
     later = harness.fail(page_id=page_id, error_code="551")
     assert harness.flower.post(path, {"action": "start", "rate": "100"}).status_code == 200
     eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
@@ -214,13 +214,13 @@ def test_many_are_sent_again_after_a_count_and_an_agreement(
     assert (harness.state(left), harness.state(later)) == (State.FAILED, State.FAILED)
     assert "queued 3" in text_of(harness.flower.get(path))
     assert path in harness.flower.get("/failures/replays").text
-    # and not twice
+    # and a second confirmation has no effect
     assert harness.flower.post(path, {"action": "start", "rate": ""}).status_code == 409
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "x", "nan", "inf", "1e9"])
-def test_a_nonsensical_pace_is_refused(harness: FlowerHarness, rate: str) -> None:
-    """And nothing is sent."""
+def test_an_invalid_rate_is_rejected(harness: FlowerHarness, rate: str) -> None:
+    """Nothing is sent."""
     job_id = harness.fail(page_id=new_page_id())
     plan = harness.flower.post("/failures/replays", {"job_id": job_id})
     path = plan.url.removeprefix(harness.flower.url)
@@ -228,8 +228,8 @@ def test_a_nonsensical_pace_is_refused(harness: FlowerHarness, rate: str) -> Non
     assert harness.state(job_id) is State.FAILED
 
 
-def test_a_replay_is_called_off_while_it_runs(harness: FlowerHarness) -> None:
-    """From its page, which also tells the other pages' readers that it runs."""
+def test_a_running_replay_is_canceled(harness: FlowerHarness) -> None:
+    """Its page stops it. While it runs, the other pages show it."""
     page_id = new_page_id()
     failed = [harness.fail(page_id=page_id) for _ in range(4)]
     plan = harness.flower.post("/failures/replays", {"what": "filter", "page_id": page_id})
@@ -243,14 +243,14 @@ def test_a_replay_is_called_off_while_it_runs(harness: FlowerHarness) -> None:
     assert sum(harness.state(job_id) is State.FAILED for job_id in failed) == 3
 
 
-def test_nothing_selected_is_said(harness: FlowerHarness) -> None:
-    """A press without a selection, where there is no script to prevent it."""
+def test_an_empty_selection_is_an_error(harness: FlowerHarness) -> None:
+    """Without JavaScript, the form can be sent without a selection."""
     page = harness.flower.post("/failures/replays", {"what": "selection"})
     assert (page.status_code, "No job was selected." in page.text) == (400, True)
 
 
-def test_a_replay_is_still_there_after_a_restart(start_flower: StartFlower, ledger: Ledger) -> None:
-    """It is listed and can be confirmed, though Flower's own memory is empty."""
+def test_a_replay_is_kept_after_a_restart(start_flower: StartFlower, ledger: Ledger) -> None:
+    """After a restart of Flower, the replay is listed and can be confirmed."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower()
     path = flower.post("/failures/replays", {"job_id": job_id}).url.removeprefix(flower.url)
@@ -262,7 +262,7 @@ def test_a_replay_is_still_there_after_a_restart(start_flower: StartFlower, ledg
 
 
 def test_queued_jobs_are_listed_with_the_reason_why_they_wait(harness: FlowerHarness) -> None:
-    """Also those behind a paused page; each page's own can be listed and canceled."""
+    """Jobs of paused pages are included. The jobs of each page can be listed and canceled."""
     paused, served = new_page_id(), new_page_id()
     ids = {
         page_id: harness.ledger.enqueue(

@@ -1,4 +1,4 @@
-"""The chart: its bars cover the time, its heights are the counts, its texts stay text."""
+"""The chart: bars cover the period, heights match the counts, and texts are escaped."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ START = 1_769_850_000_000 // HOUR * HOUR
 
 
 @given(earliest=st.integers(0, 2 * 10**12), length=st.integers(0, 10 * 366 * 86_400_000))
-def test_a_few_bars_cover_any_time(earliest: int, length: int) -> None:
-    """Of one length each, without a gap, and not more than can be told apart."""
+def test_a_few_bars_cover_any_period(earliest: int, length: int) -> None:
+    """Bars have equal durations, no gaps, and a limited number."""
     edges = edges_ms(earliest, earliest + length)
     assert edges[0] <= earliest
     assert earliest + length < edges[-1]
@@ -38,8 +38,8 @@ def heights(svg: ET.Element, rank: str) -> list[float]:
     return [float(r.attrib["height"]) for r in svg.iter(f"{SVG}rect") if r.get("class") == rank]
 
 
-def test_heights_are_in_the_ratio_of_the_counts() -> None:
-    """Stacked on one another, within the picture."""
+def test_heights_are_proportional_to_the_counts() -> None:
+    """The parts of a bar are stacked within the chart."""
     svg = drawn(Series(name="551", counts=[10, 20, 0]), Series(name="190", counts=[5, 0, 0]))
     ten, twenty = heights(svg, "series-0")
     (five,) = heights(svg, "series-1")
@@ -49,8 +49,8 @@ def test_heights_are_in_the_ratio_of_the_counts() -> None:
     assert min(tops) >= 0
 
 
-def test_each_bar_leads_to_its_time_and_says_its_count() -> None:
-    """A pointer finds both; the keyboard has the table below."""
+def test_each_bar_links_to_its_period_and_has_its_count() -> None:
+    """Both are available to a pointer. Keyboard users have the table below."""
     svg = drawn(Series(name="551", counts=[10, 0]))
     links = list(svg.iter(f"{SVG}a"))
     assert [link.attrib["href"] for link in links] == ["/failures?n=0&x=1", "/failures?n=1&x=1"]
@@ -58,8 +58,8 @@ def test_each_bar_leads_to_its_time_and_says_its_count() -> None:
     assert all(link.attrib["tabindex"] == "-1" for link in links)
 
 
-def test_a_name_cannot_break_out_of_the_picture() -> None:
-    """Nor can anything else: what `draw` returns is put into the page as it is."""
+def test_a_name_cannot_inject_markup() -> None:
+    """All texts are escaped, because the page includes the result of `draw` unescaped."""
     hostile = '"><script>alert(1)</script>'
     bars = bars_of([START, START + HOUR], [1], [f"/failures?error_code={hostile}"])
     text = draw([Series(name=hostile, counts=[1])], bars)
@@ -67,6 +67,6 @@ def test_a_name_cannot_break_out_of_the_picture() -> None:
     ET.fromstring(text)
 
 
-def test_no_failures_are_no_bars() -> None:
-    """An empty picture is still one."""
+def test_without_failures_there_are_no_bars() -> None:
+    """An empty chart is valid SVG."""
     assert ET.fromstring(draw([], [])).findtext(f"{SVG}desc") == "No failures."

@@ -1,4 +1,4 @@
-"""What operators control in Flower: pauses and rates of pages, cancellations, the audit."""
+"""Operators' controls in Flower: pauses and rates of pages, cancellations, the audit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def enqueue(
 
 
 def control(flower: Flower, page_id: str, **fields: str) -> requests.Response:
-    """Send the form of a page's own page; without a page id, that of all pages."""
+    """Send a form of a page's controls; without a page ID, the form of all pages."""
     back = {"page_id": page_id, "back": "page" if page_id else ""}
     return flower.post("/overview/page", {**back, **fields})
 
@@ -63,7 +63,7 @@ def pause_of(ledger: Ledger, page_id: str) -> Pause:
 
 
 def test_a_page_is_paused_for_a_time_and_resumed(harness: FlowerHarness) -> None:
-    """With a reason, by the login, and recorded; its page and the list show it."""
+    """The pause has the reason and the login, is audited, and is shown on its page and the list."""
     page_id = new_page_id()
     enqueue(harness.ledger, 3, page_id=page_id)
     page = control(harness.flower, page_id, action="pause", reason="wrong <price>", minutes="60")
@@ -85,8 +85,8 @@ def test_a_page_is_paused_for_a_time_and_resumed(harness: FlowerHarness) -> None
     ]
 
 
-def test_an_automatic_pause_can_be_probed_at_once(harness: FlowerHarness) -> None:
-    """The button says what it does: the page stays paused until that message succeeds."""
+def test_an_automatic_pause_can_be_probed_immediately(harness: FlowerHarness) -> None:
+    """After a probe, the page stays paused until the message succeeds."""
     page_id = new_page_id()
     (job_id,) = enqueue(harness.ledger, 1, page_id=page_id)
     claim = claim_job(harness.ledger, job_id)
@@ -108,7 +108,7 @@ def test_an_automatic_pause_can_be_probed_at_once(harness: FlowerHarness) -> Non
 
 
 def test_the_rate_of_a_page_is_set_and_reset(harness: FlowerHarness) -> None:
-    """With a warning about one that Facebook punishes."""
+    """A rate above Facebook's limit has a warning."""
     page_id = new_page_id()
     page = control(harness.flower, page_id, action="rate", rate="20.5", burst="5")
     assert "The rate is set;" in text_of(page)
@@ -139,7 +139,7 @@ def test_the_rate_of_a_page_is_set_and_reset(harness: FlowerHarness) -> None:
 def test_a_wrong_value_is_named_and_changes_nothing(
     harness: FlowerHarness, fields: dict[str, str], words: str
 ) -> None:
-    """As on the command line."""
+    """The errors are the same as on the command line."""
     page_id = new_page_id()
     page = control(harness.flower, page_id, **fields)
     assert page.status_code == 400
@@ -149,14 +149,14 @@ def test_a_wrong_value_is_named_and_changes_nothing(
 
 
 @pytest.mark.parametrize("page_id", ["x", "-1", "%00", "12%2F34", "<b>"])
-def test_what_is_no_page_id_gets_words(harness: FlowerHarness, page_id: str) -> None:
-    """Whether it was typed into the address or sent by a form."""
+def test_an_invalid_page_id_is_an_error(harness: FlowerHarness, page_id: str) -> None:
+    """An invalid page ID is rejected in a URL and in a form."""
     assert harness.flower.get(f"/pages/{page_id}").status_code == 400
     assert control(harness.flower, page_id, action="pause").status_code == 400
 
 
 def test_a_page_is_opened_by_its_id(harness: FlowerHarness) -> None:
-    """Also one that has nothing waiting."""
+    """A page without waiting jobs can be opened too."""
     page_id = new_page_id()
     page = harness.flower.get(f"/pages?page_id={page_id}")
     assert page.url.endswith(f"/pages/{page_id}")
@@ -166,7 +166,7 @@ def test_a_page_is_opened_by_its_id(harness: FlowerHarness) -> None:
 def test_a_pause_of_all_pages_is_shown_on_every_page(
     start_flower: StartFlower, ledger: Ledger
 ) -> None:
-    """Until somebody resumes them."""
+    """The banner is shown until the pages are resumed."""
     (job_id,) = enqueue(ledger, 1, page_id=new_page_id())
     flower = start_flower()
     control(flower, "", action="pause", reason="maintenance")
@@ -186,24 +186,24 @@ def test_a_pause_of_all_pages_is_shown_on_every_page(
 
 
 def test_jobs_of_a_filter_are_counted_confirmed_and_canceled(harness: FlowerHarness) -> None:
-    """Nothing before the confirmation, and nothing that the filter did not name."""
+    """Nothing is canceled before the confirmation, and only matching jobs are canceled."""
     page_id, other_page = new_page_id(), new_page_id()
     wanted = enqueue(harness.ledger, 3, page_id=page_id, payload_id="__hrf_f_wrong")
     others = enqueue(harness.ledger, 1, page_id=page_id, payload_id="__hrf_f_right")
     others += enqueue(harness.ledger, 1, page_id=other_page, payload_id="__hrf_f_wrong")
-    # when it is asked for
+    # when a cancellation is requested
     fields = {"page_id": page_id, "payload_id": "__hrf_f_wrong", "state": "", "since": ""}
     page = harness.flower.post("/cancellations", fields)
     path = page.url.removeprefix(harness.flower.url)
     eventually(lambda: "would be canceled" in harness.flower.get(path).text, what="the count")
-    # then it says how many and which
+    # then the page shows the count and the breakdown
     text = text_of(harness.flower.get(path))
     assert "3 jobs would be canceled. Nothing has been canceled yet." in text
     assert f"Waiting jobs of page {page_id} of payload __hrf_f_wrong" in text
     for part in ("By state queued 3", f"By page {page_id} 3", "By payload __hrf_f_wrong 3"):
         assert part in text
     assert {harness.state(job_id) for job_id in [*wanted, *others]} == {State.QUEUED}
-    # and when it is confirmed, these are canceled, and none that came later
+    # and when it is confirmed, only these jobs are canceled, and no later job
     harness.let_a_millisecond_pass()
     later = enqueue(harness.ledger, 1, page_id=page_id, payload_id="__hrf_f_wrong")
     harness.flower.post(path, {"action": "start"})
@@ -227,10 +227,10 @@ def test_jobs_of_a_filter_are_counted_confirmed_and_canceled(harness: FlowerHarn
         ({"page_id": "1", "since": "2026-02-01T00:00Z", "until": "2026-01-01T00:00Z"}, "after"),
     ],
 )
-def test_a_filter_that_cannot_be_canceled_is_refused(
+def test_an_unsuitable_filter_is_rejected(
     harness: FlowerHarness, fields: dict[str, str], words: str
 ) -> None:
-    """An empty one would mean every waiting job."""
+    """An empty filter would match every waiting job."""
     page = harness.flower.post("/cancellations", fields)
     assert page.status_code == 400
     assert words in text_of(page)
@@ -238,7 +238,7 @@ def test_a_filter_that_cannot_be_canceled_is_refused(
 
 
 class SlowCancellation(Cancellation):
-    """Cancels for real, and waits for `step` after each report."""
+    """Cancels jobs, and waits for `step` after each report."""
 
     def __init__(self, ledger: Ledger, page_id: str) -> None:
         super().__init__(ledger, JobFilter(page_ids=(page_id,)), by="thu@shop")
@@ -251,7 +251,7 @@ class SlowCancellation(Cancellation):
 
 
 def test_a_cancellation_is_stopped_and_one_is_resumed_after_an_outage() -> None:
-    """What it canceled stays canceled, and counts; the rest waits."""
+    """The canceled jobs stay canceled and are counted. The rest still waits."""
     with EmbeddedValkey() as server:
         ledger = Ledger(Settings(redis_url=server.url), timeout_seconds=0.3)
         page_id, cancellations = new_page_id(), Cancellations()
@@ -272,7 +272,7 @@ def test_a_cancellation_is_stopped_and_one_is_resumed_after_an_outage() -> None:
         eventually(lambda: tracked.stage is CancelStage.INTERRUPTED, what="the interruption")
         server.resume()
         assert "did not answer in time" in tracked.error
-        # then it can be started again, and stopped
+        # then it can be started again and stopped
         assert cancellations.start(tracked)
         eventually(lambda: tracked.stage is CancelStage.DONE, what="the end")
         assert tracked.canceled == 5
@@ -290,11 +290,11 @@ def test_a_cancellation_is_stopped_and_one_is_resumed_after_an_outage() -> None:
 
 
 def test_the_audit_is_listed_page_by_page(start_flower: StartFlower, ledger: Ledger) -> None:
-    """The latest first, each entry once, and what other clients wrote as text."""
+    """Entries are listed once, the latest first, and hostile values are escaped."""
     page_ids = [new_page_id() for _ in range(30)]
     for page_id in page_ids:
         ledger.pause_page(page_id, by="thu@shop", via="cli", reason=f"<i>why {page_id}</i>")
-        # Entries of one millisecond have no order.
+        # Entries of the same millisecond have no fixed order.
         time.sleep(0.002)
     flower = start_flower()
     page = flower.get("/audit")

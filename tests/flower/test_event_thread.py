@@ -1,4 +1,4 @@
-"""Sending news never waits for the broker: it goes out in groups, or is dropped and counted."""
+"""Job events never wait for the broker: they are sent in groups, or dropped and counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.results import make_claim, make_result
 
 
 def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim: Any) -> Recorded:
-    """Return a recorded result, as the pump hands it on."""
+    """Return a recorded result as the pump passes it."""
     result = make_result(
         make_claim(job_id=f"job-{number}", claimed_at_ms=1_769_850_000_000, **claim),
         state,
@@ -40,7 +40,7 @@ def done(number: int, state: State = State.FAILED, *, held: bool = True, **claim
 
 
 class Listener:
-    """Hears what is published to Flower, message by message."""
+    """Receives the messages that are published to Flower."""
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url, decode_responses=True)
@@ -59,14 +59,14 @@ class Listener:
         return [event for group in self.groups for event in group]
 
     def ended(self) -> list[tuple[str, str]]:
-        """Return how which job ended, in order."""
+        """Return the event type of each job's end, in order."""
         kinds = ("task-failed", "task-retried", "task-succeeded")
         return [(e["uuid"], e["type"]) for e in self.events() if e["type"] in kinds]
 
 
 @pytest.fixture
 def broker() -> Iterator[EmbeddedValkey]:
-    """One of its own, to be halted and killed."""
+    """Return a separate broker that the test can halt and kill."""
     with EmbeddedValkey() as server:
         yield server
 
@@ -86,10 +86,10 @@ def events(broker: EmbeddedValkey) -> Iterator[JobEvents]:
     made.stop()
 
 
-def test_failures_and_retries_are_told_and_successes_are_not(
+def test_failures_and_retries_have_events_and_successes_do_not(
     events: JobEvents, listener: Listener
 ) -> None:
-    """One that waited for a retry, or was replayed, is told when it is sent after all."""
+    """A job that waited for a retry, or was replayed, has an event when it is sent."""
     before = Attempt(at=from_ms(0), error_code="timeout")
     events.observe(
         [
@@ -112,8 +112,8 @@ def test_failures_and_retries_are_told_and_successes_are_not(
     assert {event["hostname"] for event in listener.events()} == {"celery@here"}
 
 
-def test_successes_can_be_had_too(broker: EmbeddedValkey, listener: Listener) -> None:
-    """As a setting: then each message that was sent is a task that succeeded."""
+def test_events_of_successes_can_be_enabled(broker: EmbeddedValkey, listener: Listener) -> None:
+    """With the setting, each sent message is a succeeded task."""
     events = JobEvents(
         Celery(broker=broker.url, set_as_current=False),
         Settings(redis_url=broker.url, flower_successes=True),
@@ -124,19 +124,21 @@ def test_successes_can_be_had_too(broker: EmbeddedValkey, listener: Listener) ->
     assert listener.ended() == [("job-1", "task-succeeded")]
 
 
-def test_news_goes_out_in_groups(events: JobEvents, listener: Listener) -> None:
-    """A hundred jobs in one message, not three hundred messages."""
+def test_events_are_sent_in_groups(events: JobEvents, listener: Listener) -> None:
+    """A hundred jobs are one message, not three hundred messages."""
     events.observe([done(number) for number in range(250)])
     eventually(lambda: len(listener.ended()) == 250, what="all events")
     assert len(listener.groups) <= 4
     assert events.dropped == 0
 
 
-def test_what_waits_is_sent_before_the_process_ends(
+def test_buffered_events_are_sent_before_the_process_ends(
     events: JobEvents, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`stop` returns when the last events are sent, so those of a worker that stops are seen."""
-    monkeypatch.setattr(events_module, "_FINAL_SEND_TIMEOUT_SECONDS", 30)  # a busy machine
+    """`stop` returns after the last events are sent, so that a stopping worker loses none."""
+    monkeypatch.setattr(
+        events_module, "_FINAL_SEND_TIMEOUT_SECONDS", 30
+    )  # tolerance for a busy machine
     events.observe([done(1)])
     events.stop()
     assert "events" not in {thread.name for thread in threading.enumerate()}
@@ -145,15 +147,15 @@ def test_what_waits_is_sent_before_the_process_ends(
 
 
 @pytest.mark.parametrize("broken", ["halted", "killed"])
-def test_a_broker_that_does_not_take_it_holds_nobody_up(
+def test_an_unavailable_broker_blocks_no_caller(
     broker: EmbeddedValkey,
     events: JobEvents,
     broken: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What it would not take is dropped and counted; later news gets through again."""
-    # given a broker that hangs, or is gone
+    """Events that the broker does not accept are dropped and counted. Later events are sent."""
+    # given a broker that hangs or is unreachable
     monkeypatch.setattr(events_module, "MAX_WAITING", 300)
     monkeypatch.setattr(event_sender, "_BROKER_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(event_sender, "_PAUSE_AFTER_FAILURE_SECONDS", 0.3)
@@ -162,18 +164,18 @@ def test_a_broker_that_does_not_take_it_holds_nobody_up(
     else:
         broker.kill()
 
-    # when far more fails than may wait
+    # when more events occur than the buffer can hold
     batch = [done(number) for number in range(1000)]
     began = time.monotonic()
     events.observe(batch)
     took = time.monotonic() - began
 
-    # then nobody has waited for it
+    # then no call has waited for the broker
     assert took < 0.25
     assert events.dropped >= 1000 - 300 - 100
     eventually(lambda: "job events for Flower cannot be sent" in caplog.text, what="a warning")
 
-    # and when the broker is back, what fails then is told
+    # and when the broker is back, new events are sent
     if broken == "halted":
         broker.resume()
     else:
@@ -188,8 +190,8 @@ def test_a_broker_that_does_not_take_it_holds_nobody_up(
     eventually(lambda: "jobs were not sent to Flower" in caplog.text, what="the number lost")
 
 
-def test_a_process_without_news_has_no_thread(events: JobEvents) -> None:
-    """What is sent at once costs a look at its state, and nothing else."""
+def test_a_process_without_events_has_no_thread(events: JobEvents) -> None:
+    """A message that is sent at the first attempt only costs a check of its state."""
     before = threading.active_count()
     events.observe([done(1, State.SENT)])
     assert threading.active_count() == before

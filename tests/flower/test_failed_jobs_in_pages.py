@@ -1,4 +1,4 @@
-"""Pages of failed jobs: none missing, none twice, wherever a page begins, and what each costs."""
+"""Pages of failed jobs: complete, without duplicates, and with a bounded cost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at(seconds: int) -> datetime:
     return datetime.fromtimestamp(START_MS / 1000 + seconds, timezone.utc)
 
 
-#: Jobs as (second of failing, code, page): many fail in the same millisecond.
+#: Jobs as (second of the failure, code, page). Many fail in the same millisecond.
 jobs = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(CODES), st.sampled_from(PAGES)), max_size=60
 )
@@ -53,7 +53,7 @@ filters = st.builds(
 
 
 def put_failed(client: Any, rows: Iterable[tuple[float, str, str]]) -> list[str]:
-    """Put failed jobs into a ledger by its own keys; return their ids."""
+    """Write failed jobs directly to a ledger's keys; return their IDs."""
     ids = []
     pipeline = client.pipeline()
     for number, (second, code, page_id) in enumerate(rows):
@@ -77,10 +77,10 @@ def ledger_on_fakeredis() -> tuple[Ledger, Any]:
 
 @effort(max_examples=60)
 @given(rows=jobs, wanted=filters, limit=st.integers(1, 7))
-def test_pages_one_after_the_other_have_every_job_once(
+def test_consecutive_pages_have_every_job_once(
     rows: list[tuple[int, str, str]], wanted: JobFilter, limit: int
 ) -> None:
-    """In the order of their times, the latest first; as if all were read and sorted."""
+    """The jobs are sorted by time, the latest first, as if all were read and sorted."""
     ledger, client = ledger_on_fakeredis()
     ids = put_failed(client, rows)
     expected = [
@@ -110,10 +110,10 @@ def test_pages_one_after_the_other_have_every_job_once(
 
 
 @given(rows=jobs, limit=st.integers(1, 7), kept=st.sets(st.integers(0, 59)))
-def test_a_page_goes_on_where_it_was_though_its_jobs_are_gone(
+def test_a_page_continues_after_its_jobs_were_removed(
     rows: list[tuple[int, str, str]], limit: int, kept: set[int]
 ) -> None:
-    """A replay takes what it has read out of the index that it goes through; none is left out."""
+    """A replay removes the jobs it has read from the index, and still reads all of them."""
     ledger, client = ledger_on_fakeredis()
     ids = put_failed(client, rows)
     staying = {ids[number] for number in kept if number < len(ids)}
@@ -127,8 +127,8 @@ def test_a_page_goes_on_where_it_was_though_its_jobs_are_gone(
     assert sorted(found) == sorted(ids)
 
 
-def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
-    """So a replay by filter does not take up again what failed again."""
+def test_later_failures_are_not_on_the_next_pages() -> None:
+    """Therefore, a replay by filter does not replay jobs that failed again."""
     ledger, client = ledger_on_fakeredis()
     ids = put_failed(client, [(1, "551", "1")] * 5)
     pages = ledger.reader.failed_pages(JobFilter(), limit=2)
@@ -139,8 +139,8 @@ def test_what_fails_meanwhile_does_not_come_up_in_later_pages() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["-1-a", "-inf-a", "inf-a", "0-a", "1e+300-a", "-1-" + "0" * 32])
-def test_a_cursor_that_is_nowhere_in_the_list_is_an_end_of_it(ledger: Ledger, cursor: str) -> None:
-    """Whatever time an address names: the page before or after all jobs, never an error."""
+def test_a_cursor_outside_the_list_is_its_start_or_end(ledger: Ledger, cursor: str) -> None:
+    """Any time in a URL gives a page before or after all jobs, never an error."""
     after = Cursor.parse(cursor)
     assert ledger.reader.failed_page(JobFilter(), after=after).after is None
     job_id = fail_job(ledger, page_id=new_page_id())
@@ -150,8 +150,8 @@ def test_a_cursor_that_is_nowhere_in_the_list_is_an_end_of_it(ledger: Ledger, cu
 
 
 @pytest.mark.parametrize("desc", [True, False])
-def test_times_that_are_none_of_ours_end_no_page(desc: bool) -> None:
-    """Other hands may write any score; each page begins where it can, and there is an end."""
+def test_invalid_scores_do_not_stop_the_listing(desc: bool) -> None:
+    """Another client can write any score. The pages still continue and end."""
     _, client = ledger_on_fakeredis()
     ids = put_failed(client, [(second, "551", "1") for second in range(30)])
     for i, score in enumerate(("inf", "-inf", "-7.5", "0.5", "1e300", str(START_MS + 9999.5))):
@@ -178,8 +178,8 @@ def test_times_that_are_none_of_ours_end_no_page(desc: bool) -> None:
     assert [job_id for job_id in found if job_id in set(ids)] == (ids[::-1] if desc else ids)
 
 
-def test_a_text_is_found_in_whatever_a_job_has(ledger: Ledger) -> None:
-    """Message, order, payload, person, page, code and id; in any case."""
+def test_a_text_is_found_in_every_field_of_a_job(ledger: Ledger) -> None:
+    """Message, metadata, payload, recipient, page, code and ID are searched, case-insensitively."""
     job_id = fail_job(
         ledger,
         page_id=new_page_id(),
@@ -196,7 +196,7 @@ def test_a_text_is_found_in_whatever_a_job_has(ledger: Ledger) -> None:
 
 
 def test_counts_by_code_and_page() -> None:
-    """All of them; with a filter, of the jobs that it has."""
+    """All jobs are counted, or the jobs of a filter."""
     ledger, client = ledger_on_fakeredis()
     put_failed(client, [(1, "551", "1")] * 3 + [(2, "190", "1")] * 2 + [(3, "551", "2")])
     reader = ledger.reader
@@ -214,8 +214,8 @@ def test_counts_by_code_and_page() -> None:
     ]
 
 
-def test_a_limit_leaves_out_the_earliest_and_the_answer_says_so() -> None:
-    """Of jobs that are read, and of names that are counted."""
+def test_a_limit_omits_the_earliest_and_the_result_reports_it() -> None:
+    """The limit applies to jobs that are read and names that are counted."""
     ledger, client = ledger_on_fakeredis()
     put_failed(client, [(1, "551", "1")] * 3 + [(2, "190", "1")] * 2 + [(3, "190", "2")])
     reader = ledger.reader
@@ -232,10 +232,10 @@ def test_a_limit_leaves_out_the_earliest_and_the_answer_says_so() -> None:
     length_us=st.integers(0, 4000),
     job_ms=st.lists(st.integers(-3, 5), max_size=8),
 )
-def test_every_answer_takes_a_time_bound_the_same_way(
+def test_every_result_treats_a_time_bound_the_same_way(
     since_us: int, length_us: int, job_ms: list[int]
 ) -> None:
-    """Jobs fail at whole milliseconds; a bound between two of them is no reason to disagree."""
+    """A bound between two milliseconds has the same effect in every result."""
     ledger, client = ledger_on_fakeredis()
     ids = put_failed(client, [(ms / 1000, "551", "1") for ms in job_ms])
     since = at(0) + timedelta(microseconds=since_us)
@@ -247,8 +247,8 @@ def test_every_answer_takes_a_time_bound_the_same_way(
     assert len(ledger.reader.failed_ids(wanted, limit=len(ids) + 1).ids) == expected
 
 
-def test_replaying_takes_a_page_out_of_the_counts(ledger: Ledger) -> None:
-    """The list of pages with failures is as long as there are any on them."""
+def test_a_replay_removes_a_page_from_the_counts(ledger: Ledger) -> None:
+    """The list of pages has only pages that still have failures."""
     page_id = new_page_id()
     job_id = fail_job(ledger, page_id=page_id)
     assert ledger.reader.count_by_page(JobFilter()).by_name == {page_id: 1}
@@ -258,7 +258,7 @@ def test_replaying_takes_a_page_out_of_the_counts(ledger: Ledger) -> None:
 
 
 def test_a_cursor_is_written_and_read() -> None:
-    """Ids of other hands may have anything in them."""
+    """An ID of another client can contain any characters."""
     for cursor in (
         Cursor(1, "a"),
         Cursor(START_MS, "0" * 32),
@@ -273,7 +273,7 @@ def test_a_cursor_is_written_and_read() -> None:
 
 
 def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValkey) -> None:
-    """Work is counted, not time: entries looked at, and what the server itself measured."""
+    """The test measures the work: scanned entries, and the server's own measurement."""
     # given 12,000 failures, half of them in one millisecond
     client = redis.Redis.from_url(valkey.url, decode_responses=True)
     ledger = Ledger(Settings(redis_url=valkey.url, namespace="test", page_rate=0.0))
@@ -291,10 +291,10 @@ def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValk
 
         server_us(None)
         first = min(server_us(None) for _ in range(5))
-        # when the page begins deep in it, after an entry that is there, and after one that is gone
+        # when the page begins deep in the list, after an existing and after a removed entry
         deep = Cursor(START_MS, sorted(i for n, i in enumerate(ids) if n % 2)[2000])
         gone = Cursor(START_MS, deep.job_id + "x")
-        # then it takes the server about as long
+        # then the server needs about the same time
         for cursor in (deep, gone):
             assert min(server_us(cursor) for _ in range(5)) < 20 * first + 2000
     finally:
@@ -304,7 +304,7 @@ def test_the_last_page_of_many_costs_no_more_than_the_first(valkey: EmbeddedValk
 
 
 def test_waiting_jobs_come_in_the_order_they_are_due(ledger: Ledger) -> None:
-    """Each state by itself; claimed jobs, which stand in the same index, are left out."""
+    """Each state is listed separately, without claimed jobs, which share the index."""
     now = datetime.now(timezone.utc)
     later = []
     for hours in (3, 1, 2):
@@ -318,8 +318,8 @@ def test_waiting_jobs_come_in_the_order_they_are_due(ledger: Ledger) -> None:
     assert {r.job_id for r in ledger.reader.waiting_page(State.RETRYING).records} == set(retrying)
 
 
-def test_the_backlog_is_what_should_have_gone_on(ledger: Ledger) -> None:
-    """Jobs in lanes age; what is due and was not swept yet counts."""
+def test_the_backlog_is_the_age_of_the_oldest_due_job(ledger: Ledger) -> None:
+    """Jobs in lanes count, and so do due jobs that were not swept yet."""
     assert (ledger.reader.backlog().due, ledger.reader.backlog().oldest_seconds) == (0, 0.0)
     soon = datetime.now(timezone.utc) + timedelta(milliseconds=50)
     ledger.enqueue([parse_new_job(body()), parse_new_job(body(), {"send_at": soon})])

@@ -1,4 +1,4 @@
-"""The filter in a page's address: read, written, and narrowed."""
+"""The filter in a page's URL: parsed, formatted, and restricted."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ several_texts = st.lists(texts.filter(bool), max_size=3, unique=True).map(tuple)
 
 
 @given(error_codes=several_texts, page_ids=several_texts, text=texts, since=times, until=times)
-def test_an_address_says_all_of_a_filter(
+def test_a_url_has_the_complete_filter(
     error_codes: tuple[str, ...],
     page_ids: tuple[str, ...],
     text: str,
     since: datetime | None,
     until: datetime | None,
 ) -> None:
-    """What is written is read as the same, whatever characters it has."""
+    """A formatted filter is parsed to the same filter, for any characters."""
     if since and until and until < since:
         since, until = until, since
     wanted = FailureFilter(
@@ -46,20 +46,20 @@ def test_an_address_says_all_of_a_filter(
 
 
 @pytest.mark.parametrize("within", DURATIONS)
-def test_a_span_is_counted_back_from_now(within: str) -> None:
-    """So that an address kept for later shows what is late then."""
+def test_a_duration_counts_back_from_now(within: str) -> None:
+    """A bookmarked URL shows the latest failures at the time of use."""
     assert read(f"within={within}").as_of(NOW).since == NOW - DURATIONS[within][0]
 
 
-def test_given_times_come_before_a_span() -> None:
-    """The form has both; who fills in a time means it."""
+def test_times_override_a_duration() -> None:
+    """The form has both fields, and an entered time overrides the duration."""
     wanted = read("within=1h&since=2026-01-30T00:00:00Z")
     assert wanted.within == ""
     assert wanted.as_of(NOW).since == datetime(2026, 1, 30, tzinfo=timezone.utc)
 
 
 def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_kept() -> None:
-    """A browser without scripts sends the first, the page's script the second."""
+    """A browser without scripts sends the first form, the page's script the second."""
     assert read("since=2026-01-30T07:00").since == datetime(2026, 1, 30, 7, tzinfo=timezone.utc)
     assert read("since=2026-01-30T07:00%2B07:00").since == datetime(
         2026, 1, 30, tzinfo=timezone.utc
@@ -79,14 +79,14 @@ def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_kept() -> None:
         "&".join(f"error_code={n}" for n in range(101)),
     ],
 )
-def test_what_is_no_filter_is_refused_in_words(query: str) -> None:
-    """Nothing is guessed."""
+def test_an_invalid_filter_is_rejected_with_a_message(query: str) -> None:
+    """An invalid value is an error, not a default."""
     with pytest.raises(InvalidFilter, match=r"\.$"):
         read(query)
 
 
-def test_narrowing_keeps_the_rest() -> None:
-    """As the links of the page do."""
+def test_restricting_keeps_the_other_conditions() -> None:
+    """The links of the page restrict the current filter."""
     wanted = read("page_id=1&page_id=2&text=order&within=7d").with_error_code("551")
     assert (wanted.error_codes, wanted.page_ids, wanted.text, wanted.within) == (
         ("551",), ("1", "2"), "order", "7d",

@@ -1,4 +1,4 @@
-"""What Flower answers to whom, over HTTP: hosts, other sites, logins, bodies; ours and Flower's."""
+"""The gate over HTTP: hosts, other sites, logins and bodies, for our pages and Flower's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.flower_harness import LOGIN, PASSWORD, USER, Flower, FlowerHarness,
 from support.harness import environment, eventually
 from tornado.routing import URLSpec
 
-#: Ours; Flower's own come from its list.
+#: Paths of our pages. Flower's paths come from its list of handlers.
 OURS = [
     *("/failures", "/failures/", "/failures/waiting", "/failures/replays", "/failures/replays/0a"),
     *("/failures/export.csv", "/failures/static/failures.css", "/failures/x", "/metrics"),
@@ -34,7 +34,7 @@ FLOWERS = [
     for each in handlers
 ]
 EVERY_PATH = sorted({*OURS, *(f"/{path.lstrip('/')}" for path in FLOWERS)})
-#: Requests that another site, or another port of this host, has a browser send.
+#: Headers of requests by a page of another site, or of another port of this host.
 FOREIGN = [
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
@@ -48,13 +48,13 @@ CHANGES = ["/failures/replays", "/api/task/revoke/x", "/api/worker/shutdown/x", 
 
 @pytest.fixture(scope="module")
 def settings(valkey: EmbeddedValkey) -> Settings:
-    """One namespace for this module, whose tests change nothing in Redis."""
+    """Return one namespace for this module. Its tests do not change Redis."""
     return Settings(redis_url=valkey.url, namespace=f"gate-{uuid.uuid4().hex[:8]}", page_rate=0.0)
 
 
 @pytest.fixture(scope="module")
 def open_flower(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
-    """Without a login, its API open, and its own controls switched on."""
+    """Start Flower without a login, with an open API and its own controls."""
     env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=None)
     env["FLOWER_UNAUTHENTICATED_API"] = "true"
     flower = Flower(env, tmp_path_factory.mktemp("open"), "--read-only=false").start()
@@ -66,7 +66,7 @@ def open_flower(settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
 def proxied_flower(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Flower]:
-    """With a login, and the client's address as a proxy reports it."""
+    """Start Flower with a login, and with client addresses from a proxy."""
     env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=":".join(LOGIN))
     flower = Flower(env, tmp_path_factory.mktemp("proxied"), "--xheaders").start()
     yield flower
@@ -74,7 +74,7 @@ def proxied_flower(
 
 
 def test_no_other_origin_may_read_anything(open_flower: Flower) -> None:
-    """Though Flower's variable for its API would allow it on every page, ours included."""
+    """Flower's variable for its API would otherwise allow it on all pages, including ours."""
     for path in EVERY_PATH:
         for method in ("GET", "OPTIONS", "POST"):
             answer = requests.request(
@@ -94,7 +94,7 @@ def test_no_other_origin_may_read_anything(open_flower: Flower) -> None:
 def test_without_a_login_no_page_answers_under_another_hosts_name(
     open_flower: Flower, host: str
 ) -> None:
-    """A site can let its own name lead to this host: then a browser takes both for one."""
+    """The check prevents DNS rebinding, with which a browser treats both as the same origin."""
     for path in EVERY_PATH:
         for method in ("GET", "POST"):
             answer = requests.request(
@@ -108,7 +108,7 @@ def test_without_a_login_no_page_answers_under_another_hosts_name(
 def test_no_other_site_can_change_anything(
     open_flower: Flower, harness: FlowerHarness, headers: dict[str, str]
 ) -> None:
-    """With a login and without one, on our pages and on Flower's, the same."""
+    """Cross-site changes are rejected with and without a login, on all pages."""
     for path in CHANGES:
         for url, auth in ((open_flower.url, None), (harness.flower.url, LOGIN)):
             answer = requests.post(url + path, headers=headers, auth=auth, timeout=30)
@@ -117,8 +117,8 @@ def test_no_other_site_can_change_anything(
         assert requests.get(open_flower.url + "/failures", headers=headers, timeout=30).ok
 
 
-def test_a_page_of_its_own_can_change_something(open_flower: Flower) -> None:
-    """So can a program, which sends none of these headers."""
+def test_its_own_pages_can_make_changes(open_flower: Flower) -> None:
+    """A program, which sends none of these headers, can do this too."""
     url = f"{open_flower.url}/api/task/revoke/x"
     for headers in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": open_flower.url}):
         assert requests.post(url, headers=headers, timeout=30).status_code == 200
@@ -143,9 +143,9 @@ WRONG_HEADERS = [
 
 
 @pytest.mark.parametrize("header", WRONG_HEADERS)
-def test_whatever_is_no_login_is_a_wrong_one(proxied_flower: Flower, header: str) -> None:
-    """And no fault of this program, nor a way to learn anything."""
-    # Each from its own address: wrong logins are limited for each.
+def test_a_malformed_login_is_a_wrong_login(proxied_flower: Flower, header: str) -> None:
+    """A malformed login is rejected like a wrong one, without an error."""
+    # Each attempt has its own address, because wrong logins are limited by address.
     address = f"192.0.2.{100 + WRONG_HEADERS.index(header)}"
     headers: dict[str, str | bytes] = {
         "Authorization": header.encode("latin-1"),
@@ -158,7 +158,7 @@ def test_whatever_is_no_login_is_a_wrong_one(proxied_flower: Flower, header: str
 
 
 def sent(harness: FlowerHarness, path: str, headers: dict[str, str], body: bytes) -> int:
-    """Announce a body, send only its beginning, and return the status of the answer."""
+    """Announce a body, send only its beginning, and return the status of the response."""
     with socket.create_connection(("127.0.0.1", harness.flower.port), timeout=20) as connection:
         lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name}: {text}" for name, text in headers.items()]
@@ -168,7 +168,7 @@ def sent(harness: FlowerHarness, path: str, headers: dict[str, str], body: bytes
 
 @pytest.mark.parametrize("path", ["/failures/replays", "/tasks/datatable", "/api/task/revoke/x"])
 def test_a_large_body_is_not_read(harness: FlowerHarness, path: str) -> None:
-    """Nor is any body without the login: the answer comes before the body does."""
+    """Without the login, no body is read: the response is sent before the body arrives."""
     login = {"Authorization": basic(f"{USER}:{PASSWORD}".encode())}
     large = {"Content-Length": "95000000"}
     chunked = {"Transfer-Encoding": "chunked"}
@@ -184,9 +184,9 @@ def test_a_large_body_is_not_read(harness: FlowerHarness, path: str) -> None:
 def test_a_unix_socket_is_not_open_to_everyone(
     start_flower: StartFlower, tmp_path: Path, login: str | None, mode: int
 ) -> None:
-    """Without a login, to the user that runs Flower alone; with one, to the group as well."""
+    """Without a login, only Flower's user has access. With a login, its group has too."""
     path = tmp_path / "flower.sock"
-    # A umask that takes nothing away must not leave it open for a moment either.
+    # Even with an umask of 0, the socket is never open to other users.
     before = os.umask(0)
     try:
         flower = start_flower(f"--unix-socket={path}", FLOWER_BASIC_AUTH=login, wait=False)
@@ -213,7 +213,7 @@ def answers(path: Path) -> bool:
 
 
 def test_guessing_is_slow(start_flower: StartFlower) -> None:
-    """For one address only; a browser that has logged in before still gets in."""
+    """The limit is per address. A browser that has logged in before is not affected."""
     flower = start_flower("--xheaders")
     url = f"{flower.url}/failures"
     known = requests.get(url, auth=LOGIN, timeout=30).cookies
@@ -227,7 +227,7 @@ def test_guessing_is_slow(start_flower: StartFlower) -> None:
     assert 429 in statuses
     refused = wrong[statuses.index(429)]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    # To answer here would tell that this guess was right.
+    # A different response would reveal that this guess is correct.
     assert requests.get(url, auth=LOGIN, timeout=30).status_code == 429
     assert requests.get(url, auth=LOGIN, cookies=known, timeout=30).status_code == 200
     elsewhere = {"X-Real-Ip": "192.0.2.1"}
@@ -237,8 +237,8 @@ def test_guessing_is_slow(start_flower: StartFlower) -> None:
     assert flower.log().count("wrong logins") == 1
 
 
-def test_a_made_up_cookie_is_worth_nothing(start_flower: StartFlower) -> None:
-    """Only this Flower makes the cookie of a browser that has logged in."""
+def test_a_forged_cookie_has_no_effect(start_flower: StartFlower) -> None:
+    """Only this Flower can sign the cookie of a logged-in browser."""
     flower = start_flower()
     url = f"{flower.url}/failures"
     (cookie,) = [cookie for cookie in flower.get("/failures").cookies if cookie.name != "_xsrf"]
@@ -248,7 +248,7 @@ def test_a_made_up_cookie_is_worth_nothing(start_flower: StartFlower) -> None:
     for number in range(WRONG_LOGINS + 5):
         requests.get(url, auth=(USER, f"wrong {number}"), cookies=changed, timeout=30)
     assert requests.get(url, auth=LOGIN, cookies=changed, timeout=30).status_code == 429
-    # The true one has attempts of its own, and no more than any address has.
+    # A valid cookie has its own attempts, and no more than an address.
     true = {cookie.name: cookie.value}
     for number in range(WRONG_LOGINS + 5):
         requests.get(url, auth=(USER, f"wrong {number}"), cookies=true, timeout=30)

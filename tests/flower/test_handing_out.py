@@ -1,4 +1,4 @@
-"""What the pages hand out, over HTTP: exports, metrics, and words when Redis is away."""
+"""Exports, metrics, and error pages while Redis is not reachable, over HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from support.harness import body, eventually
 
 
 def test_an_export_has_every_job_of_the_filter(harness: FlowerHarness) -> None:
-    """As CSV and as JSON lines, also when it is longer than what is read at once."""
+    """Exports in CSV and JSON lines are complete, also if they need several reads."""
     page_id = new_page_id()
     failed = [harness.fail(page_id=page_id, metadata=f"order {n}") for n in range(520)]
     harness.fail(page_id=new_page_id())
@@ -49,8 +49,8 @@ def test_an_export_has_every_job_of_the_filter(harness: FlowerHarness) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "＝1+1"])
-def test_a_spreadsheet_takes_no_cell_for_a_formula(harness: FlowerHarness, metadata: str) -> None:
-    """Metadata comes from the web app's own users."""
+def test_a_spreadsheet_reads_no_cell_as_a_formula(harness: FlowerHarness, metadata: str) -> None:
+    """Metadata can contain formulas, because it comes from the web app's users."""
     page_id = new_page_id()
     harness.fail(page_id=page_id, metadata=metadata, error_message=metadata)
     content = harness.flower.get(f"/failures/export.csv?page_id={page_id}").content
@@ -60,8 +60,8 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula(harness: FlowerHarness, metad
         assert unescape_cell(cell) == metadata
 
 
-def test_metrics_show_the_ledger_to_who_is_logged_in(harness: FlowerHarness) -> None:
-    """Flower's own stay open, as its users know them; ours name pages."""
+def test_metrics_of_the_ledger_need_the_login(harness: FlowerHarness) -> None:
+    """Flower's metrics need no login. Our metrics have page IDs and need it."""
     page_id = new_page_id()
     harness.fail(page_id=page_id, error_code="77/77")
     new = parse_new_job(body(page_id=page_id))
@@ -86,10 +86,10 @@ def test_metrics_show_the_ledger_to_who_is_logged_in(harness: FlowerHarness) -> 
     claim_job(harness.ledger, harness.ledger.enqueue([new]).job_ids[0])
 
 
-def test_without_redis_pages_say_so_and_come_back(
+def test_pages_report_an_outage_of_redis_and_recover(
     start_flower: StartFlower,
 ) -> None:
-    """503 with Retry-After and in words; the metrics say that the ledger is down."""
+    """Pages have status 503, Retry-After and a message. The metrics report the outage."""
     with EmbeddedValkey(appendonly="yes") as own:
         settings = Settings(redis_url=own.url, page_rate=0.0)
         ledger = Ledger(settings)
@@ -105,6 +105,6 @@ def test_without_redis_pages_say_so_and_come_back(
         own.restart()
         eventually(lambda: flower.get("/failures").status_code == 200, what="the page")
         assert job_ids(flower.get("/failures")) == [job_id]
-        # and SIGTERM ends it, even if the broker is away
+        # and SIGTERM stops Flower, even without a reachable broker
         own.kill()
         flower.stop()

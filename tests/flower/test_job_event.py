@@ -1,4 +1,4 @@
-"""What Flower makes of the events: its own state and its own search, fed with them."""
+"""The events in Flower: its own state and search process them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def watcher() -> Watcher:
 
 
 def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
-    """Its uuid is the job's id; exception and result begin with the error code."""
+    """The UUID is the job's ID. Exception and result begin with the error code."""
     task = watcher.tell(NEWS)
     assert (task.name, task.state, task.uuid) == (SEND_TASK, "FAILURE", JOB_ID)
     assert task.exception.startswith("10/2018278: outside")
@@ -80,8 +80,8 @@ def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
     assert task.runtime == 0.12
 
 
-def test_the_attempts_so_far_stand_in_the_traceback(watcher: Watcher) -> None:
-    """One a line: when, status, how long, why."""
+def test_the_traceback_lists_the_attempts(watcher: Watcher) -> None:
+    """Each attempt has one line with time, status, duration and error."""
     lines = watcher.tell(NEWS).traceback.splitlines()
     assert lines[0] == "2026-01-31T09:00:00.250Z  HTTP 503 after 120 ms  http_503: try later"
     assert len(lines) == 2
@@ -101,7 +101,7 @@ def test_the_attempts_so_far_stand_in_the_traceback(watcher: Watcher) -> None:
     ],
 )
 def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
-    """By code, page, payload and id, as people type them."""
+    """The search finds code, page, payload and ID."""
     watcher.tell(NEWS)
     assert watcher.finds(query)
 
@@ -109,20 +109,20 @@ def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
 @pytest.mark.parametrize(
     "query", ["result:551", "kwargs:error_code=10", "state:RETRY", "2560816460648749"]
 )
-def test_flowers_search_does_not_find_it_by_what_it_is_not(watcher: Watcher, query: str) -> None:
-    """Nor by the person's whole id, which is not there."""
+def test_flowers_search_does_not_find_other_values(watcher: Watcher, query: str) -> None:
+    """The search does not find the recipient's complete ID, which is not in the event."""
     watcher.tell(NEWS)
     assert not watcher.finds(query)
 
 
-def test_the_recipient_is_known_by_the_last_digits_alone(watcher: Watcher) -> None:
-    """In everything that is sent."""
+def test_only_the_last_digits_of_the_recipient_are_sent(watcher: Watcher) -> None:
+    """No event has the complete ID."""
     assert "recipient_id=************8749" in watcher.tell(NEWS).args
     assert "2560816460648749" not in repr(events_of(NEWS))
 
 
 def test_a_retry_waits_until_it_is_due_and_then_succeeds(watcher: Watcher) -> None:
-    """RETRY with its time; then SUCCESS, with nothing left of the failure but the attempts."""
+    """The state is RETRY with its time, then SUCCESS with only the attempts of the failure."""
     due = NEWS.at_seconds + 60
     task = watcher.tell(replace(NEWS, state=State.RETRYING, retry_at_seconds=due))
     assert task.state == "RETRY"
@@ -135,13 +135,13 @@ def test_a_retry_waits_until_it_is_due_and_then_succeeds(watcher: Watcher) -> No
 
 
 def test_a_replayed_failure_becomes_a_success(watcher: Watcher) -> None:
-    """Flower would keep it among the failures for ever otherwise."""
+    """Otherwise, Flower would list it as a failure forever."""
     watcher.tell(NEWS)
     assert watcher.tell(replace(NEWS, state=State.SENT, error_code=None)).state == "SUCCESS"
 
 
-def test_what_flower_counts_as_under_way_comes_to_nothing() -> None:
-    """It adds what was received and takes off what ended: every attempt has both."""
+def test_flowers_count_of_running_tasks_returns_to_zero() -> None:
+    """Flower counts received minus ended tasks. Every attempt sends both events."""
     for state in (State.FAILED, State.RETRYING, State.SENT):
         received, started, ended = events_of(replace(NEWS, state=state))
         assert (received[0], started[0]) == ("task-received", "task-started")
@@ -149,13 +149,13 @@ def test_what_flower_counts_as_under_way_comes_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.SENDING, State.SCHEDULED, State.CANCELLED])
-def test_a_job_whose_attempt_has_not_ended_is_no_news(state: State) -> None:
-    """There would be no event to end it with."""
+def test_a_job_without_an_ended_attempt_has_no_event(state: State) -> None:
+    """No later event would end the task."""
     assert events_of(replace(NEWS, state=state)) == []
 
 
-def test_a_long_call_does_not_look_like_a_wrong_clock() -> None:
-    """Celery warns of clocks that differ by 16 seconds; such a call began that long ago."""
+def test_a_long_call_does_not_cause_a_clock_warning() -> None:
+    """Celery warns if clocks differ by 16 seconds, and a long call starts earlier than that."""
     news = replace(NEWS, duration_seconds=300.0)
     received, _, ended = events_of(news)
     assert news.at_seconds - received[1]["timestamp"] < 16
@@ -165,8 +165,8 @@ def test_a_long_call_does_not_look_like_a_wrong_clock() -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"recipient": None, "message": 1}, {"recipient": {"id": ["x"]}, "page_id": {}}]
 )
-def test_what_other_hands_stored_can_be_told_too(body: dict[str, Any]) -> None:
-    """It may be anything, and of any length; control characters do not get through."""
+def test_invalid_values_of_another_client_are_accepted(body: dict[str, Any]) -> None:
+    """Invalid values of any length are accepted, without control characters."""
     news = replace(NEWS, body={**body, "page_id": "\x1b[31m" + "9" * 5000})
     text = repr(events_of(news))
     assert "\\x1b" not in text

@@ -1,4 +1,4 @@
-"""The language of explanations: the browser's, or the one that the reader chose."""
+"""The language of explanations: the browser's preference, or the user's choice."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ VIETNAMESE = "Đã hết khung giờ được nhắn tin"
         ("vi,en", "vi"),
     ],
 )
-def test_the_browser_says_which_language_it_prefers(header: str, expected: str) -> None:
-    """By its weights, then by its order; English if it names none that there is."""
+def test_the_browsers_preferred_language_is_used(header: str, expected: str) -> None:
+    """Weights come first, then the order. English is the default."""
     assert preferred_language(header) == expected
 
 
 @given(
     st.text() | st.lists(st.sampled_from(["vi", "en", ";q=", "0.5", ",", "-", " "])).map("".join)
 )
-def test_whatever_the_header_says_there_is_a_language(header: str) -> None:
-    """It comes from the network."""
+def test_any_header_gives_a_language(header: str) -> None:
+    """The header is untrusted, and any value gives a language."""
     assert preferred_language(header) in LANGUAGES
 
 
@@ -53,10 +53,10 @@ def test_whatever_the_header_says_there_is_a_language(header: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/failures/{job}", "/failures?page_id={page}", "/failures/export.csv?page_id={page}"]
 )
-def test_a_page_explains_in_the_readers_language(
+def test_explanations_are_in_the_users_language(
     harness: FlowerHarness, path: str, language: str
 ) -> None:
-    """So does an export for a spreadsheet; what programs read stays English."""
+    """A CSV export is translated too. Exports for programs stay English."""
     page_id = new_page_id()
     job_id = harness.fail(page_id=page_id, error_code="10/2018278")
     headers = {"Accept-Language": language}
@@ -67,8 +67,8 @@ def test_a_page_explains_in_the_readers_language(
     assert VIETNAMESE not in lines.text
 
 
-def test_a_choice_comes_before_the_browsers_language_and_is_kept(harness: FlowerHarness) -> None:
-    """The switch is on every page, and leads back to it."""
+def test_a_choice_overrides_the_browsers_language_and_is_kept(harness: FlowerHarness) -> None:
+    """The switch is on every page, and redirects back to the page."""
     job_id = harness.fail(page_id=new_page_id(), error_code="10/2018278")
     path = f"/failures/{job_id}?recipient=shown"
     with requests.Session() as session:
@@ -85,7 +85,7 @@ def test_a_choice_comes_before_the_browsers_language_and_is_kept(harness: Flower
         assert 'lang="vi" aria-pressed="true"' in page.text
         (cookie,) = (c for c in session.cookies if c.name == "harasocial_language")
         assert cookie.expires
-        # A cookie that is not ours to believe is no choice.
+        # An invalid cookie is ignored.
         cookies = {"harasocial_language": "<script>"}
         other = harness.flower.get(path, cookies=cookies, headers={"Accept-Language": "vi"})
         assert VIETNAMESE in other.text
@@ -104,9 +104,9 @@ def test_a_choice_comes_before_the_browsers_language_and_is_kept(harness: Flower
         ({}, 400, None),
     ],
 )
-def test_the_switch_leads_to_no_other_host_and_knows_its_languages(
+def test_the_switch_rejects_other_hosts_and_unknown_languages(
     harness: FlowerHarness, fields: dict[str, str], status: int, location: str | None
 ) -> None:
-    """A forged form cannot use it to send a reader away."""
+    """A forged form cannot redirect the user to another host."""
     answer = harness.flower.post("/failures/language", fields, allow_redirects=False)
     assert (answer.status_code, answer.headers.get("Location")) == (status, location)

@@ -1,4 +1,4 @@
-"""How many wrong logins a client has: pure, with the time passed in."""
+"""The limit of wrong logins per client: pure, with the time passed in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def limit(max_clients: int = 100) -> LoginLimit:
     return LoginLimit(attempts=3, refill_seconds=10.0, max_clients=max_clients)
 
 
-def test_after_the_last_attempt_one_comes_back_at_a_time() -> None:
-    """Three wrong ones at once, then one each ten seconds, and all three after a pause."""
+def test_attempts_are_refilled_one_at_a_time() -> None:
+    """Three wrong logins at once, then one per ten seconds, and three again after a pause."""
     logins = limit()
     assert [logins.count_wrong("a", now=100.0) for _ in range(3)] == [False, False, True]
     assert logins.wait_seconds("a", now=100.0) == 10.0
@@ -25,7 +25,7 @@ def test_after_the_last_attempt_one_comes_back_at_a_time() -> None:
 
 
 def test_clients_do_not_share_their_attempts() -> None:
-    """One that guesses locks out nobody else."""
+    """A client that guesses does not block other clients."""
     logins = limit()
     for _ in range(10):
         logins.count_wrong("a", now=0.0)
@@ -34,8 +34,8 @@ def test_clients_do_not_share_their_attempts() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 100)), max_size=200))
-def test_memory_is_bounded_and_waits_are_too(attempts: list[tuple[int, float]]) -> None:
-    """Whoever tries, whenever: at most that many clients, and nobody waits longer than a refill."""
+def test_memory_and_waits_are_bounded(attempts: list[tuple[int, float]]) -> None:
+    """For any attempts, the number of clients is bounded, and a wait is at most one refill."""
     logins = limit(max_clients=7)
     now = 0.0
     for client, pause in attempts:
@@ -59,5 +59,5 @@ def test_memory_is_bounded_and_waits_are_too(attempts: list[tuple[int, float]]) 
     ],
 )
 def test_a_client_is_an_address_or_a_network_of_one_subscriber(address: str, client: str) -> None:
-    """In IPv6 everybody has more addresses than could be counted."""
+    """An IPv6 subscriber has too many addresses to limit each one separately."""
     assert client_of(address) == client

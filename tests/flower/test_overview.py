@@ -1,4 +1,4 @@
-"""The Overview and the pages of campaigns: what they show, and what their controls do."""
+"""The Overview and the pages of campaigns: their data and their controls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pause(page_id: str, reason: str = MANUAL, **more: Any) -> Pause:
 
 
 def test_paused_pages_come_first_then_the_longest_lanes() -> None:
-    """Each with the rate that holds for it, and the time that its jobs need at that rate."""
+    """Each page has its effective rate, and the time that its jobs need at this rate."""
     cards = page_cards(
         {"1": 60, "2": 90, "3": 5},
         [pause("4", waiting=7), pause("3", "failing"), pause(ALL_PAGES)],
@@ -51,7 +51,7 @@ def test_paused_pages_come_first_then_the_longest_lanes() -> None:
 
 
 def test_a_page_without_a_limit_has_no_time_left() -> None:
-    """It depends on the endpoint alone."""
+    """The time depends only on the endpoint."""
     (card,) = page_cards({"1": 60}, [], [], default_rate=0, default_burst=1)
     assert card.seconds_left is None
 
@@ -66,14 +66,14 @@ def campaign(rows: int, **more: Any) -> Campaign:
     [
         (0, {}, [0, 0, 0]),
         (200, {State.SENT: 50, State.FAILED: 10, State.CANCELLED: 100}, [25, 5, 50]),
-        # More ended than were announced: the bar is full, and no fuller.
+        # If more jobs have ended than were announced, the bar is full.
         (10, {State.SENT: 8, State.FAILED: 5}, [80, 20, 0]),
     ],
 )
 def test_progress_is_a_share_of_all_rows(
     rows: int, states: dict[State, int], widths: list[float]
 ) -> None:
-    """Also of those that are not enqueued yet."""
+    """Rows that are not enqueued yet are included."""
     shares = progress(campaign(rows, states=states))
     assert [share.width for share in shares] == widths
     assert [share.begins for share in shares] == [0, widths[0], widths[0] + widths[1]]
@@ -91,7 +91,7 @@ def test_progress_is_a_share_of_all_rows(
     ],
 )
 def test_a_campaigns_condition_is_one_word(facts: dict[str, Any], word: str) -> None:
-    """The strongest of those that hold."""
+    """If several conditions apply, the most important one is shown."""
     assert condition(campaign(1, **facts)) == word
 
 
@@ -99,7 +99,7 @@ def test_a_campaigns_condition_is_one_word(facts: dict[str, Any], word: str) -> 
 
 
 def enqueue(ledger: Ledger, page_id: str, count: int = 3, **options: Any) -> None:
-    """Enqueue messages to different people."""
+    """Enqueue messages to different recipients."""
     ledger.enqueue(
         [
             parse_new_job(
@@ -110,8 +110,8 @@ def enqueue(ledger: Ledger, page_id: str, count: int = 3, **options: Any) -> Non
     )
 
 
-def test_the_first_page_is_the_overview_and_flowers_own_stays(harness: FlowerHarness) -> None:
-    """`/` leads there; the workers have their own address."""
+def test_the_home_page_is_the_overview_and_flowers_is_kept(harness: FlowerHarness) -> None:
+    """`/` redirects to the Overview, and the workers have their own URL."""
     assert harness.flower.get("/").url.endswith("/overview")
     workers = harness.flower.get("/workers")
     assert workers.status_code == 200
@@ -120,12 +120,12 @@ def test_the_first_page_is_the_overview_and_flowers_own_stays(harness: FlowerHar
 
 @pytest.mark.parametrize("path", ["/", "/overview", "/campaigns", "/campaigns/spring"])
 def test_the_pages_need_a_login(harness: FlowerHarness, path: str) -> None:
-    """As all others do."""
+    """The pages require the login, as all other pages do."""
     assert harness.flower.get(path, auth=None).status_code == 401
 
 
-def test_what_people_wrote_stays_text(harness: FlowerHarness) -> None:
-    """Reasons are anybody's words."""
+def test_texts_of_operators_are_escaped(harness: FlowerHarness) -> None:
+    """Reasons can contain any text."""
     page_id = new_page_id()
     harness.ledger.pause_page(page_id, reason=HOSTILE, by=HOSTILE)
     enqueue(harness.ledger, page_id, campaign="hostile")
@@ -148,10 +148,10 @@ def test_what_people_wrote_stays_text(harness: FlowerHarness) -> None:
         ("/campaigns/unknown", {"action": "hold"}, 404, "unknown"),
     ],
 )
-def test_a_wrong_form_gets_words_and_changes_nothing(
+def test_an_invalid_form_gets_a_message_and_changes_nothing(
     harness: FlowerHarness, path: str, fields: dict[str, str], status: int, words: str
 ) -> None:
-    """Only another program than a browser sends these."""
+    """Browsers do not send these values, but other programs can."""
     before = harness.ledger.reader.pauses(), harness.ledger.reader.rates()
     reply = harness.flower.post(path, fields)
     assert reply.status_code == status
@@ -159,18 +159,16 @@ def test_a_wrong_form_gets_words_and_changes_nothing(
     assert (harness.ledger.reader.pauses(), harness.ledger.reader.rates()) == before
 
 
-def test_a_form_without_its_token_is_refused(harness: FlowerHarness) -> None:
-    """Another site cannot press these buttons."""
+def test_a_form_without_its_token_is_rejected(harness: FlowerHarness) -> None:
+    """Another site cannot submit these forms."""
     fields = {"action": "pause", "page_id": ""}
     reply = requests.post(f"{harness.flower.url}/overview/page", fields, auth=LOGIN, timeout=30)
     assert reply.status_code == 403
     assert not any(each.page_id == ALL_PAGES for each in harness.ledger.reader.pauses())
 
 
-def test_a_flower_that_may_only_read_offers_no_control(
-    start_flower: StartFlower, ledger: Ledger
-) -> None:
-    """Nor takes one."""
+def test_a_read_only_flower_has_no_controls(start_flower: StartFlower, ledger: Ledger) -> None:
+    """It also rejects requests that change something."""
     page_id = new_page_id()
     enqueue(ledger, page_id, campaign="spring")
     flower = start_flower("--read-only")
@@ -187,7 +185,7 @@ def test_a_flower_that_may_only_read_offers_no_control(
 
 
 class Screen:
-    """A ledger with a page and a campaign that wait, Flower, and a browser to look at it."""
+    """The system under test: a ledger with a waiting page and campaign, Flower, and a browser."""
 
     def __init__(self, flower: Flower, ledger: Ledger, browser: Browser) -> None:
         self.flower, self.ledger, self.browser = flower, ledger, browser
@@ -220,8 +218,8 @@ def screen(start_flower: StartFlower, ledger: Ledger, browser: Browser) -> Scree
 
 
 @pytest.mark.needs("chromium")
-def test_an_operator_pauses_paces_and_resumes_a_page(screen: Screen) -> None:
-    """Each control of a card; the reason and the login are kept."""
+def test_an_operator_pauses_limits_and_resumes_a_page(screen: Screen) -> None:
+    """Each control of a card works. The reason and the login are recorded."""
     page = screen.open("/")
     card = page.get_by_role("article", name=f"Page {screen.page_id}")
     expect(card).to_contain_text("42")
@@ -258,7 +256,7 @@ def test_an_operator_pauses_paces_and_resumes_a_page(screen: Screen) -> None:
 
 @pytest.mark.needs("chromium")
 def test_an_operator_pauses_and_resumes_all_pages(screen: Screen) -> None:
-    """The banner says so until it is over."""
+    """The banner is shown until the pages are resumed."""
     page = screen.open("/overview")
     page.get_by_text("Pause all pages…").click()
     page.get_by_role("button", name="Pause all pages").click()
@@ -272,7 +270,7 @@ def test_an_operator_pauses_and_resumes_all_pages(screen: Screen) -> None:
 
 @pytest.mark.needs("chromium")
 def test_an_operator_holds_releases_and_cancels_a_campaign(screen: Screen) -> None:
-    """From the Overview to its page."""
+    """The campaign is opened from the Overview."""
     page = screen.open("/overview")
     page.get_by_role("link", name="spring").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("spring")
@@ -299,8 +297,8 @@ def test_an_operator_holds_releases_and_cancels_a_campaign(screen: Screen) -> No
 
 
 @pytest.mark.needs("chromium")
-def test_the_overview_follows_what_happens_until_it_is_told_to_wait(screen: Screen) -> None:
-    """Updates can be paused while somebody reads."""
+def test_the_overview_is_updated_until_updates_are_paused(screen: Screen) -> None:
+    """The user can pause and resume the updates."""
     page = screen.open("/overview")
     queued = page.locator(".overview-state", has_text="queued").locator("dd")
     expect(queued).to_have_text("42")
@@ -310,7 +308,7 @@ def test_the_overview_follows_what_happens_until_it_is_told_to_wait(screen: Scre
     updates: list[str] = []
     page.on("request", lambda request: updates.append(request.url))
     enqueue(screen.ledger, screen.page_id, 1)
-    # Twice the time between two updates.
+    # Twice the interval of updates.
     page.wait_for_timeout(6000)
     assert updates == []
     page.get_by_role("button", name="Resume updates").click()
@@ -321,7 +319,7 @@ def test_the_overview_follows_what_happens_until_it_is_told_to_wait(screen: Scre
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_are_accessible_and_fit_a_phone(screen: Screen, scheme: str) -> None:
-    """Axe finds no fault; nothing is wider than the screen, which is 390 pixels."""
+    """Axe finds no violations, and nothing is wider than the screen of 390 pixels."""
     screen.ledger.pause_page(screen.page_id, reason="a reason", by="linh")
     screen.ledger.hold_campaign("spring", "a reason", by="linh")
     page = screen.open("/overview", color_scheme=scheme, viewport={"width": 390, "height": 844})
@@ -334,8 +332,8 @@ def test_the_pages_are_accessible_and_fit_a_phone(screen: Screen, scheme: str) -
 
 
 @pytest.mark.needs("chromium")
-def test_a_card_is_used_by_keyboard_alone(screen: Screen) -> None:
-    """Tab reaches each control, Enter opens and sends."""
+def test_a_card_can_be_used_by_keyboard(screen: Screen) -> None:
+    """Tab reaches each control, and Enter opens and submits it."""
     page = screen.open("/overview")
     page.get_by_label(f"Pause page {screen.page_id}", exact=True).focus()
     page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""What the pages show, over HTTP: what failed, why, and nothing that acts in a browser."""
+"""The content of the pages over HTTP: failures, causes, and escaped texts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from support.flower_harness import FlowerHarness, job_ids, new_page_id, text_of
 HOSTILE = """<script>alert(1)</script>'"&amp;{{ 7*7 }}{% raw x %}"""
 
 
-def test_hostile_strings_stay_text(harness: FlowerHarness) -> None:
-    """Whatever the API says or somebody stored, on every page it comes up on."""
+def test_hostile_strings_are_escaped(harness: FlowerHarness) -> None:
+    """Texts of the API and of other clients are escaped on every page."""
     page_id = new_page_id()
     job_id = harness.fail(
         page_id=page_id, error_code=HOSTILE[:60], error_message=HOSTILE, metadata=HOSTILE
@@ -50,10 +50,8 @@ def test_hostile_strings_stay_text(harness: FlowerHarness) -> None:
         "cancelled=" + "9" * 5000,
     ],
 )
-def test_a_nonsensical_address_of_waiting_jobs_gets_words(
-    harness: FlowerHarness, query: str
-) -> None:
-    """As with those that failed."""
+def test_an_invalid_url_of_waiting_jobs_gets_a_message(harness: FlowerHarness, query: str) -> None:
+    """An invalid URL gives an error message, as for failed jobs."""
     page = harness.flower.get(f"/failures/waiting?{query}")
     assert page.status_code == (400 if query == "after=x" else 200)
     assert "cancelled" not in text_of(page)
@@ -73,8 +71,8 @@ def test_a_nonsensical_address_of_waiting_jobs_gets_words(
         "by=%3Cscript%3E",
     ],
 )
-def test_a_nonsensical_address_gets_words(harness: FlowerHarness, query: str) -> None:
-    """Never a fault of the program."""
+def test_an_invalid_url_gets_a_message(harness: FlowerHarness, query: str) -> None:
+    """An invalid URL never causes an internal error."""
     page = harness.flower.get(f"/failures?{query}")
     assert page.status_code in (200, 400)
     assert "<script>a" not in page.text
@@ -83,7 +81,7 @@ def test_a_nonsensical_address_gets_words(harness: FlowerHarness, query: str) ->
 
 
 def test_the_list_is_filtered_by_each_of_its_fields(harness: FlowerHarness) -> None:
-    """By code, page, text and time; together they narrow."""
+    """Code, page, text and time restrict the list, alone and together."""
     page_id, other_page = new_page_id(), new_page_id()
     first = harness.fail(page_id=page_id, error_code="190", metadata="order 77001")
     harness.let_a_millisecond_pass()
@@ -104,15 +102,15 @@ def test_the_list_is_filtered_by_each_of_its_fields(harness: FlowerHarness) -> N
         assert job_ids(harness.flower.get(f"/failures?{query}")) == expected, query
 
 
-def test_a_whole_job_id_leads_to_the_job(harness: FlowerHarness) -> None:
-    """Pasted from a log line."""
+def test_a_complete_job_id_redirects_to_the_job(harness: FlowerHarness) -> None:
+    """The ID can be pasted from a log line."""
     job_id = harness.fail(page_id=new_page_id())
     found = harness.flower.get(f"/failures?text={job_id}", allow_redirects=False)
     assert (found.status_code, found.headers["Location"]) == (302, f"/failures/{job_id}")
 
 
 def test_older_pages_follow_to_the_end(harness: FlowerHarness) -> None:
-    """Each job once, fifty a page."""
+    """Each job is listed once, with fifty jobs per page."""
     page_id = new_page_id()
     failed = [harness.fail(page_id=page_id, metadata=f"order {n}") for n in range(120)]
     path: str | None = f"/failures?page_id={page_id}"
@@ -122,13 +120,13 @@ def test_older_pages_follow_to_the_end(harness: FlowerHarness) -> None:
         found += job_ids(page)
         older = re.search(r'rel="next" href="([^"]+)"', page.text)
         path = "/failures" + unescape(older.group(1)) if older else None
-    # Those of one millisecond come in the order of their ids.
+    # Jobs of the same millisecond are sorted by ID.
     assert len(found) == len(set(found)) == 120
     assert set(found) == set(failed)
 
 
-def test_times_of_other_hands_hide_no_failures(harness: FlowerHarness) -> None:
-    """Infinite or broken ones, more than a page has room for; with a text filter, too."""
+def test_invalid_times_hide_no_failures(harness: FlowerHarness) -> None:
+    """More invalid times than one page can hold are handled, also with a text filter."""
     page_id = new_page_id()
     job_id = harness.fail(page_id=page_id, error_code="190", metadata="order 88001")
     odd = {f"odd {score} {n}": score for score in ("inf", "-inf", "1.5") for n in range(60)}
@@ -150,7 +148,7 @@ def test_times_of_other_hands_hide_no_failures(harness: FlowerHarness) -> None:
 
 
 def test_the_page_counts_and_explains(harness: FlowerHarness) -> None:
-    """How many, why and where, over time; the same as a table for who does not see the chart."""
+    """The page has counts by cause and page, and the chart also as a table."""
     page_id = new_page_id()
     for _ in range(3):
         harness.fail(page_id=page_id, error_code="10/2018278")
@@ -166,8 +164,8 @@ def test_the_page_counts_and_explains(harness: FlowerHarness) -> None:
     assert 'aria-labelledby="chart-title' in page.text
 
 
-def test_a_job_is_told_whole(harness: FlowerHarness) -> None:
-    """State, reason, remedy, attempts, times and body; the person's id when it is asked for."""
+def test_a_job_is_shown_completely(harness: FlowerHarness) -> None:
+    """The page has all data of the job. The recipient's ID is shown on request."""
     job_id = harness.fail(
         page_id=new_page_id(),
         error_code="190",
@@ -189,7 +187,7 @@ def test_a_job_is_told_whole(harness: FlowerHarness) -> None:
 
 
 def test_an_unknown_code_has_the_apis_own_message(harness: FlowerHarness) -> None:
-    """No explanation is made up; what to do about an unknown code is said."""
+    """An unknown code has no explanation, but a general remedy."""
     job_id = harness.fail(page_id=new_page_id(), error_code="424242", error_message="Lỗi lạ")
     text = text_of(harness.flower.get(f"/failures/{job_id}"))
     assert "424242 Lỗi lạ" in text
@@ -197,8 +195,8 @@ def test_an_unknown_code_has_the_apis_own_message(harness: FlowerHarness) -> Non
     assert "replay when its cause is gone" in text
 
 
-def test_what_is_not_there_is_said(harness: FlowerHarness) -> None:
-    """In Flower's style, with a way back."""
+def test_a_missing_page_is_not_found(harness: FlowerHarness) -> None:
+    """The error page has Flower's style and a link back."""
     for path in ("/failures/none", "/failures/" + "0" * 32, "/failures/replays/abc"):
         page = harness.flower.get(path)
         assert page.status_code == 404
@@ -206,10 +204,10 @@ def test_what_is_not_there_is_said(harness: FlowerHarness) -> None:
         assert 'href="/failures"' in page.text
 
 
-def test_a_job_of_other_hands_can_be_looked_at(
+def test_an_invalid_job_of_another_client_can_be_shown(
     harness: FlowerHarness, valkey: EmbeddedValkey
 ) -> None:
-    """Its id may be anything; what it lacks is left out."""
+    """The ID can be any text, and missing values are omitted."""
     strange = "x/../%3Cb%3E?#é"
     prefix = f"{{{harness.settings.namespace}}}:"
     client = redis.Redis.from_url(valkey.url)

@@ -1,4 +1,4 @@
-"""How values look on Flower's pages."""
+"""Formatting of values on Flower's pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harasocial_dispatch.schemas import Attempt
         ("10/2018278", "(#10/2018278) sent outside", "sent outside"),
         ("551", "(#551)not available", "not available"),
         ("http_400", "http_400: unreadable", "unreadable"),
-        # Another code says something of its own.
+        # A different code is part of the message.
         ("10", "(#100) invalid parameter", "(#100) invalid parameter"),
         ("http_400", "(#100) invalid parameter", "(#100) invalid parameter"),
         ("551", "see (#551)", "see (#551)"),
@@ -27,7 +27,7 @@ from harasocial_dispatch.schemas import Attempt
 def test_an_error_message_does_not_repeat_its_code(
     code: str | None, message: str | None, shown: str
 ) -> None:
-    """The code is shown before the message, in every row."""
+    """Every row already shows the code before the message."""
     attempt = Attempt(
         at=datetime(2026, 1, 31, tzinfo=timezone.utc),
         duration_ms=1,
@@ -40,5 +40,5 @@ def test_an_error_message_does_not_repeat_its_code(
 
 @pytest.mark.parametrize("milliseconds", [None, 10**18, -(10**18)])
 def test_a_stored_time_outside_the_calendar_is_left_out(milliseconds: int | None) -> None:
-    """Another client may have written it."""
+    """Another client may have written the invalid time."""
     assert stored_time_html(milliseconds) == ""

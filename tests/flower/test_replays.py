@@ -1,4 +1,4 @@
-"""Replaying many: counted first, paced, cancelled, and gone on with after an outage."""
+"""Replays of many jobs: counted first, rate-limited, canceled, and resumed after an outage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def finished(replays: Replays, replay: TrackedReplay, rate: float | None = None)
 
 
 def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays, make: Make) -> None:
-    """By each way of saying which; of a selection, those that are failed still."""
+    """Jobs are selected by filter or by ID. Of a selection, only failed jobs are replayed."""
     page_id = new_page_id()
     ids = [fail_job(ledger, page_id=page_id, metadata=f"order {n}") for n in range(4)]
     fail_job(ledger, page_id=page_id, error_code="190")
@@ -78,8 +78,8 @@ def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays, make:
     assert states(ledger, ids)[State.FAILED] == 3
 
 
-def test_only_what_it_names_is_queued_again(ledger: Ledger, replays: Replays, make: Make) -> None:
-    """What was not failed any more is counted as left alone."""
+def test_only_the_selected_jobs_are_replayed(ledger: Ledger, replays: Replays, make: Make) -> None:
+    """Jobs that are no longer failed are counted as skipped."""
     ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(3)]
     other = fail_job(ledger, page_id=new_page_id(), error_code="190")
     replay = planned(replays, make(job_ids=ids))
@@ -91,10 +91,8 @@ def test_only_what_it_names_is_queued_again(ledger: Ledger, replays: Replays, ma
     assert list(replay.latest_ids) == ids[1:]
 
 
-def test_what_fails_after_it_was_asked_for_is_left_alone(
-    ledger: Ledger, replays: Replays, make: Make
-) -> None:
-    """So a job that fails again at once is not taken up again, round and round."""
+def test_later_failures_are_not_replayed(ledger: Ledger, replays: Replays, make: Make) -> None:
+    """A job that fails again immediately is not replayed in a loop."""
     fail_job(ledger, page_id=new_page_id())
     replay = planned(replays, make())
     time.sleep(0.01)
@@ -103,8 +101,8 @@ def test_what_fails_after_it_was_asked_for_is_left_alone(
     assert (replay.replayed, states(ledger, [later])) == (1, {State.FAILED: 1})
 
 
-def test_the_pace_is_kept(ledger: Ledger, replays: Replays, make: Make) -> None:
-    """Ten jobs at forty a second take a quarter of a second, less the first ones."""
+def test_the_rate_is_kept(ledger: Ledger, replays: Replays, make: Make) -> None:
+    """Ten jobs at forty per second take a quarter of a second, without the first ones."""
     for _ in range(10):
         fail_job(ledger, page_id=new_page_id())
     replay = planned(replays, make())
@@ -115,10 +113,10 @@ def test_the_pace_is_kept(ledger: Ledger, replays: Replays, make: Make) -> None:
     assert took >= (10 - 4) / 40
 
 
-def test_calling_it_off_leaves_the_rest_failed(
+def test_after_a_cancellation_the_rest_stays_failed(
     ledger: Ledger, replays: Replays, make: Make
 ) -> None:
-    """What was queued stays queued; it cannot be started again."""
+    """Queued jobs stay queued. The replay cannot be started again."""
     for _ in range(5):
         fail_job(ledger, page_id=new_page_id())
     replay = planned(replays, make())
@@ -131,8 +129,8 @@ def test_calling_it_off_leaves_the_rest_failed(
     assert not replays.cancel(replay)
 
 
-def test_a_plan_can_be_called_off(replays: Replays, make: Make) -> None:
-    """Then nothing is sent, whoever presses the button after that."""
+def test_a_plan_can_be_canceled(replays: Replays, make: Make) -> None:
+    """Nothing is sent, even if the start button is clicked afterwards."""
     replay = planned(replays, make())
     assert replays.cancel(replay)
     assert replay.stage is Stage.CANCELLED
@@ -140,11 +138,11 @@ def test_a_plan_can_be_called_off(replays: Replays, make: Make) -> None:
 
 
 @pytest.mark.parametrize("by", ["filter", "selection"])
-def test_an_outage_interrupts_it_and_it_goes_on(
+def test_a_replay_is_interrupted_by_an_outage_and_resumed(
     own_valkey: EmbeddedValkey, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It tries again for a while; then it says why it stopped, and can be started again."""
-    # given a replay under way
+    """The replay retries for some time, then stops with a reason, and can be started again."""
+    # given a running replay
     monkeypatch.setattr(replays_module, "_RETRY_SECONDS", (0.05, 0.05))
     settings = Settings(redis_url=own_valkey.url, page_rate=0.0)
     ledger = Ledger(settings, timeout_seconds=0.3)
@@ -155,22 +153,22 @@ def test_an_outage_interrupts_it_and_it_goes_on(
     assert replays.start(replay, 5)
     eventually(lambda: replay.replayed == 1, what="the first job")
 
-    # when Redis hangs for longer than it tries
+    # when Redis hangs for longer than the retries
     own_valkey.pause()
     eventually(lambda: replay.stage is Stage.INTERRUPTED, what="the interruption")
     own_valkey.resume()
 
-    # then it tells why, and the rest can be sent
+    # then it has a reason, and the rest can be replayed
     assert "did not answer in time" in replay.error
     finished(replays, replay)
     assert replay.stage is Stage.DONE
     assert ledger.reader.count_states()[State.FAILED] == 0
-    # Whether a call that got no answer queued its job, only the ledger knows.
+    # A call without a reply may have queued its job.
     assert replay.replayed + replay.skipped >= 5
 
 
 def test_a_replay_outlives_the_process_that_planned_it(ledger: Ledger, make: Make) -> None:
-    """Another process shows it, and starts it after a confirmation."""
+    """Another process shows the replay, and starts it after a confirmation."""
     page_id = new_page_id()
     ids = [fail_job(ledger, page_id=page_id, metadata=f"order {n}") for n in range(3)]
     wanted = JobFilter(error_codes=("551",), page_ids=(page_id,))
@@ -187,7 +185,7 @@ def test_a_replay_outlives_the_process_that_planned_it(ledger: Ledger, make: Mak
     finished(later, found)
     assert (found.stage, found.replayed) == (Stage.DONE, 3)
     assert states(ledger, [*ids, late]) == {State.QUEUED: 3, State.FAILED: 1}
-    # The other plan finds nothing left to do, and the job that failed since is none of its own.
+    # The other plan has no jobs left. The later failure is not part of it.
     first = later.get(later.all()[1].replay_id)
     assert first is not None
     finished(later, first)
@@ -197,7 +195,7 @@ def test_a_replay_outlives_the_process_that_planned_it(ledger: Ledger, make: Mak
 def test_a_replay_whose_process_died_is_resumed_by_another(
     ledger: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is shown as interrupted once its process no longer renews it."""
+    """It is shown as interrupted when its process no longer renews it."""
     monkeypatch.setattr(replays_module, "_OWNER_TTL_SECONDS", 0.5)
     monkeypatch.setattr(replays_module, "_SAVE_SECONDS", 0.1)
     ids = [fail_job(ledger, page_id=new_page_id()) for _ in range(4)]
@@ -212,7 +210,7 @@ def test_a_replay_whose_process_died_is_resumed_by_another(
     assert seen is not None
     assert not other.start(seen, None)
     monkeypatch.setattr(dying, "_save", lambda tracked: None)
-    # when its claim has ended
+    # when its claim has expired
     eventually(lambda: not other.running(), what="the end of its claim")
     # then another process replays the rest
     seen = other.get(replay.replay_id)
@@ -228,7 +226,7 @@ def test_a_replay_whose_process_died_is_resumed_by_another(
 def test_another_process_can_stop_a_replay(
     ledger: Ledger, replays: Replays, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process that runs it notices, and the rest stays failed."""
+    """The running process stops, and the rest stays failed."""
     monkeypatch.setattr(replays_module, "_SAVE_SECONDS", 0.1)
     for _ in range(3):
         fail_job(ledger, page_id=new_page_id())
@@ -248,7 +246,7 @@ def test_another_process_can_stop_a_replay(
 
 
 def test_a_stored_replay_by_another_client_is_ignored(ledger: Ledger, settings: Settings) -> None:
-    """Whatever it holds, the list and the page of a replay answer."""
+    """For any stored value, the list and the page of a replay work."""
     client = redis.Redis.from_url(settings.redis_url)
     prefix = f"{{{settings.namespace}}}:"
     for n, text in enumerate(["", "{}", "[]", "null", '{"about": 1, "jobs": {}}', "[" * 9999]):
@@ -259,10 +257,10 @@ def test_a_stored_replay_by_another_client_is_ignored(ledger: Ledger, settings: 
     assert Replays(ledger).get("1") is None
 
 
-def test_old_replays_are_forgotten_and_running_ones_are_not(
+def test_old_replays_are_removed_and_running_ones_are_kept(
     ledger: Ledger, replays: Replays, make: Make
 ) -> None:
-    """Redis does not fill with them."""
+    """The number of stored replays is bounded."""
     for _ in range(3):
         fail_job(ledger, page_id=new_page_id())
     running = planned(replays, make())

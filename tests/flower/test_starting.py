@@ -1,4 +1,4 @@
-"""How Flower is started: never open by mistake, with ours in it, however it is started."""
+"""The start of Flower: never open by mistake, and always with our pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ each_command = pytest.mark.parametrize("command", COMMANDS)
 def run(
     settings: Settings, folder: Path, command: str, *options: str, **changes: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run Flower and return how it ended."""
+    """Run Flower and return its exit status and output."""
     return subprocess.run(
         [*COMMANDS[command], "flower", *options],
         env=environment(settings, "http://127.0.0.1:9", **changes),
@@ -47,10 +47,10 @@ def run(
 @pytest.mark.parametrize(
     ("command", "address"), [("celery", ""), ("harasocial-dispatch", "0.0.0.0")]
 )
-def test_it_does_not_start_where_others_reach_it_without_a_login(
+def test_a_public_address_without_a_login_is_rejected(
     settings: Settings, tmp_path: Path, command: str, address: str
 ) -> None:
-    """It says what to set, on one line, and ends with 2."""
+    """One line names the setting, and the exit status is 2."""
     ended = run(settings, tmp_path, command, f"--address={address}", "--port=0")
     assert ended.returncode == 2
     assert ended.stderr.startswith("Error: Flower would listen on ")
@@ -59,7 +59,7 @@ def test_it_does_not_start_where_others_reach_it_without_a_login(
 
 
 def test_it_does_not_start_with_a_short_password(settings: Settings, tmp_path: Path) -> None:
-    """Also on this host alone, and without quoting it."""
+    """The rule also applies on this host, and the error does not quote the password."""
     ended = run(settings, tmp_path, "celery", FLOWER_BASIC_AUTH="admin:admin1234567")
     assert ended.returncode == 2
     assert "at least 15" in ended.stderr
@@ -78,15 +78,15 @@ def test_it_does_not_start_with_a_short_password(settings: Settings, tmp_path: P
         (["--port=99999"], "--port needs a whole number up to 65535, not '99999'"),
     ],
 )
-def test_a_misspelt_option_is_not_left_out(options: list[str], complaint: str) -> None:
-    """Flower by itself would start without it, and so without the login that it was to set."""
+def test_a_misspelled_option_is_an_error(options: list[str], complaint: str) -> None:
+    """Flower itself would ignore the option, and so start without the login."""
     ended = CliRunner().invoke(commands, ["flower", *options])
     assert ended.exit_code == 2
     assert complaint in ended.output
 
 
-def test_a_port_in_use_is_said(settings: Settings, tmp_path: Path) -> None:
-    """With what to do; no traceback."""
+def test_a_port_in_use_is_an_error(settings: Settings, tmp_path: Path) -> None:
+    """The error has a remedy and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = run(settings, tmp_path, "harasocial-dispatch", f"--port={port}")
@@ -96,25 +96,25 @@ def test_a_port_in_use_is_said(settings: Settings, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_an_option_of_several_numbers_is_let_through() -> None:
-    """Flower reads it; so does a blank in place of the equals sign."""
+def test_an_option_with_several_numbers_is_accepted() -> None:
+    """Flower reads the option. A space instead of the equals sign works too."""
     given = ["--task-runtime-metric-buckets", "0.5,2", "--port=5555", "--read-only"]
     assert list(_joined(given, flower_options)) == [
         "--task-runtime-metric-buckets=0.5,2", "--port=5555", "--read-only"]  # fmt: skip
 
 
-def test_its_help_names_its_options() -> None:
-    """Those of Flower that are used most."""
+def test_the_help_lists_the_options() -> None:
+    """The help has Flower's most important options."""
     shown = CliRunner().invoke(commands, ["flower", "--help"]).output
     for option in ("--port", "--address", "--basic-auth", "--read-only", "/failures"):
         assert option in shown
 
 
 @each_command
-def test_the_failures_page_is_there_however_it_was_started(
+def test_the_failures_page_is_available_with_every_start_command(
     start_flower: StartFlower, ledger: Ledger, command: str
 ) -> None:
-    """With its link in the bar of Flower's own pages, the login, and Flower's controls off."""
+    """The navigation bar has the link, the login is required, and Flower's controls are off."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower(command=command)
     assert job_id in flower.get("/failures").text
@@ -124,16 +124,16 @@ def test_the_failures_page_is_there_however_it_was_started(
     assert (revoked.status_code, revoked.text) == (403, "Read only mode is enabled")
 
 
-def test_options_may_be_written_with_a_blank(start_flower: StartFlower) -> None:
-    """As everywhere else; Flower itself takes `--name=value` alone."""
+def test_options_may_be_written_with_a_space(start_flower: StartFlower) -> None:
+    """`--name value` works, although Flower itself only accepts `--name=value`."""
     flower = start_flower("--address", "127.0.0.1", "--tasks_columns", "name,state")
     assert flower.get("/tasks").text.count("<th data-column") == 2
 
 
-def test_without_a_login_it_answers_on_this_host_alone(
+def test_without_a_login_it_answers_only_on_this_host(
     start_flower: StartFlower, ledger: Ledger
 ) -> None:
-    """A page of the web that reaches it through the reader's browser has another host's name."""
+    """A request by DNS rebinding has the name of another host."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower(FLOWER_BASIC_AUTH=None)
     for host in (None, f"localhost:{flower.port}", f"[::1]:{flower.port}"):
@@ -142,13 +142,13 @@ def test_without_a_login_it_answers_on_this_host_alone(
     strange = flower.get("/failures", auth=None, headers={"Host": "rebound.example"})
     assert strange.status_code == 403
     assert job_id not in strange.text
-    # Its forms want the token all the same.
+    # Its forms still require the token.
     url = f"{flower.url}/failures/{job_id}"
     assert requests.post(url, data={"action": "replay"}, timeout=30).status_code == 403
 
 
-def test_read_only_is_for_ours_too(start_flower: StartFlower, ledger: Ledger) -> None:
-    """Who asks for it gets pages without a button, and a refusal for who sends the form anyway."""
+def test_read_only_applies_to_our_pages(start_flower: StartFlower, ledger: Ledger) -> None:
+    """With --read-only, pages have no buttons, and forms are rejected."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower("--read-only")
     for path in ("/failures", f"/failures/{job_id}", "/pages/70000"):
@@ -167,8 +167,8 @@ def test_read_only_is_for_ours_too(start_flower: StartFlower, ledger: Ledger) ->
     assert str(ledger.reader.get(job_id).state) == "failed"
 
 
-def test_flowers_own_controls_can_be_had(start_flower: StartFlower, ledger: Ledger) -> None:
-    """Then ours work, too."""
+def test_flowers_own_controls_can_be_enabled(start_flower: StartFlower, ledger: Ledger) -> None:
+    """With Flower's controls, our controls work too."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower("--read-only=false")
     assert flower.post(f"/api/task/revoke/{job_id}", {}).status_code == 200
@@ -176,7 +176,7 @@ def test_flowers_own_controls_can_be_had(start_flower: StartFlower, ledger: Ledg
 
 
 def test_a_prefix_is_kept_in_every_link(start_flower: StartFlower, ledger: Ledger) -> None:
-    """Behind a proxy that serves it under a path of its own."""
+    """A proxy can serve Flower under a path prefix."""
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower("--url-prefix=watch")
     paths = ("failures", f"failures/{job_id}", "failures/waiting", "pages/70000", "audit")
@@ -192,7 +192,7 @@ def test_a_prefix_is_kept_in_every_link(start_flower: StartFlower, ledger: Ledge
 def test_flowers_own_variables_work(
     start_flower: StartFlower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What people know from Flower comes before our defaults."""
+    """Flower's variables override our defaults."""
     monkeypatch.setenv("FLOWER_BASIC_AUTH", f"{USER}2:{PASSWORD}2")
     flower = start_flower()
     assert flower.get("/failures").status_code == 401

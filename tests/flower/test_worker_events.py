@@ -1,4 +1,4 @@
-"""What a real worker tells Flower: of each job that did not go well, whoever noticed it."""
+"""The events of a real worker: every unsuccessful job has an event in Flower."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.inspection import CeleryEvents
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    """A Valkey of its own: events of all namespaces go through one broker."""
+    """Return a separate Valkey, because events of all namespaces share one broker."""
     with EmbeddedValkey() as valkey:
         yield Settings(redis_url=valkey.url)
 
@@ -38,10 +38,10 @@ def ended(events: CeleryEvents, uuid: str) -> dict[str, Any] | None:
     return next((e for e in reversed(of(events, uuid)) if e["type"] in kinds), None)
 
 
-def test_jobs_are_children_of_the_dispatch_that_ran_them(
+def test_jobs_are_children_of_their_dispatch(
     producer: Producer, start_worker: StartWorker, events: CeleryEvents
 ) -> None:
-    """The dispatch itself succeeds, with its counts; a message sent at once is not a task."""
+    """The dispatch succeeds with its counts. A message sent at the first attempt is not a task."""
     worker = start_worker()
     failed = producer.enqueue(body("sandbox:code:10/2018278"))
     sent = producer.enqueue(body("sandbox:ok"))
@@ -63,10 +63,10 @@ def test_jobs_are_children_of_the_dispatch_that_ran_them(
     assert "recipient" not in worker.log()
 
 
-def test_a_retry_is_told_and_so_is_its_success(
+def test_a_retry_and_its_success_have_events(
     producer: Producer, start_worker: StartWorker, events: CeleryEvents
 ) -> None:
-    """RETRY while it waits; SUCCESS once it was sent."""
+    """The state is RETRY while the job waits, and SUCCESS after it was sent."""
     start_worker()
     job_id = producer.enqueue(body("sandbox:flaky:2"))
     wait_until_ended(producer, [job_id])
@@ -82,10 +82,10 @@ def test_a_retry_is_told_and_so_is_its_success(
     assert len((ended(events, job_id) or {})["traceback"].splitlines()) == 3
 
 
-def test_a_job_that_expired_in_its_lane_is_told(
+def test_a_job_that_expired_in_its_lane_has_an_event(
     producer: Producer, start_worker: StartWorker, events: CeleryEvents
 ) -> None:
-    """No attempt was made of it; the ledger itself failed it when it was to be claimed."""
+    """The job had no attempt, because the ledger failed it at the claim."""
     job_id = producer.enqueue(body(), expires_at=datetime.now(timezone.utc) - timedelta(seconds=1))
     worker = start_worker()
     (record,) = wait_until_ended(producer, [job_id])
@@ -96,10 +96,10 @@ def test_a_job_that_expired_in_its_lane_is_told(
     assert f"job {job_id} of page 500725830264749: failed (expired)" in worker.log()
 
 
-def test_a_job_whose_worker_died_is_told(
+def test_a_job_whose_worker_died_has_an_event(
     producer: Producer, start_worker: StartWorker, events: CeleryEvents
 ) -> None:
-    """By the sweep of the worker that is left, when the lease has run out."""
+    """The sweep of the remaining worker sends the event after the lease has expired."""
     worker = start_worker(LEASE_SECONDS=1, CALL_DEADLINE_SECONDS=0.8)
     job_id = producer.enqueue(body("sandbox:hang"), delivery="at_most_once")
     eventually(lambda: producer.get_job(job_id).state is State.SENDING, what="the claim")

@@ -1,4 +1,4 @@
-"""One system, run at debug level through every way a job can end; the tests look at its traces."""
+"""Run a system at debug level through all outcomes of a job, and collect its output."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from support.harness import WorkerProcess, body, environment, eventually, wait_u
 from support.inspection import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
 from support.watched_flower import WatchedFlower
 
-#: A page that has a token of its own, and one that has another than the API wants.
+#: A page with its own token, and a page whose token the API rejects.
 OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"
 
-#: What is hostile and may yet be in a payload id, an idempotency key, or metadata.
+#: A hostile text that is valid in a payload ID, an idempotency key, or metadata.
 PRINTABLE = "".join(c for c in HOSTILE_TEXT if c.isprintable())
 CONTROLLED = HOSTILE_TEXT.replace("\ud800", "")
 
-#: Jobs that a worker gets at once: the payload id of each, by its name.
+#: Jobs that are enqueued together: the payload ID of each, by its name.
 PAYLOADS = {
     "sent": "sandbox:ok",
     "permanent": "sandbox:code:10/2018278",
@@ -51,7 +51,7 @@ PAYLOADS = {
     "crashed": "crash",
 }
 
-#: How each job of the run ends: state and error_code.
+#: The expected end of each job: state and error_code.
 ENDS = {
     "sent": ("sent", None),
     "permanent": ("failed", "10/2018278"),
@@ -78,8 +78,8 @@ ENDS = {
     "last": ("failed", "551"),
 }
 
-#: Put into the worker: a call that fails inside this program, its error quoting the request; and
-#: one that kills its process.
+#: Injected into the worker: a call that raises an error that quotes the request, and
+#: a call that kills its process.
 CRASHING = """
 import os, signal
 from harasocial_dispatch.worker.http import Endpoint
@@ -96,11 +96,11 @@ Endpoint.request = crash
 
 @dataclass(frozen=True)
 class Secrets:
-    """Each different in each run, so that finding it means that it leaked."""
+    """Secrets that are random in each run, so that each occurrence is a leak."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     page_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    #: With characters that a URL must encode and that mark its parts.
+    #: Contains delimiters of a URL, which must be encoded.
     redis_password: str = field(default_factory=lambda: f"p@s:s/{secrets.token_hex(16)}")
     flower_password: str = field(default_factory=lambda: secrets.token_hex(16))
     flower_cookie_secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
@@ -108,13 +108,13 @@ class Secrets:
 
 @dataclass
 class Traces:
-    """What the run left behind.
+    """The results of the run.
 
     Attributes:
-        texts: by where they come from.
+        texts: the collected texts, by their source.
         records: each job's record, by its name in `ENDS`.
-        ends: state and error_code that each of them should have.
-        received: what the API received.
+        ends: the expected state and error_code of each job.
+        received: the requests that the API received.
     """
 
     secrets: Secrets
@@ -126,7 +126,7 @@ class Traces:
 
 @pytest.fixture(scope="session")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
-    """Run it all once; see `run`."""
+    """Run the system once per session; see `run`."""
     folder = tmp_path_factory.mktemp("security")
     with ExitStack() as stack:
         made = Traces(Secrets())
@@ -135,7 +135,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
 
 
 def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
-    """Send jobs through a real worker, with Flower watching, and gather what they leave."""
+    """Send jobs through a real worker with Flower, and collect all output."""
     texts, hidden = traces.texts, traces.secrets
     valkey = stack.enter_context(EmbeddedValkey(requirepass=hidden.redis_password))
     traffic = stack.enter_context(RedisTraffic(valkey.url))
@@ -165,7 +165,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     producer = Producer(settings)
     stack.callback(producer.close)
 
-    # Before there is a worker: jobs in their lanes, a doorbell with the broker.
+    # Without a worker, the jobs stay in their lanes, and a doorbell stays in the broker.
     ids = {
         name: enqueue(producer, payload_id, page_id=str(9000 + number))
         for number, (name, payload_id) in enumerate(PAYLOADS.items())
@@ -182,7 +182,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     ids["by other hands"] = put_by_other_hands(settings)
     texts["Redis, before"] = everything_in_redis(valkey.url)
 
-    # First, so that it sees the events of every job.
+    # Started first, so that it receives the events of every job.
     flower = WatchedFlower(env, folder, ("operator", hidden.flower_password))
     stack.callback(flower.stop)
     flower.start()
@@ -193,12 +193,12 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     worker.start()
     names = list(ids)
     traces.records.update(zip(names, wait_until_ended(producer, ids.values()), strict=True))
-    # Both by themselves: the first leaves no endpoint, the second no process.
+    # Run each alone: the first stops the endpoint, the second kills the process.
     sandbox.down()
     end(traces, producer, "away", "sandbox:ok")
     sandbox.up()
     end(traces, producer, "died", "die", delivery="at_most_once")
-    # One more, by a new process; when Flower knows it, it knows all that came before.
+    # One more job, by a new process. When Flower has its events, it has all earlier ones.
     end(traces, producer, "last", "sandbox:code:551")
     last = traces.records["last"].job_id
     flower.wait_for(last)
@@ -235,7 +235,7 @@ def end(traces: Traces, producer: Producer, name: str, payload_id: str, **option
 
 
 def put_by_other_hands(settings: Settings) -> str:
-    """Put a job into a lane that is no valid one, its texts hostile; return its id."""
+    """Add an invalid job with hostile texts to a lane; return its ID."""
     client: Any = redis.Redis.from_url(settings.redis_url)
     prefix = f"{{{settings.namespace}}}:"
     job_id, page_id = "by-hand", "9999"
@@ -252,13 +252,13 @@ def put_by_other_hands(settings: Settings) -> str:
 
 
 def remote_control(settings: Settings) -> str:
-    """Return what a worker answers to whoever asks over the broker."""
+    """Return a worker's replies to Celery's inspection commands."""
     inspect = SeparateCelery("remote", settings).control.inspect(timeout=1, limit=1)
     return repr([inspect.conf(with_defaults=True), inspect.report(), inspect.stats()])
 
 
 def command_line(env: dict[str, str], records: dict[str, JobRecord]) -> dict[str, str]:
-    """Return what each command prints, errors and all, by its name."""
+    """Return the output of each command, including errors, by its name."""
     runner = CliRunner(env=env)
 
     def printed(*arguments: str) -> str:

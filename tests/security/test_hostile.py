@@ -1,4 +1,4 @@
-"""Hostile texts, in every field and in the API's reply, act nowhere (design promise 11)."""
+"""Hostile texts in any field or in the API's reply have no effect (design promise 11)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .conftest import Traces
 
 MEGABYTE = "x" * 1024 * 1024
-#: A part of `HOSTILE_TEXT` that any formatting would have changed.
+#: A part of `HOSTILE_TEXT` that string formatting would change.
 FORMATS = "%s %n %(x)s {0} {x!r} ${x} $(id) `id`"
 
 FOR_PEOPLE = ("show", "results", "errors", "stats", "check")
@@ -23,7 +23,7 @@ LOGS = ("worker's output", "Flower's output")
 
 
 def test_nothing_acts_on_a_terminal_or_in_a_log(traces: Traces) -> None:
-    """No control character, escape sequence or invisible mark: each line is what it seems."""
+    """The output has no control characters, escape sequences or invisible characters."""
     acting = {
         place: [line for line in traces.texts[place].split("\n") if not line.isprintable()]
         for place in (*FOR_PEOPLE, *LOGS)
@@ -32,7 +32,7 @@ def test_nothing_acts_on_a_terminal_or_in_a_log(traces: Traces) -> None:
 
 
 def test_json_is_valid_and_plain(traces: Traces) -> None:
-    """Whatever stands in it, each line is one document, in ASCII that prints."""
+    """Each line is one JSON document in printable ASCII, for any content."""
     for place in FOR_PEOPLE:
         lines = [line for line in traces.texts[f"{place} --json"].split("\n") if line]
         assert lines, place
@@ -43,19 +43,19 @@ def test_json_is_valid_and_plain(traces: Traces) -> None:
 
 
 def test_nothing_is_markup_on_a_web_page(traces: Traces) -> None:
-    """Tags come out as text, on Flower's own pages as well as on ours."""
+    """Tags are escaped, on Flower's pages and on ours."""
     assert "&lt;script&gt;alert(" in traces.texts["Flower's pages"]
     assert "<script>alert(" not in traces.texts["Flower's pages"]
 
 
-def test_nothing_is_a_format(traces: Traces) -> None:
-    """What looks like a format comes out as it came in."""
+def test_format_specifiers_are_not_interpreted(traces: Traces) -> None:
+    """Format specifiers are unchanged."""
     for place in ("show", "show --json", "Flower's data"):
         assert FORMATS in traces.texts[place], place
 
 
 def test_a_long_reply_is_cut(traces: Traces) -> None:
-    """20,000 characters of error_message came; one line of at most 500 is kept."""
+    """Of 20,000 characters of error_message, one line of at most 500 is kept."""
     record = traces.records["hostile"]
     assert record.error_message is not None
     assert record.error_message.isprintable()
@@ -64,8 +64,8 @@ def test_a_long_reply_is_cut(traces: Traces) -> None:
     assert len(record.error_code) <= 64
 
 
-def test_what_may_be_hostile_arrives_as_it_was_given(traces: Traces) -> None:
-    """Metadata is the caller's own: kept, sent and told in JSON to the letter."""
+def test_valid_hostile_values_are_sent_unchanged(traces: Traces) -> None:
+    """Metadata is stored, sent and printed in JSON unchanged."""
     metadata = HOSTILE_TEXT.replace("\ud800", "")
     record = traces.records["hostile job"]
     assert record.job["metadata"] == metadata
@@ -76,7 +76,7 @@ def test_what_may_be_hostile_arrives_as_it_was_given(traces: Traces) -> None:
 
 
 def at(*path: str) -> Any:
-    """Return a function that gives a body with one field replaced."""
+    """Return a function that returns a body with one field replaced."""
 
     def replaced(text: str) -> dict[str, Any]:
         job = body(metadata="m")
@@ -103,7 +103,7 @@ FIELDS = {
 def test_a_refused_text_is_named_and_not_repeated(
     field: str, text: str, producer: Producer
 ) -> None:
-    """The error tells the field; what was in it does not come back."""
+    """The error names the field and does not contain its value."""
     with pytest.raises(InvalidJob) as refused:
         producer.enqueue(FIELDS[field](text))
 
@@ -113,10 +113,10 @@ def test_a_refused_text_is_named_and_not_repeated(
 
 @pytest.mark.parametrize("option", ["idempotency_key", "send_at", "expires_at", "delivery"])
 @pytest.mark.parametrize("text", [MEGABYTE, HOSTILE_TEXT], ids=["a megabyte", "hostile"])
-def test_a_refused_option_is_named_and_not_repeated(
+def test_a_rejected_option_is_named_and_not_repeated(
     option: str, text: str, producer: Producer
 ) -> None:
-    """As with fields."""
+    """The error names the option and does not contain its value."""
     options: Any = {option: text}
     with pytest.raises(InvalidJob) as refused:
         producer.enqueue(body(), **options)
@@ -126,10 +126,10 @@ def test_a_refused_option_is_named_and_not_repeated(
 
 
 @pytest.mark.parametrize("text", [MEGABYTE, HOSTILE_TEXT], ids=["a megabyte", "hostile"])
-def test_a_field_with_a_hostile_name_is_refused_in_a_harmless_line(
+def test_a_hostile_field_name_is_rejected_in_a_sanitized_line(
     text: str, producer: Producer
 ) -> None:
-    """The name is cut, and nothing in it acts."""
+    """The name is shortened and sanitized."""
     with pytest.raises(InvalidJob) as refused:
         producer.enqueue({**body(), text: "x"})
 

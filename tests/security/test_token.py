@@ -1,4 +1,4 @@
-"""The token, and every other secret, is found nowhere (design promise 9)."""
+"""The token and all other secrets are in no output (design promise 9)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 RECIPIENT = "2560816460648749"
 
-#: Characters of a secret that are taken for it, wherever they come from in it.
+#: Length of a part of a secret that counts as a leak.
 PART = 10
 
-#: Where a trace comes from, and what must be in it if the place was really looked at.
+#: Each source of output, and a text that it must contain to prove that it was collected.
 PLACES: dict[str, Callable[[Traces], str]] = {
     "Redis, before": lambda traces: "dispatch",
     "Redis, after": lambda traces: traces.records["late"].job_id,
@@ -47,29 +47,29 @@ PLACES: dict[str, Callable[[Traces], str]] = {
 
 
 def parts(secrets: Secrets) -> set[str]:
-    """Return every run of characters that would give a secret, or half of one, away."""
+    """Return all texts that would reveal a secret or a part of it."""
     forms = [form for secret in astuple(secrets) for form in (secret, in_base64(secret))]
     return {form[i : i + PART] for form in forms for i in range(len(form) - PART + 1)}
 
 
 def in_base64(secret: str) -> str:
-    """Return the part of it that is the same whatever stands behind it."""
+    """Return the part of the encoding that does not depend on the following text."""
     return base64.b64encode(secret.encode()[: len(secret) // 3 * 3]).decode()
 
 
-def test_jobs_ended_in_every_way_there_is(traces: Traces) -> None:
-    """Each outcome class, and each of this package's own error codes that a run can bring about."""
+def test_the_run_has_every_outcome(traces: Traces) -> None:
+    """The run has each outcome class, and each reproducible error code of this package."""
     found = {name: (r.state.value, r.error_code) for name, r in traces.records.items()}
     assert found == dict(traces.ends)
 
 
-def test_every_place_is_told_of(traces: Traces) -> None:
-    """No trace is gathered without being looked through, and none is looked for in vain."""
+def test_every_source_is_checked(traces: Traces) -> None:
+    """Every collected source is checked, and every expected source was collected."""
     assert set(traces.texts) == set(PLACES)
 
 
 def test_no_secret_is_in_any_trace(traces: Traces) -> None:
-    """Token, page's token, passwords of Redis and Flower: neither whole, in part, nor encoded."""
+    """No token or password is in the output, neither completely, partially, nor encoded."""
     secret_parts = parts(traces.secrets)
     found: dict[str, int] = {}
     for place, marker in PLACES.items():
@@ -80,8 +80,8 @@ def test_no_secret_is_in_any_trace(traces: Traces) -> None:
     assert found == dict.fromkeys(PLACES, 0)
 
 
-def test_the_pages_that_could_show_a_secret_were_looked_at(traces: Traces) -> None:
-    """A task that quoted the token, Celery's configuration, the broker, Flower's own settings."""
+def test_the_pages_that_could_show_a_secret_were_collected(traces: Traces) -> None:
+    """The run includes the pages that could show the token, the broker's URL, or settings."""
     pages = traces.texts["Flower's pages"]
     assert f"200 task/{traces.records['echoed'].job_id}" in pages
     assert "broker_url" in pages
@@ -90,7 +90,7 @@ def test_the_pages_that_could_show_a_secret_were_looked_at(traces: Traces) -> No
 
 
 def test_the_token_went_to_the_api_and_was_echoed(traces: Traces) -> None:
-    """Both tokens were in use, and the API's texts that quoted them are kept without them."""
+    """Both tokens were used, and the API's texts are stored without them."""
     sent = {dict(request.headers)["Authorization"] for request in traces.received}
     assert sent == {f"Bearer {traces.secrets.token}", f"Bearer {traces.secrets.page_token}"}
     for name in ("echoed", "echoed with 400", "own token"):
@@ -100,7 +100,7 @@ def test_the_token_went_to_the_api_and_was_echoed(traces: Traces) -> None:
 
 
 def test_no_recipient_is_in_a_log_or_shown_to_people(traces: Traces) -> None:
-    """Of a person's id, the last four digits are shown at most."""
+    """At most the last four digits of a recipient's ID are shown."""
     for place in (
         *("worker's output", "Flower's output", "Flower's pages", "Celery's events"),
         *("show", "results", "errors", "check"),
@@ -109,8 +109,8 @@ def test_no_recipient_is_in_a_log_or_shown_to_people(traces: Traces) -> None:
     assert "************8749" in traces.texts["show"]
 
 
-def test_nothing_that_is_logged_of_a_program_quotes_the_token() -> None:
-    """A repr in a message or a debugger's list: the parts that know the token do not tell it."""
+def test_no_repr_contains_the_token() -> None:
+    """The repr of an object with the token does not contain it."""
     with Sandbox() as sandbox:
         settings = Settings(
             token="the-token", api_url=sandbox.url, proxy_url="http://user:the-password@proxy"
