@@ -125,7 +125,7 @@ class FailureFilter:
             until=self.until,
         )
 
-    def in_words(self) -> str:
+    def description(self) -> str:
         """Return a description of the filter."""
         parts = []
         if self.error_codes:

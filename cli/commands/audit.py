@@ -67,7 +67,7 @@ def audit(*, since: datetime | None, until: datetime | None, limit: int, as_json
                 shown(entry.via),
                 shown(entry.action),
                 str(entry.count),
-                shown(_of_what(entry)),
+                shown(_subject(entry)),
                 shown(entry.reason),
             ]
             for entry in entries
@@ -77,7 +77,7 @@ def audit(*, since: datetime | None, until: datetime | None, limit: int, as_json
         print_notice(f"these are the latest {limit}; there may be more (--limit)")
 
 
-def _of_what(entry: AuditEntry) -> str:
+def _subject(entry: AuditEntry) -> str:
     """Return the jobs or pages that an entry concerns, and its details."""
     parts = []
     if entry.page_id:

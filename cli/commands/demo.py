@@ -111,7 +111,7 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
         deadline = time.monotonic() + _WORKER_SECONDS
         while b" ready." not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoFailed(f"the worker did not start:\n{_end_of(log)}")
+                raise DemoFailed(f"the worker did not start:\n{_tail(log)}")
             time.sleep(0.05)
         click.echo(f"a Celery worker runs, process {process.pid}")
         yield
@@ -124,7 +124,7 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
             process.wait()
 
 
-def _end_of(log: Path) -> str:
+def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
@@ -155,11 +155,11 @@ def _progress(total: int) -> Iterator[Any]:
             with Progress(BarColumn(), TextColumn("{task.description}")) as bar:
                 task = bar.add_task("", total=total)
                 yield lambda ended, states: bar.update(
-                    task, completed=ended, description=_in_words(states)
+                    task, completed=ended, description=_summary(states)
                 )
             return
     lines = _Lines()
-    yield lambda ended, states: lines.show(_in_words(states), last=ended >= total)
+    yield lambda ended, states: lines.show(_summary(states), last=ended >= total)
 
 
 class _Lines:
@@ -174,7 +174,7 @@ class _Lines:
             self._next = time.monotonic() + 1
 
 
-def _in_words(states: dict[State, int]) -> str:
+def _summary(states: dict[State, int]) -> str:
     shown_states = (State.SENT, State.FAILED, State.SENDING, State.RETRYING, State.QUEUED)
     return "  ".join(f"{state} {states[state]:>3}" for state in shown_states)
 

@@ -74,7 +74,7 @@ def _print_rate(ledger: Ledger, settings: Settings, page_id: str, as_json: bool)
     if as_json:
         print_json(_facts(found, is_default=own is None))
     else:
-        click.echo(f"page {page_id}: {_in_words(found)}{'' if own else ', the default'}")
+        click.echo(f"page {page_id}: {_rate_text(found)}{'' if own else ', the default'}")
         if not ledger.reader.count_waiting([page_id])[page_id]:
             print_notice(f"page {page_id} has no waiting jobs")
     problem = rate_problem(found.rate, found.burst)
@@ -92,7 +92,7 @@ def _print_rates(rates: list[PageRate], settings: Settings, as_json: bool) -> No
             }
         )
         return
-    click.echo(f"default: {_in_words(default)} (HARASOCIAL_PAGE_RATE, HARASOCIAL_PAGE_BURST)")
+    click.echo(f"default: {_rate_text(default)} (HARASOCIAL_PAGE_RATE, HARASOCIAL_PAGE_BURST)")
     if rates:
         print_table(
             [
@@ -121,7 +121,7 @@ def _default(settings: Settings, page_id: str) -> PageRate:
     )
 
 
-def _in_words(rate: PageRate) -> str:
+def _rate_text(rate: PageRate) -> str:
     if not rate.rate:
         return "no limit"
     return f"{rate.rate:g} messages per second, burst {rate.burst}"

@@ -70,7 +70,7 @@ def _timeline(record: JobRecord) -> list[list[str | Cell]]:
         events.append(["", f"attempts 1 to {first - 1}", "not kept"])
     for number, event in record.history():
         if isinstance(event, Attempt):
-            events.append([local(event.at), f"attempt {number}", _what_happened(event)])
+            events.append([local(event.at), f"attempt {number}", _result(event)])
         else:
             by = f"by {shown(event.by)} ({shown(event.via)})"
             events.append([local(event.at), "replayed", by])
@@ -80,7 +80,7 @@ def _timeline(record: JobRecord) -> list[list[str | Cell]]:
     return events
 
 
-def _what_happened(attempt: Attempt) -> str:
+def _result(attempt: Attempt) -> str:
     reply = f"HTTP {attempt.http_status}" if attempt.http_status is not None else "no reply"
     if attempt.duration_ms is not None:
         reply += f" after {attempt.duration_ms} ms"

@@ -43,7 +43,7 @@ def waiting_text(
     pauses: Sequence[Pause], hold: Hold | None, ahead: int | None, now: datetime
 ) -> str:
     """Return why a job waits: the pauses of its page, the hold of its campaign, the jobs ahead."""
-    parts = [_pause_in_words(pause, now) for pause in pauses]
+    parts = [_pause_text(pause, now) for pause in pauses]
     if hold is not None:
         parts.append(f"campaign held{_by_whom(hold.reason, hold.by, hold.at)}")
     if ahead is not None:
@@ -51,7 +51,7 @@ def waiting_text(
     return ", ".join(parts)
 
 
-def _pause_in_words(pause: Pause, now: datetime) -> str:
+def _pause_text(pause: Pause, now: datetime) -> str:
     subject = "all pages" if pause.page_id == ALL_PAGES else "page"
     until = f" until {until_text(pause, now)}"
     if pause.reason != MANUAL:

@@ -72,11 +72,11 @@ def json_view() -> Iterator[Show]:
 @contextmanager
 def line_view(language: Language) -> Iterator[Show]:
     """Print one line each time, and one for each job that has failed."""
-    told: set[tuple[str, datetime | None]] = set()
+    printed: set[tuple[str, datetime | None]] = set()
     problem_before = ""
 
     def show(snapshot: Snapshot, problem: str) -> None:
-        nonlocal told, problem_before
+        nonlocal printed, problem_before
         if problem and problem != problem_before:
             print_notice(problem)
         problem_before = problem
@@ -84,12 +84,12 @@ def line_view(language: Language) -> Iterator[Show]:
             return
         click.echo(f"{local(snapshot.at)}  {'  '.join(_numbers(snapshot))}")
         failures = {(record.job_id, record.finished_at): record for record in snapshot.failures}
-        new = [record for key, record in failures.items() if key not in told]
+        new = [record for key, record in failures.items() if key not in printed]
         for record in reversed(new):
             click.echo(f"    failed: {'  '.join(_failure(record, language))}")
         if snapshot.failed > len(new):
             click.echo(f"    and {snapshot.failed - len(new)} more")
-        told = set(failures)
+        printed = set(failures)
 
     yield show
 
@@ -108,14 +108,14 @@ def live_view(title: str, language: Language) -> AbstractContextManager[Show] | 
 @contextmanager
 def _rich_view(live: Any, title: str, language: Language) -> Iterator[Show]:
     def show(snapshot: Snapshot, problem: str) -> None:
-        picture = _picture(snapshot, problem, title, language, live.console.width)
-        live.update(picture, refresh=True)
+        view = _view(snapshot, problem, title, language, live.console.width)
+        live.update(view, refresh=True)
 
     with live:
         yield show
 
 
-def _picture(snapshot: Snapshot, problem: str, title: str, language: Language, width: int) -> Any:
+def _view(snapshot: Snapshot, problem: str, title: str, language: Language, width: int) -> Any:
     from rich.console import Group  # noqa: PLC0415 - optional
     from rich.text import Text  # noqa: PLC0415 - optional
 

@@ -49,7 +49,7 @@ class CancellationsHandler(PageHandler):
             raise HTTPError(400, str(error)) from None
         except ValueError as error:
             raise HTTPError(400, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
-        return TrackedCancellation(about=_in_words(wanted, payload_ids), cancellation=cancellation)
+        return TrackedCancellation(about=_describe(wanted, payload_ids), cancellation=cancellation)
 
     def _values(self, name: str) -> list[str]:
         return [text.strip() for text in self.text_arguments(name) if text.strip()]
@@ -113,7 +113,7 @@ def _copy(counter: Counter[str]) -> Counter[str]:
     return Counter(dict(counter))
 
 
-def _in_words(wanted: JobFilter, payload_ids: Sequence[str]) -> str:
+def _describe(wanted: JobFilter, payload_ids: Sequence[str]) -> str:
     states = any_of([state.value for state in wanted.states]) if wanted.states else "waiting"
     parts = [f"{states} jobs"]
     for name, values in (

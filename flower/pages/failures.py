@@ -52,7 +52,7 @@ class FailuresHandler(PageHandler):
             return
         after = self.read_cursor()
         split_by = "page_id" if self.text_argument("by") == "page_id" else "error_code"
-        seen = await self.ask(_look, self.site.ledger, wanted, after, split_by)
+        seen = await self.ask(_read, self.site.ledger, wanted, after, split_by)
         bars = self._bars(wanted, seen)
         self.render(
             "failures.html",
@@ -85,7 +85,7 @@ class FailuresHandler(PageHandler):
         return bars_of(seen.edges, seen.totals, addresses)
 
 
-def _look(ledger: Ledger, wanted: FailureFilter, after: Cursor | None, split_by: str) -> Overview:
+def _read(ledger: Ledger, wanted: FailureFilter, after: Cursor | None, split_by: str) -> Overview:
     reader = ledger.reader
     now = from_ms(reader.now_ms())
     job_filter = wanted.as_of(now)

@@ -39,7 +39,7 @@ class _Seen:
         return next((pause for pause in self.pauses if pause.page_id == ALL_PAGES), None)
 
 
-def _look(ledger: Ledger) -> _Seen:
+def _read(ledger: Ledger) -> _Seen:
     reader = ledger.reader
     return _Seen(
         states=reader.count_states(),
@@ -73,7 +73,7 @@ class OverviewHandler(LivePageHandler):
 
     @authenticated
     async def get(self) -> None:
-        seen = await self.ask(_look, self.site.ledger)
+        seen = await self.ask(_read, self.site.ledger)
         failures = self.reverse_url("failures")
         bars = overview.throughput_bars(
             seen.minutes,

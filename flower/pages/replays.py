@@ -62,7 +62,7 @@ class ReplaysHandler(PageHandler):
             by=self.operator,
             via="flower",
         )
-        about = wanted.in_words()
+        about = wanted.description()
         if kind is not None:
             about = f"{about} ({KIND_NAMES[kind]['en'].lower()})"
         return TrackedReplay(about=about, replay=replay)

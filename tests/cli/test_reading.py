@@ -212,9 +212,9 @@ def test_stats_counts_states_pages_and_pauses(run, jobs):
     text = run("stats").stdout
     assert found["redis"] in text
     assert ["queued", "2"] in [line.split() for line in text.splitlines()]
-    (told,) = [line for line in text.splitlines() if line.split()[:2] == [OTHER_PAGE, "auth"]]
-    assert local(claimed_at(claim) + timedelta(seconds=60))[:13] in told
-    assert "Set a new token in HARASOCIAL_TOKEN" in told
+    (printed,) = [line for line in text.splitlines() if line.split()[:2] == [OTHER_PAGE, "auth"]]
+    assert local(claimed_at(claim) + timedelta(seconds=60))[:13] in printed
+    assert "Set a new token in HARASOCIAL_TOKEN" in printed
 
 
 def test_stats_prints_a_notice_if_no_worker_runs(run, jobs):

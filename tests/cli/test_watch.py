@@ -155,13 +155,13 @@ def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(program, envi
         environment.setenv("HARASOCIAL_REDIS_URL", server.url)
         process = start(program)
         lines_until(process, lambda line: "sent 0.0/s" in line)
-    told = process.stderr.readline()
+    printed = process.stderr.readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, more = process.communicate(timeout=20)
 
     # then a message is printed, and it waits
-    assert "trying again" in told
+    assert "trying again" in printed
     assert (process.returncode, more) == (0, "")
 
 

@@ -182,11 +182,11 @@ def test_an_unavailable_broker_blocks_no_caller(
         broker.restart()
     listener = Listener(broker.url)
 
-    def tell_and_listen() -> bool:
+    def send_and_listen() -> bool:
         events.observe([done(2000)])
         return ("job-2000", "task-failed") in listener.ended()
 
-    eventually(tell_and_listen, what="news after the outage")
+    eventually(send_and_listen, what="events after the outage")
     eventually(lambda: "jobs were not sent to Flower" in caplog.text, what="the number lost")
 
 

@@ -93,7 +93,7 @@ def test_restricting_keeps_the_other_conditions() -> None:
     )  # fmt: skip
     between = wanted.between(NOW - timedelta(hours=1), NOW)
     assert (between.within, between.until) == ("", NOW)
-    assert between.in_words() == (
+    assert between.description() == (
         "failures with error code 551, on page 1 or 2, with the text “order”, "
         "from 2026-01-31 08:30:00 UTC, until 2026-01-31 09:30:00 UTC"
     )

@@ -26,7 +26,7 @@ ATTEMPT = Attempt(
     error_code="http_503",
     error_message="try later",
 )
-NEWS = JobEvent(
+JOB_EVENT = JobEvent(
     job_id=JOB_ID,
     state=State.FAILED,
     at_seconds=time.time(),
@@ -46,8 +46,8 @@ class Watcher:
         self.state: Any = CeleryState()  # celery-types lacks its tasks
         self.engine = TaskSearchEngine()
 
-    def tell(self, news: JobEvent) -> Task:
-        for kind, fields in events_of(news):
+    def receive(self, job_event: JobEvent) -> Task:
+        for kind, fields in events_of(job_event):
             self.state.event(
                 {
                     "type": kind,
@@ -57,8 +57,8 @@ class Watcher:
                     **fields,
                 }
             )
-            self.engine.upsert(self.state.tasks[news.job_id])
-        return self.state.tasks[news.job_id]
+            self.engine.upsert(self.state.tasks[job_event.job_id])
+        return self.state.tasks[job_event.job_id]
 
     def finds(self, query: str) -> bool:
         return JOB_ID in self.engine.search(self.state.tasks, query).task_ids
@@ -71,7 +71,7 @@ def watcher() -> Watcher:
 
 def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
     """The UUID is the job's ID. Exception and result begin with the error code."""
-    task = watcher.tell(NEWS)
+    task = watcher.receive(JOB_EVENT)
     assert (task.name, task.state, task.uuid) == (SEND_TASK, "FAILURE", JOB_ID)
     assert task.exception.startswith("10/2018278: outside")
     assert task.result.startswith("10/2018278: outside")
@@ -82,7 +82,7 @@ def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
 
 def test_the_traceback_lists_the_attempts(watcher: Watcher) -> None:
     """Each attempt has one line with time, status, duration and error."""
-    lines = watcher.tell(NEWS).traceback.splitlines()
+    lines = watcher.receive(JOB_EVENT).traceback.splitlines()
     assert lines[0] == "2026-01-31T09:00:00.250Z  HTTP 503 after 120 ms  http_503: try later"
     assert len(lines) == 2
 
@@ -102,7 +102,7 @@ def test_the_traceback_lists_the_attempts(watcher: Watcher) -> None:
 )
 def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
     """The search finds code, page, payload and ID."""
-    watcher.tell(NEWS)
+    watcher.receive(JOB_EVENT)
     assert watcher.finds(query)
 
 
@@ -111,24 +111,26 @@ def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
 )
 def test_flowers_search_does_not_find_other_values(watcher: Watcher, query: str) -> None:
     """The search does not find the recipient's complete ID, which is not in the event."""
-    watcher.tell(NEWS)
+    watcher.receive(JOB_EVENT)
     assert not watcher.finds(query)
 
 
 def test_only_the_last_digits_of_the_recipient_are_sent(watcher: Watcher) -> None:
     """No event has the complete ID."""
-    assert "recipient_id=************8749" in watcher.tell(NEWS).args
-    assert "2560816460648749" not in repr(events_of(NEWS))
+    assert "recipient_id=************8749" in watcher.receive(JOB_EVENT).args
+    assert "2560816460648749" not in repr(events_of(JOB_EVENT))
 
 
 def test_a_retry_waits_until_it_is_due_and_then_succeeds(watcher: Watcher) -> None:
     """The state is RETRY with its time, then SUCCESS with only the attempts of the failure."""
-    due = NEWS.at_seconds + 60
-    task = watcher.tell(replace(NEWS, state=State.RETRYING, retry_at_seconds=due))
+    due = JOB_EVENT.at_seconds + 60
+    task = watcher.receive(replace(JOB_EVENT, state=State.RETRYING, retry_at_seconds=due))
     assert task.state == "RETRY"
     assert task.eta is not None
     assert watcher.finds("state:RETRY AND result:2018278")
-    task = watcher.tell(replace(NEWS, state=State.SENT, error_code=None, error_message=None))
+    task = watcher.receive(
+        replace(JOB_EVENT, state=State.SENT, error_code=None, error_message=None)
+    )
     assert (task.state, task.result, task.exception, task.eta) == ("SUCCESS", "sent", None, None)
     assert len(task.traceback.splitlines()) == 2
     assert not watcher.finds("result:2018278")
@@ -136,14 +138,14 @@ def test_a_retry_waits_until_it_is_due_and_then_succeeds(watcher: Watcher) -> No
 
 def test_a_replayed_failure_becomes_a_success(watcher: Watcher) -> None:
     """Otherwise, Flower would list it as a failure forever."""
-    watcher.tell(NEWS)
-    assert watcher.tell(replace(NEWS, state=State.SENT, error_code=None)).state == "SUCCESS"
+    watcher.receive(JOB_EVENT)
+    assert watcher.receive(replace(JOB_EVENT, state=State.SENT, error_code=None)).state == "SUCCESS"
 
 
 def test_flowers_count_of_running_tasks_returns_to_zero() -> None:
     """Flower counts received minus ended tasks. Every attempt sends both events."""
     for state in (State.FAILED, State.RETRYING, State.SENT):
-        received, started, ended = events_of(replace(NEWS, state=state))
+        received, started, ended = events_of(replace(JOB_EVENT, state=state))
         assert (received[0], started[0]) == ("task-received", "task-started")
         assert ended[0] in ("task-failed", "task-retried", "task-succeeded")
 
@@ -151,14 +153,14 @@ def test_flowers_count_of_running_tasks_returns_to_zero() -> None:
 @pytest.mark.parametrize("state", [State.QUEUED, State.SENDING, State.SCHEDULED, State.CANCELLED])
 def test_a_job_without_an_ended_attempt_has_no_event(state: State) -> None:
     """No later event would end the task."""
-    assert events_of(replace(NEWS, state=state)) == []
+    assert events_of(replace(JOB_EVENT, state=state)) == []
 
 
 def test_a_long_call_does_not_cause_a_clock_warning() -> None:
     """Celery warns if clocks differ by 16 seconds, and a long call starts earlier than that."""
-    news = replace(NEWS, duration_seconds=300.0)
-    received, _, ended = events_of(news)
-    assert news.at_seconds - received[1]["timestamp"] < 16
+    job_event = replace(JOB_EVENT, duration_seconds=300.0)
+    received, _, ended = events_of(job_event)
+    assert job_event.at_seconds - received[1]["timestamp"] < 16
     assert ended[1]["runtime"] == 300.0
 
 
@@ -167,7 +169,7 @@ def test_a_long_call_does_not_cause_a_clock_warning() -> None:
 )
 def test_invalid_values_of_another_client_are_accepted(body: dict[str, Any]) -> None:
     """Invalid values of any length are accepted, without control characters."""
-    news = replace(NEWS, body={**body, "page_id": "\x1b[31m" + "9" * 5000})
-    text = repr(events_of(news))
+    job_event = replace(JOB_EVENT, body={**body, "page_id": "\x1b[31m" + "9" * 5000})
+    text = repr(events_of(job_event))
     assert "\\x1b" not in text
     assert len(text) < 5000

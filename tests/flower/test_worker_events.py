@@ -73,8 +73,8 @@ def test_a_retry_and_its_success_have_events(
     eventually(
         lambda: (ended(events, job_id) or {}).get("type") == "task-succeeded", what="the success"
     )
-    told = [e["type"] for e in of(events, job_id) if e["type"].startswith("task-")]
-    assert [t for t in told if t not in ("task-received", "task-started")] == [
+    types = [e["type"] for e in of(events, job_id) if e["type"].startswith("task-")]
+    assert [t for t in types if t not in ("task-received", "task-started")] == [
         "task-retried",
         "task-retried",
         "task-succeeded",

@@ -72,7 +72,7 @@ ENDS = {
     "another token": ("failed", "http_401"),
     "expired": ("failed", "expired"),
     "cancelled": ("cancelled", None),
-    "by other hands": ("failed", "invalid_job"),
+    "by another client": ("failed", "invalid_job"),
     "away": ("failed", "connection_failed"),
     "died": ("failed", "unknown_outcome"),
     "last": ("failed", "551"),
@@ -179,7 +179,7 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
         body(), send_at=datetime.now(timezone.utc) + timedelta(hours=1)
     )
     producer.cancel(ids["cancelled"])
-    ids["by other hands"] = put_by_other_hands(settings)
+    ids["by another client"] = put_by_another_client(settings)
     texts["Redis, before"] = everything_in_redis(valkey.url)
 
     # Started first, so that it receives the events of every job.
@@ -234,7 +234,7 @@ def end(traces: Traces, producer: Producer, name: str, payload_id: str, **option
     traces.records[name] = record
 
 
-def put_by_other_hands(settings: Settings) -> str:
+def put_by_another_client(settings: Settings) -> str:
     """Add an invalid job with hostile texts to a lane; return its ID."""
     client: Any = redis.Redis.from_url(settings.redis_url)
     prefix = f"{{{settings.namespace}}}:"

@@ -71,8 +71,8 @@ def test_valid_hostile_values_are_sent_unchanged(traces: Traces) -> None:
     assert record.job["metadata"] == metadata
     received = [json.loads(request.body) for request in traces.received]
     assert record.job in received
-    told = [json.loads(line) for line in traces.texts["show --json"].split("\n") if line]
-    assert record.as_json() in told
+    printed = [json.loads(line) for line in traces.texts["show --json"].split("\n") if line]
+    assert record.as_json() in printed
 
 
 def at(*path: str) -> Any:
