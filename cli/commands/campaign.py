@@ -113,7 +113,7 @@ def release(name: str, as_json: bool) -> None:
 
 @campaign.command(epilog=examples("campaign cancel tet-2026", "campaign cancel tet-2026 --yes"))
 @_name
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:

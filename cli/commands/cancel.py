@@ -43,7 +43,7 @@ _IDS_AT_ONCE = 100
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be canceled, without canceling anything."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @json_option
 @click.pass_context
 def cancel(

@@ -51,7 +51,7 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, as_json: bool) -> None:
     """Check the settings, the API and Redis.
 
-    If a token is set, checks that the API accepts it; no message is sent. Connects to Redis as the
+    If a token is set, checks that the API does not reject it; no message is sent. Connects to Redis as the
     ledger does, and through Celery as workers and doorbells do. Prints how to fix each problem.
     Exit status: 0 if there are no errors (warnings are allowed); 2 if something must be changed;
     4 if Redis is not reachable.
@@ -187,7 +187,7 @@ def check_tokens(settings: Settings) -> Iterator[Finding]:
 
 
 def check_endpoint(settings: Settings) -> Iterator[Finding]:
-    """Yield whether the API is reachable, and whether it accepts a token. Sends no message.
+    """Yield whether the API is reachable, and whether it rejects a token. Sends no message.
 
     The request's body is an empty object, which has no recipient. Only one token is checked.
     """

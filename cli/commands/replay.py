@@ -49,7 +49,7 @@ _MAX_CAUSES = 20
     metavar="N",
     help="Maximum number of jobs to replay per second.  [default: no limit]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @json_option
 @click.pass_context
 def replay(

@@ -139,7 +139,7 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
     ],
 )
 def test_the_api_is_checked_without_sending_a_message(sandbox, token, status, level, text):
-    """The finding shows whether the API accepts the token, or that it is unknown."""
+    """The finding shows whether the API rejects the token, or that it is unknown."""
     sandbox.fail_with(status)
     (found,) = check_endpoint(Settings(token=token, api_url=sandbox.url))
     assert (found.level, found.subject) == (level, "API")
