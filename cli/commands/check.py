@@ -51,8 +51,9 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, as_json: bool) -> None:
     """Check the settings, the API and Redis.
 
-    If a token is set, checks that the API does not reject it; no message is sent. Connects to Redis as the
-    ledger does, and through Celery as workers and doorbells do. Prints how to fix each problem.
+    If a token is set, checks that the API does not reject it; no message is sent. Connects to
+    Redis as the ledger does, and through Celery as workers and doorbells do. Prints how to fix each
+    problem.
     Exit status: 0 if there are no errors (warnings are allowed); 2 if something must be changed;
     4 if Redis is not reachable.
     """
