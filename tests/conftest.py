@@ -92,13 +92,21 @@ def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterat
         yield start
 
 
-#: Files whose tests mostly wait, so that they are started first; the longest first.
+#: Files whose tests last long, so that they are started first; the longest first.
 _SLOW = (
     "faults/test_shutdowns.py",
     "faults/test_kills.py",
     "faults/test_broker_outages.py",
+    "ledger_unit/test_pace.py",
+    "ledger_unit/test_any_sequence.py",
     "bench_smoke/test_own_figures.py",
     "docs/test_snippets.py",
+    "docs/test_site.py",
+    "security/test_hostile.py",
+    "packaging/test_installed.py",
+    "faults/test_campaigns.py",
+    "ledger_unit/test_bulk_cancel.py",
+    "cli/test_enqueue_campaign.py",
     "faults/test_redis_faults.py",
     "faults/test_two_hosts.py",
     "docker/test_running.py",

@@ -18,11 +18,17 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker import engine as engine_module
-from harasocial_dispatch.worker import shutdown
+from harasocial_dispatch.worker import pump, shutdown
 from harasocial_dispatch.worker.engine import Engine
 from support.harness import body, eventually
 
 THREADS = 8
+
+
+@pytest.fixture(autouse=True)
+def brief_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a dispatch end soon after its last job. Some tests make a hundred."""
+    monkeypatch.setattr(pump, "IDLE_SECONDS", 0.1)
 
 
 def test_first_dispatches_at_once_share_what_the_process_needs(
