@@ -1,12 +1,12 @@
--- Note what is to come of a campaign, before its jobs are enqueued.
+-- Store a campaign's number of rows and its rules, before its jobs are enqueued.
 --
 -- ARGV[1]  name of the campaign
--- ARGV[2]  rows that it will have, or "" to leave that as it is
+-- ARGV[2]  number of rows that the campaign will have, or "" to keep the stored number
 -- ARGV[3]  canary: rows to send before the others wait for a release, or ""
 -- ARGV[4]  JSON object of rules, {canary, canary_max_failures, hold_at}, or ""
--- ARGV[5]  by whom
--- returns  {state: canceled, held or running}. A canceled campaign is left as it is. A canary of a
---          campaign that has begun to send is ignored
+-- ARGV[5]  who announces it
+-- returns  {state: canceled, held or running}. A canceled campaign is not changed. The canary is
+--          ignored if the campaign has begun to send
 
 local campaign, rows, canary, rules, by = unpack(ARGV)
 if is_canceled(campaign) then return { 'canceled' } end
@@ -19,5 +19,6 @@ if rules ~= '' then redis.call('HSET', key('campaign_rules'), campaign, rules) e
 if canary ~= '' and redis.call('HEXISTS', name, 'started_at') == 0 then
   redis.call('HSETNX', key('canaries'), campaign, canary)
 end
-local held = mark_of('held_campaigns', campaign) or redis.call('HEXISTS', key('canaries'), campaign) == 1
+local held = mark_of('held_campaigns', campaign)
+  or redis.call('HEXISTS', key('canaries'), campaign) == 1
 return { held and 'held' or 'running' }

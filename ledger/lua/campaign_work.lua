@@ -1,11 +1,11 @@
--- Continue with what a release or a cancel left to do, in bounded time, and forget old campaigns.
+-- Do one step of the work that follows a release or a cancellation, and delete old campaigns.
 --
--- After a release, the lanes of the campaign get their turn on their pages again. After a cancel, its
--- jobs are ended: first those in lanes, then those in `due`. Whoever is interrupted may be followed by
--- anyone else: every sweep calls this too.
+-- After a release, the campaign's lanes are added to their pages again. After a cancellation, its
+-- jobs are canceled: first those in lanes, then those in `due`. Any process may continue the work:
+-- every sweep calls this script too.
 --
--- ARGV[1]  name of the campaign, or "" for any that has work left
--- ARGV[2]  jobs or lanes to look at, at most
+-- ARGV[1]  name of the campaign, or "" for any campaign that has work left
+-- ARGV[2]  maximum number of jobs or lanes to process
 -- returns  {ring (0 or 1), more (0 or 1), jobs canceled}
 
 local campaign, limit = ARGV[1], tonumber(ARGV[2])
@@ -22,15 +22,15 @@ local function cancel_list(name)
       cancel_job(id, job)
       canceled = canceled + 1
     else
-      -- Its place in the lane was all that was left of it.
+      -- Only the id in the lane was left.
       redis.call('SREM', key('canceled_in_lane'), id)
     end
   end
   return false
 end
 
--- Returns whether nothing is left to do in a lane.
-local function see_to_lane(page_id)
+-- Returns whether the lane is done.
+local function process_lane(page_id)
   local lane = lane_name(page_id, campaign)
   if not is_canceled(campaign) then
     if redis.call('EXISTS', key('ready:' .. lane), key('again:' .. lane)) > 0 then
@@ -44,20 +44,20 @@ local function see_to_lane(page_id)
   return true
 end
 
--- Returns the cursor to continue at, and whether that was all.
-local function see_to_lanes(cursor)
+-- Returns the cursor to continue at, and whether all lanes are done.
+local function process_lanes(cursor)
   local found = redis.call('HSCAN', key('campaign_pages:' .. campaign), cursor, 'COUNT', 100)
   for i = 1, #found[2], 2 do
     local page_id = string.match(found[2][i], '^(.*)|queued$')
-    if page_id and number(found[2][i + 1]) > 0 and not see_to_lane(page_id) then
+    if page_id and number(found[2][i + 1]) > 0 and not process_lane(page_id) then
       return cursor, false
     end
   end
   return found[1], found[1] == '0'
 end
 
--- Returns the same.
-local function see_to_due(cursor)
+-- Returns the cursor to continue at, and whether all of `due` is done.
+local function cancel_due(cursor)
   local found = redis.call('ZSCAN', key('due'), cursor, 'COUNT', limit)
   for i = 1, #found[2], 2 do
     local id = found[2][i]
@@ -72,16 +72,16 @@ local function see_to_due(cursor)
   return found[1], found[1] == '0'
 end
 
--- Returns whether more is left of it.
+-- Returns whether work is left.
 local function work()
   local kind, cursor =
     string.match(redis.call('HGET', key('campaign_work'), campaign) or '', '^(%a+):(%d+)$')
   if not cursor or #cursor > 18 then kind, cursor = 'lanes', '0' end
   local done
   if kind == 'due' then
-    cursor, done = see_to_due(cursor)
+    cursor, done = cancel_due(cursor)
   else
-    cursor, done = see_to_lanes(cursor)
+    cursor, done = process_lanes(cursor)
     if done and is_canceled(campaign) then kind, cursor, done = 'due', '0', false end
   end
   if done then
@@ -92,8 +92,8 @@ local function work()
   return not done
 end
 
--- Old campaigns that one call forgets.
-local FORGOTTEN = 10
+-- Maximum number of old campaigns that one call deletes.
+local MAX_FORGOTTEN = 10
 
 local function forget(name)
   for _, prefix in ipairs({
@@ -108,14 +108,14 @@ end
 local function forget_old()
   local ttl_ms = CAMPAIGN_TTL_S * 1000
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('campaigns'), '-inf', int(NOW - ttl_ms),
-      'LIMIT', 0, FORGOTTEN)) do
+      'LIMIT', 0, MAX_FORGOTTEN)) do
     local waiting = 0
     for _, jobs in ipairs(redis.call('HMGET', key('campaign:' .. name), 'scheduled', 'queued',
         'sending', 'retrying')) do
       waiting = waiting + number(jobs)
     end
     if waiting > 0 or redis.call('EXISTS', key('failed_of:' .. name)) == 1 then
-      -- Its jobs can still be sent, now or by a replay: look again later.
+      -- Its jobs can still be sent, now or after a replay. Check again later.
       redis.call('ZADD', key('campaigns'), int(NOW - ttl_ms * 29 / 30), name)
     else
       forget(name)

@@ -1,13 +1,14 @@
--- Cancel jobs that have not been sent: scheduled, queued or retrying ones.
+-- Cancel jobs that are scheduled, queued or retrying.
 --
 -- ARGV[1]    operation id of the audit entry
 -- ARGV[2]    that entry as JSON, without `at_ms` and `count`
 -- ARGV[3..]  ids
--- returns    for each job its state after this call, or "" if there is none; before it the
---            number that this call canceled
+-- returns    {number of jobs canceled by this call, for each id the job's state after this call or
+--            "" if there is no such job}
 --
--- A queued job's id stays in its lane, where the next claim skips it: taking it out of the middle
--- of a long list would cost more than that. It is noted, since the lane may outlive the job's record.
+-- The id of a queued job stays in its lane, and the next claim skips it. To remove it from the
+-- middle of a long list would cost more. The id is also added to `canceled_in_lane`, because the
+-- lane may outlive the job's record.
 
 local answer = { 0 }
 

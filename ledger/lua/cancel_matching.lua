@@ -1,28 +1,31 @@
--- Cancel, or only count, the jobs that fit a filter, out of some ids or out of the ends of some lists.
+-- Cancel, or only count, the jobs that match a filter, among some ids or in some lists.
 --
 -- ARGV[1]   operation id of the audit entry
--- ARGV[2]   that entry as JSON, without `at_ms` and `count`; "" to cancel nothing, only count
--- ARGV[3]   the filter as JSON: {since_ms, until_ms (of the enqueueing), <field of the job>: [value, …]};
---           a part that is left out is no condition
+-- ARGV[2]   that entry as JSON, without `at_ms` and `count`; "" to only count
+-- ARGV[3]   the filter as JSON: {since_ms, until_ms (bounds of enqueued_at),
+--           <field of the job>: [value, …]}; every key is optional
 -- ARGV[4]   maximum number of ids to scan
--- ARGV[5]   "ids", or "lists"
--- ARGV[6]   lists: number of ids at the end of the first list that were scanned before, and stay
+-- ARGV[5]   "ids" or "lists"
+-- ARGV[6]   lists: number of ids to skip at the end of the first list, already scanned
 -- ARGV[7…]  ids, or names of lists of lanes
--- returns   {lists scanned to their beginning, the number to skip in the next list,
---            {state, page_id, campaign, payload_id, number of jobs}, …}: jobs that were canceled, or would
---            be, by what they have in common; and with the state "sending", jobs that fit but are being sent
+-- returns   {number of lists scanned completely, number of ids to skip in the next list,
+--            {state, page_id, campaign, payload_id, number of jobs}, …}: the jobs that were
+--            canceled, or would be, grouped by these fields. Groups with the state "sending" are
+--            jobs that match but are being sent, so they are not canceled
 --
--- Lists are scanned from their ends, where ids are added: claims take ids from their beginnings meanwhile.
--- Ids of canceled jobs are taken out of them, so that a lane has as many ids as jobs; but not far from both
--- ends of a very long list, where that would take too long. There the next claim skips them, as after cancel.lua.
+-- Lists are scanned from the end, where ids are added, because claims remove ids from the beginning
+-- at the same time. Ids of canceled jobs are removed from the list, so that a lane has as many ids
+-- as jobs. In the middle of a very long list that would take too long: there the ids stay, and the
+-- next claim skips them, as after cancel.lua.
 
 local filter = cjson.decode(ARGV[3])
 local cancels, scan_limit = ARGV[2] ~= '', tonumber(ARGV[4])
 local since_ms, until_ms = filter.since_ms, filter.until_ms
 filter.since_ms, filter.until_ms = nil, nil
--- Ids between an end of a list and those that are taken out, at most: Redis looks at each, 1 ms for 50,000.
+-- Maximum number of ids between an end of a list and a removed id. Redis reads all of them: 1 ms
+-- for 50,000.
 local MAX_DISTANCE = 50000
--- In place of the ids that are to be taken out of a list: no id looks like this.
+-- Replaces the ids that are removed from a list. No id has this form.
 local CANCELED = 'canceled:' .. int(NOW)
 
 local wanted = {}
@@ -53,7 +56,7 @@ local function add_to_group(job)
 end
 
 -- Returns whether the job was canceled.
-local function look_at(id)
+local function cancel_if_matching(id)
   local job = read_job(id)
   if not job then return false end
   job.payload_id = long_text(job, 'payload_id')
@@ -66,14 +69,14 @@ local function look_at(id)
   return true
 end
 
--- Returns the number of ids that were scanned, and of those that stay in the list.
-local function look_through(list, skip, limit)
+-- Returns the number of scanned ids, and how many of them stay in the list.
+local function scan_list(list, skip, limit)
   local ids = redis.call('LRANGE', list, -skip - limit, -skip - 1)
   local before = redis.call('LLEN', list) - skip - #ids
   local is_near = math.min(skip, before) <= MAX_DISTANCE
   local taken_out = 0
   for rank = #ids, 1, -1 do
-    if look_at(ids[rank]) then
+    if cancel_if_matching(ids[rank]) then
       if is_near then
         redis.call('LSET', list, rank - #ids - 1 - skip, CANCELED)
         taken_out = taken_out + 1
@@ -82,7 +85,7 @@ local function look_through(list, skip, limit)
       end
     end
   end
-  -- From the nearer end.
+  -- Search from the nearer end.
   if taken_out > 0 then
     redis.call('LREM', list, skip <= before and -taken_out or taken_out, CANCELED)
   end
@@ -91,13 +94,13 @@ end
 
 local complete, skip = 0, 0
 if ARGV[5] == 'ids' then
-  for i = 7, #ARGV do look_at(ARGV[i]) end
+  for i = 7, #ARGV do cancel_if_matching(ARGV[i]) end
 else
   skip = tonumber(ARGV[6])
   for i = 7, #ARGV do
     local limit = scan_limit
     if limit <= 0 then break end
-    local scanned, kept = look_through(key(ARGV[i]), skip, limit)
+    local scanned, kept = scan_list(key(ARGV[i]), skip, limit)
     scan_limit = scan_limit - scanned
     skip = skip + kept
     if scanned == limit then break end

@@ -1,30 +1,28 @@
--- Claim jobs that may be sent now, lane by lane, each lane in turn.
+-- Claim jobs that may be sent now. The lanes take turns.
 --
--- ARGV[1]  claim token, "holder:number": what the holder must show to record an outcome
--- ARGV[2]  how many jobs at most; the caller's free slots
+-- ARGV[1]  claim token, "holder:number", required to record an outcome
+-- ARGV[2]  maximum number of jobs: the caller's free slots
 -- ARGV[3]  lease (ms)
--- ARGV[4]  messages a second of a page that has no rate of its own; 0 is no limit
--- ARGV[5]  burst: messages of such a page at once
--- ARGV[6]  how long a paused lane waits for the outcome of its probe (ms); one that is restricted
---          or refused waits as long as its pause was, if that is longer
--- ARGV[7]  JSON object: page_id -> calls the caller has in flight for it
+-- ARGV[4]  messages per second of a page without its own rate; 0 is no limit
+-- ARGV[5]  burst: messages at once of a page without its own rate
+-- ARGV[6]  how long a paused lane waits for the outcome of its probe (ms). A restricted or refused
+--          lane waits at least as long as its pause was
+-- ARGV[7]  JSON object: page_id -> the caller's calls in flight
 -- ARGV[8]  1: this call answers the doorbell
--- ARGV[9]  how long (ms) the caller promises to look again, so that nobody rings for what
---          comes meanwhile; 0: it may stop after this
--- ARGV[10] 1: the caller has a possible poison in flight: a job whose last holder went away while
---          sending it. It may have killed that one, so no process has two at a time: else a
---          poisonous job would spend the attempts of all those that were in flight beside it, again
---          and again
--- ARGV[11] how long (ms) after the claim was asked for a request of a page with a rate may begin
--- ARGV[12] fingerprint of the token of pages that have none of their own; "" if there is none
--- ARGV[13] calls a second of one token, over all its pages; 0 is no limit
+-- ARGV[9]  time (ms) within which the caller claims again, so that no doorbell is needed until
+--          then; 0: the caller may stop after this call
+-- ARGV[10] 1: the caller has a possible poison in flight: a job whose last holder stopped while it
+--          sent the job. The job may have killed that process, so a process never has two of them
+--          in flight. Otherwise one poisonous job would spend the attempts of the others
+-- ARGV[11] how long (ms) after the claim a request of a page with a rate may begin
+-- ARGV[12] fingerprint of the token of pages without their own token; "" if there is none
+-- ARGV[13] calls per second of one token, over all its pages; 0 is no limit
 -- ARGV[14] burst: calls of one token at once
--- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: none waits), now_ms, {page change, …}
---          (see note_page_change in transitions.lua), claim, …};
---          for a claim see claim_job in transitions.lua
+-- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: no lane waits), now_ms,
+--          {page change, …}, claim, …}; see note_page_change and claim_job in transitions.lua
 --
--- Jobs whose deadline has passed, and entries that are no complete job, are claimed like any other:
--- the caller records them as failed. They use up nothing of what their page may send.
+-- Jobs whose deadline has passed and entries without a complete job are claimed as well. The caller
+-- records them as failed. They do not count toward their page's rate.
 
 local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local default_rate, default_burst = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -33,23 +31,23 @@ local default_token, token_rate, token_burst = ARGV[12], tonumber(ARGV[13]), ton
 local in_flight = cjson.decode(ARGV[7])
 local has_possible_poison = ARGV[10] == '1'
 
--- Entries that one call takes out of lanes, and lanes that it finds closed or empty, at most.
-local scan_budget = 500 + 2 * max_jobs
--- Possible poisons of one lane that one call puts off, at most: the others may be behind them.
+-- Entries that this call may still take out of lanes, plus lanes that it may find closed or empty.
+local scans_left = 500 + 2 * max_jobs
+-- Maximum number of possible poisons of one lane that one call moves to the end of the lane.
 local MAX_POSTPONED = 10
--- Jobs of one lane that one call puts behind the others since their payload has failed, at most.
-local MAX_SUSPECTS = 50
+-- Maximum number of jobs of one lane that one call moves to the end because their payload failed.
+local MAX_AVOIDED = 50
 
--- While a lane has jobs of both kinds, one of so many is one that has failed before.
+-- If a lane has both kinds of jobs, every fourth job is one that has failed before.
 local AGAIN_EVERY = 4
--- Campaigns of a page that are looked through for what a probe may be, at most.
+-- Maximum number of a page's campaigns that are searched for a probe.
 local PROBED_CAMPAIGNS = 50
 
--- What may be popped of a lane: jobs that have not failed yet, those that have, or both in turn.
+-- The jobs to pop from a lane: jobs that have not failed yet, jobs that have, or both in turn.
 local FRESH, FAILED, BOTH = 'fresh', 'failed', 'both'
 
--- Returns a function that pops the next id of a lane (see lane_name), or returns nil. `canary` is nil
--- or {left: jobs that may be claimed for the first time}.
+-- Returns a function that pops the next id of a lane (see lane_name), or returns nil. `canary` is
+-- nil or {left: number of jobs that may be claimed for the first time}.
 local function popper(lane, kinds, canary)
   local fresh, again = key('ready:' .. lane), key('again:' .. lane)
   local failed = kinds ~= FRESH and redis.call('LLEN', again) or 0
@@ -80,20 +78,20 @@ end
 
 local has_canceled = redis.call('EXISTS', key('canceled_in_lane')) == 1
 
--- Take an id that was in the page's lane. Returns "to send" if the job is claimed and may be sent,
--- "postponed" if it is a possible poison that the caller must not have now, "suspect" if it should be no
--- probe, else "cleared"; and the job.
+-- Process an id popped from the page's lane. Returns "to send" if the job is claimed and may be
+-- sent, "postponed" if it is a possible poison that the caller must not get now, "avoided" if it is
+-- not suitable as a probe, else "cleared"; and the job.
 local function take(id, how)
   local page_id = how.page_id
   if has_canceled and redis.call('HGET', key('job:' .. id), 'state') == 'cancelled' then
-    -- There may be thousands of them: to read each as a whole would hold Redis up.
+    -- There may be thousands of these: to read each whole hash would block Redis.
     redis.call('SREM', key('canceled_in_lane'), id)
     return 'cleared'
   end
   local job = read_job(id)
   local state = job and job.state
   if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
-    -- Its place in the lane is all that was left of it.
+    -- Only the id in the lane was left.
     return 'cleared'
   end
   if state and state ~= 'queued' then return 'cleared' end -- recorded meanwhile
@@ -107,13 +105,15 @@ local function take(id, how)
     if has_possible_poison then return 'postponed', job end
     has_possible_poison = true
   end
-  if may_send and how.avoided and how.avoided[job.payload_id] then return 'suspect', job end
+  if may_send and how.avoided_payloads and how.avoided_payloads[job.payload_id] then
+    return 'avoided', job
+  end
   claim_job(id, job, token, lease_ms, how, defect)
   return may_send and 'to send' or 'cleared'
 end
 
--- One lane may take what leaves a part of the slots to others: at most four times what stays
--- free, so that a page whose calls hang cannot hold them all (design promise 8).
+-- The limit of one lane: at most four times the slots that stay free. A page whose calls hang can
+-- therefore never hold all slots (design promise 8).
 local function lane_limit(page_id, share)
   local free = max_jobs - #claimed
   local fair = math.ceil((4 * free - (tonumber(in_flight[page_id]) or 0)) / 5)
@@ -122,7 +122,7 @@ end
 
 local has_rates = redis.call('EXISTS', key('rates')) == 1
 
--- The rate of a page (messages a second; 0 is no limit), and how many may go at once.
+-- The rate of a page (messages per second; 0 is no limit), and its burst.
 local function rate_of(page_id)
   local own = has_rates and decode(redis.call('HGET', key('rates'), page_id))
   if own and type(own.rate) == 'number' and type(own.burst) == 'number'
@@ -137,30 +137,31 @@ local function write_bucket(page_id, spent, rate)
     math.ceil(spent / rate * 1000) + 1)
 end
 
--- A page's rate is a leaky bucket: each message fills it by one, and it leaks at the rate. Returns
--- how full it is.
+-- A page's rate is a leaky bucket: each message adds one, and it leaks at the rate. Returns the
+-- bucket's level.
 local function bucket_of(page_id, rate)
   local found = redis.call('GET', key('spent:' .. page_id))
   local messages, at_ms = string.match(found or '', '^(%S+) (%d+)$')
   local spent = number(messages)
   local passed_ms = NOW - number(at_ms)
-  -- Another client may have left more than any burst.
+  -- More than any burst: written by another client.
   if spent > MAX_BURST then return 0 end
   if passed_ms < 0 and spent > 0 then
-    -- Written before the clock was set back: what was spent stays spent, and leaks from now on.
+    -- Written before the clock was set back. The level stays, and leaks from now on.
     write_bucket(page_id, spent, rate)
     return spent
   end
   return math.max(0, spent - passed_ms * rate / 1000)
 end
 
--- How many messages a claim may take at once, so that the burst holds where they arrive. Requests
--- begin up to `start_within_ms` after the claim, so those of a longer time may arrive together.
+-- How many messages a claim may take at once, so that the burst also holds at the API. Requests
+-- begin up to `start_within_ms` after the claim, so the messages of several claims may arrive
+-- together.
 local function at_once(rate, burst)
   return math.max(1, burst - rate * start_within_ms / 1000)
 end
 
--- The rate and the burst with which a page that recovers from a pause may send now.
+-- The current rate and burst of a page that recovers from a pause.
 local function ramped(pause, rate, burst)
   local ramp = ramp_rate(pause)
   if not ramp or (rate > 0 and rate <= ramp) then return rate, burst end
@@ -168,23 +169,23 @@ local function ramped(pause, rate, burst)
   return ramp, rate > 0 and math.min(burst, ramp_burst) or ramp_burst
 end
 
--- How jobs of a page are taken: {page_id, level, token_level, is_paced: see claim_job; kinds: FRESH, FAILED or BOTH;
--- avoided: nil, or payload -> true if it makes no probe; postponed, suspects: get {id, job} of the
--- possible poisons and of what is avoided}.
+-- `how` in the functions below, for one page: {page_id, level, token_level, is_paced: see
+-- claim_job; kinds: FRESH, FAILED or BOTH; avoided_payloads: nil, or payload -> true if its jobs
+-- are not suitable as a probe; postponed, avoided: {id, job} of these jobs, added by take_from}.
 
 local function is_full(taken, limit, how)
-  return taken >= limit or #claimed >= max_jobs or scan_budget <= 0
-    or #how.postponed >= MAX_POSTPONED or #how.suspects >= MAX_SUSPECTS
+  return taken >= limit or #claimed >= max_jobs or scans_left <= 0
+    or #how.postponed >= MAX_POSTPONED or #how.avoided >= MAX_AVOIDED
 end
 
--- Take up to `limit` jobs to send from what `pop` returns. Returns how many, and whether nothing is
+-- Take up to `limit` jobs to send, with ids from `pop`. Returns their number, and whether no id is
 -- left.
 local function take_from(pop, limit, how, canary)
   local taken = 0
   while not is_full(taken, limit, how) do
     local id = pop()
     if not id then return taken, true end
-    scan_budget = scan_budget - 1
+    scans_left = scans_left - 1
     local claimed_before = #claimed
     local what, job = take(id, how)
     if canary and #claimed > claimed_before and not has_failed(job or {}) then
@@ -192,16 +193,16 @@ local function take_from(pop, limit, how, canary)
     end
     if what == 'to send' then taken = taken + 1 end
     if what == 'postponed' then how.postponed[#how.postponed + 1] = { id, job } end
-    if what == 'suspect' then how.suspects[#how.suspects + 1] = { id, job } end
+    if what == 'avoided' then how.avoided[#how.avoided + 1] = { id, job } end
   end
   return taken, false
 end
 
--- The same from one campaign's lane. It has nothing left, either, while its jobs wait for a release,
--- which gives it its turn again.
+-- Like take_from, for one campaign's lane. A held campaign also counts as empty: the release adds
+-- its lane again.
 local function take_from_campaign(campaign, limit, how)
   if is_canceled(campaign) then
-    -- What came into its lane late is still to be ended.
+    -- Jobs that entered the lane late are still to be canceled.
     redis.call('HSETNX', key('campaign_work'), campaign, 'lanes:0')
     return 0, true
   end
@@ -211,13 +212,13 @@ local function take_from_campaign(campaign, limit, how)
   local taken, empty = take_from(popper(lane, how.kinds, canary), limit, how, canary)
   if canary then redis.call('HSET', key('canaries'), campaign, int(canary.left)) end
   if empty and how.kinds ~= BOTH then
-    -- The other kind may be left.
+    -- Jobs of the other kind may be left.
     empty = redis.call('EXISTS', key('ready:' .. lane), key('again:' .. lane)) == 0
   end
   return taken, empty
 end
 
--- The same from the page's campaigns, a share of `limit` each, in turn.
+-- Like take_from, for the page's campaigns in turn. Each gets a share of `limit`.
 local function take_from_campaigns(limit, how)
   local lanes, taken, moved_on = key('campaign_lanes:' .. how.page_id), 0, true
   while moved_on do
@@ -231,7 +232,7 @@ local function take_from_campaigns(limit, how)
       taken = taken + jobs
       if empty then
         redis.call('ZREM', lanes, campaign)
-        scan_budget, moved_on = scan_budget - 1, true
+        scans_left, moved_on = scans_left - 1, true
       elseif jobs > 0 then
         redis.call('ZADD', lanes, int(turn), campaign)
         turn, moved_on = turn + 1, true
@@ -242,7 +243,7 @@ local function take_from_campaigns(limit, how)
   return taken, true
 end
 
--- The same from all that the page has: urgent jobs, then single ones, then campaigns.
+-- Like take_from, for all jobs of the page: urgent jobs, then single jobs, then campaigns.
 local function take_from_page(limit, how)
   local taken, empty, jobs = 0, true, 0
   if how.kinds ~= FAILED then
@@ -261,11 +262,11 @@ local function take_from_page(limit, how)
 end
 
 local has_tokens = token_rate > 0 or redis.call('EXISTS', key('tokens')) == 1
--- A page of a paused token looks again after this time (ms) at the latest: the pause may end early.
+-- A page of a paused token is checked again after this time (ms): the pause may end early.
 local LOOK_AT_TOKEN_MS = 1000
 
--- Returns the token of a page, if it is limited or paused; how many calls it may make now, at most
--- `limit`; and if that is none, when the page should look again (ms).
+-- Returns the token of a page, if it has a limit or is paused; the number of calls it may make now,
+-- at most `limit`; and if that is 0, when to check the page again (ms).
 local function token_allows(page_id, limit)
   if not has_tokens then return nil, limit end
   local fingerprint = redis.call('HGET', key('page_tokens'), page_id) or default_token
@@ -297,15 +298,17 @@ local function spend_token(api_token, taken)
   end
 end
 
--- Take the probe of a paused page: preferably a job that has not failed yet, of a payload that did not
--- fail just now. Else the page would be tested with what fails whatever the page's state.
+-- Take the probe of a paused page: preferably a job that has not failed yet, with a payload that
+-- did not fail recently. A failure of a job that always fails does not show whether the page works.
 local function take_probe(limit, how, pause)
-  how.kinds, how.avoided = FRESH, {}
-  for _, payload_id in ipairs(pause.failed_payloads or {}) do how.avoided[payload_id] = true end
+  how.kinds, how.avoided_payloads = FRESH, {}
+  for _, payload_id in ipairs(pause.failed_payloads or {}) do
+    how.avoided_payloads[payload_id] = true
+  end
   local taken, empty = take_from_page(limit, how)
-  how.avoided = nil
-  if taken == 0 and limit > 0 and how.suspects[1] then
-    take(table.remove(how.suspects, 1)[1], how)
+  how.avoided_payloads = nil
+  if taken == 0 and limit > 0 and how.avoided[1] then
+    take(table.remove(how.avoided, 1)[1], how)
     return 1, false
   end
   if taken == 0 and empty then
@@ -345,8 +348,8 @@ local function serve(page_id, share)
   limit = token_limit
 
   local how = {
-    page_id = page_id, level = level, token_level = api_token and api_token.level, is_paced = rate > 0 and not is_probe, kinds = BOTH,
-    postponed = {}, suspects = {}
+    page_id = page_id, level = level, token_level = api_token and api_token.level,
+    is_paced = rate > 0 and not is_probe, kinds = BOTH, postponed = {}, avoided = {}
   }
   local taken, empty
   if is_probe then
@@ -354,9 +357,9 @@ local function serve(page_id, share)
   else
     taken, empty = take_from_page(limit, how)
   end
-  -- Behind the others; and only now, or this call would come upon them again.
+  -- Moved to the end only now: otherwise this call would pop them again.
   for _, each in ipairs(how.postponed) do to_lane({ each[1] }, each[2]) end
-  for _, each in ipairs(how.suspects) do to_lane({ each[1] }, each[2]) end
+  for _, each in ipairs(how.avoided) do to_lane({ each[1] }, each[2]) end
   in_flight[page_id] = (tonumber(in_flight[page_id]) or 0) + taken
 
   local next_at = NOW
@@ -367,20 +370,20 @@ local function serve(page_id, share)
     next_at = math.max(NOW, NOW + (spent + 1 - room) / rate * 1000)
   end
   if is_probe and taken > 0 then
-    -- Stored as well: the lane is forgotten if it has become empty.
+    -- Stored in the pause too, because an empty lane is removed from `lanes`.
     pause.until_ms = NOW + (IS_STUBBORN[pause.reason] and math.max(probe_ms, pause.length_ms)
       or probe_ms)
     write_pause(page_id, pause)
     note_page_change(page_id, 'probed', pause)
     next_at = pause.until_ms
   end
-  if empty and #how.postponed + #how.suspects == 0 then return nil end
+  if empty and #how.postponed + #how.avoided == 0 then return nil end
   return next_at
 end
 
 local holder, claim_number = string.match(token, '^(.*):(%d+)$')
 
--- Its sender has given up on this call (see release.lua): a claim would serve nobody.
+-- The caller has given up on this call (see release.lua), so it would never send the jobs.
 local revoked = number(redis.call('GET', key('revoked_claims:' .. holder)))
 if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
 
@@ -389,27 +392,28 @@ if ARGV[8] == '1' then answer_bell() end
 if redis.call('GET', key('paused_all')) then return { 0, -1, int(NOW), {} } end
 
 local function next_open_lanes(how_many)
-  -- Up to the end of this millisecond: within it, scores have fractions (see `turn`).
-  return redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', '(' .. int(NOW + 1), 'LIMIT', 0, how_many)
+  -- Includes the whole current millisecond: scores have fractions of it (see `turn`).
+  return redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', '(' .. int(NOW + 1),
+    'LIMIT', 0, how_many)
 end
 
--- Sub-millisecond order among lanes served in the same call or the next; never 0, since a lane
--- opened within this millisecond comes before.
+-- Orders the lanes that are served within one millisecond. Never 0, because a lane that opened in
+-- this millisecond comes first.
 local turn = math.max(1, tonumber(clock[2]) % 1000)
 
--- Returns whether another pass may find more: this one claimed some, or got lanes out of the way.
+-- Returns whether another pass may find more jobs: this pass claimed some, or found closed lanes.
 local function pass()
   local claimed_before, shut = #claimed, 0
   local lanes = next_open_lanes(max_jobs)
   local share = math.ceil((max_jobs - #claimed) / math.max(1, #lanes))
   for _, page_id in ipairs(lanes) do
-    -- Lanes not looked at keep their turn.
-    if #claimed >= max_jobs or scan_budget <= 0 then return false end
+    -- The remaining lanes keep their turn.
+    if #claimed >= max_jobs or scans_left <= 0 then return false end
     local next_at = serve(page_id, share)
-    if next_at ~= NOW then shut, scan_budget = shut + 1, scan_budget - 1 end
+    if next_at ~= NOW then shut, scans_left = shut + 1, scans_left - 1 end
     if next_at then
-      -- A lane just served goes to the back.
-      -- A closed lane opens with a later millisecond: within this one, every pass would list it.
+      -- A lane that was just served goes to the back. A closed lane opens in a later millisecond:
+      -- otherwise every pass of this call would list it.
       next_at = next_at == NOW and NOW + turn / 1000 or math.max(NOW + 1, math.ceil(next_at))
       redis.call('ZADD', key('lanes'), string.format('%.3f', next_at), page_id)
     elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id),
@@ -420,14 +424,13 @@ local function pass()
   return #claimed > claimed_before or shut > 0
 end
 
--- A second pass gives what one lane could not use to the others, and comes to lanes behind closed
--- ones.
+-- A second pass gives the unused share of one lane to others, and serves lanes behind closed lanes.
 while pass() do end
 
 write_tokens()
 write_counts()
 
--- What was claimed last, for the case that this reply is lost.
+-- Stored in case this reply is lost: see release.lua.
 if #claimed > 0 then
   local ids = { token }
   for i, each in ipairs(claimed) do ids[i + 1] = each[1] end
@@ -437,15 +440,15 @@ end
 local wait_ms, ring = -1, 0
 local first = redis.call('ZRANGE', key('lanes'), 0, 0, 'WITHSCORES')
 local opens_ms = tonumber(first[2])
--- Later lanes wait for an operator, or have a time that the sweep repairs.
+-- Other lanes wait for an operator, or have a time that the sweep repairs.
 if opens_ms and opens_ms < LATEST_MS then
   wait_ms = math.max(0, math.ceil(opens_ms - NOW - 1))
 end
 if wait_ms == 0 then
-  -- More than this caller can take: wake another.
+  -- There are more jobs than this caller can take, so another pump is woken.
   if should_ring() then ring = 1 end
 elseif tonumber(ARGV[9]) > 0 then
-  -- Doorbells that are still out, or were lost, wake nobody for anything now.
+  -- This replaces the record of earlier doorbells.
   redis.call('SET', key('bell'), 'attentive', 'PX', ARGV[9])
 elseif redis.call('GET', key('bell')) == 'attentive' then
   redis.call('DEL', key('bell'))

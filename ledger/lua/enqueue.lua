@@ -1,29 +1,29 @@
--- Store new jobs: into their lanes, or among the due if they are for later.
+-- Store new jobs in their lanes, or in `due` if they are scheduled for later.
 --
--- ARGV[1]    how long a job lives where it says nothing (ms), from now or its send_at
--- ARGV[2]    1: leave out jobs in conflict, and store the others; 0: if any is, store none
+-- ARGV[1]    lifetime of a job without expires_at (ms), from now or its send_at
+-- ARGV[2]    1: skip jobs in conflict and store the others; 0: if one is in conflict, store none
 -- ARGV[3]    JSON array with one array per job: [id, page_id, idempotency_key or "",
 --            send_at_ms or 0, expires_at_ms or 0, urgent (0 or 1), campaign or "",
 --            fingerprint of the body (12 characters) if it has a campaign and a key, else "",
 --            [field, value, field, value, …]]
--- returns    {ring (0 or 1), answer, answer, …}, for each job, in order, one of
---              1                   it was stored
---              {id, 'known'}       the job of this id has its idempotency key, and the same body
+-- returns    {ring (0 or 1), answer, answer, …}, with one answer per job, in order:
+--              1                   the job was stored
+--              {id, 'known'}       the job with this id has the same idempotency key and body
 --              {id, 'conflict', field, …}
---                                  the job of this id has its idempotency key, and another body:
---                                  the fields of the hash that differ; or body, if that job is
---                                  gone and only its fingerprint is left. It may be a job of this
---                                  very call, which is not stored if ARGV[2] is 0
---            A job whose id is stored already is left as it is and answered by 1, so the same call
---            may be repeated when its reply was lost.
+--                                  the job with this id has the same idempotency key and another
+--                                  body. The fields are those that differ, or `body` if the job is
+--                                  gone and only its fingerprint is left. The job may be one of
+--                                  this call; then it is not stored if ARGV[2] is 0
+--            If a job's id is already stored, the job is not changed and the answer is 1. The same
+--            call may therefore be repeated after a lost reply.
 
--- Of the ids that the producer makes.
+-- Length of a job id (characters).
 local ID_LENGTH = 32
 
 local default_life_ms, skips_conflicts = tonumber(ARGV[1]), ARGV[2] == '1'
 
--- What makes two jobs the same message. When and how it is sent does not: a repeated call with
--- send_at="in two hours" means another time.
+-- Two jobs are the same message if these fields are equal. The other options may differ: a repeated
+-- call with send_at="in two hours" has another time.
 local BODY = { 'page_id', 'recipient_id', 'payload_id', 'metadata' }
 
 local function differing_fields(job, other)
@@ -40,15 +40,15 @@ local function differing_fields(job, other)
   return names
 end
 
--- A row as the hash that is stored for it, as far as the body goes.
+-- The fields of the body that are stored for a row.
 local function row_job(row)
   local job, fields = { page_id = row[2] }, row[9]
   for i = 1, #fields, 2 do job[fields[i]] = fields[i + 1] end
   return job
 end
 
--- The id and the job stored under an idempotency key; or the fingerprint of the job, if that is gone.
--- A key without either is free again.
+-- The id and the job stored under an idempotency key; or the job's fingerprint, if the job is gone.
+-- If neither exists, the key is free.
 local function holder_of(idempotency_key)
   local id = redis.call('GET', key('idem:' .. idempotency_key))
   if not id then return nil end
@@ -71,7 +71,7 @@ local function conflicting_fields(holder, row)
 end
 
 local rows, answers, has_conflict = cjson.decode(ARGV[3]), { 0 }, false
-local holders = {} -- idempotency key -> what holder_of returns; or {id, row}, of a row of this call
+local holders = {} -- idempotency key -> result of holder_of, or {id, row} for a row of this call
 for i, row in ipairs(rows) do
   local id, idempotency_key = row[1], row[3]
   local answer = 1
@@ -88,8 +88,7 @@ for i, row in ipairs(rows) do
 end
 if has_conflict and not skips_conflicts then return answers end
 
--- Jobs that wait in the same list: one of them, as to_lane takes it, and the ids, so that a batch
--- costs one command a list.
+-- The ids grouped by list, so that a batch needs one command per list.
 local lists, by_name = {}, {}
 local function list_for(page_id, urgent, campaign)
   local name = urgent .. page_id .. '/' .. campaign
@@ -131,8 +130,8 @@ for _, list in ipairs(lists) do
 end
 
 write_counts()
--- One doorbell is enough, however old: if it was lost, the sweep of the first worker rings again.
--- Ringing again would heap them up while no worker runs.
+-- One doorbell is enough, even an old one: if it was lost, the sweep of a worker rings again.
+-- Otherwise doorbells would accumulate while no worker runs.
 if any_ready then
   local bell = redis.call('GET', key('bell'))
   if (not bell or bell == 'attentive') and should_ring() then answers[1] = 1 end

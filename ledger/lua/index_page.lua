@@ -1,19 +1,20 @@
--- Read a page of one or several indexes of jobs by time, merged, from any position, in time that
--- grows with the logarithm of their size.
+-- Read a page of one index of jobs by time, or of several merged indexes, from any position. The
+-- time needed grows with the logarithm of the size of the indexes.
 --
 -- ARGV[1]   desc: latest first; asc: earliest first
 -- ARGV[2]   earliest time (ms), or -inf
 -- ARGV[3]   latest time (ms), or +inf
 -- ARGV[4]   cursor: time (ms) of the entry to continue after, or ""
--- ARGV[5]   cursor: id of that entry, which may be gone by now
+-- ARGV[5]   cursor: id of that entry, which may no longer exist
 -- ARGV[6]   maximum number of ids
 -- ARGV[7]   maximum number of entries to scan
 -- ARGV[8]   field of the job to return beside each id, or ""
--- ARGV[9]   JSON object of conditions: field of the job -> values of which it has to have one
+-- ARGV[9]   JSON object of conditions: field of the job -> accepted values
 -- ARGV[10]  number of indexes
--- ARGV[11…] indexes: failed, failed:<error_code>, failed_on:<page_id>, failed_of:<campaign> or due
--- returns   {1 if nothing follows, else 0,
---            time and id of the last scanned entry (those of the cursor if none was),
+-- ARGV[11…] indexes: failed, failed:<error_code>, failed_on:<page_id>, failed_of:<campaign> or
+--           due
+-- returns   {1 at the end, else 0,
+--            time and id of the last scanned entry (those of the cursor if none was scanned),
 --            number of scanned entries, id, value of the field or "", id, …}
 
 local desc = ARGV[1] == 'desc'
@@ -31,7 +32,7 @@ for field, values in pairs(cjson.decode(ARGV[9])) do
   for _, value in ipairs(values) do wanted[value] = true end
   conditions[#conditions + 1] = { field = field, wanted = wanted }
 end
--- Entries read at once from each index.
+-- Number of entries read at once from each index.
 local CHUNK = math.max(10, math.floor(math.min(200, scan_limit) / #indexes))
 
 local function count_before(index, ms, inclusive)
@@ -46,7 +47,7 @@ local function first_rank(index)
   if score and tonumber(score) == tonumber(last_ms) then
     return redis.call(RANK, index.name, last_id) + 1
   end
-  -- It is not in this index: find its position among entries of the same time, ordered by id.
+  -- The entry is not in this index. Find its position among entries with the same time, by id.
   local low, high = count_before(index, last_ms), count_before(index, last_ms, true)
   while low < high do
     local middle = math.floor((low + high) / 2)
@@ -65,8 +66,8 @@ local function is_out_of_range(ms)
   return latest ~= '+inf' and ms > tonumber(latest)
 end
 
--- Set the index's current entry: `id`, `ms` (as text) and `time` (as number). Without an `id` the
--- index has ended.
+-- Set the index's current entry: `id`, `ms` (as text) and `time` (as number). `id` is nil at the
+-- end of the index.
 local function advance(index)
   if not index.entries or (index.position > #index.entries and not index.is_read) then
     index.rank = index.rank or first_rank(index)
@@ -120,7 +121,7 @@ while true do
     break
   end
   if found == limit or scanned >= scan_limit then break end
-  -- The same entry in two indexes is one.
+  -- An entry in several indexes counts once.
   if index.id ~= last_id or tonumber(last_ms) ~= index.time then
     last_ms, last_id = index.ms, index.id
     scanned = scanned + 1

@@ -1,7 +1,7 @@
--- Read some ids of lanes, from their ends, with the times of their jobs.
+-- Read some ids from the ends of lanes, with the times of their jobs.
 --
--- ARGV[1]   ids to leave out at the end of each list
--- ARGV[2]   ids of each list, at most
+-- ARGV[1]   number of ids to skip at the end of each list
+-- ARGV[2]   maximum number of ids of each list
 -- ARGV[3..] lists: ready:<page_id> or urgent:<page_id>
 -- returns   for each list {id, its job's enqueued_at or "", id, …}, the last one first
 

@@ -1,6 +1,6 @@
--- A pump stops looking: whoever enqueues from now on rings again.
+-- Record that a pump stops claiming: the next enqueue rings a doorbell again.
 --
--- returns  {ring (0 or 1)}: whether to ring for what is ready now
+-- returns  {ring (0 or 1)}: whether to ring for jobs that are ready now
 
 if redis.call('GET', key('bell')) == 'attentive' then redis.call('DEL', key('bell')) end
 local ready = redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0

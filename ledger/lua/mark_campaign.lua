@@ -1,15 +1,15 @@
--- Hold a campaign, release it, end its canary, or cancel it. Takes constant time: what waits in its lanes is dealt with
--- by claim.lua and campaign_work.lua.
+-- Hold a campaign, release it, end its canary, or cancel it. Takes constant time: claim.lua and
+-- campaign_work.lua process its waiting jobs.
 --
 -- ARGV[1]  hold, release, end_canary or cancel
 -- ARGV[2]  name of the campaign
 -- ARGV[3]  reason, for hold
--- ARGV[4]  by whom
--- ARGV[5]  hold only if it was not released by then (ms since the epoch); "" for no condition
+-- ARGV[4]  who makes the change
+-- ARGV[5]  hold only if it was not released since this time (ms since the epoch); "" for always
 -- ARGV[6]  operation id of the audit entry
--- ARGV[7]  that entry as JSON, without `at_ms` and `count`, which is how many jobs of it wait now
--- returns  {what it was: unknown, canceled, held or running; changed (0 or 1)}. Nothing of a canceled
---          campaign is changed, and a campaign that is held already keeps its reason.
+-- ARGV[7]  that entry as JSON, without `at_ms` and `count` (the campaign's waiting jobs)
+-- returns  {previous state: unknown, canceled, held or running; changed (0 or 1)}. A canceled
+--          campaign is not changed, and a campaign that is already held keeps its reason.
 
 local action, campaign, reason, by, unless_released_since = unpack(ARGV)
 
@@ -55,7 +55,7 @@ if action == 'cancel' then
 elseif state == 'running' then
   return { state, 0 }
 else
-  -- The share of failures is measured again from now on.
+  -- The share of failures starts again.
   redis.call('DEL', key('recent:' .. campaign))
   redis.call('HSET', key('campaign:' .. campaign), 'released_at', int(NOW))
 end

@@ -1,6 +1,6 @@
--- Store which token pages have.
+-- Store the tokens of pages.
 --
--- ARGV     pairs: page_id, fingerprint of its token; "" if it has none of its own any more
+-- ARGV     pairs: page_id, fingerprint of its token; "" if it no longer has its own token
 -- returns  {}
 
 for i = 1, #ARGV, 2 do

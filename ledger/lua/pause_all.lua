@@ -1,7 +1,7 @@
--- Pause every page, until an operator resumes them or a time has passed.
+-- Pause all pages, until an operator resumes them or a time has passed.
 --
 -- ARGV[1]  JSON object {reason, by}
--- ARGV[2]  how long (ms); 0: until they are resumed
+-- ARGV[2]  duration (ms); 0: until they are resumed
 -- ARGV[3]  operation id of the audit entry
 -- ARGV[4]  that entry as JSON, without `at_ms` and `count`
 -- returns  {}

@@ -1,8 +1,8 @@
--- Pause a page until an operator resumes it or a time has passed. Its jobs wait, however many.
+-- Pause a page, until an operator resumes it or a time has passed. Takes constant time.
 --
 -- ARGV[1]  page_id
 -- ARGV[2]  JSON object {reason, by}
--- ARGV[3]  how long (ms); 0: until it is resumed
+-- ARGV[3]  duration (ms); 0: until it is resumed
 -- ARGV[4]  operation id of the audit entry
 -- ARGV[5]  that entry as JSON, without `at_ms` and `count`
 -- returns  {}

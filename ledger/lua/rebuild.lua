@@ -1,17 +1,17 @@
--- Look through the jobs, some in each call, and put each one that is missing from an index back into
--- it; at the end, count the jobs again. A rebuild begins when a key of an index was of the wrong
--- type, or when the counts do not agree with the indexes (see sweep.lua), and ends by itself.
+-- Scan all jobs, some in each call, and restore those that are missing from an index. At the end,
+-- count the jobs again. A rebuild begins if a key of an index had the wrong type, or if the counts
+-- do not match the indexes (see sweep.lua).
 --
--- ARGV[1]  keys of the database to look at (COUNT of SCAN)
+-- ARGV[1]  number of keys of the database to scan (COUNT of SCAN)
 -- ARGV[2]  lease (ms)
 -- ARGV[3]  longest wait for a retry (ms)
 -- returns  {more (0 or 1)}: whether to call this again
 
 local lease_ms, retry_max_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local DUE = { scheduled = true, sending = true, retrying = true }
--- Jobs in `due` that are counted by their state: about 20 ms of the server's time.
+-- Maximum number of jobs in `due` that are counted by state: about 20 ms of the server's time.
 local COUNTED = 20000
--- A rebuild takes less than this part of the server's time, however often one is needed.
+-- After a rebuild, the next one waits this many times as long as the rebuild took.
 local REST_FACTOR = 10
 
 local flat = redis.call('HGETALL', key('rebuild'))
@@ -21,9 +21,9 @@ if #flat == 0 then return { 0 } end
 
 local found = 0
 
--- Whether an entry that was made then is missing from a list: a search in it would take too long.
--- A job that came back to its lane later may thus be in there twice. That is harmless: a claim
--- ignores an id whose job is no longer queued.
+-- Whether an entry that was added at `since_ms` is missing from a list. Decided by the time,
+-- because a search in the list would take too long. A job that returned to its lane later may
+-- therefore be in the lane twice. A claim ignores an id whose job is no longer queued.
 local function is_lost(list, since_ms)
   return rebuild[list] and since_ms <= number(rebuild[list])
 end
@@ -31,14 +31,14 @@ end
 local function due_ms(job)
   if job.state == 'scheduled' then return number(job.send_at) end
   if job.state == 'sending' then return NOW + lease_ms end
-  -- Retry-After is not known any more: wait as long as any retry does, but not until it is too late.
+  -- Retry-After is unknown: use the longest wait of a retry, but not past the deadline.
   return NOW + math.max(0, math.min(retry_max_ms, (number(job.expires_at) - NOW) / 2))
 end
 
 local function put_back_queued(id, job)
   local lane = list_of(job)
   if not rebuild[lane] and redis.call('EXISTS', key(lane)) == 0 then
-    -- A queued job is in its lane; so this lane was deleted.
+    -- A queued job is always in its lane, so this lane was deleted.
     rebuild[lane] = int(NOW)
     redis.call('HSET', key('rebuild'), lane, rebuild[lane])
   end
@@ -62,13 +62,13 @@ local function put_back(id)
     local failed_ms = ended_ms > 0 and ended_ms or NOW
     found = found + index_failed(id, job, failed_ms)
   elseif is_lost(job.state, ended_ms) then
-    -- `sent` or `cancelled`.
+    -- The list `sent` or `cancelled`.
     redis.call('RPUSH', key(job.state), id)
     found = found + 1
   end
   local idem = job.idempotency_key and key('idem:' .. idempotency_key_of(job))
   if idem and redis.call('EXISTS', idem) == 0 then
-    -- A fingerprint that fits every body: with the key, the job's own was lost.
+    -- The job's fingerprint was lost with the key, so use one that matches every body.
     redis.call('SET', idem, job.campaign and id .. ANY_FINGERPRINT or id)
     local ttl_ms = redis.call('PTTL', key('job:' .. id))
     if ttl_ms > 0 then
@@ -85,7 +85,7 @@ end
 local function recount()
   local counts = { scheduled = 0, sending = 0, retrying = 0, queued = 0 }
   local ids = redis.call('ZRANGE', key('due'), 0, COUNTED - 1)
-  -- Those behind are due in a long time.
+  -- The others are due much later, so they are scheduled.
   counts.scheduled = redis.call('ZCARD', key('due')) - #ids
   for _, id in ipairs(ids) do
     local state = redis.call('HGET', key('job:' .. id), 'state')
@@ -95,12 +95,13 @@ local function recount()
   local pages = redis.call('ZRANGE', key('lanes'), 0, -1)
   if #pages == 0 then redis.call('DEL', key('canceled_in_lane')) end
   for _, page_id in ipairs(pages) do
-    counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id)) + queued_in(page_id)
+    counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id))
+      + queued_in(page_id)
     for _, campaign in ipairs(redis.call('ZRANGE', key('campaign_lanes:' .. page_id), 0, -1)) do
       counts.queued = counts.queued + queued_in(lane_name(page_id, campaign))
     end
   end
-  -- The lanes of these may be closed.
+  -- The lanes of these campaigns may be closed.
   for campaign in pairs(marked_campaigns()) do
     local pages = redis.call('HGETALL', key('campaign_pages:' .. campaign))
     for i = 1, #pages, 2 do
@@ -119,12 +120,12 @@ local function recount()
 end
 
 local cursor = string.match(rebuild.cursor or '', '^%d+$')
--- A longer number is no cursor, and SCAN would refuse it.
+-- A longer number is not a valid cursor for SCAN.
 if not cursor or #cursor > 18 then cursor = '0' end
 local job_prefix = key('job:')
 local scanned = redis.call('SCAN', cursor, 'MATCH', job_prefix .. '*', 'COUNT', ARGV[1])
 redis.call('HSETNX', key('rebuild'), 'started_ms', int(NOW))
--- Before the jobs: what is found broken among them begins it again.
+-- Stored before the jobs are read: a broken key among them restarts the rebuild.
 redis.call('HSET', key('rebuild'), 'cursor', scanned[1])
 for _, name in ipairs(scanned[2]) do put_back(string.sub(name, #job_prefix + 1)) end
 

@@ -1,28 +1,28 @@
--- Record how claimed jobs ended, and what that means for their lanes.
+-- Record the results of claimed jobs, and their effects on lanes and tokens.
 --
 -- ARGV[1]    how long a sent job is kept (s)
--- ARGV[2]    failures, or refusals with one code, in a row that pause a lane
--- ARGV[3..]  one JSON array a job:
+-- ARGV[2]    consecutive failures, or refusals with one code, that pause a lane
+-- ARGV[3..]  one JSON array per job:
 --            [id, claim token, state, delay_ms, error_code, error_message, http_status,
---             attempt (its JSON text, or "" where none is spent),
+--             attempt (its JSON text, or "" if none is spent),
 --             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint],
---             [] or what the result means for its token: see affect_token]
---            state is sent, failed, retrying (due after delay_ms) or queued (back to its lane, unsent);
---            effect is none, success, answer, count or pause: see LaneVerdict. A job of a canceled
---            campaign is canceled in place of retrying or queued
--- returns    {{page change, …} (see note_page_change in transitions.lua), and for each job 1, or 0 where
---            the claim no longer holds: then nothing was changed, since only the holder of the current
---            claim may record an outcome (design promise 6)}
+--             [] or the effect of the result on its token: see affect_token]
+--            state is sent, failed, retrying (due after delay_ms) or queued (returned to its lane
+--            unsent); effect is none, success, answer, count or pause: see LaneVerdict. A job of a
+--            canceled campaign is canceled instead of retrying or queued
+-- returns    {{page change, …} (see note_page_change in transitions.lua), then 1 for each job, or 0
+--            if the claim is no longer valid. Then nothing was changed, because only the holder of
+--            the current claim may record an outcome (design promise 6)}
 
 local sent_ttl_s, too_many = ARGV[1], tonumber(ARGV[2])
 
--- What the results mean for their pages: page_id -> {effect, …}.
+-- The effects of the results on pages: page_id -> {effect, …}.
 local effects = {}
 
 local function begin_pause(pause, effect)
   if pause.level == 0 then pause.since_ms = NOW end
-  -- The probe's own outcome decides how long the next pause is; of calls under way together, the one
-  -- that was asked to wait longest.
+  -- The probe's outcome sets the length of the next pause. For calls that were in flight together,
+  -- the longest pause applies.
   if effect.level == pause.level or pause.level == 0 then pause.until_ms = 0 end
   pause.level = math.max(pause.level, effect.level + 1)
   pause.recovered_ms, pause.recovered_level = 0, 0
@@ -33,12 +33,13 @@ local function begin_pause(pause, effect)
   end
 end
 
--- What results mean for their token: [fingerprint, pauses of the token in a row at the claim, calls
--- used and limit as the reply said (0 if it did not)].
+-- The effect of a result on its token: [fingerprint, consecutive pauses of the token at the claim,
+-- number of used calls and limit, both from the reply (0 if absent)].
 local function affect_token(effect, fingerprint, level, used, limit)
   local api_token = token_of(fingerprint)
   if limit > 0 then
-    -- How many calls are under way is not known when the first reply says it, so the bucket starts full.
+    -- The number of calls in flight is unknown at the first reply with a limit, so the bucket
+    -- starts full.
     local is_new = api_token.limit == 0
     api_token.limit, api_token.limit_ms, api_token.changed = limit, NOW, true
     leak(api_token, limit * LEAK_PART)
@@ -73,22 +74,23 @@ local function note_failed_payload(pause, payload_id)
   pause.failed_payloads = kept
 end
 
--- An outcome of a paused page. Only that of its probe counts: calls that began before the pause know
--- nothing of it.
+-- Apply an outcome to a paused page. Only the outcome of its probe counts, not those of calls that
+-- began before the pause.
 local function affect_paused(pause, effect)
   if effect.level ~= pause.level then return end
   if effect.name == 'count' then
     if effect.reason == 'failing' then note_failed_payload(pause, effect.payload_id) end
     begin_pause(pause, effect)
   elseif effect.name == 'answer' and IS_STUBBORN[pause.reason] then
-    -- The probe was refused for what concerns its person: the next one decides.
+    -- The refusal concerns the recipient, not the page. The next probe decides.
     pause.until_ms = NOW + pause.length_ms
   else
     end_pause(pause)
   end
 end
 
--- An outcome of a page that is not paused. Failures and refusals count only while nothing succeeds.
+-- Apply an outcome to a page that is not paused. Failures and refusals count only if no call of the
+-- same batch succeeded.
 local function affect_open(pause, effect, has_success)
   if effect.name == 'success' then
     pause.failures, pause.refusals, pause.failed_payloads = 0, 0, nil
@@ -107,7 +109,8 @@ local function affect_open(pause, effect, has_success)
   end
 end
 
--- Calls whose outcomes are recorded together were under way together: their order means nothing.
+-- Apply the outcomes of one batch to a page. Their calls were in flight together, so their order
+-- does not matter.
 local function affect_lane(page_id, of_page)
   local stored = pause_of(page_id)
   local pause = stored or new_pause()
@@ -144,7 +147,7 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
   local job = read_fields(id, FIELDS)
   if job.state ~= 'sending' or job.claim ~= token then return 0 end
   local page_id = job.page_id
-  -- A job that lost its page: when its lease ends, the sweep claims it.
+  -- The job's page_id is missing: when its lease ends, the sweep claims it.
   if not page_id and state ~= 'failed' then return 0 end
 
   if attempt ~= '' then
@@ -152,7 +155,7 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
     add_attempt(id, job.attempts, attempt)
   end
   if state == 'queued' and error_code == '' then
-    -- Released unsent: the latest attempt is still the same.
+    -- Released unsent: the fields of the latest attempt stay.
     redis.call('HDEL', name, 'claim', 'defect')
   else
     redis.call('HDEL', name, 'claim', 'defect', 'error_code', 'error_message', 'http_status')
@@ -175,7 +178,7 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
       redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
     else
       redis.call('ZREM', key('due'), id)
-      -- A probe goes behind the others: the next one is another job.
+      -- A probe goes to the end of the lane, so that the next probe is another job.
       to_lane({ id }, job, not (lane[1] == 'pause' and lane[4] > 0))
     end
   else

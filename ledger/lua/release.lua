@@ -1,5 +1,5 @@
--- Undo a claim whose reply was lost: its jobs go back to the front of their lanes, unsent. Should
--- the claim itself arrive only later (from a buffer of a server that hung), it does nothing.
+-- Undo a claim whose reply was lost: its jobs return to the front of their lanes, unsent. If the
+-- claim is executed after this (from a buffer of a server that hung), it does nothing.
 --
 -- ARGV[1]  claim token, "holder:number", of the lost claim
 -- ARGV[2]  lease (ms)
@@ -12,10 +12,10 @@ redis.call('SET', key('revoked_claims:' .. holder), claim_number, 'PX', ARGV[2])
 local released = 0
 local ids = decode(redis.call('GET', key('last_claim:' .. holder))) or {}
 if ids[1] == token then
-  -- The last one first, so that they end up in the order they were in.
+  -- In reverse, so that the original order is restored.
   for i = #ids, 2, -1 do
     local job = type(ids[i]) == 'string' and read_job(ids[i])
-    -- One that lost its page meanwhile is left to the sweep, which claims it.
+    -- If the job's page_id is missing, the sweep claims it later.
     if job and job.page_id and job.state == 'sending' and job.claim == token then
       redis.call('HSET', key('job:' .. ids[i]), 'state', 'queued')
       redis.call('HDEL', key('job:' .. ids[i]), 'claim')

@@ -1,4 +1,5 @@
--- Run commands that read, for their effect on keys of the wrong type (see redis.call).
+-- Run commands that read, so that keys of the wrong type are repaired (see redis.call in
+-- transitions.lua).
 --
 -- ARGV     JSON arrays: [command, key, argument, …]
 -- returns  {}

@@ -6,7 +6,8 @@
 local resumed = false
 for i = 1, #ARGV, 2 do
   local pause = pause_of(ARGV[i])
-  if pause and pause.level > 0 and pause.reason == 'auth' and pause.token_fingerprint == ARGV[i + 1] then
+  if pause and pause.level > 0 and pause.reason == 'auth'
+      and pause.token_fingerprint == ARGV[i + 1] then
     pause.level = 0
     write_pause(ARGV[i], pause)
     reschedule_lane(ARGV[i], pause)

@@ -1,8 +1,8 @@
--- End the pause of every page. Pages that are paused for themselves stay paused.
+-- End the pause of all pages. Pauses of single pages stay in effect.
 --
 -- ARGV[1]  operation id of the audit entry
 -- ARGV[2]  that entry as JSON, without `at_ms` and `count`
--- returns  {ring (0 or 1), whether there was such a pause (0 or 1)}
+-- returns  {ring (0 or 1), whether all pages were paused (0 or 1)}
 
 local was_paused = redis.call('DEL', key('paused_all'))
 local ready = redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0

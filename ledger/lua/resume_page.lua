@@ -1,10 +1,10 @@
--- End the pause of a page by an operator; if there is none, let the probe of its automatic pause go
--- at once.
+-- End a page's pause by an operator. If there is none, send the probe of its automatic pause at
+-- once.
 --
 -- ARGV[1]  page_id
 -- ARGV[2]  operation id of the audit entry
 -- ARGV[3]  that entry as JSON, without `at_ms` and `count`
--- returns  {ring (0 or 1), "manual", "automatic" or "nothing": which pause that was}
+-- returns  {ring (0 or 1), "manual", "automatic" or "nothing": the kind of pause}
 
 local page_id = ARGV[1]
 local pause = pause_of(page_id)

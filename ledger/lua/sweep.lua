@@ -1,19 +1,21 @@
--- Move on what has come due, claim jobs whose lease ended, forget what is past its retention, and
--- say whether somebody should be woken. Bounded, and safe to run everywhere at once.
+-- Queue jobs that are due, claim jobs whose lease ended, delete jobs past their retention, and
+-- return whether to ring a doorbell. Bounded, and safe to run in all workers at once.
 --
--- ARGV[1]  entries of each kind to look at, at most
+-- ARGV[1]  maximum number of entries of each kind to process
 -- ARGV[2]  1: claim jobs whose lease ended; 0: leave them for now
--- ARGV[3]  claim token, "holder:number": what the caller must show to record how they end
--- ARGV[4]  lease (ms). If the caller dies before it records, another sweep claims them after that
--- ARGV[5]  seed of the choice of what is checked
+-- ARGV[3]  claim token, "holder:number", required to record the results of the claimed jobs
+-- ARGV[4]  lease (ms). If the caller dies before it records them, another sweep claims them after
+--          this time
+-- ARGV[5]  random seed for the choice of the entries to check
 -- ARGV[6]  how long a failed job is kept (ms)
--- returns  {ring (0 or 1), oldest due (ms ago), jobs made ready, more (0 or 1): whether to sweep
---           again at once, rebuild (0 or 1): whether to call rebuild.lua,
---           {text, …}: what was repaired since the last sweep, for the log,
---           now_ms, claim, …}: jobs whose lease ended, and entries of `due` that are no complete
---          job, claimed for the caller; for a claim see claim_job in transitions.lua
+-- returns  {ring (0 or 1), age of the oldest due job (ms), number of jobs made ready,
+--           more (0 or 1): whether to sweep again at once,
+--           rebuild (0 or 1): whether to call rebuild.lua,
+--           {text, …}: repairs since the last sweep, for the log,
+--           now_ms, claim, …}: jobs whose lease ended and entries of `due` without a complete job,
+--          claimed for the caller; see claim_job in transitions.lua
 
--- The clock was set back by so much (ms) if the latest sweep is so far ahead. Less is harmless.
+-- The clock was set back if the latest sweep is this much (ms) in the future.
 local SET_BACK_MS = 1000
 
 local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
@@ -23,7 +25,7 @@ math.randomseed(tonumber(ARGV[5]))
 local made_ready = 0
 local more = false
 
--- Returns whether it did.
+-- Process an entry that is due. Returns whether it was moved or claimed.
 local function move_on(id)
   local job = read_job(id)
   local state = job and job.state
@@ -46,15 +48,16 @@ local function move_on(id)
 end
 
 if number(redis.call('GET', key('clock'))) > NOW + SET_BACK_MS then
-  -- Lanes would stay closed until the clock is where it was. All are opened instead: each tells by
-  -- its pause and its rate whether it is to be closed again.
+  -- Otherwise lanes would stay closed until the clock reaches its old time. All lanes are opened,
+  -- and the next claim closes those that are paused or over their rate.
   redis.call('ZUNIONSTORE', key('lanes'), 1, key('lanes'), 'WEIGHTS', 0)
-  -- So would this, if the pump that wrote it were gone.
+  -- `bell` would also expire too late.
   redis.call('DEL', key('bell'))
 end
 redis.call('SET', key('clock'), int(NOW))
 
-local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'WITHSCORES', 'LIMIT', 0, limit)
+local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'WITHSCORES',
+  'LIMIT', 0, limit)
 local moved_on = false
 for i = 1, #due, 2 do
   if move_on(due[i]) then moved_on = true end
@@ -83,7 +86,7 @@ local forgotten = redis.call('ZRANGEBYSCORE', key('failed'), '-inf', int(NOW - f
 for _, id in ipairs(forgotten) do forget_failed(id) end
 more = more or #forgotten == limit
 
--- Sent and cancelled jobs expire by themselves; these lists follow.
+-- Records of sent and canceled jobs expire in Redis. Remove their ids from these lists.
 for _, name in ipairs({ 'sent', 'cancelled' }) do
   for i = 1, limit do
     local id = redis.call('LINDEX', key(name), -1)
@@ -93,11 +96,11 @@ for _, name in ipairs({ 'sent', 'cancelled' }) do
   end
 end
 
--- Entries of an index of failed jobs that are checked in each sweep, from a random place on.
+-- Number of entries of an index of failed jobs that each sweep checks, from a random position.
 local CHECKED = 100
 
--- Other hands, or a Redis that was short of memory, may have deleted failed jobs, which stay in
--- these indexes: take out what is not failed, or not with this value of this field.
+-- Another client, or a Redis that is short of memory, may delete failed jobs; their ids stay in
+-- these indexes. Remove ids whose job is not failed, or has another value of the field.
 local function check(index, field, value)
   local last = math.max(0, redis.call('ZCARD', key(index)) - CHECKED)
   local first = math.random(0, last)
@@ -115,7 +118,9 @@ local function check_one_of(names, index_prefix, field)
   local rank = math.random(0, count - 1)
   local name = redis.call('ZRANGE', key(names), rank, rank)[1]
   check(index_prefix .. name, field, name)
-  if redis.call('EXISTS', key(index_prefix .. name)) == 0 then redis.call('ZREM', key(names), name) end
+  if redis.call('EXISTS', key(index_prefix .. name)) == 0 then
+    redis.call('ZREM', key(names), name)
+  end
 end
 
 check('failed', 'state', 'failed')
@@ -123,7 +128,8 @@ check_one_of('failed_codes', 'failed:', 'error_code')
 check_one_of('failed_pages', 'failed_on:', 'page_id')
 check_one_of('failed_campaigns', 'failed_of:', 'campaign')
 
--- Pages whose pause is looked at in each sweep: what is over stays there if they have no more jobs.
+-- Number of pages whose pause each sweep tidies. A claim does not tidy the pauses of pages that
+-- have no jobs.
 local TIDIED = 20
 
 for _, page_id in ipairs(redis.call('HRANDFIELD', key('pauses'), TIDIED) or {}) do
@@ -132,7 +138,7 @@ for _, page_id in ipairs(redis.call('HRANDFIELD', key('pauses'), TIDIED) or {}) 
 end
 
 for _, fingerprint in ipairs(redis.call('HRANDFIELD', key('tokens'), TIDIED) or {}) do
-  -- Without a limit known from replies, this one is of a setting, and is forgotten when it is not used.
+  -- The token was not used for a while, so its state is no longer needed.
   local api_token = token_of(fingerprint)
   if NOW - api_token.at_ms > LIMIT_KNOWN_MS and api_token.until_ms <= NOW then
     redis.call('HDEL', key('tokens'), fingerprint)
@@ -141,7 +147,7 @@ end
 
 write_counts()
 
--- The longest time (ms) between two rebuilds of which both are needed.
+-- Maximum delay (ms) of a rebuild that is needed.
 local MAX_BETWEEN_REBUILDS_MS = 600000
 
 -- Queued jobs of campaigns that are held or canceled: their lanes may be closed.
@@ -153,12 +159,12 @@ local function held_jobs()
   return jobs
 end
 
--- Whether the counts agree with the indexes, as every script leaves them.
+-- Whether the counts match the indexes.
 local function agrees()
   local counts = redis.call('HMGET', key('counts'), 'scheduled', 'sending', 'retrying', 'queued',
     'rebuild_from')
   if not counts[5] then return false end
-  -- A rebuild that costs much is not made often: see the end of rebuild.lua.
+  -- An expensive rebuild must not run often: see the end of recount in rebuild.lua.
   local wait_ms = number(counts[5]) - NOW
   if wait_ms > 0 and wait_ms < MAX_BETWEEN_REBUILDS_MS then return true end
   local due = number(counts[1]) + number(counts[2]) + number(counts[3])
@@ -167,17 +173,17 @@ local function agrees()
       or number(counts[4]) <= held_jobs())
 end
 
--- What has a time that never comes: out of the way, so that the rebuild gives it another.
+-- Remove entries with an impossible time. The rebuild restores them with another time.
 for _, name in ipairs({ 'due', 'lanes' }) do
   if redis.call('ZREMRANGEBYSCORE', key(name), '(' .. int(LATEST_MS), '+inf') > 0 then
-    note_repair(name .. ' had a time that never comes')
+    note_repair(name .. ' had a time after the year 9999')
     start_rebuild()
   end
 end
 local rebuild = redis.call('EXISTS', key('rebuild'))
 if rebuild == 0 and not agrees() then
   if redis.call('EXISTS', key('counts')) == 1 then
-    note_repair('counts, lanes and due did not agree: looking through all jobs')
+    note_repair('counts, lanes and due did not match: all jobs are scanned')
   end
   start_rebuild()
   rebuild = 1

@@ -1,89 +1,99 @@
--- What every script shares: time, keys, and the ways a job moves from state to state. It is put in
--- front of each script when that is loaded. By itself it only checks the version of the keys.
+-- Shared by all scripts: time, keys, and the functions that move a job from state to state. This
+-- file is loaded in front of each script. On its own it only checks the version of the keys.
 --
 -- Other clients may write anything into these keys. A key of the wrong type never stops a script:
 -- redis.call, as defined below, renames the key to broken:<name> and runs the command again as if
--- the key had not existed. What was lost with it is rebuilt from the jobs: see rebuild.lua.
+-- the key did not exist. Its content is rebuilt from the jobs: see rebuild.lua.
 --
--- KEYS[1]  the prefix "{namespace}:" of every key. All keys have this one hash tag, so that one
---          script may touch them, also in a cluster; which job and lane keys a script touches is
---          known only once it has read the lanes, so the prefix stands for them.
+-- KEYS[1]  the prefix "{namespace}:" of every key. All keys have this hash tag, so that one script
+--          may access them, also in a cluster. Which jobs and lanes a script needs is known only
+--          while it runs, so the prefix is passed instead of their keys.
 --
---   job:<id>             hash    the job; see ledger/job_hash.py for its fields
---   urgent:<page_id>     list    ids of the page's urgent jobs, which are served first; oldest first
---   ready:<page_id>      list    ids of its other jobs without campaign that have not failed
---   again:<page_id>      list    the same for those that have failed at least once
+--   job:<id>             hash    the job; for its fields see ledger/job_hash.py
+--   urgent:<page_id>     list    ids of the page's urgent jobs, served first; oldest first
+--   ready:<page_id>      list    ids of its other jobs without a campaign that have not failed
+--   again:<page_id>      list    ids of its other jobs without a campaign that have failed at least
+--                                once
 --   campaign_lanes:<page_id>  zset  campaign -> turn: the page's campaigns that have jobs in
---                                ready:<page_id>/<campaign> or again:<page_id>/<campaign>, which are
---                                served last, in turn; without those that claim.lua found held
---   again_turns          hash    <page_id> or <page_id>/<campaign> -> jobs taken from ready since the
---                                last one from again; while both have jobs
---   lanes                zset    page_id -> earliest time (ms) its lane may send; lanes with jobs only
---   pauses               hash    page_id -> JSON: lanes that failed recently, or are paused; see pause_of
+--                                ready:<page_id>/<campaign> or again:<page_id>/<campaign>. They are
+--                                served last, in turn. claim.lua removes held campaigns
+--   again_turns          hash    <page_id> or <page_id>/<campaign> -> jobs taken from ready since
+--                                the last one from again; only while both have jobs
+--   lanes                zset    page_id -> earliest time (ms) its lane may send; lanes with jobs
+--                                only
+--   pauses               hash    page_id -> JSON: lanes that failed recently or are paused; see
+--                                pause_of
 --   paused_all           string  JSON {reason, by, at_ms, until_ms or none}: no page sends
---   rates                hash    page_id -> JSON {rate (messages a second; 0 is no limit), burst, by,
---                                at_ms}: pages with a rate of their own
---   spent:<page_id>      string  "<messages> <at_ms>": how full the bucket of a page's rate is
---   page_tokens          hash    page_id -> fingerprint of its token, if it has one of its own
---   tokens               hash    fingerprint of a token -> JSON: its rate and its pause; see token_of
---   due                  zset    id -> when to look again (ms): send_at, a retry, or a lease's end
+--   rates                hash    page_id -> JSON {rate (messages per second; 0 is no limit), burst,
+--                                by, at_ms}: pages with their own rate
+--   spent:<page_id>      string  "<messages> <at_ms>": level of the bucket of a page's rate
+--   page_tokens          hash    page_id -> fingerprint of its token, if it has its own token
+--   tokens               hash    fingerprint of a token -> JSON: its rate and pause; see token_of
+--   due                  zset    id -> due time (ms): send_at, a retry, or the end of a lease
 --   failed               zset    id -> when it failed (ms); also failed:<error_code>,
 --                                failed_on:<page_id> and failed_of:<campaign>
---   failed_codes         zset    error_code -> when it last failed; also failed_pages and
---                                failed_campaigns, by page_id and campaign
+--   failed_codes         zset    error_code -> when a job last failed with it; also failed_pages
+--                                and failed_campaigns, by page_id and campaign
 --   sent, cancelled      list    ids, latest first
---   canceled_in_lane     set     ids canceled in their lane, until their turn there comes
+--   canceled_in_lane     set     ids of canceled jobs that are still in their lane
 --   counts               hash    state -> jobs now in it (scheduled, queued, sending, retrying)
---   idem:<key>           string  idempotency key -> job id; of a job of a campaign followed by the
---                                fingerprint of its body, since the key outlives the job
+--   idem:<key>           string  idempotency key -> job id. For a job of a campaign, the id is
+--                                followed by the fingerprint of its body, because the key outlives
+--                                the job
 --   campaigns            zset    campaign -> when its jobs last changed (ms)
---   campaign:<campaign>  hash    state -> jobs now in it, or that ended in it (also those forgotten by
---                                now); rows (announced), created_at, started_at, ended_at (latest), in ms
+--   campaign:<campaign>  hash    state -> jobs now in it, or that ended in it (including deleted
+--                                jobs); rows (announced); created_at, started_at and ended_at
+--                                (latest) in ms
 --   campaign_pages:<campaign>   hash  "<page_id>|<state>" -> the same by page
---   campaign_errors:<campaign>  hash  "<error_code>" and "<page_id>|<error_code>" -> jobs that failed so
---   held_campaigns       hash    campaign -> JSON {reason, by, at_ms}: none of its jobs is claimed
---   canceled_campaigns   hash    campaign -> JSON {by, at_ms}: none of its jobs is sent any more
---   canaries             hash    campaign -> jobs that may still be claimed for the first time: the
+--   campaign_errors:<campaign>  hash  "<error_code>" and "<page_id>|<error_code>" -> jobs that
+--                                failed with this code
+--   held_campaigns       hash    campaign -> JSON {reason, by, at_ms}: its jobs are not claimed
+--   canceled_campaigns   hash    campaign -> JSON {by, at_ms}: its jobs are never sent
+--   canaries             hash    campaign -> jobs that may still be claimed for the first time; the
 --                                others wait until the campaign is released
 --   campaign_rules       hash    campaign -> JSON {canary, canary_max_failures, hold_at}: see
 --                                worker/campaign_guard.py
---   recent:<campaign>    list    how its latest jobs ended, 1 if failed, else 0; if it has hold_at
---   campaign_work        hash    campaign -> cursor: lanes to reopen after a release, or jobs to end
---                                after a cancel; see campaign_work.lua
+--   recent:<campaign>    list    outcomes of its latest jobs, 1 if failed, else 0; only if the
+--                                campaign has hold_at
+--   campaign_work        hash    campaign -> cursor: lanes to reopen after a release, or jobs to
+--                                cancel after a cancellation; see campaign_work.lua
 --   minute:<minute>      hash    state -> jobs that ended in it; minutes since the epoch
---   campaign_rate:<campaign>    hash  number of a period of RATE_PERIOD_MS -> jobs that it sent or failed
---   last_claim:<holder>  string  JSON [token, id, …]: what a process claimed last
+--   campaign_rate:<campaign>    hash  number of a period of RATE_PERIOD_MS -> jobs sent or failed
+--                                in it
+--   last_claim:<holder>  string  JSON [token, id, …]: the latest claim of a process
 --   revoked_claims:<holder>  string  claims of this process up to this number are revoked
---   audit                zset    operation id -> when (ms) it began: what operators did, see ledger/audit.py
+--   audit                zset    operation id -> when it began (ms): operators' changes, see
+--                                ledger/audit.py
 --   audit_entries        hash    operation id -> JSON {at_ms, action, by, via, count, …}
---   replays              zset    replay id -> when (ms) it was asked for; these three are
---                                read and written by ledger/replay_store.py alone
---   replay:<id>          hash    its state, and whether it must stop
---   replay_owner:<id>    string  the process that works on it; expires with it
---   clock                string  time (ms) of the latest sweep; one to come shows that the clock was set back
---   bell                 string  doorbells are out ("<time of the latest> <how many unanswered>"), or
---                                a pump is looking ("attentive")
---   wake                 list    one entry if an attentive pump should look at once
+--   replays              zset    replay id -> when it was requested (ms). This key and the next two
+--                                are used by ledger/replay_store.py only
+--   replay:<id>          hash    its state, and whether a stop is requested
+--   replay_owner:<id>    string  the process that works on it; expires if that process dies
+--   clock                string  time (ms) of the latest sweep; a time in the future means that the
+--                                clock was set back
+--   bell                 string  unanswered doorbells ("<time of the latest> <how many>"), or
+--                                "attentive" if a pump will claim again soon
+--   wake                 list    one entry if an attentive pump should claim at once
 --   version              string  version of this layout of keys: VERSION, from scripts.py
---   repairs              list    what was repaired, as text for the log; the sweep takes it out
+--   repairs              list    repairs, as text for the log; the sweep removes them
 --   rebuild              hash    the rebuild in progress: cursor, started_ms, found, and
 --                                <key's name> -> when (ms) the content of that key was lost
---   broken:<name>        any     what was found under <name> and was of the wrong type
+--   broken:<name>        any     the former value of <name>, which had the wrong type
 
 local PREFIX = KEYS[1]
 
--- The end of the year 9999 (ms): a later time was written by another client.
+-- The end of the year 9999 (ms). Only another client writes a later time.
 local LATEST_MS = 253402300799999
 
--- The highest rate (messages a second) and burst of a page.
+-- The maximum rate (messages per second) and burst of a page.
 local MAX_RATE, MAX_BURST = 100000, 100000
 
--- A doorbell not answered within this time (ms) is taken for lost. Once several are unanswered,
--- it is more likely that all pumps are busy: doorbells must not heap up while they are.
+-- A doorbell that is not answered within this time (ms) counts as lost. If several are unanswered,
+-- the pumps are probably busy: a longer time keeps doorbells from accumulating.
 local BELL_LOST_AFTER_MS, ONE_OF_MANY_LOST_AFTER_MS, MANY_BELLS = 2000, 4500, 4
 
 local clock = redis.call('TIME')
--- The server's clock is the only one that leases, retries and rates go by: hosts' clocks differ.
+-- Leases, retries and rates use only the server's clock, because the clocks of hosts differ.
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function key(name)
@@ -94,26 +104,26 @@ local function int(ms)
   return string.format('%.0f', ms)
 end
 
--- A number out of a hash or of JSON; 0 where other hands left something else, or none that is
--- finite, which could not be written again.
+-- A number from a hash or from JSON; 0 if another client wrote something else or a number that is
+-- too large.
 local function number(value)
   local n = tonumber(value)
   if n and n >= -2 ^ 53 and n <= 2 ^ 53 then return n end
   return 0
 end
 
--- A table out of JSON; nil where other clients left something else.
+-- A table from JSON; nil if another client wrote something else.
 local function decode(text)
   if not text then return nil end
   local fine, found = pcall(cjson.decode, text)
   if fine and type(found) == 'table' then return found end
 end
 
--- How long a key of the wrong type is kept under broken:<name>.
+-- How long a key of the wrong type is kept as broken:<name>.
 local BROKEN_KEPT_SECONDS = 7 * 86400
--- Repairs that are kept until a worker logs them.
+-- Maximum number of repairs that are kept until a worker logs them.
 local REPAIRS_KEPT = 100
--- Keys whose content is rebuilt from the jobs, by their name up to the first colon.
+-- Keys whose content is rebuilt from the jobs, by the part of the name before the first colon.
 local REBUILT = {
   lanes = true, ready = true, urgent = true, again = true, campaign_lanes = true, due = true,
   counts = true, sent = true, cancelled = true, failed = true, failed_on = true,
@@ -130,7 +140,7 @@ end
 
 local rebuild_started = false
 
--- Begin to look through all jobs (again), for what stood under `name` until now.
+-- Start to scan all jobs, or start again, for the content of the key `name`.
 local function start_rebuild(name)
   rebuild_started = true
   redis.call('HSET', key('rebuild'), 'cursor', '0')
@@ -145,7 +155,7 @@ local function set_aside(name)
   if REBUILT[string.match(name, '^[^:]*')] then start_rebuild(name) end
 end
 
--- Run a command again whose error another client has caused.
+-- Repair the key that made a command fail, and run the command again.
 local function call_again(problem, ...)
   local _, full_name, field = ...
   local name = string.sub(full_name, #PREFIX + 1)
@@ -153,31 +163,32 @@ local function call_again(problem, ...)
     set_aside(name)
   elseif string.find(problem, 'not an integer', 1, true)
       or string.find(problem, 'would overflow', 1, true) then
-    -- Of HINCRBY, the only command that reads a number.
+    -- An error of HINCRBY, the only command that reads a number.
     note_repair(name .. ': ' .. field .. ' was not a whole number in range')
     server.call('HDEL', full_name, field)
   end
-  -- Where nothing was repaired, this fails again, with the server's own error.
+  -- If nothing was repaired, this raises the server's error.
   return server.call(...)
 end
 
 local try, type = server.pcall, type
 
--- Every command of every script goes through here, so that none fails after earlier writes.
+-- All commands of all scripts use this function, so that no script fails after its first write.
 function redis.call(...)
   local answer = try(...)
   if type(answer) == 'table' and answer.err then return call_again(tostring(answer.err), ...) end
   return answer
 end
 
--- A later version of this program may mean something else by the same keys; an earlier one must not
--- continue beside this one. What is not a version was written by another client.
+-- A later version of this program may use the same keys differently, and an earlier version must
+-- stop once this one has run. A value that is not a version was written by another client.
 local version = redis.call('GET', key('version'))
 if version ~= int(VERSION) then
-  if version and #version < 10 and string.match(version, '^%d+$') and tonumber(version) > VERSION then
+  if version and #version < 10 and string.match(version, '^%d+$')
+      and tonumber(version) > VERSION then
     return redis.error_reply('ERR ' .. string.format(OTHER_VERSION, version))
   end
-  -- A client that may only read, or a full Redis, leaves this to the next.
+  -- This fails for a client that may only read and on a full Redis. Another call stores it later.
   server.pcall('SET', key('version'), int(VERSION))
 end
 
@@ -186,8 +197,8 @@ local COUNTED = { scheduled = true, queued = true, sending = true, retrying = tr
 
 local ENDED = { sent = true, failed = true, cancelled = true }
 
--- Changes to `counts` and to the counts of campaigns, gathered, so that a batch costs one command a
--- state.
+-- Changes to `counts` and to the counts of campaigns. They are collected, so that a batch needs one
+-- command per state.
 local count_changes, campaign_changes, minute_changes = {}, {}, {}
 
 local function add(counts, name, by)
@@ -210,8 +221,8 @@ local function count_in_campaign(job, state, by)
   end
 end
 
--- Note that a job (page_id, campaign, error_code) moved from a state to another. `from` is nil for a
--- new job.
+-- Count the change of a job's state. `job` has page_id, campaign and error_code; `from` is nil for
+-- a new job.
 local function moved(job, from, to)
   if from == 'sending' and ENDED[to] then add(minute_changes, to, 1) end
   if COUNTED[from] then add(count_changes, from, -1) end
@@ -223,14 +234,15 @@ end
 
 local function write_changes(name, changes)
   for field, by in pairs(changes) do
-    -- Below 0 comes only what another client put there: it was never counted in.
+    -- Only a job that another client created, and that was never counted, makes this negative.
     if by ~= 0 and redis.call('HINCRBY', key(name), field, by) < 0 then
       redis.call('HSET', key(name), field, '0')
     end
   end
 end
 
--- What a hash of marks on campaigns has for one. That any is marked is rare, and asked once a call.
+-- The value of a campaign in a hash of marks. Marks are rare, so each script call first checks once
+-- whether the hash exists.
 local marked = {}
 local function mark_of(hash, campaign)
   if marked[hash] == nil then marked[hash] = redis.call('EXISTS', key(hash)) == 1 end
@@ -250,7 +262,7 @@ local function marked_campaigns()
   return campaigns
 end
 
--- Outcomes that are kept of a campaign that has hold_at.
+-- Number of outcomes that are kept for a campaign with hold_at.
 local RECENT_OUTCOMES = 500
 
 local function keep_outcomes(campaign, sent, failed)
@@ -258,24 +270,26 @@ local function keep_outcomes(campaign, sent, failed)
   if not (rules and tonumber(rules.hold_at)) then return end
   local name = key('recent:' .. campaign)
   local outcomes = {}
-  for i = 1, math.min(sent + failed, RECENT_OUTCOMES) do outcomes[i] = i <= failed and '1' or '0' end
+  for i = 1, math.min(sent + failed, RECENT_OUTCOMES) do
+    outcomes[i] = i <= failed and '1' or '0'
+  end
   redis.call('LPUSH', name, unpack(outcomes))
   redis.call('LTRIM', name, 0, RECENT_OUTCOMES - 1)
 end
 
--- A campaign's rate is counted in periods of this length, of which this many are kept.
+-- A campaign's rate is counted in periods of this length; this many are kept.
 local RATE_PERIOD_MS, RATE_PERIODS = 10000, 6
 
 local function count_rate(campaign, jobs)
   local name, period = key('campaign_rate:' .. campaign), math.floor(NOW / RATE_PERIOD_MS)
   if redis.call('HINCRBY', name, int(period), jobs) > jobs then return end
   for _, other in ipairs(redis.call('HKEYS', name)) do
-    -- A period to come was counted before the clock was set back.
+    -- A period in the future was counted before the clock was set back.
     if math.abs(period - number(other)) >= RATE_PERIODS then redis.call('HDEL', name, other) end
   end
 end
 
--- How long the counts of one minute are kept: an hour is charted.
+-- How long the counts of one minute are kept. Charts show an hour.
 local MINUTES_KEPT_SECONDS = 2 * 3600
 
 local function write_counts()
@@ -305,7 +319,7 @@ local function write_counts()
   end
 end
 
--- The next turn in a page's round of campaigns: behind all others.
+-- A turn after those of all other campaigns of the page.
 local function last_turn(page_id)
   local last = redis.call('ZRANGE', key('campaign_lanes:' .. page_id), -1, -1, 'WITHSCORES')
   return number(last[2]) + 1
@@ -319,12 +333,12 @@ local function open_lane(page_id, campaign)
   redis.call('ZADD', key('lanes'), 'NX', int(NOW), page_id)
 end
 
--- A lane within a page: that of its jobs without campaign, or of one campaign.
+-- The name of a lane within a page: that of jobs without a campaign, or that of one campaign.
 local function lane_name(page_id, campaign)
   return campaign and page_id .. '/' .. campaign or page_id
 end
 
--- Whether a job has failed since it was enqueued or replayed. A throttled call is no failure.
+-- Whether a job has failed since it was enqueued or replayed. A throttled call is not a failure.
 local function has_failed(job)
   return number(job.attempts) > number(job.attempts_before_replay)
 end
@@ -335,11 +349,11 @@ local function list_of(job)
   return (has_failed(job) and 'again:' or 'ready:') .. lane_name(job.page_id, job.campaign)
 end
 
--- Ids pushed by one command; many thousand are more than unpack() returns.
+-- Maximum number of ids pushed by one command. unpack() fails for several thousand.
 local IDS_PER_PUSH = 1000
 
--- Put ids into the list in which `job` waits, as the others do: at the end in order, or (released
--- unsent) at the front. `job` has page_id, campaign, urgent, attempts and attempts_before_replay.
+-- Add ids to the list in which `job` waits, at the end or (if released unsent) at the front. `job`
+-- has page_id, campaign, urgent, attempts and attempts_before_replay.
 local function to_lane(ids, job, at_front)
   local lane = key(list_of(job))
   local push = at_front and 'LPUSH' or 'RPUSH'
@@ -353,10 +367,10 @@ local function to_lane(ids, job, at_front)
   open_lane(job.page_id, job.campaign)
 end
 
--- Attempts kept in a job's record.
+-- Maximum number of attempts kept in a job's record.
 local ATTEMPTS_KEPT = 50
 
--- Count an attempt, and keep what is told of it (JSON text).
+-- Count an attempt, and store its JSON text.
 local function add_attempt(id, spent, text)
   local job = key('job:' .. id)
   redis.call('HSET', job, 'attempts', int(spent), 'attempt:' .. int(spent), text)
@@ -365,7 +379,8 @@ local function add_attempt(id, spent, text)
   end
 end
 
--- Returns 1 if it was not in the index of all failed jobs yet, else 0.
+-- Add a job to the indexes of failed jobs. Returns 1 if it was not in the index of all failed jobs,
+-- else 0.
 local function index_failed(id, job, failed_ms)
   local function add_to(index, names, name)
     redis.call('ZADD', key(index .. name), int(failed_ms), id)
@@ -378,7 +393,7 @@ local function index_failed(id, job, failed_ms)
   return added
 end
 
--- The hash behind an id as a table, or nil if there is none.
+-- A job's hash as a table, or nil if there is no such job.
 local function read_job(id)
   local flat = redis.call('HGETALL', key('job:' .. id))
   if #flat == 0 then return nil end
@@ -387,14 +402,14 @@ local function read_job(id)
   return job
 end
 
--- Some fields of a job as a table, without those it does not have.
+-- Some fields of a job as a table, without missing fields.
 local function read_fields(id, names)
   local job, values = {}, redis.call('HMGET', key('job:' .. id), unpack(names))
   for i = 1, #names do job[names[i]] = values[i] or nil end
   return job
 end
 
--- A long text of a job: longer ones go on in further fields; see ledger/job_hash.py.
+-- A text of a job that may be split into several fields; see ledger/job_hash.py.
 local function long_text(job, name)
   local text, part = job[name], 1
   while text and job[name .. '+' .. part] do
@@ -403,8 +418,8 @@ local function long_text(job, name)
   return text
 end
 
--- The idempotency key of a whole job, or nil. An empty one stands for the key of a job of a campaign
--- that was enqueued without one.
+-- The idempotency key of a complete job, or nil. An empty one means the default key of a campaign's
+-- job.
 local function idempotency_key_of(job)
   if job.idempotency_key ~= '' then return job.idempotency_key end
   return table.concat({ job.campaign or '', job.page_id or '', job.recipient_id or '',
@@ -413,7 +428,8 @@ end
 
 local KEY_PARTS = { 'recipient_id', 'payload_id', 'payload_id+1', 'payload_id+2', 'payload_id+3' }
 
--- What idempotency_key_of needs of a job of a campaign; the whole job if its payload_id is longer.
+-- The fields of a campaign's job that idempotency_key_of needs; all fields if its payload_id is
+-- longer.
 local function read_key_parts(id, job)
   local parts = read_fields(id, KEY_PARTS)
   if parts['payload_id+3'] then return read_job(id) end
@@ -421,12 +437,12 @@ local function read_key_parts(id, job)
   return parts
 end
 
--- Stands for the fingerprint of any body.
+-- Matches the fingerprint of any body.
 local ANY_FINGERPRINT = string.rep('?', 12)
 
--- End a job, of which the caller has read `state`, `page_id`, `campaign`, `idempotency_key` and
--- `error_code`. A sent or canceled one is kept for `ttl_s` seconds; a failed one until the sweep forgets it.
--- `fields` are further fields and values to set.
+-- End a job. `job` has `state`, `page_id`, `campaign`, `idempotency_key` and `error_code`. A sent
+-- or canceled job is kept for `ttl_s` seconds; a failed job until the sweep deletes it. `fields`
+-- are more fields and values to set.
 local function end_job(id, job, state, ttl_s, fields)
   redis.call('HSET', key('job:' .. id), 'state', state, 'finished_at', int(NOW), unpack(fields))
   redis.call('ZREM', key('due'), id)
@@ -438,7 +454,7 @@ local function end_job(id, job, state, ttl_s, fields)
   redis.call('EXPIRE', key('job:' .. id), ttl_s)
   if job.idempotency_key then
     local whole = job.idempotency_key == '' and read_key_parts(id, job) or job
-    -- That of a campaign's job outlives the job, so that the same file sends nothing twice.
+    -- The key of a campaign's job outlives the job, so that the same file is never sent twice.
     local key_ttl_s = job.campaign and math.max(tonumber(ttl_s), CAMPAIGN_TTL_S) or tonumber(ttl_s)
     redis.call('EXPIRE', key('idem:' .. idempotency_key_of(whole)), int(key_ttl_s))
   end
@@ -448,8 +464,8 @@ end
 -- The states in which a job can be canceled.
 local CANCELABLE = { scheduled = true, queued = true, retrying = true }
 
--- Cancel a whole job in one of these states. Of a queued one, the caller takes the id out of its lane,
--- or notes it in `canceled_in_lane`.
+-- Cancel a complete job in one of these states. The caller removes the id of a queued job from its
+-- lane, or adds it to `canceled_in_lane`.
 local function cancel_job(id, job)
   end_job(id, job, 'cancelled', CANCELED_TTL_S, {})
 end
@@ -473,12 +489,12 @@ local claimed = {}
 
 local INCOMPLETE = 'no complete job was stored under this id'
 
--- Claim a job: only who shows `token` may record how it ends, until the lease ends.
+-- Claim a job: until the lease ends, only the holder of `token` may record its result.
 --
--- `job` is what read_job returned for `id`. `how` is nil, or {page_id: of the lane it was in; level,
--- token_level: pauses in a row; is_paced}. `defect`, if any, is why the job cannot be sent: the holder
--- records that. It is kept in the job, in case the holder dies first; and what the job lacks is added,
--- so that it can be recorded.
+-- `job` is the result of read_job for `id`. `how` is nil, or {page_id: of the job's lane; level,
+-- token_level: consecutive pauses; is_paced}. `defect` is nil, or the reason why the job cannot be
+-- sent. The holder records it. It is also stored in the job, in case the holder dies first, and
+-- required fields that are missing are added.
 local function claim_job(id, job, token, lease_ms, how, defect)
   how = how or {}
   local name = key('job:' .. id)
@@ -503,11 +519,13 @@ local function claim_job(id, job, token, lease_ms, how, defect)
   }
 end
 
--- The audit keeps so many entries, for so long (ms); a call takes out so many old ones at most.
+-- Maximum number of audit entries, how long each is kept (ms), and how many old ones a call
+-- deletes.
 local AUDIT_KEPT, AUDIT_KEPT_MS, AUDIT_TRIMMED = 10000, 90 * 86400000, 100
 
--- Record that somebody changed `count` jobs or pages, in the same call that changes them. All calls of
--- one operation add up in one entry. `text` is the entry as JSON, without `at_ms` and `count`.
+-- Record that `count` jobs or pages were changed, in the same call that changes them. All calls of
+-- one operation share an entry, and their counts are added. `text` is the entry as JSON, without
+-- `at_ms` and `count`.
 local function write_audit(operation_id, text, count)
   local entry = decode(redis.call('HGET', key('audit_entries'), operation_id))
   if not entry then
@@ -529,26 +547,25 @@ local function write_audit(operation_id, text, count)
   redis.call('HSET', key('audit_entries'), operation_id, cjson.encode(entry))
 end
 
--- When the latest doorbell was rung (ms), and how many are unanswered.
+-- When the latest doorbell was rung (ms), and the number of unanswered doorbells.
 local function bells_out(bell)
   local rung_ms, unanswered = string.match(bell or '', '^(%d+) (%d+)$')
   return number(rung_ms), number(unanswered)
 end
 
--- Whether a doorbell should be rung for work that is ready now: true at most once, until that
--- doorbell is answered or must be taken for lost. An attentive pump needs none and is woken here.
+-- Whether to ring a doorbell for jobs that are ready now. True only once, until that doorbell is
+-- answered or counts as lost. An attentive pump needs no doorbell; this function wakes it.
 local function should_ring()
   if redis.call('GET', key('paused_all')) then return false end
   local bell = redis.call('GET', key('bell'))
-  -- Ours has a lifetime: one without was written by another client, and nobody would ever ring.
+  -- A bell without a lifetime was written by another client, and would block all doorbells.
   if bell == 'attentive' and redis.call('PTTL', key('bell')) >= 0 then
-    -- Whichever attentive pump waits first looks at once. One entry is enough: that pump wakes
-    -- another if it cannot take everything.
+    -- One entry is enough: the pump that takes it wakes another if it cannot take all jobs.
     if redis.call('LLEN', key('wake')) == 0 then redis.call('LPUSH', key('wake'), '1') end
     return false
   end
   local rung_ms, unanswered = bells_out(bell)
-  -- A time to come was written before the clock was set back: nobody would ring until then.
+  -- A time in the future was written before the clock was set back, and is ignored.
   local age = NOW - rung_ms
   local lost_after = unanswered < MANY_BELLS and BELL_LOST_AFTER_MS or ONE_OF_MANY_LOST_AFTER_MS
   if age >= 0 and age < lost_after then return false end
@@ -565,16 +582,16 @@ local function answer_bell()
   end
 end
 
--- What the hash `pauses` has for a page, as JSON. A page that works has nothing there.
+-- The JSON value of a page in the hash `pauses`. A page without failures has no entry.
 --
---   level            automatic pauses in a row; 0: not paused automatically
+--   level            consecutive automatic pauses; 0: not paused automatically
 --   reason, error_code, token_fingerprint, since_ms, until_ms, length_ms   of the automatic pause.
---                    From until_ms on, one job is sent, the probe; then until_ms is later
---   failures         failures in a row
---   failed_payloads  payloads of the latest failures, so that a probe takes another one
---   refusals, refused_code   permanent refusals in a row with one code
---   recovered_ms, recovered_level   when a probe succeeded, and the level of its pause: since then the
---                    page sends more and more
+--                    At until_ms one job is sent, the probe, and until_ms is set to a later time
+--   failures         consecutive failures
+--   failed_payloads  payloads of the latest failures, so that a probe has another payload
+--   refusals, refused_code   consecutive permanent refusals with one code
+--   recovered_ms, recovered_level   when a probe succeeded, and the level of its pause. The page's
+--                    rate grows from then on
 --   manual           {reason, by, at_ms, until_ms or none}: paused by an operator
 --   written_ms       when this was written
 local PAUSE_NUMBERS = {
@@ -584,8 +601,8 @@ local PAUSE_NUMBERS = {
 local PAUSE_TEXTS = { 'reason', 'error_code', 'token_fingerprint', 'refused_code' }
 local FAILED_PAYLOADS_KEPT = 10
 
--- Pauses that only a success ends: to send into a restriction makes it longer. After one, the page
--- sends more only slowly.
+-- Pauses that only a success ends, because messages to a restricted page prolong the restriction.
+-- After such a pause, the page's rate grows slowly.
 local IS_STUBBORN = { restricted = true, refused = true }
 
 local function texts_and_numbers(found, texts, numbers)
@@ -602,7 +619,7 @@ local function is_empty(pause)
     and pause.recovered_ms == 0 and not pause.manual
 end
 
--- Store a pause, or remove it if nothing is left in it.
+-- Store a pause, or delete it if it is empty.
 local function write_pause(page_id, pause)
   if is_empty(pause) then
     redis.call('HDEL', key('pauses'), page_id)
@@ -612,7 +629,7 @@ local function write_pause(page_id, pause)
   end
 end
 
--- A pause by an operator as stored, without what another client may have written into it.
+-- A pause by an operator, without invalid values that another client may have written.
 local function manual_pause(found)
   if type(found) ~= 'table' then return nil end
   local manual = texts_and_numbers(found, { 'reason', 'by' }, { 'at_ms', 'until_ms' })
@@ -624,7 +641,7 @@ local function new_pause()
   return texts_and_numbers({}, PAUSE_TEXTS, PAUSE_NUMBERS)
 end
 
--- What is stored of a page's pause; nil if nothing is.
+-- A page's stored pause, or nil.
 local function pause_of(page_id)
   local found = decode(redis.call('HGET', key('pauses'), page_id))
   if not found then return nil end
@@ -638,11 +655,12 @@ local function pause_of(page_id)
     end
   end
   if pause.written_ms > NOW then
-    -- The clock was set back since. The pause starts again, so that it ends neither early nor much
-    -- later.
+    -- The clock was set back. The pause starts again: it must not end early or much later.
     local back_ms = pause.written_ms - NOW
     pause.until_ms = pause.until_ms - back_ms
-    if pause.recovered_ms > 0 then pause.recovered_ms = math.max(1, pause.recovered_ms - back_ms) end
+    if pause.recovered_ms > 0 then
+      pause.recovered_ms = math.max(1, pause.recovered_ms - back_ms)
+    end
     if pause.manual and pause.manual.until_ms then
       pause.manual.until_ms = pause.manual.until_ms - back_ms
     end
@@ -651,8 +669,8 @@ local function pause_of(page_id)
   return pause
 end
 
--- After a probe succeeded: messages a second that the page may send, twice as many after each step;
--- nil once that is over.
+-- After a successful probe, the page's rate (messages per second) starts at RAMP_FROM and doubles
+-- with each step. ramp_rate returns it, or nil once it reaches RAMP_TO.
 local RAMP_FROM, RAMP_TO, STEP_MS, STUBBORN_STEP_MS = 2, 64, 1000, 60000
 
 local function ramp_rate(pause)
@@ -661,7 +679,7 @@ local function ramp_rate(pause)
   return rate < RAMP_TO and rate or nil
 end
 
--- Forget what is over of a page's pause.
+-- Delete the parts of a page's pause that have ended.
 local function tidy_pause(page_id, pause)
   local changed = false
   if pause.manual and pause.manual.until_ms and pause.manual.until_ms <= NOW then
@@ -673,8 +691,8 @@ local function tidy_pause(page_id, pause)
   if changed then write_pause(page_id, pause) end
 end
 
--- When a lane may send again according to its pause; 0 if it may now, LATEST_MS if an operator has
--- to resume it.
+-- When a lane's pause ends (ms): 0 if it is not paused now, LATEST_MS if an operator has to resume
+-- it.
 local function paused_until(pause)
   if not pause then return 0 end
   local until_ms = pause.level > 0 and pause.until_ms or 0
@@ -682,15 +700,15 @@ local function paused_until(pause)
   return until_ms > NOW and until_ms or 0
 end
 
--- Give a lane that has jobs the time at which its pause ends: now if it is not paused.
+-- Set the time of a lane with jobs to the end of its pause, or to now if it is not paused.
 local function reschedule_lane(page_id, pause)
   redis.call('ZADD', key('lanes'), 'XX', int(math.max(NOW, paused_until(pause))), page_id)
 end
 
--- Campaigns of a page whose waiting jobs are counted for the log.
+-- Maximum number of a page's campaigns whose waiting jobs are counted for the log.
 local CAMPAIGNS_COUNTED = 100
 
--- How many jobs wait in the lane of a page; without those of held campaigns.
+-- Number of jobs that wait in a page's lane, without those of held campaigns.
 local function waiting_on(page_id)
   local lanes = { page_id }
   for _, campaign in ipairs(redis.call('ZRANGE', key('campaign_lanes:' .. page_id), 0,
@@ -699,36 +717,39 @@ local function waiting_on(page_id)
   end
   local jobs = redis.call('LLEN', key('urgent:' .. page_id))
   for _, lane in ipairs(lanes) do
-    jobs = jobs + redis.call('LLEN', key('ready:' .. lane)) + redis.call('LLEN', key('again:' .. lane))
+    jobs = jobs + redis.call('LLEN', key('ready:' .. lane))
+      + redis.call('LLEN', key('again:' .. lane))
   end
   return jobs
 end
 
--- What became of pages (or "token:<fingerprint>": all pages of a token) in this call, for the caller's log:
+-- Changes of pages in this call, for the caller's log. For all pages of a token, page_id is
+-- "token:<fingerprint>".
 --   {page_id, "paused", "probed" or "resumed", reason, error_code or "", until_ms, waiting jobs}, …
 local page_changes = {}
 
 local function note_page_change(page_id, what, pause)
   page_changes[#page_changes + 1] = {
-    page_id, what, pause.reason or '', pause.error_code or '', int(pause.until_ms), waiting_on(page_id)
+    page_id, what, pause.reason or '', pause.error_code or '', int(pause.until_ms),
+    waiting_on(page_id)
   }
 end
 
--- What the hash `tokens` has for a token's fingerprint, as JSON. A token that has no limit and is not
--- paused has nothing there.
+-- The JSON value of a token in the hash `tokens`, by its fingerprint. A token without a limit that
+-- is not paused has no entry.
 --
---   spent, at_ms     how full the bucket of its calls is, and when
---   limit, limit_ms  how many calls the API's own bucket holds, as a reply said it, and when
---   level, reason, error_code, since_ms, until_ms, probe   as of a page's pause; probe is 1 while the
---                    outcome of its probe is awaited
+--   spent, at_ms     level of the bucket of its calls, and when it was computed
+--   limit, limit_ms  size of the API's own bucket according to a reply, and when it was received
+--   level, reason, error_code, since_ms, until_ms, probe   as for a page's pause; probe is 1 until
+--                    the outcome of the probe is recorded
 local TOKEN_NUMBERS = {
   'spent', 'at_ms', 'limit', 'limit_ms', 'level', 'since_ms', 'until_ms', 'length_ms', 'probe',
   'recovered_ms', 'recovered_level'
 }
--- Replies no longer say what the limit is after this time (ms) without any.
+-- The limit from a reply is ignored after this time (ms).
 local LIMIT_KNOWN_MS = 600000
--- Haravan's bucket leaks a twentieth of what it holds per second. Above four fifths it is not filled:
--- other programs use the token as well.
+-- Haravan's bucket leaks a twentieth of its size per second. Only four fifths of it are used,
+-- because other programs use the token as well.
 local LEAK_PART, FILLED_PART = 1 / 20, 0.8
 
 local tokens_read = {}
@@ -740,7 +761,7 @@ local function token_of(fingerprint)
   local api_token = texts_and_numbers(found, PAUSE_TEXTS, TOKEN_NUMBERS)
   tokens_read[fingerprint] = api_token
   if api_token.at_ms > NOW then
-    -- The clock was set back since.
+    -- The clock was set back.
     api_token.until_ms = api_token.until_ms - (api_token.at_ms - NOW)
     api_token.at_ms = NOW
   end
@@ -748,8 +769,8 @@ local function token_of(fingerprint)
   return api_token
 end
 
--- Calls a second of a token, and how many at once: by the setting and by what replies said. A rate of
--- 0 is no limit.
+-- Calls per second and burst of a token, from the settings and the replies. A rate of 0 is no
+-- limit.
 local function limits_of(api_token, rate, burst)
   local limit = api_token.limit
   if limit <= 0 then return rate, burst end
@@ -757,7 +778,7 @@ local function limits_of(api_token, rate, burst)
   return math.min(rate, limit * LEAK_PART), math.min(burst, limit * FILLED_PART)
 end
 
--- Let leak what has leaked until now.
+-- Reduce the level of a token's bucket by what has leaked until now.
 local function leak(api_token, rate)
   api_token.spent = math.max(0, api_token.spent - (NOW - api_token.at_ms) * rate / 1000)
   api_token.at_ms = NOW
