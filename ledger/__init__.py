@@ -1,6 +1,6 @@
 """The ledger: every job's state in Redis. One class over a few Lua scripts.
 
-Redis is touched in this folder alone.
+Only the modules in this folder access Redis.
 """
 
 from __future__ import annotations

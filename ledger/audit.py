@@ -1,11 +1,11 @@
-"""The audit: what operators did to jobs and pages, when, by what means, and to how many.
+"""The audit: a record of the operators' changes to jobs and pages.
 
-An entry is written by the script that makes the change, so neither happens without the other. An
-operation of several calls (a replay of thousands of jobs) has one entry, whose `count` each call
-increases: if it stops half-way, the entry has what was done until then.
+The script that makes a change also writes its entry, so neither happens without the other. An
+operation of several calls (a replay of thousands of jobs) has one entry, and each call increases
+its `count`. If the operation stops early, the entry counts what was done.
 
-An entry has no personal id and no token: a job is named by its id, a text that was searched for is
-left out.
+An entry contains no personal id and no token. It identifies a job by the job's id, and omits the
+text of a search.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from typing import Any, Literal
 from ..schemas import from_ms, iso_utc, sanitize
 from .job_hash import to_int
 
-#: How long an entry is kept, in days; and the maximum number of entries. See lua/transitions.lua.
+#: How long an entry is kept (days), and the maximum number of entries; see lua/transitions.lua.
 AUDIT_DAYS = 90
 AUDIT_ENTRIES = 10_000
 
-#: What a change was made with.
+#: The interfaces with which changes are made.
 Via = Literal["cli", "flower", "python", "worker"]
 
-#: Characters kept of each text of an entry, and of the name of this process's user.
+#: Maximum lengths (characters) of a text in an entry, and of the name of this process's user.
 _MAX_CHARACTERS, _MAX_USER_CHARACTERS = 200, 100
 
 
 def local_user() -> str:
-    """Return who runs this process, as `user@host`."""
+    """Return the user of this process, as `user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -50,15 +50,15 @@ class AuditEntry:
 
     Attributes:
         action: "replay", "cancel", "pause", "resume", "rate", "hold" or "release".
-        by: who did it: `user@host` (this process's, by default), or the login at Flower.
-        via: "cli", "flower", "python" or "worker" (a rule of a campaign); another text if another
-            client wrote the entry.
-        count: jobs or pages that were changed; 0 in an entry that is yet to be written.
-        at: when it began, by the ledger's clock; None in an entry that is yet to be written.
-        page_id, campaign, reason: what was changed and why, where that applies.
-        filter: which jobs were selected, as in JSON; without personal ids.
-        details: further facts, such as `{"rate": 20.0}`.
-        operation_id: the calls with one id are one operation.
+        by: who did it: `user@host` (of this process by default), or the login in Flower.
+        via: "cli", "flower", "python" or "worker" (a rule of a campaign). It may be another text
+            if another client wrote the entry.
+        count: number of changed jobs or pages; 0 in an entry that is not written yet.
+        at: when it began, by the ledger's clock; None in an entry that is not written yet.
+        page_id, campaign, reason: what was changed and why, if that applies.
+        filter: the filter that selected the jobs, as in JSON; without personal ids.
+        details: more facts, such as `{"rate": 20.0}`.
+        operation_id: calls with the same id belong to one operation.
     """
 
     action: str
@@ -89,7 +89,7 @@ class AuditEntry:
         }
 
     def stored_text(self) -> str:
-        """Return the JSON text that a script stores, with the time and the count added to it."""
+        """Return the JSON text of the entry; a script adds the time and the count."""
         texts = {
             "action": self.action,
             "by": self.by,
@@ -101,7 +101,7 @@ class AuditEntry:
         facts: dict[str, Any] = {
             name: sanitize(text, _MAX_CHARACTERS) for name, text in texts.items() if text
         }
-        # An empty list would come back from Lua as an empty object.
+        # Lua would return an empty list as an empty object.
         if self.filter:
             facts["filter"] = dict(self.filter)
         if self.details:

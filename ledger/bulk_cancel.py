@@ -1,4 +1,4 @@
-"""Canceling by a filter: all waiting jobs that fit, in steps that never hold Redis up."""
+"""Cancels all waiting jobs that match a filter, in steps that do not block Redis."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .reading.namespace import Namespace
 
 #: The states in which a job can be canceled.
 CANCELABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
-#: Jobs that one script call scans: about 1.5 ms of the server's time.
+#: Maximum number of jobs that one script call scans: about 1.5 ms of the server's time.
 _SCAN_LIMIT = 100
-#: Lists that one script call begins.
+#: Maximum number of lists that one script call reads.
 _LISTS = 100
-#: Entries of `due` that one call may scan to find jobs of the wanted pages.
+#: Maximum number of entries of `due` that one call scans to find jobs of the wanted pages.
 _DUE_SCAN_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanceledJobs:
-    """Jobs that were canceled, or would be, and have these facts in common.
+    """Jobs with these values in common that were canceled, or would be in a dry run.
 
-    A `state` of SENDING means that they fit the filter and were not canceled: calls in flight end.
+    If `state` is SENDING, the jobs match the filter but were not canceled: calls in flight end.
     """
 
     state: State
@@ -50,7 +50,7 @@ def cancel_matching(
     payload_ids: Sequence[str],
     audit: AuditEntry | None,
 ) -> Iterator[list[CanceledJobs]]:
-    """Cancel the jobs that fit, some in each step; see `Ledger.cancel_matching`."""
+    """Cancel the matching jobs, some in each step; see `Ledger.cancel_matching`."""
     script = partial(
         namespace.script,
         "cancel_matching",
@@ -59,7 +59,7 @@ def cancel_matching(
         _conditions(wanted, payload_ids),
         _SCAN_LIMIT,
     )
-    # The due ones first: those that become due meanwhile are found in the lanes.
+    # `due` comes first: jobs that become due during the scan are found in the lanes.
     states = wanted.states or CANCELABLE
     if State.SCHEDULED in states or State.RETRYING in states:
         for page in iterate(partial(_due, namespace, wanted)):
@@ -104,7 +104,7 @@ def _groups(answer: list[Any]) -> list[CanceledJobs]:
 
 
 def _conditions(wanted: JobFilter, payload_ids: Sequence[str]) -> str:
-    # "sending" too: such jobs are counted.
+    # Includes "sending", because such jobs are counted.
     states = [state.value for state in wanted.states]
     fields = {
         "state": [*states, State.SENDING.value] if states else [],

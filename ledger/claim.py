@@ -1,4 +1,4 @@
-"""A claim: what the pump is given, for as long as its lease lasts."""
+"""A claim: a job that the pump may send until its lease ends."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .job_hash import to_attempts, to_body, to_delivery, to_int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job that this process alone may send, until its lease ends.
+    """A job that only this process may send, until its lease ends.
 
     Attributes:
-        token: what must be shown to record an outcome.
-        body: the API's body as stored; not yet validated.
-        attempts_spent: since the enqueueing or the latest replay.
-        consecutive_pauses: of the page's lane; above 0, this claim is its probe, or the page
-            recovers from a pause.
-        token_pauses: the same of the page's token.
-        claimed_at_ms, claimed_at: when, by the ledger's clock (milliseconds since the epoch) and
-            by this process's monotonic clock (seconds).
+        token: required to record an outcome.
+        body: the API's body as stored; not validated.
+        attempts_spent: attempts since the job was enqueued or last replayed.
+        consecutive_pauses: of the page's lane. If above 0, this claim is the lane's probe, or the
+            page recovers from a pause.
+        token_pauses: consecutive pauses of the page's token.
+        claimed_at_ms, claimed_at: when it was claimed, by the ledger's clock (milliseconds since
+            the epoch) and by this process's monotonic clock (seconds).
         received_at: when the reply with the claim was read, by this process's monotonic clock.
         remaining_seconds: from the claim until the job's deadline.
-        lease_ended: whether an earlier holder was sending it, and did not record how that ended in
-            time.
+        lease_ended: whether an earlier holder sent the job and did not record a result before
+            its lease ended.
         defect: why it cannot be sent, if its record in Redis is not a complete job.
-        is_paced: whether its page has a rate; if so, its request must begin within
-            `START_WITHIN_SECONDS` of `claimed_at`, or the job is released unsent.
-        possible_poison: whether a holder went away while sending it, in its latest attempt.
+        is_paced: whether its page has a rate. If so, the request must begin within
+            `START_WITHIN_SECONDS` of `claimed_at`; otherwise the job is released unsent.
+        possible_poison: whether the holder of its latest attempt stopped during the attempt.
     """
 
     job_id: str
@@ -50,16 +50,16 @@ class Claim:
     token_pauses: int = 0
     is_paced: bool = False
     possible_poison: bool = False
-    #: The latest ones before this claim, at most 50, oldest first.
+    #: The latest attempts before this claim, at most 50, oldest first.
     attempts: tuple[Attempt, ...] = ()
-    #: Whether it had failed, and was replayed.
+    #: Whether it failed before and was replayed.
     replayed: bool = False
-    #: When it could first have been sent, its enqueueing or `send_at` (ms since the epoch).
+    #: The earliest time to send it: when it was enqueued, or `send_at` (ms since the epoch).
     sendable_from_ms: int | None = None
 
 
 def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) -> Claim:
-    """Return the claim of a row that claim.lua or sweep.lua has just returned."""
+    """Return the claim for a row returned by claim.lua or sweep.lua."""
     job_id, consecutive_pauses, token_pauses, lease_ended, defect, is_paced, flat = row
     job: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
     spent = (to_int(job.get("attempts")) or 0) - (to_int(job.get("attempts_before_replay")) or 0)
@@ -80,7 +80,7 @@ def to_claim(row: Sequence[Any], *, token: str, now_ms: int, asked_at: float) ->
         is_paced=is_paced == 1,
         possible_poison=job.get("error_code") == "unknown_outcome",
         remaining_seconds=((to_int(job.get("expires_at")) or 0) - now_ms) / 1000,
-        # Most jobs are claimed once; the others can bear the reading.
+        # Most jobs have no attempts yet, so this is skipped for them.
         attempts=to_attempts(job) if job.get("attempts", "0") != "0" else (),
         replayed="attempts_before_replay" in job,
         sendable_from_ms=to_int(job.get("send_at")) or to_int(job.get("enqueued_at")),

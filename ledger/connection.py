@@ -32,10 +32,10 @@ from ..schemas import QueueUnavailable, RedisUrl, SettingsError, parse_redis_url
 _DefaultParser: Any = DefaultParser
 
 
-class PunctualParser(_DefaultParser):  # type: ignore[misc]  # hiredis' or Python's, found at run time
-    """Reads a whole answer within the connection's timeout, twice at most.
+class PunctualParser(_DefaultParser):  # type: ignore[misc]  # chosen at run time
+    """Reads a whole answer within at most twice the connection's timeout.
 
-    By itself, redis-py waits that long for each piece: an answer that drips would never end.
+    redis-py applies the timeout to each chunk, so an answer in small chunks could take forever.
     """
 
     _late_at: float | None = None
@@ -57,7 +57,7 @@ def redis_server(redis_url: str) -> RedisUrl:
     """Read the setting `redis_url`.
 
     Raises:
-        SettingsError: it is not usable.
+        SettingsError: it is not valid.
     """
     try:
         return parse_redis_url(redis_url)
@@ -66,13 +66,13 @@ def redis_server(redis_url: str) -> RedisUrl:
 
 
 def connect(redis_url: str, *, timeout_seconds: float, max_connections: int) -> redis.Redis:
-    """Return a client whose every command answers, or fails, within `timeout_seconds` twice over.
+    """Return a client whose commands return or fail within twice `timeout_seconds`.
 
-    It never retries by itself: each caller knows whether its command may be made again. Options in
-    `redis_url` take precedence over `timeout_seconds`.
+    The client does not retry, because only the caller can decide whether a command is safe to
+    repeat. Options in `redis_url` take precedence over `timeout_seconds`.
 
     Raises:
-        SettingsError: `redis_url` is not usable.
+        SettingsError: `redis_url` is not valid.
     """
     server = redis_server(redis_url)
     where: dict[str, Any] = {"host": server.host, "port": server.port, **server.tls}
@@ -92,17 +92,17 @@ def connect(redis_url: str, *, timeout_seconds: float, max_connections: int) -> 
         parser_class=PunctualParser,
         protocol=2,
         decode_responses=True,
-        # Another client may have written bytes that are not text; they must not stop us.
+        # Another client may have written bytes that are not text; reading them must not fail.
         encoding_errors="replace",
     )
     return redis.Redis.from_pool(pool)
 
 
 def address(redis_url: str) -> str:
-    """Return where `redis_url` points to, without its login."""
+    """Return the address in `redis_url`, without user and password."""
     try:
         return parse_redis_url(redis_url).address
-    except ValueError:  # connecting reports what is wrong with it
+    except ValueError:  # connecting raises the error
         return "an unusable URL"
 
 
@@ -114,7 +114,7 @@ def server_time_ms(client: Any) -> int:
 
 @contextmanager
 def translated_errors(redis_url: str) -> Iterator[None]:
-    """Raise `QueueUnavailable`, which says what to do, instead of redis-py's errors."""
+    """Raise `QueueUnavailable`, with advice, instead of redis-py's errors."""
     try:
         yield
     except RedisError as error:
@@ -122,10 +122,10 @@ def translated_errors(redis_url: str) -> Iterator[None]:
 
 
 def explain(error: RedisError, redis_url: str) -> str:
-    """Return one sentence for people: why Redis did not do what was asked."""
+    """Return one sentence that explains to people why a command failed."""
     where = f"Redis at {address(redis_url)}"
     if isinstance(error, AuthenticationError) or "NOAUTH" in str(error):
-        return f"{where} wants another user or password: see HARASOCIAL_REDIS_URL"
+        return f"{where} refused the user or password: check HARASOCIAL_REDIS_URL"
     if isinstance(error, BusyLoadingError):
         return f"{where} is still loading its data; try again soon"
     if isinstance(error, ReadOnlyError):
@@ -144,8 +144,8 @@ def explain(error: RedisError, redis_url: str) -> str:
         )
     if isinstance(cause, ssl.SSLError):
         return (
-            f"{where} cannot be reached by TLS: {cause.reason or cause.strerror} (does it speak "
-            "TLS on this port, and does it want a client certificate?)"
+            f"{where} cannot be reached by TLS: {cause.reason or cause.strerror} (is TLS enabled "
+            "on this port, and is a client certificate required?)"
         )
     return (
         f"{where} cannot be reached: {_cause(error)} (is it running, and is HARASOCIAL_REDIS_URL "
@@ -154,7 +154,7 @@ def explain(error: RedisError, redis_url: str) -> str:
 
 
 def _cause(error: RedisError) -> str:
-    """Return why, without the address that redis-py repeats in its text."""
+    """Return the reason, without the address that redis-py adds to its text."""
     cause = error.__cause__ or error.__context__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

@@ -1,4 +1,4 @@
-"""What goes into the ledger's scripts and what comes out of them, as types and as JSON rows."""
+"""Arguments and results of the ledger's scripts, as types and as JSON rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .job_hash import attempt_text, to_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueuedJob:
-    """What became of one job to be enqueued.
+    """The result of enqueuing one job.
 
     Attributes:
-        job_id: its own id or, if its idempotency key was taken, that of the job that has the key.
+        job_id: its own id, or the id of the job that already has its idempotency key.
         is_new: whether it was stored.
-        conflicting_fields: the body's fields in which the job that has the key differs; if there
-            are any, `job_id` is the id of another message.
+        conflicting_fields: the fields of the body that differ from the job with the same key. If
+            there are any, `job_id` is the id of another message.
     """
 
     job_id: str
@@ -31,7 +31,7 @@ class EnqueuedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
-    """What became of jobs to be enqueued, in order."""
+    """The results of enqueuing jobs, in order."""
 
     jobs: list[EnqueuedJob]
 
@@ -43,9 +43,9 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """The jobs claimed, and how long until a lane opens.
+    """The claimed jobs, and the time until the next lane opens.
 
-    `wait_seconds` is 0 when more is ready now, and None when no lane has a job.
+    `wait_seconds` is 0 if more jobs are ready now, and None if no lane has a job.
     """
 
     claims: list[Claim]
@@ -54,11 +54,11 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How one claimed job ended, to be recorded.
+    """The result of one claimed job, to be recorded.
 
-    `token_fingerprint` is of the token that was used, "" if none was. `attempt_at_ms` is when the
-    POST began, by the ledger's clock, and `attempt_duration_ms` is its duration. If this process
-    made no POST, they are the time of the outcome and None.
+    `token_fingerprint` identifies the token that was used; "" if none was used. `attempt_at_ms` is
+    when the POST began, by the ledger's clock, and `attempt_duration_ms` is its duration. If this
+    process made no POST, they are the time of the outcome and None.
     """
 
     claim: Claim
@@ -72,11 +72,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep did: jobs made ready, and jobs claimed to be ended.
+    """The result of a sweep: the jobs that were made ready, and jobs claimed to be ended.
 
-    `claims` are jobs whose lease ended or that have a defect. `more` is True when the sweep stopped
-    at its limit: another one should follow at once. `repairs` are sentences on keys that another
-    client had changed, and that were repaired since the last sweep.
+    `claims` are jobs whose lease ended or that have a defect. `more` is True if the sweep stopped
+    at its limit, so that another sweep should follow at once. `repairs` are sentences about keys
+    that another client changed and that were repaired since the last sweep.
     """
 
     made_ready: int
@@ -88,15 +88,15 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageChange:
-    """What became of a page, for the log.
+    """A change of a page's pause, for the log.
 
     Attributes:
-        page_id: the page, or "token:" and the fingerprint of a token: all of its pages.
+        page_id: the page, or "token:" and the fingerprint of a token for all of its pages.
         change: "paused", "probed" (one job of a paused page is sent) or "resumed".
         reason: why it is, or was, paused: app_throttled, auth, failing, refused, restricted or
             throttled.
         error_code: of the reply that caused the pause.
-        until_ms: end of the pause (ms since the epoch); when it was resumed, this means nothing.
+        until_ms: end of the pause (ms since the epoch); not used if the page was resumed.
         waiting: jobs in the page's lane; 0 for a token.
     """
 
@@ -109,7 +109,7 @@ class PageChange:
 
 
 def to_page_change(row: Sequence[Any]) -> PageChange:
-    """Return the page change of a row that a script returned."""
+    """Return the page change for a row returned by a script."""
     page_id, change, reason, error_code, until_ms, waiting = row
     return PageChange(
         page_id=page_id,
@@ -122,7 +122,7 @@ def to_page_change(row: Sequence[Any]) -> PageChange:
 
 
 def new_job_rows(job_ids: Iterable[str], jobs: Iterable[NewJob]) -> str:
-    """Return the rows that enqueue.lua takes for new jobs."""
+    """Return the rows of new jobs for enqueue.lua."""
     return json.dumps(
         [
             [
@@ -142,14 +142,14 @@ def new_job_rows(job_ids: Iterable[str], jobs: Iterable[NewJob]) -> str:
 
 
 def _fingerprint(job: SendJob) -> str:
-    """Return a digest of the body, short enough that Redis stores it beside an id at no cost."""
-    # The id's 32 characters and these 12 are what one allocation of a short string holds.
+    """Return a digest of the body, so short that Redis stores it with an id at no extra cost."""
+    # The 32 characters of an id and these 12 fit in one allocation of a short string.
     texts = (job.page_id, job.recipient_id, job.payload_id, job.metadata or "")
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
 
 def result_row(result: Result) -> str:
-    """Return the row that record.lua takes for one result."""
+    """Return the row of one result for record.lua."""
     outcome, job, lane = result.outcome, result.job_verdict, result.lane_verdict
     attempt = ""
     if job.attempt_spent:
@@ -183,7 +183,7 @@ def result_row(result: Result) -> str:
 
 
 def _token_part(result: Result) -> list[str | int]:
-    """Return what a result means for its token; nothing for most."""
+    """Return the effect of a result on its token; an empty list for most results."""
     limit, pauses = result.outcome.call_limit, result.claim.token_pauses
     concerns = limit is not None or pauses > 0 or result.lane_verdict.effect == "pause_token"
     if not (concerns and result.token_fingerprint):

@@ -1,4 +1,4 @@
-"""A job as the fields of a Redis hash, and back.
+"""Converts a job to the fields of a Redis hash, and back.
 
 | field | value |
 |---|---|
@@ -6,16 +6,17 @@
 | attempts | attempts spent so far |
 | attempt:1, attempt:2, … | JSON [at_ms, duration_ms, http_status, error_code, error_message] |
 | enqueued_at, send_at, expires_at, finished_at | milliseconds since the epoch |
-| delivery, urgent, idempotency_key, campaign | only where not the default |
-| error_code, error_message, http_status | of the latest attempt, where there is one |
-| idempotency_key | empty: the default of a job of a campaign, see `schemas.new_job.default_key` |
+| delivery, urgent, idempotency_key, campaign | only if not the default |
+| error_code, error_message, http_status | of the latest attempt, if there is one |
+| idempotency_key | empty: the default for a campaign's job, see `schemas.new_job.default_key` |
 | claim | token of the process that is sending it |
-| defect | why it cannot be sent; while that is being recorded |
+| defect | why it cannot be sent; deleted when that is recorded |
 | replayed:1, replayed:2, … | JSON [at_ms, by, via] of each replay; the latest 20 |
-| attempts_before_replay | attempts that do not count any more |
+| attempts_before_replay | attempts before the latest replay, which no longer count |
 
-Redis keeps a hash as a compact listpack (276 bytes a job in place of 716) while no value is longer
-than 64 bytes. A payload id has 66, so the two long texts go on in fields `payload_id+1`, ….
+Redis stores a hash as a compact listpack (276 bytes per job instead of 716) if no value is longer
+than 64 bytes. A payload id has 66, so longer parts of `payload_id` and `metadata` are stored in the
+fields `payload_id+1`, ….
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ..schemas import (
 )
 from ..schemas.new_job import default_key
 
-#: The hash's fields that are the body's, by their path in it.
+#: The hash's fields that hold the body, with their paths in the body.
 BODY_FIELDS = {
     "page_id": "page_id",
     "recipient_id": "recipient.id",
@@ -46,16 +47,16 @@ BODY_FIELDS = {
     "metadata": "metadata",
 }
 
-#: Bytes of a value that a listpack keeps (`hash-max-listpack-value`).
+#: Maximum length (bytes) of a value in a listpack (`hash-max-listpack-value`).
 _LISTPACK_VALUE_BYTES = 64
-#: A greater number in a hash was not written by us, and would overflow a time.
+#: A larger number was written by another client, and would overflow a time.
 _GREATEST_NUMBER = 2**53
-#: Characters kept of a text within an attempt; those written by us have no more.
+#: Maximum length (characters) of a text within an attempt.
 _ATTEMPT_TEXT_CHARACTERS = 500
 
 
 def to_fields(new: NewJob) -> list[str]:
-    """Return the fields and values, in turn, that the enqueue script stores beside its own."""
+    """Return alternating fields and values that the enqueue script adds to its own."""
     job = new.job
     fields = ["recipient_id", job.recipient_id]
     _add_long(fields, "payload_id", job.payload_id)
@@ -65,7 +66,7 @@ def to_fields(new: NewJob) -> list[str]:
         is_default = new.campaign is not None and new.idempotency_key == default_key(
             new.campaign, job.page_id, job.recipient_id, job.payload_id
         )
-        # A default key is long, and all of it is in other fields.
+        # A default key is long, and all its parts are in other fields.
         fields += ["idempotency_key", "" if is_default else new.idempotency_key]
     if new.send_at_ms is not None:
         fields += ["send_at", str(new.send_at_ms)]
@@ -79,7 +80,7 @@ def to_fields(new: NewJob) -> list[str]:
 
 
 def _add_long(fields: list[str], name: str, text: str) -> None:
-    # A character has at most four bytes; ASCII, the common case, has one.
+    # A character has at most four bytes. Most texts are ASCII, with one byte per character.
     size = _LISTPACK_VALUE_BYTES if text.isascii() else _LISTPACK_VALUE_BYTES // 4
     fields += [name, text[:size]]
     for part, start in enumerate(range(size, len(text), size), start=1):
@@ -98,7 +99,7 @@ def _long(job: Mapping[str, str], name: str) -> str | None:
 
 
 def to_body(job: Mapping[str, str]) -> dict[str, Any]:
-    """Return the API's body that a job's hash stands for; it may not be valid, or even whole."""
+    """Return the API's body from a job's hash; it may be invalid or incomplete."""
     body: dict[str, Any] = {
         "messaging_type": MESSAGING_TYPE,
         "recipient": {"id": job.get("recipient_id")},
@@ -112,7 +113,7 @@ def to_body(job: Mapping[str, str]) -> dict[str, Any]:
 
 
 def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobRecord:
-    """Return the record that a job's hash stands for, whatever other hands put into it.
+    """Return the record from a job's hash, even if another client wrote invalid values.
 
     `due_ms` is the job's score in `due`, if it has one.
     """
@@ -149,7 +150,7 @@ def _idempotency_key(job: Mapping[str, str]) -> str | None:
 
 
 def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
-    """Return the attempts that a job's hash tells of, oldest first."""
+    """Return the attempts stored in a job's hash, oldest first."""
     found = []
     for text in _numbered(job, "attempt:"):
         try:
@@ -187,7 +188,7 @@ def _replays(job: Mapping[str, str]) -> tuple[ReplayRecord, ...]:
 
 
 def _numbered(job: Mapping[str, str], prefix: str) -> list[str]:
-    """Return the values of the fields `prefix` + number, in the order of their numbers."""
+    """Return the values of the fields `prefix` + number, ordered by number."""
     numbers = ((to_int(name.removeprefix(prefix)), name) for name in job if name.startswith(prefix))
     return [job[name] for _, name in sorted((n, name) for n, name in numbers if n is not None)]
 
@@ -199,7 +200,7 @@ def attempt_text(
     error_code: str | None,
     error_message: str | None,
 ) -> str:
-    """Return an attempt as the JSON text that the record script stores."""
+    """Return the JSON text of an attempt for the record script."""
     return json.dumps(
         [at_ms, duration_ms, http_status, error_code, error_message],
         ensure_ascii=False,
@@ -208,21 +209,21 @@ def attempt_text(
 
 
 def to_state(text: str | None) -> State:
-    """Return a job's state; FAILED where another client wrote something else."""
+    """Return a job's state; FAILED if another client wrote something else."""
     try:
         return State(text)
     except ValueError:
-        return State.FAILED  # nothing will send it
+        return State.FAILED  # no worker sends it
 
 
 def to_delivery(job: Mapping[str, str]) -> Delivery:
-    """Return a job's delivery; the safe default where other hands wrote something else."""
+    """Return a job's delivery; the default if another client wrote something else."""
     at_most_once = job.get("delivery") == Delivery.AT_MOST_ONCE.value
     return Delivery.AT_MOST_ONCE if at_most_once else Delivery.AT_LEAST_ONCE
 
 
 def to_int(value: Any) -> int | None:
-    """Return `value` as a number, or None where it is none."""
+    """Return `value` as a number, or None if it is not a valid number."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,6 +1,6 @@
-"""Every job's state, in Redis: the one truth about which jobs exist and where they stand.
+"""The state of every job, in Redis.
 
-Each method is one script call, so each happens whole or not at all, whoever dies meanwhile.
+Each change is one script call, so it happens completely or not at all, even if a process dies.
 """
 
 from __future__ import annotations
@@ -50,29 +50,30 @@ from .replay_store import ReplayStore
 from .scripts import Scripts, explain_version
 from .storing import store
 
-#: Failures in a row that pause a page's lane: its breaker.
+#: Consecutive failures that pause a page's lane (its breaker).
 FAILURES_IN_A_ROW = 5
-#: Jobs or lanes that one step of a release or a cancel looks at: about 3 ms of the server's time.
+#: Maximum number of jobs or lanes that one step of a release or a cancellation processes: about
+#: 3 ms of the server's time.
 CHUNK = 200
-#: What one sweep moves, at most, of each kind.
+#: Maximum number of entries of each kind that one sweep processes.
 SWEEP_LIMIT = 500
-#: Pages whose tokens are stored by one call.
+#: Maximum number of pages whose tokens are stored by one call.
 _TOKENS = 1000
-#: Characters of a sentence on a repair: it quotes a key's name, which may be of any length.
+#: Maximum length (characters) of a repair's text, which contains the name of a key.
 _REPAIR_CHARACTERS = 300
-#: Keys of the database that one sweep looks at while lost indexes are rebuilt: about 3 ms of the
-#: server's time.
+#: Number of keys of the database that each sweep scans during a rebuild: about 3 ms of the server's
+#: time.
 _REBUILD_KEYS = 500
 
 logger = logging.getLogger(__name__)
 
 
 class Lifted(str, Enum):
-    """What `resume_page` did."""
+    """The pause that `resume_page` ended."""
 
     #: The page was not paused.
     NOTHING = "nothing"
-    #: The page's pause by an operator has ended. An automatic pause may still hold.
+    #: The page's pause by an operator has ended. An automatic pause may still be in effect.
     MANUAL = "manual"
     #: The page's automatic pause sends its probe at once.
     AUTOMATIC = "automatic"
@@ -82,21 +83,20 @@ class Lifted(str, Enum):
 
 
 class Ledger:
-    """The jobs of one namespace. Safe to share between threads; each process makes its own.
+    """The jobs of one namespace. Threads may share it; each process creates its own.
 
-    A key of the namespace that another client replaced by one of another type is moved to
-    `broken:<name>`, and what can be rebuilt from the jobs is rebuilt: see lua/transitions.lua.
+    If another client replaced a key by one of another type, that key is renamed to
+    `broken:<name>`, and its content is rebuilt from the jobs if possible: see lua/transitions.lua.
 
     Args:
         settings: `redis_url`, `namespace` and the times are used.
         timeout_seconds: for connecting, and for each answer.
-        ring: called when a doorbell must wake a worker; must not raise. A ledger that is only
-            read needs none.
+        ring: called to send a doorbell that wakes a worker; must not raise. Not needed for reading.
         on_page_change: called when a page is paused by an outcome, probed, or resumed; must not
             raise.
-        client: instead of a connection made from the settings, for tests.
+        client: for tests; replaces the connection made from the settings.
 
-    Every method raises `QueueUnavailable` when Redis does not do what was asked.
+    Every method raises `QueueUnavailable` if Redis fails or does not answer.
     """
 
     def __init__(
@@ -120,20 +120,20 @@ class Ledger:
         }
         self._scripts = Scripts(self._client, prefix, ring, constants)
         self._on_page_change = on_page_change
-        # The claims' owner: a claim token is "holder:number".
+        # The claims' owner. A claim token is "holder:number".
         self._holder = uuid.uuid4().hex
         self._claim_number = 0
-        # The token of the latest claim if its reply was lost, until its jobs are released.
+        # Token of the latest claim if its reply was lost; None once its jobs are released.
         self._lost_claim: str | None = None
         self._namespace = Namespace(self._client, prefix, settings.redis_url, self._scripts)
-        #: Everything that changes no job.
+        #: The methods that only read.
         self.reader = Reader(self._namespace, settings.page_rate)
         self.replay_store = ReplayStore(self._namespace)
 
     def check_version(self) -> None:
-        """Raise `SettingsError` if the namespace's keys are of another version of this program.
+        """Raise `SettingsError` if a later version of this program wrote the namespace's keys.
 
-        Every script checks the same, and then does nothing; this is for those who start.
+        Every script makes the same check. This method is for programs that start.
         """
         with translated_errors(self._settings.redis_url):
             problem = explain_version(self._client, self._prefix)
@@ -141,7 +141,7 @@ class Ledger:
             raise SettingsError(problem)
 
     def enqueue(self, jobs: Sequence[NewJob], *, skip_conflicts: bool = False) -> Enqueued:
-        """Store jobs: all or none, but for those in conflict (design promises 1 to 3).
+        """Store all jobs or none, except jobs in conflict (design promises 1 to 3).
 
         A job is in conflict if its idempotency key belongs to a job with another body.
 
@@ -150,7 +150,7 @@ class Ledger:
             skip_conflicts: leave out jobs in conflict and report them, instead of raising.
 
         Raises:
-            IdempotencyConflict: of the first job in conflict; nothing was stored.
+            IdempotencyConflict: a job is in conflict; nothing was stored.
             QueueUnavailable: nothing was stored.
             EnqueueUnknown: the reply was lost; the jobs may be stored.
         """
@@ -158,7 +158,7 @@ class Ledger:
 
     @property
     def claim_was_lost(self) -> bool:
-        """Whether the reply to the latest claim was lost, and nothing was released yet."""
+        """Whether the reply to the latest claim was lost, and its jobs are not released yet."""
         return self._lost_claim is not None
 
     def claim(
@@ -175,21 +175,21 @@ class Ledger:
 
         Args:
             max_jobs: at least 1.
-            in_flight_by_page: calls under way in this process.
+            in_flight_by_page: this process's calls in flight.
             answers_bell: this is the first call after a doorbell.
-            looks_again_in_seconds: the caller promises to claim again within this time, so that
-                nobody rings for what comes meanwhile; 0 when it may stop.
-            has_possible_poison: a claim with `possible_poison` is in flight; there will be no
-                second one.
-            default_token: fingerprint of the token of pages that have none of their own.
+            looks_again_in_seconds: the caller claims again within this time, so no doorbell is
+                needed until then; 0 if it may stop.
+            has_possible_poison: a claim with `possible_poison` is in flight, so no second one is
+                claimed.
+            default_token: fingerprint of the token of pages without their own token.
 
-        Not to be called by two threads at once, nor beside `sweep`. When its reply is lost, the
-        next call first releases what may have been claimed.
+        Must not be called by two threads at once, or at the same time as `sweep`. If the reply is
+        lost, the next call first releases the jobs that may have been claimed.
         """
         self._release_lost_claim()
         settings = self._settings
         token = self._next_token()
-        # Before asking: the lease, by the server's clock, cannot have begun earlier.
+        # Read before the call, because the lease cannot begin earlier than this.
         asked_at = time.monotonic()
         self._lost_claim = token
         with translated_errors(settings.redis_url):
@@ -229,29 +229,29 @@ class Ledger:
         self._lost_claim = None
 
     def wait_for_jobs(self, seconds: float) -> None:
-        """Wait until jobs are ready for a pump that promised to look, at most for so long.
+        """Wait at most `seconds` until jobs may be ready for an attentive pump.
 
         Another pump may take them first.
         """
         timeout_seconds = self._client.connection_pool.connection_kwargs.get("socket_timeout")
         if timeout_seconds is not None:
-            # With more, a server that does not answer could not be told from one with no jobs.
+            # With a longer wait, an empty queue would look like a server that does not answer.
             seconds = min(seconds, timeout_seconds / 2)
         with translated_errors(self._settings.redis_url):
             try:
                 self._client.blpop([f"{self._prefix}wake"], timeout=seconds)
             except redis.ResponseError as error:
-                # Of another type, which the next script repairs; or a server without fractions of
-                # seconds. The caller looks by itself.
+                # The key has the wrong type (the next script repairs it), or the server does not
+                # support fractions of seconds. The caller claims without waiting.
                 logger.debug("cannot wait for jobs: %s", error)
 
     def leave(self) -> None:
-        """Note that this pump stops looking, and ring for what is ready."""
+        """Record that this pump stops claiming, and ring for jobs that are ready."""
         with translated_errors(self._settings.redis_url):
             self._scripts.and_ring("leave")
 
     def record(self, results: Sequence[Result]) -> list[bool]:
-        """Record outcomes; for each, whether its claim still held (design promise 6)."""
+        """Record outcomes; return for each whether its claim was still valid (design promise 6)."""
         with translated_errors(self._settings.redis_url):
             changes, *held = self._scripts(
                 "record",
@@ -267,13 +267,13 @@ class Ledger:
             self._on_page_change(to_page_change(row))
 
     def sweep(self, *, end_leases: bool = True) -> Swept:
-        """Move on what is due, claim what must be ended, forget what is past its retention.
+        """Queue due jobs, claim jobs that must be ended, delete jobs past their retention.
 
-        The claims of the answer, whose lease ended or which have a defect, are never sent: the
-        caller records how they end. If it dies first, another sweep claims them after
+        The returned claims are jobs whose lease ended or that have a defect. They are never sent:
+        the caller records their results. If it dies first, another sweep claims them after
         `lease_seconds`.
 
-        While an index is rebuilt from the jobs, each sweep also does a part of that.
+        During a rebuild of the indexes, each sweep also does a part of it.
         """
         settings = self._settings
         token = self._next_token()
@@ -304,7 +304,7 @@ class Ledger:
         )
 
     def write_page_tokens(self, fingerprints: Mapping[str, str]) -> None:
-        """Store which token each page has (page_id → fingerprint) that has one of its own."""
+        """Store the tokens of pages with their own token (page_id → fingerprint)."""
         stored: list[str] = self._namespace.client.hkeys(self._namespace.key("page_tokens"))
         gone = set(stored) - set(fingerprints)
         with translated_errors(self._settings.redis_url):
@@ -315,16 +315,16 @@ class Ledger:
                 self._scripts("page_tokens", *(text for page_id in some for text in (page_id, "")))
 
     def resume(self, refused: Mapping[str, str]) -> None:
-        """End the pauses of pages (page_id → fingerprint of the token that was refused)."""
+        """End the pauses of pages with a new token (page_id → fingerprint of the refused token)."""
         pairs = [text for pair in refused.items() for text in pair]
         with translated_errors(self._settings.redis_url):
             (changes,) = self._scripts.and_ring("resume", *pairs)
         self._report(changes)
 
     def cancel(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
-        """Cancel jobs not yet sent; returns each one's state afterwards, None if unknown.
+        """Cancel unsent jobs; return the state of each job afterwards, None if there is none.
 
-        The script that cancels them adds their number to the entry `audit`.
+        The script also adds the number of canceled jobs to the entry `audit`.
         """
         audit = audit or AuditEntry(action="cancel")
         with translated_errors(self._settings.redis_url):
@@ -343,26 +343,27 @@ class Ledger:
         audit: AuditEntry | None = None,
         dry_run: bool = False,
     ) -> Iterator[list[CanceledJobs]]:
-        """Cancel the waiting jobs that fit a filter, and yield what each step canceled.
+        """Cancel the waiting jobs that match a filter, and yield the jobs of each step in groups.
 
         A step takes a few milliseconds of Redis' time. To stop, end the iteration; a later call
-        cancels the others. Calls in flight end normally: such jobs are yielded with the state
-        SENDING. A job that such a call returns to the queue may be missed; a second call finds it.
-        The script that cancels jobs adds their number to the entry `audit`.
+        cancels the other jobs. Calls in flight end normally, and their jobs are yielded with the
+        state SENDING. If such a call returns its job to the queue, this call may miss the job; a
+        second call finds it. The script also adds the number of canceled jobs to the entry
+        `audit`.
 
         Args:
             wanted: `since` and `until` bound when a job was enqueued.
-            payload_ids: only jobs with one of these payloads; none is no condition.
-            dry_run: cancel nothing; yield what would be canceled.
+            payload_ids: only jobs with one of these payloads; empty for any payload.
+            dry_run: cancel nothing; yield the jobs that would be canceled.
         """
         audit = None if dry_run else audit or AuditEntry(action="cancel")
         return cancel_matching(self._namespace, wanted, payload_ids, audit)
 
     def replay(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
-        """Queue failed jobs again; returns each one's state before, None if unknown.
+        """Queue failed jobs again; return the previous state of each, None if there is none.
 
-        The script that queues them adds their number to the entry `audit`, and keeps in each job by
-        whom it was replayed.
+        The script also adds the number of queued jobs to the entry `audit`, and stores in each job
+        who replayed it.
         """
         audit = audit or AuditEntry(action="replay")
         with translated_errors(self._settings.redis_url):
@@ -379,7 +380,7 @@ class Ledger:
         with translated_errors(self._settings.redis_url):
             self._scripts("write_audit", *_audit_args(audit), count)
 
-    # What an operator sets. Arguments are checked before anything is stored; a wrong one raises
+    # Operators' changes. Arguments are checked before anything is stored; a wrong argument raises
     # `InvalidRequest`.
 
     def pause_page(
@@ -391,14 +392,14 @@ class Ledger:
         reason: str = "",
         for_seconds: float | None = None,
     ) -> int:
-        """Pause a page; returns how many jobs wait in its lane. Calls in flight end normally.
+        """Pause a page; return how many jobs wait in its lane. Calls in flight end normally.
 
         Args:
-            page_id: may have no jobs yet.
+            page_id: the page; it may have no jobs yet.
             by: who pauses it, such as `user@host`.
-            via: what that is done with, for the audit.
+            via: the interface that is used, for the audit.
             reason: shown to people; may be empty.
-            for_seconds: how long; None for until it is resumed.
+            for_seconds: duration of the pause; None until it is resumed.
         """
         page_id = check_page_id(page_id)
         self._pause(page_id, by=by, via=via, reason=reason, for_seconds=for_seconds)
@@ -412,7 +413,7 @@ class Ledger:
         reason: str = "",
         for_seconds: float | None = None,
     ) -> None:
-        """Pause every page, as `pause_page` does, in addition to pauses of single pages."""
+        """Pause all pages, in addition to pauses of single pages; see `pause_page`."""
         self._pause(ALL_PAGES, by=by, via=via, reason=reason, for_seconds=for_seconds)
 
     def _pause(
@@ -427,7 +428,7 @@ class Ledger:
             self._scripts(*target, note, round((for_seconds or 0) * 1000), *_audit_args(audit))
 
     def resume_page(self, page_id: str, *, by: str | None = None, via: Via = "python") -> Lifted:
-        """End a page's pause by an operator; without one, send its automatic pause's probe now.
+        """End a page's pause by an operator, or send the probe of its automatic pause at once.
 
         `by` (`user@host` of this process by default) and `via` are for the audit.
         """
@@ -438,9 +439,9 @@ class Ledger:
         return Lifted(lifted)
 
     def resume_all(self, *, by: str | None = None, via: Via = "python") -> bool:
-        """End the pause of all pages; returns whether there was one.
+        """End the pause of all pages; return whether there was one.
 
-        Pages that are paused for themselves stay paused. `by` and `via` as for `resume_page`.
+        Pauses of single pages stay in effect. `by` and `via` as for `resume_page`.
         """
         audit = _operation("resume", by, via, page_id=ALL_PAGES)
         with translated_errors(self._settings.redis_url):
@@ -456,13 +457,13 @@ class Ledger:
         by: str,
         via: Via = "python",
     ) -> None:
-        """Give a page a rate of its own, which every worker obeys from its next claim on.
+        """Set a page's own rate. Workers use it from their next claim.
 
         Args:
-            rate: messages a second; 0 for no limit.
+            rate: messages per second; 0 for no limit.
             burst: messages at once; None for the setting `page_burst`.
             by: who sets it, such as `user@host`.
-            via: what that is done with, for the audit.
+            via: the interface that is used, for the audit.
         """
         page_id = check_page_id(page_id)
         rate, burst = check_rate(rate, self._settings.page_burst if burst is None else burst)
@@ -472,7 +473,7 @@ class Ledger:
             self._scripts.and_ring("set_rate", page_id, text, *_audit_args(audit))
 
     def clear_rate(self, page_id: str, *, by: str | None = None, via: Via = "python") -> bool:
-        """Give a page the default rate again; returns whether it had one of its own.
+        """Reset a page to the default rate; return whether it had its own rate.
 
         `by` and `via` as for `resume_page`.
         """
@@ -492,15 +493,19 @@ class Ledger:
         hold_at: float | None = None,
         by: str = "",
     ) -> None:
-        """Note how many rows a campaign will have and what holds it, before they are enqueued.
+        """Store a campaign's number of rows and its rules, before its jobs are enqueued.
 
         Args:
-            rows: it is not finished before so many jobs have ended; None leaves that as it is.
-            canary: jobs to send before the others wait for a release. Ignored once it has begun.
-            canary_max_failures: share (0 to 1) of the canary that may fail: then it is released by
-                itself, and else held. None: a person releases it.
-            hold_at: share (0 to 1) of failures among the latest 500 ended jobs that holds it.
-            by: who does this.
+            rows: the campaign finishes only after this many jobs have ended; None keeps the stored
+                number.
+            canary: number of jobs to send before the others wait for a release. Ignored if the
+                campaign has begun to send.
+            canary_max_failures: maximum share (0 to 1) of the canary that may fail. If it is not
+                exceeded, the campaign is released automatically; otherwise it is held. None: an
+                operator releases it.
+            hold_at: share (0 to 1) of failures among the latest 500 ended jobs at which the
+                campaign is held.
+            by: who announces it.
 
         Raises:
             CampaignCanceled: it was canceled.
@@ -532,11 +537,11 @@ class Ledger:
         via: Via | str = "python",
         unless_released_since_ms: int | None = None,
     ) -> bool:
-        """Hold a campaign: none of its jobs is claimed until it is released. Takes constant time.
+        """Hold a campaign: its jobs are not claimed until it is released. Takes constant time.
 
         Args:
             reason: shown to people; may be empty.
-            by, via: who holds it and by what means, for the audit.
+            by, via: who holds it and with which interface, for the audit.
             unless_released_since_ms: do nothing if it was released at this time or later.
 
         Returns whether it was not held before.
@@ -552,11 +557,13 @@ class Ledger:
     def release_campaign(
         self, name: str, *, by: str, via: Via | str = "python", canary_only: bool = False
     ) -> bool:
-        """Release a held campaign, and what its canary holds back; returns whether it was held.
+        """Release a held campaign, and the jobs that wait for its canary.
+
+        Returns whether it was held.
 
         Args:
             by, via: as for `hold_campaign`.
-            canary_only: release what the canary holds back; a hold stays.
+            canary_only: release only the jobs that wait for the canary; a hold stays.
 
         Raises:
             CampaignNotFound, CampaignCanceled.
@@ -568,9 +575,9 @@ class Ledger:
         return changed
 
     def cancel_campaign(self, name: str, *, by: str, via: Via | str = "python") -> bool:
-        """Mark a campaign as canceled: nothing of it is sent from now on. Takes constant time.
+        """Mark a campaign as canceled, so that no more of its jobs are sent. Takes constant time.
 
-        Its waiting jobs are ended by `cancel_campaign_chunk`; by the workers, if nobody calls that.
+        `cancel_campaign_chunk` or, if it is not called, the workers then cancel its waiting jobs.
 
         Args:
             by, via: as for `hold_campaign`.
@@ -587,17 +594,17 @@ class Ledger:
             return False
 
     def cancel_campaign_chunk(self, name: str, limit: int = CHUNK) -> tuple[bool, int]:
-        """End some of the waiting jobs of a canceled campaign.
+        """Cancel some of the waiting jobs of a canceled campaign.
 
-        Returns whether to call this again, and how many were canceled by this call.
+        Returns whether to call this again, and how many jobs this call canceled.
         """
         return self.continue_campaign_work(name, limit)
 
     def continue_campaign_work(self, name: str = "", limit: int = CHUNK) -> tuple[bool, int]:
-        """Do a part of what a release or a cancel left to do, of any campaign if none is named.
+        """Do a step of the work that follows a release or a cancellation.
 
-        Without a name, campaigns past their retention are forgotten, too. Returns whether more is
-        left, and how many jobs were canceled.
+        Without a name, any campaign is processed, and campaigns past their retention are deleted.
+        Returns whether work is left, and how many jobs were canceled.
         """
         with translated_errors(self._settings.redis_url):
             more, canceled = self._scripts.and_ring("campaign_work", name, limit)
@@ -650,5 +657,5 @@ def _operation(action: str, by: str | None, via: Via, **facts: Any) -> AuditEntr
 
 
 def _audit_args(audit: AuditEntry) -> tuple[str, str]:
-    """Return what each script takes that writes an entry of the audit."""
+    """Return the arguments for a script that writes an audit entry."""
     return audit.operation_id, audit.stored_text()

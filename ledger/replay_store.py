@@ -1,8 +1,8 @@
-"""Replays that people started from a web page: their progress, shared by all processes.
+"""The progress of replays that were started in Flower, shared by all processes.
 
 | key | content |
 |---|---|
-| replays | zset: replay id -> when it was asked for (ms) |
+| replays | zset: replay id -> when it was requested (ms) |
 | replay:<id> | hash: `state` (JSON text of the caller), `stop` ("1" once a stop is requested) |
 | replay_owner:<id> | string: the process that works on it; expires unless that process renews it |
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .reading.namespace import Namespace
 
-#: Replays that are kept; older ones are deleted first.
+#: Maximum number of replays that are kept; the oldest are deleted first.
 KEPT = 50
 #: How long (seconds) a replay is kept after it last changed.
 _TTL_SECONDS = 7 * 86400
@@ -21,7 +21,7 @@ _TTL_SECONDS = 7 * 86400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReplay:
-    """A replay as stored; `has_owner` is whether a process works on it now."""
+    """A stored replay; `has_owner` is whether a process works on it now."""
 
     replay_id: str
     state: str
@@ -35,9 +35,9 @@ class ReplayStore:
         self._namespace = namespace
 
     def claim(self, replay_id: str, owner: str, *, ttl_seconds: float) -> bool:
-        """Make `owner` the one process that works on a replay; False if another one is.
+        """Make `owner` the only process that works on a replay; return False if there is another.
 
-        A stop that was requested before is forgotten.
+        An earlier request to stop is deleted.
         """
         key = self._namespace.key(f"replay_owner:{replay_id}")
         client = self._namespace.client
@@ -50,7 +50,7 @@ class ReplayStore:
     def save(
         self, replay_id: str, state: str, owner: str, *, asked_ms: int, ttl_seconds: float
     ) -> bool:
-        """Store the progress of a replay that `owner` claimed; return whether it must stop."""
+        """Store the progress of a replay claimed by `owner`; return whether it must stop."""
         key = self._namespace.key(f"replay:{replay_id}")
         pipeline = self._namespace.pipeline()
         pipeline.hset(key, "state", state)
@@ -64,7 +64,7 @@ class ReplayStore:
         return bool(stop == "1")
 
     def release(self, replay_id: str, state: str, *, asked_ms: int) -> None:
-        """Store a replay on which no process works any more."""
+        """Store a replay that has stopped or ended."""
         key = self._namespace.key(f"replay:{replay_id}")
         pipeline = self._namespace.pipeline()
         pipeline.hset(key, "state", state)
@@ -75,11 +75,11 @@ class ReplayStore:
         self._forget_oldest()
 
     def request_stop(self, replay_id: str) -> None:
-        """Ask the process that works on a replay to stop; it notices within a second or two."""
+        """Request that the process that works on a replay stops; it does within two seconds."""
         self._namespace.client.hset(self._namespace.key(f"replay:{replay_id}"), "stop", "1")
 
     def get(self, replay_id: str) -> StoredReplay | None:
-        """Return a replay, or None if there is none (any more)."""
+        """Return a replay, or None if it does not exist."""
         found = self._read([replay_id])
         return found[0] if found else None
 
@@ -89,7 +89,7 @@ class ReplayStore:
         return self._read(ids)
 
     def owned(self) -> list[StoredReplay]:
-        """Return those of the latest replays that a process works on, the latest first."""
+        """Return the running ones among the latest replays, the latest first."""
         ids = self._namespace.client.zrange(self._namespace.key("replays"), 0, KEPT - 1, desc=True)
         pipeline = self._namespace.pipeline()
         for replay_id in ids:

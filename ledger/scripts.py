@@ -1,4 +1,4 @@
-"""The Lua scripts: the one place where they are loaded and called."""
+"""Loads and calls the Lua scripts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from redis.connection import ConnectionInterface
 from redis.exceptions import NoScriptError
 
 _FOLDER = files(__package__) / "lua"
-#: What stands before every script.
+#: Loaded in front of every script.
 _SHARED = "transitions"
 
-#: The layout of the keys that these scripts read and write; a change that older scripts would
-#: misread gets a higher number. These scripts can read what those of lower numbers have written,
-#: and store their own number, from when on an older program refuses to start or to continue.
+#: The layout of the keys that these scripts read and write. A change that older scripts would
+#: misread increases the number. These scripts read the keys of lower layouts and store their own
+#: number. After that, an older program refuses to start or to continue.
 VERSION = 2
-#: Said of a namespace with keys of a later layout; `%s` is its number.
+#: Error for a namespace with keys of a later layout; `%s` is its number.
 OTHER_VERSION = (
     f"this namespace has keys of layout %s, and this program reads layout {VERSION}: it was used "
     "by a later version of harasocial-dispatch; install that version here as well, or set "
@@ -34,23 +34,23 @@ def _text(name: str) -> str:
 
 
 def explain_version(client: Any, prefix: str) -> str | None:
-    """Return why this program must not use the keys of a namespace, or None if it may."""
+    """Return why this program must not use the keys of a namespace, or None if it can."""
     try:
         found: str | None = client.get(f"{prefix}version")
-    except redis.ResponseError:  # of another type: the first script repairs it
+    except redis.ResponseError:  # of the wrong type: the first script repairs it
         return None
-    # Anything else was written by another client, and is repaired as well.
+    # Any other value was written by another client, and is also repaired.
     is_version = found is not None and found.isascii() and found.isdecimal() and len(found) < 10
     return OTHER_VERSION % found if is_version and int(str(found)) > VERSION else None
 
 
 class Scripts:
-    """Each script as a method-like callable: `scripts("claim", token, 8, …)`.
+    """Calls scripts by name: `scripts("claim", token, 8, …)`.
 
-    Every script sees the same one key, the namespace's prefix; transitions.lua says why.
+    Every script gets one key, the namespace's prefix; transitions.lua explains why.
 
     Args:
-        ring: rings the doorbell. Must not raise.
+        ring: rings the doorbell; must not raise.
         constants: settings that several scripts need, by their names in transitions.lua.
     """
 
@@ -79,7 +79,7 @@ class Scripts:
 
     @contextmanager
     def connection(self) -> Iterator[ConnectionInterface]:
-        """Connect, or take a connection from the pool, for calls by this thread."""
+        """Return a connection from the pool for calls by this thread."""
         connection = self._pool.get_connection()
         try:
             yield connection
@@ -87,7 +87,7 @@ class Scripts:
             self._pool.release(connection)
 
     def __call__(self, name: str, *args: str | int | float) -> list[Any]:
-        """Run a script; its contract is at the head of its file."""
+        """Run a script; the comment at the top of its file describes its arguments."""
         with self.connection() as connection:
             return self.run(connection, name, *args)
 
@@ -96,21 +96,21 @@ class Scripts:
     ) -> list[Any]:
         """Run a script on a connection.
 
-        redis-py's own `Script` takes twice the CPU time, and its errors do not show whether the
-        call was sent.
+        redis-py's `Script` takes twice the CPU time, and its errors do not show whether the call
+        was sent.
         """
         call = (1, self._prefix, *args)
         try:
             return _reply(connection, "EVALSHA", self._digests[name], *call)
-        except NoScriptError:  # a server that started since
+        except NoScriptError:  # the server was restarted
             return _reply(connection, "EVAL", self._texts[name], *call)
 
     def and_ring(self, name: str, *args: str | int | float) -> list[Any]:
-        """Run a script that returns first whether to ring (0 or 1); ring, and return the rest."""
+        """Run a script whose reply begins with 1 to ring or 0; ring, and return the rest."""
         return self.ring_if_told(self(name, *args))
 
     def ring_if_told(self, reply: list[Any]) -> list[Any]:
-        """Ring if a script's reply, which begins with 0 or 1, says so; return the rest of it."""
+        """Ring if a script's reply begins with 1; return the rest of the reply."""
         ring, *rest = reply
         if ring == 1:
             self._ring()
@@ -118,6 +118,6 @@ class Scripts:
 
 
 def _reply(connection: ConnectionInterface, *command: str | int | float) -> list[Any]:
-    # On any other error than one of the server's, these disconnect.
+    # These disconnect on any error that is not an error reply of the server.
     connection.send_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
     return cast("list[Any]", connection.read_response())

@@ -1,4 +1,4 @@
-"""Storing new jobs so that the caller knows what became of them (design promises 1 to 3)."""
+"""Stores new jobs and reports what was stored (design promises 1 to 3)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .scripts import Scripts
 def store(
     jobs: Sequence[NewJob], scripts: Scripts, settings: Settings, *, skip_conflicts: bool
 ) -> Enqueued:
-    """Store jobs: all or none, but for those in conflict if `skip_conflicts`.
+    """Store all jobs or none; with `skip_conflicts`, all except those in conflict.
 
     Raises:
-        IdempotencyConflict: of the first job in conflict, unless `skip_conflicts`; nothing was
+        IdempotencyConflict: a job is in conflict, and `skip_conflicts` is not set; nothing was
             stored.
         QueueUnavailable: nothing was stored.
         EnqueueUnknown: the reply was lost; the jobs may be stored.
@@ -47,7 +47,7 @@ def _store(
         new_job_rows(ids, jobs),
     )
     try:
-        # Connecting is apart from sending: what fails here has stored nothing.
+        # Connecting is a separate step: if it fails, nothing was stored.
         with scripts.connection() as connection:
             try:
                 return scripts.run(connection, "enqueue", *args)
@@ -56,7 +56,7 @@ def _store(
             except (redis.ResponseError, redis.BusyLoadingError):
                 raise
             except redis.RedisError:
-                # The connection broke, perhaps before the command arrived. The ids are ours, so
+                # The connection broke, perhaps before the command arrived. The ids are fixed, so
                 # repeating the call cannot make a second job.
                 try:
                     return scripts.run(connection, "enqueue", *args)
@@ -68,7 +68,7 @@ def _store(
 
 
 def _new_ids(count: int) -> list[str]:
-    """Return job ids, each 32 random hexadecimal digits, from one system call."""
+    """Return job ids of 32 random hexadecimal digits, with one system call."""
     digits = os.urandom(16 * count).hex()
     return [digits[start : start + 32] for start in range(0, len(digits), 32)]
 
@@ -92,7 +92,7 @@ def _raise_conflict(jobs: Sequence[NewJob], ids: list[str], enqueued: Enqueued) 
         if found.conflicting_fields:
             raise IdempotencyConflict(
                 idempotency_key=new.idempotency_key or "",
-                # One of these ids is that of a job of this call, so it was not stored.
+                # Such an id may belong to a job of this call, which was not stored.
                 job_id=None if found.job_id in ids else found.job_id,
                 fields=found.conflicting_fields,
                 index=index,

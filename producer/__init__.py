@@ -1,4 +1,4 @@
-"""What a web app imports: enqueue, look up, replay, cancel, pause.
+"""The API for web apps: enqueue, look up, replay, cancel and pause.
 
     from harasocial_dispatch.producer import enqueue
 
@@ -7,9 +7,9 @@
                       "page_id": "500725830264749"},
                      idempotency_key="order-1001-paid")
 
-The functions are methods of one `Producer`, made from the environment when the first of them is
-imported (as the line above does). If your settings come from elsewhere, make your own
-`Producer(settings)`. `MessageBody` is the body's type, for type checkers and editors.
+The functions are methods of one `Producer`. It is created from the environment when the first
+function is imported, as in the example. To use other settings, create a `Producer(settings)`.
+`MessageBody` is the type of a body, for type checkers and editors.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # The environment is read when a function is first used, not at import. All other public
-        # names are attributes of this module, so they never get here.
+        # The environment is read when a function is first used, not when this module is imported.
+        # The other public names are attributes of the module, so Python does not call this.
         if name in __all__:
             return getattr(_default(), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

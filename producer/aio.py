@@ -1,11 +1,11 @@
-"""The producer for asyncio: the same functions, to be awaited. They never block the event loop.
+"""The producer for asyncio: the same functions as coroutines. They never block the event loop.
 
     from harasocial_dispatch.producer.aio import enqueue
 
     job_id = await enqueue(body, idempotency_key="order-1001-paid")
 
-The functions are methods of one `AsyncProducer`, made from the environment when the first of them
-is imported. If your settings come from elsewhere, make your own `AsyncProducer(settings)`.
+The functions are methods of one `AsyncProducer`. It is created from the environment when the first
+function is imported. To use other settings, create an `AsyncProducer(settings)`.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from .producer import Producer
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Calls to Redis at once; each takes a thread.
+#: Maximum number of concurrent calls to Redis; each uses a thread.
 MAX_THREADS = 32
-#: How long (seconds) a call waits for a free thread. Together with the producer's own timeouts,
-#: this is less than 2 seconds.
+#: How long (seconds) a call waits for a free thread. With the producer's timeouts, the total is
+#: less than 2 seconds.
 START_TIMEOUT_SECONDS = 0.5
-#: Jobs that an iteration reads in one call.
+#: Number of jobs that an iteration reads in one call.
 _ITERATION_SIZE = 500
 
 
 class CompletedCall(Exception):
-    """The cause of an `asyncio.CancelledError` whose call was completed nevertheless.
+    """The cause of an `asyncio.CancelledError` if the canceled call completed.
 
     Attributes:
         result: what the call returned, such as the id of the job that `enqueue` stored.
     """
 
     def __init__(self, result: Any) -> None:
-        super().__init__(f"the await was canceled, but its call had begun and returned {result!r}")
+        super().__init__(f"the await was canceled, but its call had started and returned {result!r}")
         self.result = result
 
 
 def _awaited(
     method: Callable[Concatenate[Producer, P], T],
 ) -> Callable[Concatenate[AsyncProducer, P], Coroutine[Any, Any, T]]:
-    """Return the method of `AsyncProducer` that awaits `method`, without blocking the loop."""
+    """Return the coroutine method of `AsyncProducer` for `method`."""
     stops = "stop" in inspect.signature(method).parameters
 
     async def call(self: AsyncProducer, /, *args: P.args, **options: P.kwargs) -> T:
@@ -68,7 +68,7 @@ def _awaited(
 def _iterated(
     method: Callable[Concatenate[Producer, P], Iterator[T]],
 ) -> Callable[Concatenate[AsyncProducer, P], AsyncIterator[T]]:
-    """Return the method of `AsyncProducer` that iterates as `method` does, with `async for`."""
+    """Return the asynchronous generator method of `AsyncProducer` for `method`."""
 
     async def iterate(
         self: AsyncProducer, /, *args: P.args, **options: P.kwargs
@@ -83,24 +83,25 @@ def _iterated(
 
 
 class AsyncProducer:
-    """A `Producer` whose methods are awaited. Each call runs in a thread of a small pool.
+    """A `Producer` for asyncio. Each call runs in a thread of a small pool.
 
         async with AsyncProducer() as producer:
             job_id = await producer.enqueue(body)
 
-    A call raises what the producer's method raises. It also raises `QueueUnavailable`, and does
-    nothing, if no thread is free within half a second: Redis hangs, or there are too many calls.
-    Iterables are read, and `progress` is called, in the thread.
+    A call raises the same errors as the producer's method. If no thread is free within half a
+    second, because Redis hangs or there are too many calls, it raises `QueueUnavailable` and does
+    nothing. The thread also reads iterables and calls `progress`.
 
-    A canceled await never leaves open what was stored. If its call has not begun, nothing is done.
-    Otherwise it waits for the end (`enqueue_many` ends after the batch under way). The
-    `__cause__` of the `CancelledError` is then what the call raised, or a `CompletedCall`.
+    After a canceled await, it is always known what was stored. If the call has not started, it does
+    nothing. Otherwise the await continues until the call ends (`enqueue_many` ends after the
+    current batch). The `__cause__` of the `CancelledError` is then the call's error or a
+    `CompletedCall`.
 
     Args:
-        settings: read from the environment if left out.
-        producer: instead of one made from `settings`; `close` closes it.
+        settings: default: read from the environment.
+        producer: replaces the producer created from `settings`; `close` closes it.
 
-    May be used by several event loops and threads.
+    Several event loops and threads may use it.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class AsyncProducer:
     cancel_campaign = _awaited(Producer.cancel_campaign)
 
     async def close(self) -> None:
-        """Close the connections to Redis, and end the threads."""
+        """Close the connections to Redis, and stop the threads."""
         await self._run(self.producer.close)
         self._executor().shutdown(wait=False)
         self._threads = None
@@ -147,10 +148,10 @@ class AsyncProducer:
         await self.close()
 
     async def _run(self, call: Callable[[], T], stop: Callable[[], object] = lambda: None) -> T:
-        """Return what `call` returns in a thread; `stop` makes it end early."""
+        """Run `call` in a thread and return its result; `stop` ends it early."""
         in_context = partial(contextvars.copy_context().run, call)
         future: Future[T] = self._executor().submit(in_context)
-        # A future can be canceled until a thread takes it.
+        # A future can be canceled only until a thread starts it.
         timer = asyncio.get_running_loop().call_later(START_TIMEOUT_SECONDS, future.cancel)
         done = asyncio.wrap_future(future)
         try:
@@ -171,7 +172,7 @@ class AsyncProducer:
         return done.result()
 
     def _executor(self) -> ThreadPoolExecutor:
-        # Threads do not survive a fork (gunicorn --preload).
+        # Threads do not exist in a forked process (gunicorn --preload).
         if self._threads is None or self._pid != os.getpid():
             self._threads = ThreadPoolExecutor(MAX_THREADS, "harasocial-producer")
             self._pid = os.getpid()
@@ -179,7 +180,7 @@ class AsyncProducer:
 
 
 async def _end_of(done: asyncio.Future[Any]) -> None:
-    """Wait for the end of a call, which no cancellation shortens."""
+    """Wait for the end of a call, even if the await is canceled."""
     while not done.done():
         try:
             await asyncio.wait([done])
@@ -213,7 +214,7 @@ else:
     _FUNCTIONS = [name for name in producer.__all__ if hasattr(AsyncProducer, name)]
 
     def __getattr__(name: str) -> Any:
-        # The environment is read when a function is first used, not at import.
+        # The environment is read when a function is first used, not when the module is imported.
         if name in _FUNCTIONS:
             return getattr(_default(), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

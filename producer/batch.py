@@ -1,4 +1,4 @@
-"""The rows of `enqueue_many`: which are valid, and what becomes of each."""
+"""The rows of `enqueue_many`: validation and results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..schemas.new_job import with_default_key
 class Rejected:
     """A row of `enqueue_many` that was not enqueued.
 
-    It breaks the contract, or its idempotency key belongs to a job with another body.
+    It is not valid, or its idempotency key belongs to a job with another body.
 
     Attributes:
-        index: which row, counted from 0.
-        errors: what is wrong, by field path.
+        index: index of the row, from 0.
+        errors: error messages by field path.
     """
 
     index: int
@@ -31,12 +31,12 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueueReport:
-    """What became of the rows of `enqueue_many`.
+    """The results of `enqueue_many`.
 
     Attributes:
-        accepted: the job id of each row that was enqueued, now or (by its idempotency key) before,
-            in the order of the rows.
-        already_enqueued: those of `accepted` that had been enqueued before, by another call or an
+        accepted: the job ids of the rows that are enqueued, in the order of the rows. A row whose
+            idempotency key already has a job has the id of that job.
+        already_enqueued: the ids in `accepted` that were enqueued before, by another call or an
             earlier row.
         rejected: the other rows, in order.
     """
@@ -47,16 +47,16 @@ class EnqueueReport:
 
     @property
     def new_count(self) -> int:
-        """How many jobs this call stored."""
+        """Number of jobs that this call stored."""
         return len(self.accepted) - len(self.already_enqueued)
 
     @property
     def already_enqueued_count(self) -> int:
-        """How many rows had been enqueued before."""
+        """Number of rows that were already enqueued."""
         return len(self.already_enqueued)
 
     def add(self, rows: Sequence[ValidRow], enqueued: Sequence[EnqueuedJob]) -> None:
-        """Add what became of a batch."""
+        """Add the results of a batch."""
         conflicts = []
         for row, found in zip(rows, enqueued, strict=True):
             if found.conflicting_fields:
@@ -74,7 +74,7 @@ class EnqueueReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidRow:
-    """A row of `enqueue_many` with its job; `row` is None where it cannot be rejected."""
+    """A row of `enqueue_many` with its job; `row` is None if rows are never rejected."""
 
     index: int
     row: Any
@@ -84,9 +84,9 @@ class ValidRow:
 def valid_rows(
     rows: Iterable[Any], rejected: list[Rejected] | None, *, allow_duplicates: bool
 ) -> Iterator[ValidRow]:
-    """Yield the valid rows; put the others into `rejected`, or raise if that is None.
+    """Yield the valid rows. Append the others to `rejected`, or raise if it is None.
 
-    Unless `allow_duplicates`, a row of a campaign gets an idempotency key if it has none.
+    Unless `allow_duplicates` is set, a campaign's row without an idempotency key gets one.
     """
     for index, row in enumerate(rows):
         try:
@@ -100,5 +100,5 @@ def valid_rows(
         else:
             if not allow_duplicates:
                 job = with_default_key(job)
-            # The row is kept to report it as rejected, never otherwise.
+            # The row is kept only if it may have to be reported as rejected.
             yield ValidRow(index=index, row=None if rejected is None else row, job=job)

@@ -1,4 +1,4 @@
-"""Replaying failed jobs: what would be replayed and why it failed, then at a pace."""
+"""Replays failed jobs: first a plan with the causes of the failures, then the replay at a rate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..schemas import QueueUnavailable, State, from_ms
 from ..schemas.error_codes import KIND_NAMES, ErrorCode, Explanation, ReplayKind, row_of
 from ..schemas.language import Language
 
-#: Jobs replayed by one script call, at most; enough that its fixed cost does not show.
+#: Maximum number of jobs that one script call replays: large enough that the call's fixed cost is
+#: small.
 _BATCH_SIZE = 500
-#: Script calls a second at most where there is a rate: enough for an even pace.
+#: Maximum number of script calls per second if there is a rate.
 _BATCHES_PER_SECOND = 10
-#: Jobs named by id that the audit keeps, of one replay.
+#: Maximum number of job ids that the audit entry of a replay contains.
 _AUDITED_IDS = 20
 
 T = TypeVar("T")
@@ -28,14 +29,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """An error code of jobs to be replayed, and how many of them have it."""
+    """An error code of jobs to be replayed, and the number of these jobs."""
 
     error_code: str
     count: int
 
     @property
     def row(self) -> ErrorCode:
-        """What is known of the code."""
+        """The explanation of the code."""
         return row_of(self.error_code)
 
     def explain(self, language: Language) -> Explanation:
@@ -63,22 +64,22 @@ class CauseGroup:
 
     @property
     def count(self) -> int:
-        """How many jobs they are."""
+        """Number of jobs."""
         return sum(cause.count for cause in self.causes)
 
     def name(self, language: Language) -> str:
-        """Return what to do with them, in a few words."""
+        """Return a short advice."""
         return KIND_NAMES[self.kind][language]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
-    """What a replay would do.
+    """The plan of a replay.
 
     Attributes:
-        total: jobs that would be replayed.
+        total: number of jobs that would be replayed.
         causes: why they failed, the most frequent error code first.
-        refused: of jobs named by id, the state of those that are not failed; None: there is none.
+        refused: the states of requested jobs that are not failed, by id; None: no such job.
     """
 
     total: int = 0
@@ -87,15 +88,15 @@ class ReplayPlan:
 
     @property
     def kinds(self) -> list[CauseGroup]:
-        """The causes by kind of replay, those worth another try first."""
+        """The causes by kind of replay; those that may succeed come first."""
         return group_causes(self.causes)
 
     def warnings(self, language: Language) -> list[str]:
-        """Return what to consider before the replay, one sentence each."""
+        """Return warnings for the replay, one sentence each."""
         return warnings_about(self.causes, language)
 
 
-#: The warnings, for one job and for several.
+#: The warnings for one job and for several jobs.
 _WARNINGS: Mapping[str, tuple[Mapping[Language, str], Mapping[Language, str]]] = {
     "never": (
         {
@@ -133,7 +134,7 @@ _WARNINGS: Mapping[str, tuple[Mapping[Language, str], Mapping[Language, str]]] =
 
 
 def warnings_about(causes: Sequence[Cause], language: Language) -> list[str]:
-    """Return what to consider before jobs that failed for these causes are replayed."""
+    """Return warnings for a replay of jobs that failed for these causes."""
     counts = {group.kind: group.count for group in group_causes(causes)}
     maybe_sent = sum(
         cause.count
@@ -153,7 +154,7 @@ def warnings_about(causes: Sequence[Cause], language: Language) -> list[str]:
 
 
 def group_causes(causes: Sequence[Cause]) -> list[CauseGroup]:
-    """Return the causes by kind of replay, those worth another try first."""
+    """Return the causes by kind of replay; those that may succeed come first."""
     groups = (
         CauseGroup(kind=kind, causes=[each for each in causes if each.row.replay is kind])
         for kind in KIND_NAMES
@@ -163,19 +164,19 @@ def group_causes(causes: Sequence[Cause]) -> list[CauseGroup]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """Some jobs that were queued again, and the state of others (None: there is no job)."""
+    """Jobs that were queued again, and the states of the others (None: no such job)."""
 
     job_ids: list[str]
     refused: dict[str, State | None]
 
 
 def replay_jobs(ledger: Ledger, job_ids: Sequence[str], audit: AuditEntry) -> Replayed:
-    """Queue failed jobs again, at once; jobs in other states stay as they are.
+    """Queue failed jobs again at once; jobs in other states do not change.
 
-    Their number is added to the entry `audit`.
+    The number of queued jobs is added to the entry `audit`.
 
     Raises:
-        QueueUnavailable: Redis did not do it, or the reply was lost.
+        QueueUnavailable: Redis failed, or the reply was lost.
     """
     before = dict(zip(job_ids, ledger.replay(job_ids, audit), strict=True))
     return Replayed(
@@ -185,17 +186,17 @@ def replay_jobs(ledger: Ledger, job_ids: Sequence[str], audit: AuditEntry) -> Re
 
 
 class Replay:
-    """One replay of failed jobs, named by id or by a filter.
+    """One replay of failed jobs, selected by id or by a filter.
 
-    A job that fails again after the replay was planned is not replayed twice.
+    If a job fails again after the replay was planned, it is not replayed a second time.
 
     Args:
-        job_ids: the jobs; or None, and then `wanted` and `text` select them.
+        job_ids: the jobs; None to select them with `wanted` and `text`.
         wanted: a filter of failed jobs.
         text: a text that the jobs contain; see `Reader`.
         kinds: only jobs whose error codes have these kinds of replay; empty for any kind.
         by: who replays them, for the audit; by default `user@host`.
-        via: what that is done with.
+        via: the interface that is used, for the audit.
     """
 
     def __init__(
@@ -223,7 +224,7 @@ class Replay:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return which jobs are left to replay, and for whom, as a JSON object."""
+        """Return the rest of the replay as a JSON object."""
         bounded = self._bounded
         return {
             "job_ids": self._job_ids,
@@ -238,10 +239,10 @@ class Replay:
 
     @classmethod
     def from_json(cls, ledger: Ledger, facts: Mapping[str, Any]) -> Replay:
-        """Return the replay of which `as_json` returned `facts`; it continues the same audit entry.
+        """Return the replay that `as_json` converted to `facts`, with the same audit entry.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError: it was not returned by `as_json`.
+            ValueError, TypeError, KeyError, AttributeError: `facts` was not returned by `as_json`.
         """
         replay = cls(
             ledger,
@@ -263,11 +264,11 @@ class Replay:
         stop: threading.Event | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> ReplayPlan:
-        """Count the jobs; nothing is sent. A later `run` replays these jobs and no others.
+        """Count the jobs without replaying them. A later `run` replays only these jobs.
 
         Args:
-            stop: ends the count early, once it is set.
-            progress: called with the number of jobs counted so far, where that takes long.
+            stop: set it to end the count early.
+            progress: called with the number of jobs counted so far, if counting takes long.
 
         Raises:
             QueueUnavailable: Redis did not answer.
@@ -278,7 +279,7 @@ class Replay:
         total = 0
         for wanted in self._bound():
             if self._text or wanted.page_ids or wanted.campaigns:
-                # No index has the answer.
+                # No index has these counts.
                 self._read_codes(wanted, codes, stop, progress)
                 total = codes.total()
             else:
@@ -293,7 +294,7 @@ class Replay:
         stop: threading.Event | None,
         progress: Callable[[int], object] | None,
     ) -> None:
-        """Add the error codes of the jobs to `codes`, reading one field of each."""
+        """Add the error codes of the jobs to `codes`. Reads one field of each job."""
         after: Cursor | None = None
         while not (stop and stop.is_set()):
             page = self._ledger.reader.failed_ids(wanted, text=self._text, after=after)
@@ -312,17 +313,17 @@ class Replay:
         retry_seconds: Sequence[float] = (),
         on_outage: Callable[[QueueUnavailable], object] | None = None,
     ) -> Iterator[Replayed]:
-        """Queue the jobs again, and yield each batch; may be run again after an error.
+        """Queue the jobs again, and yield each batch. After an error, it may be called again.
 
         Args:
-            rate: jobs per second at most; None for no limit.
-            stop: ends the replay, once it is set, after the current batch.
-            retry_seconds: pauses before each new try while Redis is away.
-            on_outage: called with the error before each such pause.
+            rate: maximum number of jobs per second; None for no limit.
+            stop: set it to end the replay after the current batch.
+            retry_seconds: waiting times before each new attempt during an outage of Redis.
+            on_outage: called with the error before each of these waits.
 
         Raises:
-            QueueUnavailable: Redis was away at every try. Whether the jobs of the batch under way
-                were replayed is unknown.
+            QueueUnavailable: all attempts failed. It is unknown whether the jobs of the current
+                batch were replayed.
         """
         stop = stop or threading.Event()
         attempt = _Attempts(stop=stop, pauses=retry_seconds, on_outage=on_outage)
@@ -342,7 +343,7 @@ class Replay:
         if self._job_ids is not None:
             while self._job_ids:
                 yield self._job_ids[:size]
-                # Only now: after an error, these are tried again.
+                # Removed only now, so that they are replayed again after an error.
                 self._job_ids = self._job_ids[size:]
             return
         for wanted in attempt(self._bound):
@@ -364,7 +365,7 @@ class Replay:
                     break
 
     def _bound(self) -> list[JobFilter]:
-        """Return the filters of the jobs, without those that fail after this was first called."""
+        """Return the filters of the jobs. Jobs that fail after the first call do not match."""
         if self._bounded is None:
             now = from_ms(self._ledger.reader.now_ms())
             until = min(self._wanted.until or now, now)
@@ -414,7 +415,7 @@ def _audited_filter(
     if kinds:
         facts["kind"] = sorted(kind.value for kind in kinds)
     if text:
-        # It may be a person's id.
+        # The text may be a person's id.
         facts["text"] = "not kept"
     return facts
 
@@ -435,7 +436,7 @@ def _plan(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempts:
-    """Calls that are made again while Redis is away, until there are no more pauses."""
+    """Repeats a call during an outage of Redis, until there are no more pauses."""
 
     stop: threading.Event
     pauses: Sequence[float]

@@ -1,4 +1,4 @@
-"""Canceling many jobs: which ones fit a filter, then some at a time."""
+"""Cancels many jobs: first a count of the matching jobs, then the cancellation in steps."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass, field, replace
 from ..ledger import CANCELABLE, AuditEntry, CanceledJobs, JobFilter, Ledger, Via, local_user
 from ..schemas import State, from_ms
 
-#: Passes over all waiting jobs, at most: the first may miss jobs whose calls end meanwhile.
+#: Maximum number of passes over all waiting jobs. A pass may miss jobs whose calls end during it.
 _MAX_PASSES = 3
 
 
 @dataclass(slots=True, kw_only=True)
 class CancelReport:
-    """What a cancellation did or, as a dry run, would do.
+    """The result of a cancellation or of its dry run.
 
     Attributes:
-        count: jobs that were canceled, or would be.
-        by_state, by_page, by_campaign, by_payload: the same by what the jobs have in common, the
-            most frequent first; jobs without a campaign are not in `by_campaign`.
-        in_flight: jobs that fit too, but were being sent: these calls end normally. If one fails
-            for now, the job is retried; canceling again cancels it.
+        count: number of jobs that were canceled, or would be.
+        by_state, by_page, by_campaign, by_payload: the same number by these values, the most
+            frequent first; jobs without a campaign are not in `by_campaign`.
+        in_flight: number of matching jobs that were being sent. Their calls end normally. If such
+            a call fails, the job may be retried; another cancellation cancels it.
         dry_run: whether nothing was canceled.
     """
 
@@ -35,7 +35,7 @@ class CancelReport:
     dry_run: bool = False
 
     def add(self, groups: Iterable[CanceledJobs]) -> None:
-        """Add what one step canceled."""
+        """Add the jobs of one step."""
         for group in groups:
             if group.state is State.SENDING:
                 self.in_flight += group.count
@@ -52,15 +52,15 @@ class CancelReport:
 
 
 class Cancellation:
-    """One cancellation of all waiting jobs that fit a filter.
+    """One cancellation of all waiting jobs that match a filter.
 
-    Jobs enqueued after `plan` or `run` was first called are left alone.
+    Jobs that are enqueued after the first call of `plan` or `run` are not canceled.
 
     Args:
         wanted: the filter. `since` and `until` bound when a job was enqueued.
-        payload_ids: only jobs with one of these payloads; none is no condition.
+        payload_ids: only jobs with one of these payloads; empty for any payload.
         by: who cancels them, for the audit; by default `user@host`.
-        via: what that is done with.
+        via: the interface that is used, for the audit.
 
     Raises:
         ValueError: the filter has no condition, or has a state in which no job can be canceled.
@@ -93,7 +93,7 @@ class Cancellation:
         )
 
     def plan(self) -> Iterator[CancelReport]:
-        """Count the jobs without canceling any; yields as `run` does.
+        """Count the jobs without canceling them; yields the report like `run`.
 
         Raises:
             QueueUnavailable: Redis did not answer.
@@ -101,12 +101,12 @@ class Cancellation:
         return self._steps(dry_run=True)
 
     def run(self) -> Iterator[CancelReport]:
-        """Cancel the jobs, some in each step; yields the same report, with more in it, each time.
+        """Cancel the jobs, some in each step; yields the same growing report after each step.
 
-        To stop, end the iteration; running again cancels the others.
+        To stop, end the iteration. Another call of `run` cancels the other jobs.
 
         Raises:
-            QueueUnavailable: Redis did not answer. Whether the step under way was taken is unknown.
+            QueueUnavailable: Redis did not answer. The current step may have canceled jobs.
         """
         return self._steps(dry_run=False)
 
@@ -121,11 +121,11 @@ class Cancellation:
                 yield report
             if report.count == before:
                 break
-        # Also where nothing waits at all.
+        # Yield a report even if no job waits.
         yield report
 
     def _bound(self) -> JobFilter:
-        """Return the filter, without jobs that are enqueued after this was first called."""
+        """Return the filter. Jobs that are enqueued after the first call do not match."""
         if not self._is_bounded:
             now = from_ms(self._ledger.reader.now_ms())
             until = min(self._wanted.until or now, now)

@@ -12,8 +12,8 @@ class Load(NamedTuple):
     """Messages of one page that have the same times (milliseconds since the epoch).
 
     Attributes:
-        jobs: how many.
-        send_at_ms: earliest time to send; 0 is at once.
+        jobs: number of messages.
+        send_at_ms: earliest time to send; 0 for now.
         expires_at_ms: a message whose turn comes at this time or later is not sent.
     """
 
@@ -24,12 +24,12 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What becomes of a page's messages at a steady rate.
+    """The forecast for a page's messages at a constant rate.
 
     Attributes:
-        sending_seconds: how long the messages that do not expire take, without any pauses.
+        sending_seconds: time needed for the messages that do not expire, without pauses.
         ends_at_ms: when the last of them is sent; the time of the forecast if there is none.
-        will_expire: messages whose deadline passes before their turn.
+        will_expire: number of messages whose deadline passes before their turn.
     """
 
     sending_seconds: float
@@ -40,16 +40,16 @@ class Forecast:
 def forecast(
     loads: Iterable[Load], *, rate: float, now_ms: int, waiting_count: int = 0
 ) -> Forecast:
-    """Return when the messages of a page are sent, and how many expire before that.
+    """Return when the messages of a page are sent, and how many expire first.
 
-    Messages are sent in the order of their `send_at_ms`, and of `loads` where that is equal. One
-    that has expired takes no time.
+    Messages are sent in the order of their `send_at_ms`; if equal, in the order of `loads`. An
+    expired message takes no time.
 
     Args:
         loads: the messages.
-        rate: messages a second that the page may send; 0 is no limit, and then none takes time.
+        rate: messages per second of the page; 0 is no limit, so that messages take no time.
         now_ms: when the sending begins.
-        waiting_count: messages of the page that go before them.
+        waiting_count: messages of the page that are sent first.
     """
     interval_ms = 1000 / rate if rate else 0.0
     free_at_ms = now_ms + waiting_count * interval_ms
@@ -71,7 +71,7 @@ def forecast(
 
 
 def _turns_before(deadline_ms: int, begin_ms: float, interval_ms: float, count: int) -> int:
-    """Return how many of `count` turns, one each `interval_ms` from `begin_ms`, are in time."""
+    """Return how many of `count` turns, every `interval_ms` from `begin_ms`, are in time."""
     if begin_ms >= deadline_ms:
         return 0
     if not interval_ms:

@@ -1,4 +1,4 @@
-"""A look at many jobs before any is stored: duplicates, and when each page would send its jobs."""
+"""A preview of many jobs before they are stored: duplicates, and when each page sends its jobs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..schemas import NewJob, Settings
 from .forecast import Forecast, Load, forecast
 
 _HOUR_MS = 3_600_000
-#: How exactly a time is counted: (up to this far ahead, to multiples of this), in ms. So at most
-#: some 20,000 different ones are held.
+#: Precision of times: (up to this far ahead, rounded to multiples of this), in ms. At most about
+#: 20,000 different times are kept.
 _STEPS = ((_HOUR_MS, 1000), (24 * _HOUR_MS, 10_000), (7 * 24 * _HOUR_MS, 300_000))
 
 
 class Preview:
-    """Counts valid jobs in the memory that their pages and times need, however many there are.
+    """Counts valid jobs. The memory needed depends on the pages and times, not on the jobs.
 
-    Keys are compared by hashes of 64 bits, which are kept in a temporary file. Not to be shared
-    between threads; close it.
+    Keys are compared by 64-bit hashes, which are kept in a temporary file. Must be closed. Threads
+    must not share it.
 
     Args:
         now_ms: the time (ms since the epoch).
@@ -32,15 +32,15 @@ class Preview:
         self._now_ms = now_ms
         self._seen = SeenKeys()
         self._loads: dict[str, Counter[tuple[int | None, int | None]]] = {}
-        #: Jobs that would be stored.
+        #: Number of jobs that would be stored.
         self.job_count = 0
-        #: Jobs whose key, and body, an earlier one has.
+        #: Number of jobs that have the key and the body of an earlier job.
         self.duplicate_count = 0
 
     def add(self, new: NewJob) -> Literal["new", "duplicate", "conflict"]:
         """Count a job, unless an earlier one has its idempotency key.
 
-        Returns "duplicate" if the earlier one has the same body too, "conflict" if it has another.
+        Returns "duplicate" if the earlier job has the same body, "conflict" if it has another.
         """
         if new.idempotency_key is not None:
             occurrence, has_same_body = self._seen.add(new.idempotency_key, new.job)
@@ -53,10 +53,10 @@ class Preview:
         return "new"
 
     def loads_by_page(self, expires_seconds: float) -> dict[str, list[Load]]:
-        """Return what each page would send, if all jobs were stored at once.
+        """Return the messages of each page, if all jobs were stored at once.
 
         Args:
-            expires_seconds: how long a job without a deadline lives, as in the settings.
+            expires_seconds: lifetime of a job without a deadline, as in the settings.
         """
         now_ms = self._now_ms
         life_ms = round(expires_seconds * 1000)
@@ -69,7 +69,7 @@ class Preview:
         }
 
     def _rounded(self, time_ms: int | None) -> int | None:
-        """Return the time, or one shortly before it."""
+        """Return the time, rounded down."""
         if time_ms is None:
             return None
         ahead_ms = time_ms - self._now_ms
@@ -83,15 +83,15 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagePreview:
-    """What one page would send, or all pages of one token together.
+    """The outlook of one page, or of all pages of one token together.
 
     Attributes:
-        page_id: the page; or "token:" and the fingerprint of the token, empty if that is not known.
-        job_count: jobs that would be stored.
-        rate: messages a second that may be sent; 0 is no limit.
-        waiting_count: jobs of others that wait already, and go before them.
-        has_token: None if that is not known here.
-        pauses: what holds up this page alone.
+        page_id: the page; or "token:" and the fingerprint of the token, empty if it is not known.
+        job_count: number of jobs that would be stored.
+        rate: messages per second; 0 is no limit.
+        waiting_count: number of other jobs that already wait and are sent first.
+        has_token: whether the page has a token; None if it is not known here.
+        pauses: the pauses of this page only.
     """
 
     page_id: str
@@ -104,18 +104,18 @@ class PagePreview:
 
     @property
     def is_fine(self) -> bool:
-        """Whether all messages can be sent before their deadlines, as far as can be told."""
+        """Whether no problem is known that keeps messages from being sent in time."""
         return not (self.forecast.will_expire or self.pauses or self.has_token is False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What would be sent when, at today's rates.
+    """A forecast of when all jobs are sent at the current rates.
 
     Attributes:
-        pages: first those that are not fine, then the large ones.
-        tokens: the same of all pages of each token, if tokens have a rate (`TOKEN_RATE`).
-        pauses: those of all pages, or of all pages of a token.
+        pages: the pages with problems first, then by size.
+        tokens: the same for all pages of each token, if tokens have a rate (`TOKEN_RATE`).
+        pauses: the pauses of all pages, or of all pages of a token.
     """
 
     pages: list[PagePreview]
@@ -131,16 +131,16 @@ def look_ahead(
     campaign: Campaign | None,
     token_of: Callable[[str], str | None] | None,
 ) -> Outlook:
-    """Return what would be sent when, at today's rates.
+    """Return a forecast of when all jobs are sent at the current rates.
 
     Args:
-        preview: of the jobs.
-        campaign: what is stored of their campaign already; those jobs do not go before them.
+        preview: the preview of the jobs.
+        campaign: their campaign, if it is already stored; its jobs do not count as other jobs.
         token_of: returns the fingerprint of a page's token, or None if it has none; None if tokens
             are not known here.
 
     Raises:
-        QueueUnavailable: Redis is away.
+        QueueUnavailable: Redis cannot be reached.
     """
     now_ms = reader.now_ms()
     loads = preview.loads_by_page(settings.expires_seconds)
@@ -185,10 +185,10 @@ def look_ahead(
 
 
 class SeenKeys:
-    """Which keys have occurred, and how often: 64 bits of each, in a temporary file of SQLite."""
+    """Counts the occurrences of keys by 64-bit hashes, in a temporary SQLite file."""
 
     def __init__(self) -> None:
-        # Without a name, SQLite makes a private file that has no name either.
+        # Without a name, SQLite creates a private file without a name.
         self._connection = sqlite3.connect("", isolation_level=None)
         for statement in (
             "PRAGMA journal_mode = OFF",

@@ -1,4 +1,4 @@
-"""What a web app holds: enqueue, look up, replay, cancel, pause."""
+"""The class `Producer`: enqueue, look up, replay, cancel and pause."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from .cancellation import Cancellation, CancelReport
 
 T = TypeVar("T")
 
-#: Jobs stored in one script call; enough that its fixed cost does not show.
+#: Maximum number of jobs that one script call stores: large enough that the call's fixed cost is
+#: small.
 BATCH_SIZE = 500
-#: For connecting to Redis and for its answer, each: a web request is never held for 2 seconds.
+#: Timeout for connecting to Redis, and for its answer. Together they stay below 2 seconds.
 _TIMEOUT_SECONDS = 0.7
 
-#: What `enqueue` takes its options to be where they are left out.
+#: The defaults of the options of `enqueue`.
 _DEFAULTS: Mapping[str, Any] = {
     "idempotency_key": None,
     "send_at": None,
@@ -46,9 +47,10 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 class Producer:
-    """Enqueues into, and looks at, the ledger that `settings` name. Safe to share between threads.
+    """Enqueues jobs, and reads and changes them. Threads may share it.
 
-    Every method raises `QueueUnavailable` within 2 seconds when Redis is away or does not answer.
+    Every method raises `QueueUnavailable` within 2 seconds if Redis cannot be reached or does not
+    answer.
     """
 
     def __init__(
@@ -79,25 +81,26 @@ class Producer:
         """Enqueue one message and return its job id.
 
         Args:
-            job: the API's own body; `messaging_type` may be left out.
-            idempotency_key: all calls with the same key make one job, for as long as that job is
-                kept. Later calls must have the same body and return the same id. Their other
-                options are ignored: the first call's apply.
+            job: the API's body; `messaging_type` is optional.
+            idempotency_key: all calls with the same key create one job, as long as that job is
+                kept. Later calls must have the same body, and return the same id. Their other
+                options are ignored.
             send_at: earliest time to send (aware).
-            expires_at: latest time to send (aware); `EXPIRES_SECONDS` from now or `send_at` if
-                left out.
-            delivery: what to do when it is unknown whether a POST was processed.
+            expires_at: latest time to send (aware). Default: `EXPIRES_SECONDS` after now or
+                `send_at`.
+            delivery: what to do if it is unknown whether a POST was processed.
             urgent: send before the other jobs of its page.
-            campaign: name of the campaign that the message belongs to, 1 to 64 characters of
-                `A-Za-z0-9._-`. The page's other messages go before those of campaigns. Without an
-                idempotency key, the message gets `campaign/page_id/recipient_id/payload_id`; a
-                campaign's keys are kept for `CAMPAIGN_TTL_SECONDS` after the job's end.
+            campaign: name of the message's campaign, 1 to 64 characters of `A-Za-z0-9._-`. The
+                page's other messages are sent before those of campaigns. The default idempotency
+                key is then `campaign/page_id/recipient_id/payload_id`. A campaign's keys are kept
+                for `CAMPAIGN_TTL_SECONDS` after the job's end.
 
         Raises:
-            InvalidJob: naming each wrong field; nothing was stored.
+            InvalidJob: fields are not valid; the error lists them. Nothing was stored.
             IdempotencyConflict: the key belongs to a job with another body; nothing was stored.
-            QueueUnavailable: Redis is away; nothing was stored.
-            EnqueueUnknown: the reply was lost; the same idempotency key may be tried again.
+            QueueUnavailable: Redis cannot be reached; nothing was stored.
+            EnqueueUnknown: the reply was lost. It is safe to call again with the same
+                idempotency key.
         """
         options = {
             "idempotency_key": idempotency_key,
@@ -107,7 +110,7 @@ class Producer:
             "urgent": urgent,
             "campaign": campaign,
         }
-        # Defaults need no validation, which would cost half as much as that of the body.
+        # Defaults are valid. Their validation would take half as long as that of the body.
         given = {name: value for name, value in options.items() if value is not _DEFAULTS[name]}
         new = with_default_key(parse_new_job(job, given))
         return self._ledger.enqueue([new]).jobs[0].job_id
@@ -123,26 +126,26 @@ class Producer:
     ) -> EnqueueReport:
         """Enqueue many messages, in batches of 500.
 
-        Each batch is stored at once: all of it or none, but for rows that "skip" rejects. The
-        report has how many jobs are new and how many rows had been enqueued before.
+        Each batch is stored completely or not at all, except for rows that "skip" rejects. The
+        report contains the number of new jobs and of rows that were already enqueued.
 
         Args:
-            rows: each the API's own body, with options of `enqueue` beside its fields if wanted.
-            on_invalid: "raise" validates all rows before it stores any, and stores nothing of a
-                batch with an idempotency key in conflict. "skip" takes an endless iterable, batch
-                by batch, and reports the rows it rejects: invalid ones and those in conflict.
-            allow_duplicates: whether rows of a campaign may be the same message. Otherwise, those
+            rows: each row is the API's body. It may also contain options of `enqueue`.
+            on_invalid: "raise" validates all rows before it stores any. If a row of a batch is in
+                conflict, nothing of the batch is stored. "skip" reads the iterable batch by batch,
+                so that it may be endless, and reports invalid rows and rows in conflict.
+            allow_duplicates: whether rows of a campaign may be the same message. If not, rows
                 without an idempotency key get `campaign/page_id/recipient_id/payload_id`.
-            progress: called with the number of rows done so far, after each batch.
-            stop: once it is set, no further rows are read, and the call ends after the batch under
-                way; the report has what was stored.
+            progress: called after each batch with the number of rows done so far.
+            stop: if it is set, no more rows are read, and the call ends after the current batch.
+                The report contains what was stored.
 
         Raises:
-            InvalidJob: (with "raise") of the first wrong row, fields prefixed by `[index].`;
-                nothing was stored.
-            IdempotencyConflict: (with "raise") of the first row in conflict; its `accepted` are
-                the jobs of the batches stored before.
-            QueueUnavailable, EnqueueUnknown: its `accepted` are the jobs stored before.
+            InvalidJob: (with "raise") a row is not valid; its fields have the prefix `[index].`.
+                Nothing was stored.
+            IdempotencyConflict: (with "raise") a row is in conflict; `accepted` has the jobs of
+                earlier batches.
+            QueueUnavailable, EnqueueUnknown: `accepted` has the jobs of earlier batches.
         """
         if on_invalid not in ("raise", "skip"):
             raise ValueError(f"on_invalid must be 'raise' or 'skip', not {on_invalid!r}")
@@ -173,7 +176,7 @@ class Producer:
         return report
 
     def get_job(self, job_id: str) -> JobRecord:
-        """Return what is known of a job.
+        """Return a job.
 
         Raises:
             JobNotFound: it never existed, or its retention has ended.
@@ -184,15 +187,15 @@ class Producer:
         return record
 
     def find_job_id(self, beginning: str) -> str:
-        """Return the id of the one job whose id begins with `beginning`.
+        """Return the id of the only job whose id begins with `beginning`.
 
-        A whole id costs one look-up. A shorter text, of 8 hexadecimal characters or more, goes
-        through all keys of the Redis database in small steps (about 1 s for a million keys): meant
-        for people, not for web requests.
+        A complete id needs one lookup. A shorter text, of 8 hexadecimal characters or more, scans
+        all keys of the Redis database in small steps (about 1 s for a million keys). Do not use
+        this in web requests.
 
         Raises:
-            JobNotFound: there is no such job (any more).
-            AmbiguousJobId: there are several; its `candidates` are some of them.
+            JobNotFound: no such job exists.
+            AmbiguousJobId: several jobs match; `candidates` has some of them.
         """
         return self._ledger.reader.find_id(beginning)
 
@@ -210,15 +213,15 @@ class Producer:
         """Return at most `limit` jobs, the latest first.
 
         Args:
-            state: only jobs in this state, or in any of several.
-            error_code: only jobs with this code, or any of several; without a `state`, only failed
-                jobs.
-            page_id, campaign: only jobs of this page or campaign, or of any of several.
+            state: only jobs in this state, or in one of several states.
+            error_code: only jobs with this code, or with one of several codes; without a `state`,
+                only failed jobs.
+            page_id, campaign: only jobs of this page or campaign, or of one of several.
             since, until: bounds (aware) of when a job finished or, if it has not, was enqueued.
             limit: maximum number of jobs to return.
 
         Raises:
-            ValueError: a time has no time zone, `since` is after `until`, there is no such state,
+            ValueError: a time has no time zone, `since` is after `until`, a state does not exist,
                 or a filter has no value or more than 100.
         """
         wanted = JobFilter(
@@ -240,12 +243,12 @@ class Producer:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[JobRecord]:
-        """Yield every failed job that fits, the latest first; `since` and `until` are aware.
+        """Yield all matching failed jobs, the latest first; `since` and `until` are aware.
 
-        The jobs are read during the iteration, so collect the ids before changing any job.
+        The jobs are read during the iteration. Collect the ids first if you change jobs.
 
         Raises:
-            ValueError: as `find_jobs`.
+            ValueError: see `find_jobs`.
         """
         wanted = JobFilter(
             error_codes=_values("error_code", error_code),
@@ -269,7 +272,7 @@ class Producer:
         """Return how many failed jobs each error code has, the most frequent first.
 
         Raises:
-            ValueError: as `find_jobs`.
+            ValueError: see `find_jobs`.
         """
         wanted = JobFilter(
             error_codes=_values("error_code", error_code),
@@ -285,14 +288,15 @@ class Producer:
         return self._ledger.reader.count_states()
 
     def replay(self, job_id: str, *, by: str | None = None, via: Via = "python") -> bool:
-        """Queue a failed job again, with all its attempts and a new deadline.
+        """Queue a failed job again, with the full number of attempts and a new deadline.
 
-        `by` (who does it, `user@host` by default) and `via` (by what means) are kept in the audit.
+        `by` (who replays it, `user@host` by default) and `via` (the interface that is used) are
+        stored in the audit.
 
-        Returns whether it was: False if it is not failed (a sent job is never sent again).
+        Returns whether it was queued: False if it is not failed (a sent job is never sent again).
 
         Raises:
-            JobNotFound: there is no such job (any more).
+            JobNotFound: no such job exists.
         """
         if self.replay_many([job_id], by=by, via=via):
             return True
@@ -302,7 +306,7 @@ class Producer:
     def replay_many(
         self, job_ids: Sequence[str], *, by: str | None = None, via: Via = "python"
     ) -> list[str]:
-        """Queue failed jobs again; returns the ids of those that were failed.
+        """Queue failed jobs again; return the ids of the jobs that were queued.
 
         `by` and `via` as for `replay`.
         """
@@ -314,10 +318,10 @@ class Producer:
 
         `by` and `via` as for `replay`.
 
-        Returns whether it is canceled: False if it is being sent, or has ended otherwise.
+        Returns whether it is canceled: False if it is being sent, was sent or failed.
 
         Raises:
-            JobNotFound: there is no such job (any more).
+            JobNotFound: no such job exists.
         """
         audit = AuditEntry(
             action="cancel", by=by or local_user(), via=via, filter={"job_id": [job_id]}
@@ -342,22 +346,22 @@ class Producer:
         by: str | None = None,
         via: Via = "python",
     ) -> CancelReport:
-        """Cancel every scheduled, queued or retrying job that fits; at least one filter is needed.
+        """Cancel all matching scheduled, queued or retrying jobs; needs at least one filter.
 
-        Works in steps of a few milliseconds of Redis' time. If it is interrupted, the same call
-        cancels the others. Jobs enqueued after it began are left alone, and calls in flight end
-        normally: the report has how many. Takes several seconds for 100,000 jobs.
+        Each step takes a few milliseconds of Redis' time; 100,000 jobs take several seconds. After
+        an interruption, the same call cancels the other jobs. Jobs that are enqueued later are not
+        canceled. Calls in flight end normally; the report contains their number.
 
         Args:
-            state, error_code, page_id, campaign, payload_id: only jobs with this value, or with any
-                of several.
+            state, error_code, page_id, campaign, payload_id: only jobs with this value, or with one
+                of several values.
             since, until: bounds (aware) of when a job was enqueued.
             dry_run: only count the jobs that would be canceled.
             progress: called with the number of jobs canceled so far, after each step.
             by, via: as for `replay`.
 
         Raises:
-            ValueError: there is no filter, or a wrong one: see `find_jobs`.
+            ValueError: there is no filter, or a filter is not valid: see `find_jobs`.
             QueueUnavailable: some of the jobs may have been canceled.
         """
         wanted = JobFilter(
@@ -390,19 +394,19 @@ class Producer:
         by: str | None = None,
         via: Via = "python",
     ) -> int:
-        """Pause a page: its jobs wait, unspent, until it is resumed. Takes constant time.
+        """Pause a page: its jobs wait until it is resumed, and spend no attempts.
 
-        Calls in flight end normally. Returns how many jobs wait.
+        Takes constant time. Calls in flight end normally. Returns how many jobs wait.
 
         Args:
             page_id: the page; it may have no jobs yet.
             reason: shown to people.
-            for_seconds: how long; None for until it is resumed.
-            by: who pauses it; `user@host` of this process if left out.
-            via: what that is done with, for the audit.
+            for_seconds: duration of the pause; None until it is resumed.
+            by: who pauses it; default: `user@host` of this process.
+            via: the interface that is used, for the audit.
 
         Raises:
-            InvalidRequest: an argument is wrong; nothing was changed.
+            InvalidRequest: an argument is not valid; nothing was changed.
         """
         return self._ledger.pause_page(
             page_id, reason=reason, for_seconds=for_seconds, by=by or local_user(), via=via
@@ -411,8 +415,8 @@ class Producer:
     def resume_page(self, page_id: str, *, by: str | None = None, via: Via = "python") -> Lifted:
         """End a page's pause by an operator.
 
-        If there is none but the page is paused automatically, its next probe goes out at once.
-        Returns which of these it was; `Lifted.NOTHING` if the page is not paused.
+        If there is none but the page is paused automatically, its next probe is sent at once.
+        Returns which pause it was; `Lifted.NOTHING` if the page is not paused.
 
         Raises:
             InvalidRequest: `page_id` is not a page id.
@@ -427,17 +431,17 @@ class Producer:
         by: str | None = None,
         via: Via = "python",
     ) -> None:
-        """Pause every page, as `pause_page` does; for campaigns and single messages alike.
+        """Pause all pages; see `pause_page`. Applies to campaigns and single messages.
 
         Raises:
-            InvalidRequest: an argument is wrong; nothing was changed.
+            InvalidRequest: an argument is not valid; nothing was changed.
         """
         self._ledger.pause_all(
             reason=reason, for_seconds=for_seconds, by=by or local_user(), via=via
         )
 
     def resume_all(self, *, by: str | None = None, via: Via = "python") -> bool:
-        """End the pause of all pages; returns whether there was one.
+        """End the pause of all pages; return whether there was one.
 
         Pages that were paused by `pause_page` stay paused.
         """
@@ -452,17 +456,17 @@ class Producer:
         by: str | None = None,
         via: Via = "python",
     ) -> None:
-        """Set how fast a page sends, over all workers; effective within a second.
+        """Set the rate of a page over all workers. It takes effect within a second.
 
         Args:
             page_id: the page; it may have no jobs yet.
-            rate: messages a second; 0 for no limit, None for the setting `PAGE_RATE` again.
-            burst: messages at once; the setting `PAGE_BURST` if left out.
-            by: who sets it; `user@host` of this process if left out.
-            via: what that is done with, for the audit.
+            rate: messages per second; 0 for no limit, None to reset to the setting `PAGE_RATE`.
+            burst: messages at once; default: the setting `PAGE_BURST`.
+            by: who sets it; default: `user@host` of this process.
+            via: the interface that is used, for the audit.
 
         Raises:
-            InvalidRequest: an argument is wrong; nothing was changed.
+            InvalidRequest: an argument is not valid; nothing was changed.
         """
         if rate is None:
             self._ledger.clear_rate(page_id, by=by, via=via)
@@ -470,10 +474,10 @@ class Producer:
             self._ledger.set_rate(page_id, rate, burst, by=by or local_user(), via=via)
 
     def get_campaign(self, name: str) -> Campaign:
-        """Return how far a campaign is, what failed of it, what holds it, and its pages.
+        """Return a campaign with its progress, errors, hold and pages.
 
         Raises:
-            CampaignNotFound: no job named it, or it was forgotten (`CAMPAIGN_TTL_SECONDS`).
+            CampaignNotFound: it never existed, or its retention (`CAMPAIGN_TTL_SECONDS`) has ended.
         """
         found = self._ledger.reader.campaign(name)
         if found is None:
@@ -481,20 +485,20 @@ class Producer:
         return found
 
     def find_campaigns(self) -> list[Campaign]:
-        """Return the campaigns, those that changed last first, without errors and pages."""
+        """Return the campaigns without errors and pages, the last changed first."""
         return self._ledger.reader.campaigns()
 
     def find_pauses(self, page_ids: Sequence[str]) -> list[Pause]:
-        """Return what holds up some pages: pauses of all pages, of the pages, of their tokens."""
+        """Return the pauses that apply to some pages: of all pages, the pages and their tokens."""
         return self._ledger.reader.pauses_of(*page_ids)
 
     def hold_campaign(
         self, name: str, *, reason: str = "", by: str | None = None, via: Via = "python"
     ) -> bool:
-        """Hold a campaign: its jobs wait, unspent, until it is released. Takes constant time.
+        """Hold a campaign: its jobs wait until it is released, and spend no attempts.
 
-        Calls in flight end normally, and the pages' other messages are sent. Returns whether it was
-        not held before.
+        Takes constant time. Calls in flight end normally, and the pages' other messages are sent.
+        Returns whether it was not held before.
 
         Args:
             reason: shown to people.
@@ -510,7 +514,7 @@ class Producer:
     def release_campaign(self, name: str, *, by: str | None = None, via: Via = "python") -> bool:
         """Release a held campaign, and the rows that wait for its canary.
 
-        `by` and `via` as for `replay`. Returns whether anything was held.
+        `by` and `via` as for `replay`. Returns whether it was held.
 
         Raises:
             CampaignNotFound: there is no such campaign.
@@ -526,12 +530,11 @@ class Producer:
         by: str | None = None,
         via: Via = "python",
     ) -> int:
-        """Cancel a campaign for good: nothing of it is sent from now on.
+        """Cancel a campaign permanently: no more of its jobs are sent.
 
-        That holds as soon as the call has begun, whatever happens to it: its waiting jobs are then
-        ended in steps of a few milliseconds of Redis' time, by this call or, if it was interrupted,
-        by the workers. Calls in flight end normally. Jobs that are enqueued for it later are stored
-        as canceled.
+        This takes effect at the start of the call. Its waiting jobs are then canceled in steps of a
+        few milliseconds of Redis' time. If the call is interrupted, the workers continue. Calls in
+        flight end normally. Jobs that are enqueued for the campaign later are stored as canceled.
 
         Args:
             progress: called with the number of jobs canceled so far, after each step.
@@ -565,7 +568,7 @@ def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:
     """Return the values of one field of a filter.
 
     Raises:
-        ValueError: `given` is empty. Taken for no condition, it would mean every job.
+        ValueError: `given` is empty. As "no condition" it would match every job.
     """
     if given is None:
         return ()

@@ -1,4 +1,4 @@
-"""Reading the ledger: jobs, counts and lanes. `Reader` is the way in."""
+"""Reads the ledger: jobs, counts and lanes. `Reader` is the public class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the audit, the latest first."""
+"""Reads the audit, the latest entries first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def audit(
     namespace: Namespace, limit: int, since_ms: int | None, until_ms: int | None
 ) -> list[AuditEntry]:
     """Return at most `limit` entries, the latest first; see `Reader.audit`."""
-    # Older entries are taken out only when others are written.
+    # Older entries are deleted only when new ones are written.
     earliest_ms = max(since_ms or 0, namespace.now_ms() - _KEPT_MS)
     ids = namespace.client.zrevrangebyscore(
         namespace.key("audit"),

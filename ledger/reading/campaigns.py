@@ -1,4 +1,4 @@
-"""Campaigns: how far each is, what failed, what holds it, and when it will end."""
+"""Campaigns: their progress, failures, holds and remaining time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .counts import most_first
 from .namespace import CHUNK, Namespace, chunks
 from .pauses import pauses_of, rates
 
-#: States in which a job waits for something, or is being sent.
+#: States in which a job waits or is being sent.
 WAITING = (State.SCHEDULED, State.QUEUED, State.SENDING, State.RETRYING)
-#: As in transitions.lua.
+#: Same value as in transitions.lua.
 _RATE_PERIOD_MS = 10_000
-#: The rate is that of this many periods, and of the one that has begun.
+#: The rate is measured over this many periods and the current one.
 _RATE_PERIODS = 2
-#: Campaigns with rules that are read at once.
+#: Number of campaigns with rules that are read at once.
 _WATCHED = 100
-#: Entries of a hash that are read in one step.
+#: Number of entries of a hash that are read in one step.
 _ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Why a campaign is held, by whom and since when."""
+    """The reason, author and time of a campaign's hold."""
 
     reason: str
     by: str
@@ -38,34 +38,35 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignPage:
-    """What a campaign does on one page."""
+    """The state of a campaign on one page."""
 
     states: dict[State, int]
     errors: dict[str, int]
 
     @property
     def waiting(self) -> int:
-        """How many of its jobs have not ended."""
+        """Number of its jobs that have not ended."""
         return sum(self.states[state] for state in WAITING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """A campaign. Its jobs are counted for `CAMPAIGN_TTL_SECONDS`, longer than they are kept.
+    """A campaign. Its counts are kept for `CAMPAIGN_TTL_SECONDS`, longer than its jobs.
 
     Attributes:
-        rows: how many it has or, if more were announced, will have.
-        states: how many jobs are in each state, or ended in it.
-        errors: how many jobs failed with each error code, the most frequent first.
-        pages: the same for each page. Errors and pages are empty in a list of campaigns.
-        hold: why it is held, if it is.
-        canary_left: rows that are still sent before the others wait for a release; None: no canary.
+        rows: number of enqueued or announced rows, whichever is larger.
+        states: number of jobs that are in each state, or ended in it.
+        errors: number of jobs that failed with each error code, the most frequent first.
+        pages: states and errors of each page. Errors and pages are empty in a list of campaigns.
+        hold: why it is held; None if it is not.
+        canary_left: number of canary rows that are not sent yet; None: no canary.
         canceled: whether it is canceled.
-        rate, average_rate: jobs sent or failed per second: in the latest half minute, and since it
+        rate, average_rate: jobs sent or failed per second, in the latest half minute and since it
             started.
-        eta_seconds: until every row has ended; None if that is unknown, as while it is held.
-        started_at: when its first job was taken up.
-        finished_at: when its last row ended; None before that.
+        eta_seconds: time until every row has ended; None if it is unknown, for example while the
+            campaign is held.
+        started_at: when its first job was claimed.
+        finished_at: when its last row ended; None if it is not finished.
     """
 
     name: str
@@ -85,27 +86,27 @@ class Campaign:
 
     @property
     def enqueued(self) -> int:
-        """How many rows were enqueued by now."""
+        """Number of rows that are enqueued."""
         return sum(self.states.values())
 
     @property
     def waiting(self) -> int:
-        """How many jobs have not ended."""
+        """Number of jobs that have not ended."""
         return sum(self.states[state] for state in WAITING)
 
     @property
     def ended(self) -> int:
-        """How many jobs have ended."""
+        """Number of jobs that have ended."""
         return self.enqueued - self.waiting
 
     @property
     def held(self) -> bool:
-        """Whether jobs of it wait for a release."""
+        """Whether its jobs wait for a release."""
         return self.hold is not None or self.canary_left == 0
 
     @property
     def reason(self) -> str | None:
-        """Why it is held, in words; None if it is not."""
+        """The reason of its hold; None if it is not held."""
         if self.hold is not None:
             return self.hold.reason or "held"
         if self.canary_left == 0:
@@ -141,14 +142,14 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedCampaign:
-    """A campaign that may be held or released by itself, and by what rules.
+    """A campaign with rules for an automatic hold or release.
 
     Attributes:
         read_at_ms: when this was read, by the ledger's clock.
-        canary: rows to send before the others wait for a release; None: no canary.
-        canary_max_failures: share of the canary that may fail for it to be released by itself.
-        hold_at: share of the latest outcomes above which the campaign is held.
-        outcomes, failures: how many of the latest ended jobs are counted, and failed.
+        canary: number of rows to send before the others wait for a release; None: no canary.
+        canary_max_failures: maximum share of the canary that may fail for an automatic release.
+        hold_at: share of failures among the latest outcomes above which the campaign is held.
+        outcomes, failures: number of the latest outcomes that are kept, and of failures in them.
     """
 
     campaign: Campaign
@@ -161,7 +162,7 @@ class WatchedCampaign:
 
 
 def watched_campaigns(namespace: Namespace, cursor: int) -> tuple[list[WatchedCampaign], int]:
-    """Return some of the campaigns with rules, and where to continue; 0 is the beginning."""
+    """Return some of the campaigns with rules, and the cursor to continue at; 0 at the end."""
     cursor, rules = namespace.client.hscan(namespace.key("campaign_rules"), cursor, count=_WATCHED)
     if not rules:
         return [], int(cursor)
@@ -202,7 +203,7 @@ def _share(value: Any) -> float | None:
 def campaigns(
     namespace: Namespace, names: Sequence[str] | None = None, *, limit: int | None = None
 ) -> list[Campaign]:
-    """Return campaigns, those that changed last first, without errors and pages."""
+    """Return campaigns without errors and pages, the last changed first."""
     if names is None:
         last = -1 if limit is None else limit - 1
         names = namespace.client.zrevrange(namespace.key("campaigns"), 0, last)
@@ -227,7 +228,7 @@ def campaigns(
 def campaign(namespace: Namespace, name: str, page_rate: float) -> Campaign | None:
     """Return a campaign with its errors and pages, or None if there is none.
 
-    `page_rate` is that of pages that have none of their own (messages per second; 0: no limit).
+    `page_rate` is the rate of pages without their own rate (messages per second; 0: no limit).
     """
     found = campaigns(namespace, [name])
     if not found:
@@ -263,12 +264,12 @@ def campaign(namespace: Namespace, name: str, page_rate: float) -> Campaign | No
 
 
 def _pause_seconds(namespace: Namespace, page_ids: Sequence[str]) -> dict[str, float]:
-    """Return how long pages are paused from now; infinite until somebody resumes them."""
+    """Return how long each page stays paused; infinite if an operator must resume it."""
     now_ms = namespace.now_ms()
     seconds = dict.fromkeys(page_ids, 0.0)
     for pause in pauses_of(namespace, *page_ids):
         left = math.inf if pause.until_ms is None else (pause.until_ms - now_ms) / 1000
-        # That of all pages, or of a token, holds for several.
+        # A pause of all pages or of a token applies to several pages.
         for page_id in [pause.page_id] if pause.page_id in seconds else page_ids:
             seconds[page_id] = max(seconds[page_id], left)
     return seconds
@@ -277,14 +278,14 @@ def _pause_seconds(namespace: Namespace, page_ids: Sequence[str]) -> dict[str, f
 def eta_seconds(
     campaign: Campaign, page_rates: Mapping[str, float], pause_seconds: Mapping[str, float]
 ) -> float | None:
-    """Return how long until every row has ended; None if that is unknown, as while it is held.
+    """Return the time until every row has ended; None if it is unknown, e.g. during a hold.
 
-    At the rate of the latest half minute, and not before each page could send its rows. Neither
-    the times for which jobs are scheduled nor other campaigns' shares of a page are considered.
+    It is computed from the rate of the latest half minute, and is at least the time that each page
+    needs for its rows. Scheduled times of jobs and other campaigns on the pages are ignored.
 
     Args:
         page_rates: messages per second of pages; 0 is no limit.
-        pause_seconds: how long pages are paused from now; infinite if that is unknown.
+        pause_seconds: how long pages stay paused; infinite if that is unknown.
     """
     left = campaign.rows - campaign.ended
     if left <= 0:
@@ -321,7 +322,7 @@ def _campaign(
     waiting = sum(states[state] for state in WAITING)
     rows = max(to_int(totals.get("rows")) or 0, enqueued)
     started_ms, ended_ms = to_int(totals.get("started_at")), to_int(totals.get("ended_at"))
-    # What is canceled will get no more rows.
+    # A canceled campaign gets no more rows.
     is_finished = enqueued > 0 and not waiting and (enqueued == rows or canceled is not None)
     rate = _rate(periods, now_ms, started_ms)
     listed = Campaign(
@@ -341,7 +342,7 @@ def _campaign(
 
 
 def _rate(periods: Mapping[str, str], now_ms: int, started_ms: int | None) -> float:
-    """Return jobs per second in the latest periods, or since the start if that was later."""
+    """Return jobs per second in the latest periods, or since the start if it was later."""
     current = now_ms // _RATE_PERIOD_MS
     first = current - _RATE_PERIODS
     jobs = sum(

@@ -1,6 +1,6 @@
-"""How many jobs failed, of what kind and when: counted by indexes, not by reading the jobs.
+"""Counts failed jobs by error code, page and time.
 
-Where no index has the answer, one field of each job is read.
+Indexes are counted if possible. Otherwise one field of each job is read.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from .failed_jobs import failed_ids, failed_indexes, failed_selection
 from .job_filter import JobFilter, job_conditions
 from .namespace import CHUNK, Namespace, chunks
 
-#: Entries read before they are counted.
+#: Number of entries that are read at once.
 _IDS = 2000
 _MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many failed jobs there are by name, the most frequent first.
+    """Number of failed jobs by name, the most frequent first.
 
     Attributes:
-        sample: the number of jobs that were counted, the latest ones, where a limit left some out;
-            else None.
-        names_left_out: names that a limit left out; those with the latest failures are counted.
+        sample: the number of counted jobs, if a limit restricted them to the latest; else None.
+        names_left_out: number of names that a limit excluded. Names with the latest failures are
+            counted.
     """
 
     by_name: dict[str, int] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minute:
-    """How many jobs ended with a call in one minute; `at` is its beginning."""
+    """Number of jobs that ended with a call in one minute; `at` is the start of the minute."""
 
     at: datetime
     sent: int
@@ -65,15 +65,15 @@ def count_by_page(namespace: Namespace, wanted: JobFilter, limit: int | None) ->
 
 
 def count_failed(namespace: Namespace, wanted: JobFilter) -> int | None:
-    """Return how many fit; None where only reading them all could tell."""
+    """Return the number of matching jobs; None if all of them would have to be read."""
     if len(job_conditions(wanted, "error_code", "page_id", "campaign")) > 1:
         return None
     return sum(_zcount(namespace, failed_indexes(wanted), wanted))
 
 
 def oldest_failed_ms(namespace: Namespace, wanted: JobFilter) -> int | None:
-    """Return when the oldest failed, in the indexes that the filter is read by; None: none."""
-    # Another client may have written times before the first, and after the last.
+    """Return when the oldest job in the filter's indexes failed; None if they are empty."""
+    # Another client may have written impossible times.
     bounds = (wanted.since_ms or 0, _bounds(wanted)[1])
     pipeline = namespace.pipeline()
     for index in failed_selection(namespace, wanted).indexes:
@@ -85,7 +85,7 @@ def oldest_failed_ms(namespace: Namespace, wanted: JobFilter) -> int | None:
 def count_over_time(
     namespace: Namespace, filters: Sequence[JobFilter], edges_ms: Sequence[int]
 ) -> list[list[int]]:
-    """Return, for each filter, how many failed from each edge up to the next."""
+    """Return, for each filter, how many jobs failed between each two consecutive edges."""
     spans = list(pairwise(edges_ms))
     indexes = [failed_indexes(wanted) for wanted in filters]
     pipeline = namespace.pipeline()
@@ -127,8 +127,8 @@ def throughput(namespace: Namespace, minutes: int) -> list[Minute]:
 
 
 def sent_since(namespace: Namespace, job_id: str | None) -> tuple[int, str | None]:
-    """Return how many were sent after `job_id`, and the latest; see `Reader.sent_since`."""
-    # As one transaction, so that the answers belong together.
+    """Return how many jobs were sent after `job_id`, and the latest; see `Reader.sent_since`."""
+    # In one transaction, so that the answers are consistent.
     pipeline = namespace.client.pipeline()
     pipeline.lindex(namespace.key("sent"), 0)
     pipeline.llen(namespace.key("sent"))
@@ -139,7 +139,7 @@ def sent_since(namespace: Namespace, job_id: str | None) -> tuple[int, str | Non
 
 
 def most_first(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return counts by name without those of 0, the most frequent first, then by name."""
+    """Return the counts above 0, the most frequent first, then by name."""
     used = ((name, count) for name, count in counts.items() if count)
     return dict(sorted(used, key=lambda item: (-item[1], item[0])))
 
@@ -152,7 +152,7 @@ def _count_indexes(
     prefix: str,
     limit: int | None,
 ) -> Counts:
-    """Count each of `names`, or all names in an index of them, by an index of each."""
+    """Count each of `names`, or all names of an index of names, with the index of each name."""
     left_out = 0
     if not names:
         last = -1 if limit is None else limit - 1
@@ -167,7 +167,7 @@ def _count_indexes(
 def _count_field(
     namespace: Namespace, wanted: JobFilter, field_name: str, limit: int | None
 ) -> Counts:
-    """Count the latest `limit` jobs, or all, by a field that is read of each."""
+    """Count the latest `limit` jobs, or all, by a field that is read from each job."""
     counts: Counter[str] = Counter()
     read = 0
     size = _IDS if limit is None else limit

@@ -14,9 +14,9 @@ _CURSOR = re.compile(f"({_NUMBER})-(.+)", re.DOTALL)
 
 
 class Cursor(NamedTuple):
-    """Where a page begins: after this entry, whether or not it still exists."""
+    """The position after an entry, even if the entry no longer exists."""
 
-    #: An integer; another client may have written any number, including an infinite one.
+    #: Normally an integer. Another client may have written any number, including an infinite one.
     ms: float
     job_id: str
 
@@ -25,7 +25,7 @@ class Cursor(NamedTuple):
 
     @property
     def time(self) -> datetime | None:
-        """When the entry failed, or is due; None if that is not a valid time."""
+        """When the entry failed or is due; None if its time is not valid."""
         try:
             return from_ms(round(self.ms))
         except (ValueError, OverflowError, OSError):
@@ -53,7 +53,7 @@ Page = TypeVar("Page", bound=_Page)
 
 
 def iterate(read: Callable[[Cursor | None], Page]) -> Iterator[Page]:
-    """Yield page after page until the end; each is read when it is asked for."""
+    """Yield all pages. Each is read when the iteration reaches it."""
     after: Cursor | None = None
     while True:
         page = read(after)

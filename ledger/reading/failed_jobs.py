@@ -1,4 +1,4 @@
-"""Failed jobs in pages, each as quick to read as the first, however many have failed."""
+"""Failed jobs in pages. The time to read a page does not depend on its position."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .index_page import IdPage, Selection, read_ids
 from .job_filter import JobFilter, has_text, job_conditions
 from .namespace import Namespace
 
-#: Prefixes of the indexes of failed jobs by a field of theirs.
+#: Prefixes of the indexes of failed jobs by a field.
 FAILED_BY = {"error_code": "failed:", "page_id": "failed_on:", "campaign": "failed_of:"}
-#: Entries that one page may scan, where it leaves some out; and if each job is read for a text.
+#: Maximum number of entries that one page scans, without and with a search for a text.
 SCAN_LIMIT, TEXT_SCAN_LIMIT = 20_000, 4000
 
 
@@ -22,8 +22,8 @@ class JobPage:
     """Some jobs of a list.
 
     Attributes:
-        after: where the next page begins; None if nothing follows.
-        scanned: entries of the indexes that were scanned for this page.
+        after: cursor of the next page; None at the end.
+        scanned: number of entries of the indexes that were scanned for this page.
     """
 
     records: list[JobRecord]
@@ -34,7 +34,7 @@ class JobPage:
 def failed_page(
     namespace: Namespace, wanted: JobFilter, text: str, after: Cursor | None, limit: int
 ) -> JobPage:
-    """Return at most `limit` failed jobs that fit; see `Reader.failed_page`."""
+    """Return at most `limit` matching failed jobs; see `Reader.failed_page`."""
     wanted = replace(wanted, states=(State.FAILED,))
     found: list[JobRecord] = []
     scanned = 0
@@ -63,7 +63,7 @@ def failed_ids(
     scan_limit: int,
     with_field: str = "",
 ) -> IdPage:
-    """Return ids of failed jobs that fit, the latest first, and a field of each if named."""
+    """Return ids of matching failed jobs, the latest first, with one field of each if named."""
     return read_ids(
         namespace,
         failed_selection(namespace, wanted),
@@ -77,9 +77,9 @@ def failed_ids(
 
 
 def failed_selection(namespace: Namespace, wanted: JobFilter) -> Selection:
-    """Return the shortest indexes that have every failed job that fits, and what to leave out.
+    """Return the shortest indexes that contain all matching jobs, with the remaining conditions.
 
-    The time bounds of `wanted` are not part of it.
+    The time bounds of `wanted` are not included.
     """
     conditions = job_conditions(wanted, "error_code", "page_id", "campaign")
     if not conditions:
@@ -93,7 +93,7 @@ def failed_selection(namespace: Namespace, wanted: JobFilter) -> Selection:
 
 
 def failed_indexes(wanted: JobFilter) -> list[str]:
-    """Return indexes that, merged, have every failed job that fits; by error code if it has any."""
+    """Return indexes that together contain all matching failed jobs; by error code if it is set."""
     conditions = job_conditions(wanted, "error_code", "page_id", "campaign")
     return next((_indexes(*condition) for condition in conditions.items()), ["failed"])
 

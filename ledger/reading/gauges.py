@@ -1,6 +1,6 @@
-"""The ledger's contents as Prometheus gauges, read at the time of the scrape.
+"""The ledger's contents as Prometheus gauges, read at each scrape.
 
-Every process that serves them returns the same values, so one scraped target is enough.
+Every process returns the same values, so it is enough to scrape one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ...schemas.pause_reasons import PAUSE_REASONS
 from .pauses import MANUAL
 from .reader import Reader
 
-#: Error codes and pages with a gauge of their own, each; all others are one more, `other`.
+#: Maximum number of error codes, and of pages, with their own label; the rest are `other`.
 TOP = 20
 _MAX_LABEL_CHARACTERS = 64
 
 
 class LedgerCollector(Collector):
-    """Reads the ledger at each scrape. If Redis is down, there is only `harasocial_ledger_up`."""
+    """Reads the ledger at each scrape. If Redis is down, only `harasocial_ledger_up` exists."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -68,7 +68,7 @@ class LedgerCollector(Collector):
         yield _gauge("due_jobs", "Jobs that are due and not yet queued.", backlog.due)
         yield _gauge(
             "oldest_waiting_seconds",
-            "Since the oldest job that may be sent now was enqueued, or was to be sent.",
+            "Age of the oldest job that may be sent now, since it was enqueued or its send_at.",
             backlog.oldest_seconds,
         )
 
@@ -86,7 +86,7 @@ def _gauge(name: str, help_text: str, value: float) -> Metric:
 
 def _top(name: str, help_text: str, label: str, counts: dict[str, int]) -> Metric:
     gauge = GaugeMetricFamily(f"harasocial_{name}", help_text, labels=[label])
-    # Sorted already, the most frequent first.
+    # The counts are sorted, the most frequent first.
     for key, count in islice(counts.items(), TOP):
         gauge.add_metric([sanitize(key, _MAX_LABEL_CHARACTERS)], count)
     gauge.add_metric(["other"], sum(list(counts.values())[TOP:]))

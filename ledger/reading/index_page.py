@@ -1,4 +1,4 @@
-"""Pages of indexes of jobs by time, each as quick to read as the first."""
+"""Pages of indexes by time. The time to read a page does not depend on its position."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from .cursor import Cursor
 from .namespace import Namespace
 
-#: Entries that one script call scans: about 1 ms of the server's time.
+#: Maximum number of entries that one script call scans: about 1 ms of the server's time.
 _SCAN_LIMIT = 500
-#: Indexes merged at about that cost; with more of them, a call scans fewer entries.
+#: Number of merged indexes at that cost. With more indexes, a call scans fewer entries.
 _FEW_INDEXES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The entries of one or several merged indexes whose jobs fulfill some conditions.
+    """The entries of one index, or of several merged indexes, whose jobs meet conditions.
 
     Attributes:
         indexes: names of the indexes; an id in several of them counts once.
-        conditions: fields of the job's hash, each with the values of which it has one.
+        conditions: accepted values by field of the job's hash.
     """
 
     indexes: Sequence[str]
@@ -33,7 +33,7 @@ class IdPage:
     """Some ids of a selection.
 
     Attributes:
-        values: for each id, its job's value of the requested field ("" if it has none).
+        values: for each id, the value of the requested field of its job ("" if it has none).
         after: cursor of the last scanned entry; None at the end.
         scanned: number of scanned entries.
     """
@@ -59,9 +59,9 @@ def read_ids(
     """Return at most `limit` ids, scanning at most `scan_limit` entries.
 
     Args:
-        earliest_ms, latest_ms: bounds (included) of an entry's time; None for no bound.
+        earliest_ms, latest_ms: inclusive bounds of an entry's time; None for no bound.
         desc: latest first; otherwise earliest first.
-        with_field: a field of the job's hash to return beside each id.
+        with_field: a field of the job's hash to return with each id.
     """
     indexes = selection.indexes
     scanned_at_once = _SCAN_LIMIT * _FEW_INDEXES // max(_FEW_INDEXES, len(indexes))

@@ -1,4 +1,4 @@
-"""Which jobs are wanted. Pure."""
+"""A filter of jobs. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ...schemas import JobRecord, State, iso_utc
 
-#: Values of one field of a filter: each is an index that a script merges.
+#: Maximum number of values of one field: each value is an index that a script merges.
 MAX_VALUES = 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -18,10 +18,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs are wanted. Several values of one field mean any of them; none is no condition.
+    """A filter of jobs. A field with several values matches any of them; without values, all jobs.
 
-    `since` and `until` (aware, both included) bound when a job finished or, if it has not, when it
-    was enqueued.
+    `since` and `until` (aware, inclusive) bound when a job finished or, if it has not, when it was
+    enqueued.
 
     Raises:
         ValueError: `since` or `until` has no time zone, `since` is after `until`, or a field has
@@ -44,7 +44,7 @@ class JobFilter:
                 f"since ({self.since}) is after until ({self.until}): no time is between them"
             )
         for name in ("states", "error_codes", "page_ids", "campaigns"):
-            # A repeated value is one value.
+            # A repeated value counts once.
             values = tuple(dict.fromkeys(getattr(self, name)))
             if len(values) > MAX_VALUES:
                 raise ValueError(f"{name} has {len(values)} values; at most {MAX_VALUES} can be")
@@ -52,11 +52,11 @@ class JobFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every job is wanted."""
+        """Whether all jobs match."""
         return self == JobFilter()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the conditions as in JSON, without those that are not set."""
+        """Return the conditions that are set, as a JSON object."""
         facts: dict[str, Any] = {
             "state": [state.value for state in self.states],
             "error_code": list(self.error_codes),
@@ -69,10 +69,10 @@ class JobFilter:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> JobFilter:
-        """Return the filter of which `as_json` returned `facts`.
+        """Return the filter that `as_json` converted to `facts`.
 
         Raises:
-            ValueError, TypeError, AttributeError: it was not returned by `as_json`.
+            ValueError, TypeError, AttributeError: `facts` was not returned by `as_json`.
         """
         return cls(
             states=tuple(map(State, facts.get("state", ()))),
@@ -85,16 +85,16 @@ class JobFilter:
 
     @property
     def since_ms(self) -> int | None:
-        """`since` as whole milliseconds since the epoch, as the times of jobs are; rounded up."""
+        """`since` in whole milliseconds since the epoch, rounded up."""
         return None if self.since is None else -((_EPOCH - self.since) // _MILLISECOND)
 
     @property
     def until_ms(self) -> int | None:
-        """`until` as whole milliseconds since the epoch; rounded down."""
+        """`until` in whole milliseconds since the epoch, rounded down."""
         return None if self.until is None else (self.until - _EPOCH) // _MILLISECOND
 
     def fits(self, record: JobRecord) -> bool:
-        """Return whether `record` is wanted."""
+        """Return whether `record` matches."""
         when = ended_or_enqueued_ms(record)
         since, until = self.since_ms, self.until_ms
         return (
@@ -108,12 +108,12 @@ class JobFilter:
 
 
 def _time(text: str | None) -> datetime | None:
-    # Python 3.10 does not read the `Z` of UTC yet.
+    # Python 3.10 does not parse the suffix `Z`.
     return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def job_conditions(wanted: JobFilter, *fields: str) -> dict[str, Sequence[str]]:
-    """Return the conditions on some fields of a job's hash, without those that are not set."""
+    """Return the conditions that are set on some fields of a job's hash."""
     values = {
         "error_code": wanted.error_codes,
         "page_id": wanted.page_ids,
@@ -129,7 +129,7 @@ def ended_or_enqueued_ms(record: JobRecord) -> int:
 
 
 def has_text(record: JobRecord, text: str) -> bool:
-    """Return whether ids, error, payload, metadata or key contain `text`, ignoring case."""
+    """Return whether an id, error, payload, metadata or key contains `text`, ignoring case."""
     if not text:
         return True
     wanted = text.casefold()

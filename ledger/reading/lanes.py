@@ -1,4 +1,4 @@
-"""The lanes of pages: their queued jobs and lengths, however many lanes there are."""
+"""The lanes of pages: their queued jobs and lengths."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from itertools import islice
 from ..job_hash import to_int
 from .namespace import Namespace, chunks
 
-#: Lanes read in one round trip.
+#: Number of lanes that are read in one round trip.
 _LANES = 2000
-#: Lists that are begun in one round trip: about 1 ms of the server's time.
+#: Number of lists whose first ids are read in one round trip: about 1 ms of the server's time.
 _LISTS = 500
-#: Ids of a list among which one is looked for: about 1 ms of the server's time.
+#: Number of ids of a list that are searched for an id: about 1 ms of the server's time.
 _SEARCHED = 100_000
-#: Ids read of a list when it is begun, and when it continues.
+#: Number of ids of a list that are read first, and in each further step.
 _FEW, _CHUNK = 5, 200
 
-#: A number that is the smaller the later a job was enqueued, and the job's id.
+#: A sort key that is smaller for jobs enqueued later, and the job's id.
 _Aged = tuple[int, str]
 
 
 def pages_with_lane(namespace: Namespace) -> list[str]:
-    """Return the pages that have a lane, in no order; some thousand a round trip."""
+    """Return the pages that have a lane, in no order; a few thousand per round trip."""
     lanes = namespace.client.zscan_iter(namespace.key("lanes"), count=_LANES)
     # Redis may return one twice.
     return list({page_id: None for page_id, _ in lanes})
@@ -34,11 +34,11 @@ def lists_by_page(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield pages with the names of their lists, in the order in which they are served.
 
-    Lanes of held campaigns, which are out of their page's turn, are among them.
+    Lanes of held campaigns, which are not in their page's round, are included.
 
     Args:
-        pages: none for every page that has a lane.
-        campaigns: only their lists; none for all lists.
+        pages: the pages; empty for all pages that have a lane.
+        campaigns: only the lists of these campaigns; empty for all lists.
     """
     held = _held_lanes(namespace)
     pages = pages or dict.fromkeys((*pages_with_lane(namespace), *held))
@@ -56,7 +56,7 @@ def lists_by_page(
 
 
 def _held_lanes(namespace: Namespace) -> dict[str, list[str]]:
-    """Return, by page, campaigns whose lanes may be out of their page's turn."""
+    """Return, by page, campaigns whose lanes may be missing from their page's round."""
     pipeline = namespace.pipeline()
     for name in ("held_campaigns", "canaries", "campaign_work"):
         pipeline.hkeys(namespace.key(name))
@@ -75,7 +75,7 @@ def _held_lanes(namespace: Namespace) -> dict[str, list[str]]:
 def filled_lists(
     namespace: Namespace, pages: Sequence[str] = (), campaigns: Sequence[str] = ()
 ) -> list[str]:
-    """Return the names of the lists with ids; of all pages and campaigns if none is named."""
+    """Return the names of the lists with ids, of all pages and campaigns if none is named."""
     lengths = _lengths(namespace, pages, campaigns)
     return [name for _, by_name in lengths for name, length in by_name.items() if length]
 
@@ -124,11 +124,10 @@ def jobs_ahead(namespace: Namespace, job_id: str, page_id: str, campaign: str | 
 def latest_queued(
     namespace: Namespace, pages: Sequence[str] = (), campaigns: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the ids in the lanes of some pages and campaigns, those enqueued last coming first.
+    """Yield the ids in the lanes of some pages and campaigns, the latest enqueued first.
 
-    A few ids of each lane are read at the beginning, the rest only when its turn comes. Within a
-    lane the order is the lane's own: a job that was retried, or released, stands where it is to be
-    sent from.
+    A few ids of each lane are read at the beginning, the others only when they are needed. Within
+    a lane, ids are in the order of the lane, which also contains retried and released jobs.
     """
     lists_of_pages = lists_by_page(namespace, pages, campaigns)
     names = [name for _, names in lists_of_pages for name in names]

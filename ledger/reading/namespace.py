@@ -1,4 +1,4 @@
-"""Access to the keys of one ledger, for reading."""
+"""Read access to the keys of one ledger."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ..job_hash import to_record
 from ..scripts import Scripts
 from .repairing_client import RepairingClient
 
-#: Jobs read in one round trip.
+#: Number of jobs that are read in one round trip.
 CHUNK = 500
 
 
 class Namespace:
-    """The keys that begin with one prefix. Every access raises `QueueUnavailable`."""
+    """The keys with one prefix. Every method may raise `QueueUnavailable`."""
 
     def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
-        #: redis-py types every answer as "this or an awaitable of this".
+        #: Untyped, because redis-py types every answer as "this or an awaitable of this".
         self.client: Any = RepairingClient(client, scripts, redis_url)
         self._prefix = prefix
         self._url = redis_url
         self._scripts = scripts
 
     def key(self, name: str) -> str:
-        """Return the whole name of a key."""
+        """Return the full name of a key."""
         return self._prefix + name
 
     def pipeline(self) -> Any:
-        """Return commands that are sent together, and not as one transaction."""
+        """Return a pipeline without a transaction."""
         return self.client.pipeline(transaction=False)
 
     def script(self, name: str, *args: str | int | float) -> list[Any]:
-        """Run a script; its contract is at the head of its file."""
+        """Run a script; the comment at the top of its file describes its arguments."""
         with translated_errors(self._url):
             return self._scripts(name, *args)
 
@@ -46,7 +46,7 @@ class Namespace:
         return server_time_ms(self.client)
 
     def records(self, ids: Iterable[str], *, chunk: int = CHUNK) -> Iterator[JobRecord]:
-        """Read the jobs behind `ids`, `chunk` per round trip; those that are gone are left out."""
+        """Yield the existing jobs among `ids`, read in chunks of `chunk` per round trip."""
         for some in chunks(ids, min(chunk, CHUNK)):
             pipeline = self.pipeline()
             for job_id in some:

@@ -1,4 +1,4 @@
-"""Which pages are paused and why, and which have a rate of their own."""
+"""The pauses of pages, and pages with their own rate."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from ..job_hash import to_int
 from .lanes import count_waiting, waiting_by_page
 from .namespace import Namespace, chunks
 
-#: The `page_id` of a pause that holds for every page.
+#: The `page_id` of a pause that applies to all pages.
 ALL_PAGES = "*"
 #: The `reason` of a pause by an operator.
 MANUAL = "manual"
-#: The `reason` of a pause of every page of a token.
+#: The `reason` of a pause that applies to all pages of a token.
 APP_THROTTLED = "app_throttled"
-#: Entries read at once: about 1 ms of the server's time.
+#: Number of entries that are read at once: about 1 ms of the server's time.
 _ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Why a page waits, and until when. Times are milliseconds since the epoch.
+    """A pause of a page. Times are milliseconds since the epoch.
 
     Attributes:
         page_id: the page; `ALL_PAGES`; or, if the reason is APP_THROTTLED, "token:" and the
-            fingerprint of the token whose pages wait.
+            fingerprint of the token whose pages are paused.
         reason: MANUAL, or why the worker paused it: APP_THROTTLED, auth, failing, refused,
             restricted or throttled.
         error_code: of the reply that caused the pause.
-        until_ms: None if an operator has to resume it. A time that has passed means that the page's
-            next job is a probe.
+        until_ms: None if an operator has to resume it. If the time has passed, the page's next job
+            is a probe.
         token_fingerprint: of the refused or throttled token.
-        note: the operator's reason, which may be empty.
-        by: who paused it; None if it was not an operator.
-        since_ms: None if unknown.
-        waiting: jobs in the page's lane; 0 where they were not counted.
+        note: the operator's reason; it may be empty.
+        by: the operator; None for an automatic pause.
+        since_ms: when it began; None if unknown.
+        waiting: jobs in the page's lane; 0 if they were not counted.
     """
 
     page_id: str
@@ -53,7 +53,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRate:
-    """A page's own rate: messages a second (0 is no limit), and how many may go at once.
+    """A page's own rate: messages per second (0 is no limit), and its burst.
 
     `at_ms` is when it was set (milliseconds since the epoch).
     """
@@ -85,13 +85,13 @@ def pauses(namespace: Namespace) -> list[Pause]:
 
 
 def some_pauses(namespace: Namespace, cursor: int) -> tuple[list[Pause], int]:
-    """Return the pauses of about a thousand pages, and where to continue; 0 is the beginning."""
+    """Return the pauses of about a thousand pages, and the cursor to continue at; 0 at the end."""
     cursor, some = namespace.client.hscan(namespace.key("pauses"), cursor, count=_ENTRIES)
     return [pause for page_id, text in some.items() for pause in _parse(page_id, text)], int(cursor)
 
 
 def pauses_of(namespace: Namespace, *page_ids: str) -> list[Pause]:
-    """Return what holds up some pages; see `Reader.pauses_of`."""
+    """Return the pauses that apply to some pages; see `Reader.pauses_of`."""
     own: list[Pause] = []
     tokens: set[str | None] = set()
     for some in chunks(page_ids, _ENTRIES):
@@ -100,7 +100,7 @@ def pauses_of(namespace: Namespace, *page_ids: str) -> list[Pause]:
             own += _parse(page_id, text) if text else ()
         tokens.update(namespace.client.hmget(namespace.key("page_tokens"), some))
     everything = pause_of_all(namespace)
-    # Which token the pages have that have none of their own is known to workers only.
+    # Only workers know the default token, which pages without their own token use.
     of_token = [
         pause
         for pause in token_pauses(namespace)
@@ -110,23 +110,23 @@ def pauses_of(namespace: Namespace, *page_ids: str) -> list[Pause]:
 
 
 def token_pauses(namespace: Namespace) -> list[Pause]:
-    """Return the pauses of tokens, each of which holds for all its pages."""
+    """Return the pauses of tokens; each applies to all pages of its token."""
     found = namespace.client.hscan_iter(namespace.key("tokens"), count=_ENTRIES)
     by_token = {token: pause for token, text in found for pause in _parse(f"token:{token}", text)}
     return [replace(pause, token_fingerprint=token) for token, pause in sorted(by_token.items())]
 
 
 def pause_of_all(namespace: Namespace) -> Pause | None:
-    """Return the pause that holds for every page, or None if there is none."""
+    """Return the pause of all pages, or None if there is none."""
     text = namespace.client.get(namespace.key("paused_all"))
     if text is None:
         return None
-    # Whatever stands there, it holds up every page.
+    # Any value of this key pauses all pages.
     return _manual(ALL_PAGES, _object(text))
 
 
 def rates(namespace: Namespace) -> list[PageRate]:
-    """Return the pages that have a rate of their own, ordered by page."""
+    """Return the pages with their own rate, ordered by page."""
     found = namespace.client.hscan_iter(namespace.key("rates"), count=_ENTRIES)
     by_page = {page_id: _rate(page_id, text) for page_id, text in found}
     return [rate for _, rate in sorted(by_page.items()) if rate]

@@ -1,4 +1,4 @@
-"""The one way to read the ledger. Changes no job."""
+"""Reads the ledger without changing jobs."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ class JobStatus(NamedTuple):
 
 
 class Reader:
-    """Reads jobs, counts and lanes. Safe to share between threads.
+    """Reads jobs, counts and lanes. Threads may share it.
 
-    Where a method is about failed jobs, the `states` of its filter are ignored, `since` and `until`
-    bound when a job failed, and a `text` is searched for, ignoring case, in a job's ids, error,
-    payload, metadata and idempotency key.
+    Methods for failed jobs ignore the `states` of their filter, and `since` and `until` bound when
+    a job failed. They search for `text`, ignoring case, in a job's ids, error, payload, metadata
+    and idempotency key.
 
-    Every method raises `QueueUnavailable`.
+    Every method may raise `QueueUnavailable`.
 
     Args:
-        page_rate: messages per second of a page that has no rate of its own; 0 is no limit.
+        page_rate: messages per second of a page without its own rate; 0 is no limit.
     """
 
     def __init__(self, namespace: Namespace, page_rate: float) -> None:
         self._namespace = namespace
         self._page_rate = page_rate
 
-    # One job, or named ones.
+    # Jobs by id.
 
     def get(self, job_id: str) -> JobRecord | None:
-        """Return the job, or None if there is none (any more)."""
+        """Return the job, or None if it does not exist."""
         return next(self._namespace.records([job_id]), None)
 
     def find_id(self, beginning: str) -> str:
-        """Return the id of the one job whose id begins with `beginning`.
+        """Return the id of the only job whose id begins with `beginning`.
 
-        A whole id costs one look-up. A shorter text, of 8 hexadecimal characters or more, scans all
-        keys of the Redis database, in steps of less than 1 ms of the server's time.
+        A complete id needs one lookup. A shorter text, of 8 hexadecimal characters or more, scans
+        all keys of the Redis database, in steps of less than 1 ms of the server's time.
 
         Raises:
-            JobNotFound: there is no such job (any more).
-            AmbiguousJobId: there are several; its `candidates` are at most 10 of them.
+            JobNotFound: no such job exists.
+            AmbiguousJobId: several jobs match; `candidates` has at most 10 of them.
         """
         return search.find_id(self._namespace, beginning)
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus]:
-        """Return the state and error code of some jobs; those that are gone are left out."""
+        """Return the state and error code of the existing jobs among some ids."""
         found: dict[str, JobStatus] = {}
         for some in chunks(job_ids, CHUNK):
             pipeline = self._namespace.pipeline()
@@ -85,7 +85,7 @@ class Reader:
     def find(self, wanted: JobFilter, limit: int) -> list[JobRecord]:
         """Return at most `limit` jobs, the latest first.
 
-        A filter with error codes and no state means failed jobs.
+        A filter with error codes but no state selects failed jobs.
         """
         return search.find(self._namespace, wanted, limit)
 
@@ -96,23 +96,23 @@ class Reader:
     ) -> JobPage:
         """Return at most `limit` failed jobs after a position, the latest first.
 
-        A page has fewer, and a next page, where many jobs have to be read for it.
+        A page may have fewer jobs, and a next page, if many jobs must be read for it.
         """
         return failed_jobs.failed_page(self._namespace, wanted, text, after, limit)
 
     def failed_pages(
         self, wanted: JobFilter, *, text: str = "", limit: int = 500
     ) -> Iterator[JobPage]:
-        """Yield all that fit, page by page, each read when it is asked for.
+        """Yield all matching jobs in pages. Each is read when the iteration reaches it.
 
-        What fails meanwhile comes before the first page, and is not among them.
+        Jobs that fail during the iteration are not included.
         """
         return iterate(lambda after: self.failed_page(wanted, text=text, after=after, limit=limit))
 
     def failed_ids(
         self, wanted: JobFilter, *, text: str = "", after: Cursor | None = None, limit: int = 500
     ) -> IdPage:
-        """Return what `failed_page` does as ids and error codes; without a text, no job is read."""
+        """Like `failed_page`, but return ids and error codes; without a text, no job is read."""
         if text:
             page = self.failed_page(wanted, text=text, after=after, limit=limit)
             return IdPage(
@@ -131,44 +131,44 @@ class Reader:
         )
 
     def count_failed(self, wanted: JobFilter = _ALL) -> int | None:
-        """Return how many failed; None for a filter by code and page: no index has both."""
+        """Return how many jobs failed; None for a filter by code and page: no index has both."""
         return counts.count_failed(self._namespace, wanted)
 
     def count_by_error_code(self, wanted: JobFilter = _ALL, *, limit: int | None = None) -> Counts:
-        """Return how many failed with each error code, the most frequent first.
+        """Return how many jobs failed with each error code, the most frequent first.
 
         Args:
             wanted: if it has pages, one field of each job is read; otherwise indexes are counted.
-            limit: maximum number of jobs read, the latest ones, or of error codes counted. The
-                answer says what was left out. None for an exact answer.
+            limit: maximum number of jobs that are read (the latest), or of error codes that are
+                counted. The answer contains what was left out. None for an exact answer.
         """
         return counts.count_by_error_code(self._namespace, wanted, limit)
 
     def count_by_page(self, wanted: JobFilter = _ALL, *, limit: int | None = None) -> Counts:
-        """Return how many failed on each page; jobs are read if `wanted` has error codes."""
+        """Return how many jobs failed on each page; jobs are read if `wanted` has error codes."""
         return counts.count_by_page(self._namespace, wanted, limit)
 
     def count_over_time(
         self, filters: Sequence[JobFilter], edges_ms: Sequence[int]
     ) -> list[list[int]]:
-        """Return, for each filter, how many failed from each edge up to the next.
+        """Return, for each filter, how many jobs failed between each two consecutive edges.
 
-        A filter may have error codes or pages; of one with both, the pages are ignored, as its
-        times are.
+        A filter may have error codes or pages. If it has both, its pages are ignored. Its times
+        are always ignored.
         """
         return counts.count_over_time(self._namespace, filters, edges_ms)
 
     def oldest_failed_ms(self, wanted: JobFilter = _ALL) -> int | None:
-        """Return when the oldest failed (ms since the epoch), or None if there is none.
+        """Return when the oldest matching job failed (ms since the epoch), or None.
 
-        A filter by code and page is read by one of the two, so the answer may be too early.
+        For a filter by code and page, only one of the two is used, so the answer may be too early.
         """
         return counts.oldest_failed_ms(self._namespace, wanted)
 
     # The queue.
 
     def count_states(self) -> dict[State, int]:
-        """Return how many jobs are in each state; sent and canceled ones while they are kept."""
+        """Return how many jobs are in each state; sent and canceled jobs only while kept."""
         return counts.count_states(self._namespace)
 
     def throughput(self, minutes: int = 60) -> list[Minute]:
@@ -176,25 +176,25 @@ class Reader:
         return counts.throughput(self._namespace, minutes)
 
     def sent_since(self, job_id: str | None) -> tuple[int, str | None]:
-        """Return how many jobs were sent after `job_id` was, and the one that was sent last.
+        """Return how many jobs were sent after `job_id`, and the id of the latest.
 
-        With None, or a job that is not kept any more, all that are kept count.
+        With None, or a job that is no longer kept, all kept jobs count.
         """
         return counts.sent_since(self._namespace, job_id)
 
     def waiting_page(
         self, state: State, *, after: Cursor | None = None, limit: int = 50
     ) -> JobPage:
-        """Return at most `limit` jobs of a state, RETRYING or SCHEDULED; those due first first."""
+        """Return at most `limit` RETRYING or SCHEDULED jobs, ordered by their due times."""
         return waiting.waiting_page(self._namespace, state, after, limit)
 
     def waiting_by_page(self, limit: int | None = 100) -> dict[str, int]:
-        """Return how many jobs wait in each page's lane, the longest first."""
+        """Return how many jobs wait in each page's lane, the longest lane first."""
         sums = counts.most_first(lanes.waiting_by_page(self._namespace))
         return dict(islice(sums.items(), limit))
 
     def backlog(self) -> Backlog:
-        """Return what should have been moved on or sent by now."""
+        """Return the number of overdue jobs and the age of the oldest ready job."""
         return waiting.backlog(self._namespace)
 
     def count_waiting(self, page_ids: Sequence[str]) -> dict[str, int]:
@@ -204,8 +204,8 @@ class Reader:
     def jobs_ahead(self, record: JobRecord) -> int | None:
         """Return how many jobs of its page are served before a queued one.
 
-        Jobs that have failed and jobs of other campaigns take turns with it, so it is an estimate.
-        None if it is not among the first 100,000 of its lane.
+        This is an estimate, because jobs that have failed and jobs of other campaigns take turns
+        with it. None if it is not among the first 100,000 jobs of its lane.
         """
         if record.page_id is None:
             return None
@@ -214,16 +214,16 @@ class Reader:
     # Pauses and rates.
 
     def pauses(self) -> list[Pause]:
-        """Return why pages wait: a pause of all pages, those of tokens, then those of single pages.
+        """Return all pauses: of all pages, of tokens, then of single pages.
 
-        A page that is paused both by an operator and automatically has two.
+        A page that is paused both by an operator and automatically has two pauses.
         """
         return pauses.pauses(self._namespace)
 
     def pauses_of(self, *page_ids: str) -> list[Pause]:
-        """Return what holds up some pages.
+        """Return the pauses that apply to some pages.
 
-        In this order: a pause of all pages, manual ones, automatic ones, those of tokens.
+        The order is: a pause of all pages, manual, automatic, and pauses of tokens.
         """
         return pauses.pauses_of(self._namespace, *page_ids)
 
@@ -232,17 +232,17 @@ class Reader:
         return pauses.pause_of_all(self._namespace)
 
     def some_pauses(self, cursor: int = 0) -> tuple[list[Pause], int]:
-        """Return the pauses of about a thousand pages, and where to continue; 0: the beginning.
+        """Return the pauses of about a thousand pages, and the next cursor; 0 at the end.
 
         Waiting jobs are not counted.
         """
         return pauses.some_pauses(self._namespace, cursor)
 
     def rates(self) -> list[PageRate]:
-        """Return the pages that have a rate of their own."""
+        """Return the pages with their own rate."""
         return pauses.rates(self._namespace)
 
-    # What operators did.
+    # The audit.
 
     def audit(
         self,
@@ -261,10 +261,7 @@ class Reader:
     # Campaigns.
 
     def campaigns(self, limit: int | None = None) -> list[Campaign]:
-        """Return at most `limit` campaigns, those that changed last first.
-
-        They are without errors and pages.
-        """
+        """Return at most `limit` campaigns without errors and pages, the last changed first."""
         return campaigns.campaigns(self._namespace, limit=limit)
 
     def campaign(self, name: str) -> Campaign | None:
@@ -272,14 +269,14 @@ class Reader:
         return campaigns.campaign(self._namespace, name, self._page_rate)
 
     def watched_campaigns(self, cursor: int = 0) -> tuple[list[WatchedCampaign], int]:
-        """Return about a hundred campaigns with rules, and where to continue; 0: the beginning."""
+        """Return about a hundred campaigns with rules, and the next cursor; 0 at the end."""
         return campaigns.watched_campaigns(self._namespace, cursor)
 
     def seconds_since_sweep(self) -> float | None:
-        """Return how long ago a worker swept, as each does every second; None if none ever did."""
+        """Return the time since the latest sweep by any worker; None if there is none."""
         swept_ms = to_int(self._namespace.client.get(self._namespace.key("clock")))
         return None if swept_ms is None else max(0, self.now_ms() - swept_ms) / 1000
 
     def now_ms(self) -> int:
-        """Return the time by the ledger's clock, which jobs fail by (ms since the epoch)."""
+        """Return the time by the ledger's clock (ms since the epoch)."""
         return self._namespace.now_ms()

@@ -1,4 +1,4 @@
-"""Reading the ledger's keys directly, whatever type another client has given one of them."""
+"""Reads the ledger's keys directly, and repairs keys that have the wrong type."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..scripts import Scripts
 
 
 class RepairingClient(redis.Redis):
-    """A client that shares another's connections, for reading.
+    """A client for reading that shares the connections of another client.
 
-    A key of the wrong type is moved out of the way and read again, as the scripts do it. Every
-    command raises `QueueUnavailable` in place of redis-py's errors.
+    A key of the wrong type is renamed and read again, as in the scripts. Commands raise
+    `QueueUnavailable` instead of redis-py's errors.
     """
 
     def __init__(self, client: redis.Redis, scripts: Scripts, redis_url: str) -> None:
@@ -40,7 +40,7 @@ class RepairingClient(redis.Redis):
                 return run(*args, **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """Return a pipeline that does the same."""
+        """Return a pipeline that also repairs keys."""
         return _ReadingPipeline(self, transaction, shard_hint)
 
     def translated_errors(self) -> AbstractContextManager[None]:
@@ -48,7 +48,7 @@ class RepairingClient(redis.Redis):
         return translated_errors(self._url)
 
     def repair(self, commands: Sequence[tuple[Any, ...]]) -> None:
-        """Move the keys of commands that failed out of the way, if they still fail."""
+        """Run commands that failed, so that the script renames keys of the wrong type."""
         self._scripts("repair", *(json.dumps([_text(part) for part in args]) for args in commands))
 
 

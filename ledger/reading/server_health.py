@@ -1,4 +1,4 @@
-"""What can be asked of the Redis server itself: version, safety of the data, clock."""
+"""Properties of the Redis server: version, safety of the data, clock."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerHealth:
-    """What the server says of itself; None where it does not, or refuses to answer (by an ACL).
+    """Properties of the server. One that the server does not report (ACL) is None.
 
     Attributes:
-        version: of Redis, or the one that a compatible server claims, such as "7.2.4".
-        maxmemory_policy: what it does when memory is full; "noeviction" loses nothing.
+        version: of Redis, or as reported by a compatible server, such as "7.2.4".
+        maxmemory_policy: policy for full memory; only "noeviction" loses no data.
         appendonly: whether it writes each change to disk (AOF), not only snapshots.
-        is_replica: whether it only follows another server, and so refuses to write.
-        clock_offset_seconds: its clock less this host's; positive when it is ahead.
-        other_version: why this program must not use the namespace's keys, or None if it may.
+        is_replica: whether it is a replica, which refuses to write.
+        clock_offset_seconds: the server's clock minus this host's clock.
+        other_version: why this program must not use the namespace's keys, or None if it can.
     """
 
     version: str | None = None
@@ -38,17 +38,17 @@ class ServerHealth:
 
 
 def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth:
-    """Ask the server that `settings` name.
+    """Return the properties of the server in `settings`.
 
     Raises:
-        QueueUnavailable: it cannot be reached, or does not let us in.
-        SettingsError: `redis_url` is not usable.
+        QueueUnavailable: it cannot be reached, or refuses the login.
+        SettingsError: `redis_url` is not valid.
     """
     client: Any = connect(settings.redis_url, timeout_seconds=timeout_seconds, max_connections=1)
     try:
         with translated_errors(settings.redis_url):
             client.ping()
-            # INFO tells all of it, also where hosted servers refuse CONFIG.
+            # INFO has all values, and hosted servers that refuse CONFIG allow it.
             info = _unless_refused(client.info) or {}
             asked_at = time.time()
             clock = _unless_refused(client.time)
@@ -73,10 +73,10 @@ def inspect(settings: Settings, *, timeout_seconds: float = 2.0) -> ServerHealth
 def _unless_refused(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
-    except ResponseError:  # NOPERM, or a server that lacks the command
+    except ResponseError:  # NOPERM, or the server does not support the command
         return None
 
 
 def _text(value: Any) -> str | None:
-    # redis-py turns what looks like a number into one.
+    # redis-py converts a text that looks like a number.
     return None if value is None else str(value)

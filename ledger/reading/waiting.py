@@ -1,4 +1,4 @@
-"""Jobs that wait until they are due, in pages; and for how long due ones have waited."""
+"""Pages of jobs that are not due yet, and the backlog of jobs that are."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .index_page import Selection, read_ids
 from .lanes import lists_by_page
 from .namespace import Namespace
 
-#: Jobs that one page may read: those in other states are left out.
+#: Maximum number of jobs that one page reads. Jobs in other states are skipped.
 _SCAN_LIMIT = 2000
-#: Lanes whose oldest job is read: those that were not served for the longest time.
+#: Number of lanes whose oldest job is read: those that have not been served for the longest time.
 _LANES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Jobs that are due and not yet moved on, and the age of the oldest in a lane (seconds).
+    """The number of due jobs that are not queued yet, and the age of the oldest queued job.
 
-    A job's age counts from its enqueueing or its `send_at`; it is 0 where no job waits.
+    A job's age counts from when it was enqueued, or from its `send_at`. It is 0 if no job waits.
     """
 
     due: int
@@ -50,7 +50,7 @@ def waiting_page(namespace: Namespace, state: State, after: Cursor | None, limit
 
 
 def backlog(namespace: Namespace) -> Backlog:
-    """Return what should have been moved on or sent by now."""
+    """Return the number of overdue jobs and the age of the oldest queued job."""
     now_ms = namespace.now_ms()
     due = namespace.client.zcount(namespace.key("due"), "-inf", now_ms)
     pages = namespace.client.zrange(namespace.key("lanes"), 0, _LANES - 1)
