@@ -1,4 +1,4 @@
-"""How `make docs` builds the site: from the repository's root, so that all documents are in it."""
+"""Sphinx configuration for `make docs`. The source is the repository's root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ project = "harasocial-dispatch"
 release = metadata.version(project)
 html_title = f"{project} {release}"
 language = "en"
-# Options such as --json stay as they are.
+# Do not convert the dashes of options such as --json.
 smartquotes = False
 
 extensions = [
@@ -34,10 +34,10 @@ include_patterns = [
 exclude_patterns = [".*", "build", "docs/_extensions", "tests"]
 html_theme = "furo"
 
-# Headings can be linked to as on GitHub: page.md#the-heading.
+# Create the same anchors for headings as GitHub: page.md#the-heading.
 myst_heading_anchors = 4
 
-# Docstrings write `code` with single backticks.
+# Docstrings use single backticks for `code`.
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -46,7 +46,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-# Every link within the site must lead somewhere. Types of Python and of libraries are not in it.
+# Every link within the site must be valid. Types of Python and of libraries are not documented here.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"harasocial_dispatch\.(broker|ledger)\..*"),  # for the package's own tests

@@ -1,4 +1,4 @@
-"""Writes docs/error-codes.md from the table in schemas/error_codes.py: `make docs`."""
+"""Generates docs/error-codes.md from the table in schemas/error_codes.py, for `make docs`."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _INTRODUCTION = """\
 
 This page is generated from the table in `schemas/error_codes.py`; edit that, then run `make docs`.
 
-A job's `error_code` is the API's own where it gave one. If the reply has no `error_code` and its
-`error_message` begins with `(#10)` or `(#10/2018278)`, that is the code. A compound code
-`code/subcode` that is not listed has the row of its subcode, if that has six digits or more, or of
-its code. Other codes are the program's own, in words.
+A job's `error_code` is the API's code, if the reply has one. If the reply has no `error_code` and
+its `error_message` begins with `(#10)` or `(#10/2018278)`, that code is used. A compound code
+`code/subcode` that is not listed is treated like its subcode, if the subcode has six digits or
+more, otherwise like its code. Codes in words are the program's own.
 
 | class | the job | the page |
 |---|---|---|
 | `permanent` | fails without retry | continues; five refusals in a row about the page pause it |
 | `transient` | is retried, and spends an attempt | continues; many failures in a row pause it |
 | `ambiguous` | as `transient`; with `delivery="at_most_once"`, fails | as `transient` |
-| `throttled` | waits, and spends no attempt | waits as the reply asks, or for a growing pause |
+| `throttled` | waits, and spends no attempt | waits as long as the reply requests, or for a growing pause |
 | `app_throttled` | as `throttled` | every page of the token waits |
 | `restricted` | waits, and spends no attempt | pauses for 30 minutes, then longer, up to 4 hours |
 | `auth` | fails | pauses until its token changes or works again |
 
-*About* says what a refusal concerns: `page` if the page's other messages may be refused likewise,
-`person` if only the recipient. *Replay* says whether `replay` helps: `passing` (worth another try),
-`fixable` (after a person has fixed the cause) or `never`. A code marked † leaves open whether the
-message was sent: with `delivery="at_most_once"` its class is `ambiguous`.
+*About* is `page` if the page's other messages may be refused for the same reason, and `person` if
+the refusal concerns only the recipient. *Replay* is `passing` (worth another try), `fixable` (after
+a person has fixed the cause) or `never`. With a code marked †, the message may have been sent: with
+`delivery="at_most_once"` its class is `ambiguous`.
 
-`HARASOCIAL_ERROR_CODE_CLASSES=999=transient,10/7=restricted` gives codes of the API a class of your
-own. With `HARASOCIAL_LANGUAGE=vi` commands explain codes in Vietnamese.
+`HARASOCIAL_ERROR_CODE_CLASSES=999=transient,10/7=restricted` assigns codes of the API to other
+classes. With `HARASOCIAL_LANGUAGE=vi` commands explain codes in Vietnamese.
 """
 _TITLES: dict[Language, tuple[str, str, str]] = {
     "en": ("Codes of the API", "Codes of this program", "any other code"),

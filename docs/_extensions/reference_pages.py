@@ -1,10 +1,10 @@
-"""Directives for the pages that are made from the code.
+"""Directives for pages that are generated from the code.
 
-`settings-reference` lists every setting. Meaning and default are those of the class `Settings`.
-What a setting accepts is what the program says when it refuses a wrong value.
+`settings-reference` lists all settings, with the comments and defaults of the class `Settings`.
+The accepted values are taken from the error messages for a wrong value.
 
-`public-classes` lists the classes that a module offers in its `__all__`; with the option `errors`,
-the exceptions.
+`public-classes` lists the classes in a module's `__all__`, or with the option `errors` its
+exceptions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-#: No setting accepts this, except names of files.
+#: A value that all settings refuse, except names of files.
 _WRONG = "a wrong\tvalue"
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
@@ -73,7 +73,7 @@ def _in_words(seconds: float) -> str:
 
 
 def _accepted(variable: str) -> str:
-    """Return what the program expects of a setting, in its own words: "must be …"."""
+    """Return the expected values of a setting, from its error message: "must be …"."""
     others = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
     with patch.dict(os.environ, {**others, variable: _WRONG}, clear=True):
         try:
@@ -84,9 +84,9 @@ def _accepted(variable: str) -> str:
 
 
 class PublicClasses(SphinxDirective):
-    """Insert an entry for each class of a module's `__all__`, except those that are named.
+    """Insert an entry for each class in a module's `__all__`, except the excluded names.
 
-    Arguments: the module, and names to leave out.
+    Arguments: the module, and names to exclude.
     """
 
     required_arguments = 1
@@ -103,7 +103,7 @@ class PublicClasses(SphinxDirective):
             is_error = isinstance(value, type) and issubclass(value, Exception)
             if isinstance(value, type) and is_error == (kind == "exception"):
                 lines += [f".. auto{kind}:: {module_name}.{name}", "   :members:"]
-                lines += ["   :exclude-members: add", ""]  # fills a report; not for its readers
+                lines += ["   :exclude-members: add", ""]  # only for building a report
         return self.parse_text_to_nodes("\n".join(lines))
 
 
