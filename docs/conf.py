@@ -46,7 +46,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-# Every link within the site must be valid. Types of Python and of libraries are not documented here.
+# Every link within the site must be valid. Types of Python and of libraries are not documented.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"harasocial_dispatch\.(broker|ledger)\..*"),  # for the package's own tests

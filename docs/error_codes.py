@@ -39,7 +39,7 @@ more, otherwise like its code. Codes in words are the program's own.
 | `permanent` | fails without retry | continues; five refusals in a row about the page pause it |
 | `transient` | is retried, and spends an attempt | continues; many failures in a row pause it |
 | `ambiguous` | as `transient`; with `delivery="at_most_once"`, fails | as `transient` |
-| `throttled` | waits, and spends no attempt | waits as long as the reply requests, or for a growing pause |
+| `throttled` | waits, and spends no attempt | waits as requested, or for a growing pause |
 | `app_throttled` | as `throttled` | every page of the token waits |
 | `restricted` | waits, and spends no attempt | pauses for 30 minutes, then longer, up to 4 hours |
 | `auth` | fails | pauses until its token changes or works again |

@@ -51,7 +51,7 @@ from .scripts import Scripts, explain_version
 from .storing import store
 
 #: Consecutive failures that pause a page's lane (its breaker).
-FAILURES_IN_A_ROW = 5
+CONSECUTIVE_FAILURES = 5
 #: Maximum number of jobs or lanes that one step of a release or a cancellation processes: about
 #: 3 ms of the server's time.
 CHUNK = 200
@@ -167,7 +167,7 @@ class Ledger:
         *,
         in_flight_by_page: Mapping[str, int] | None = None,
         answers_bell: bool = False,
-        looks_again_in_seconds: float = 0.0,
+        next_claim_in_seconds: float = 0.0,
         has_possible_poison: bool = False,
         default_token: str = "",
     ) -> Claimed:
@@ -177,7 +177,7 @@ class Ledger:
             max_jobs: at least 1.
             in_flight_by_page: this process's calls in flight.
             answers_bell: this is the first call after a doorbell.
-            looks_again_in_seconds: the caller claims again within this time, so no doorbell is
+            next_claim_in_seconds: the caller claims again within this time, so no doorbell is
                 needed until then; 0 if it may stop.
             has_possible_poison: a claim with `possible_poison` is in flight, so no second one is
                 claimed.
@@ -203,7 +203,7 @@ class Ledger:
                 round(settings.safe_call_deadline_seconds * 1000),
                 json.dumps(in_flight_by_page or {}),
                 int(answers_bell),
-                round(looks_again_in_seconds * 1000),
+                round(next_claim_in_seconds * 1000),
                 int(has_possible_poison),
                 round(START_WITHIN_SECONDS * 1000),
                 default_token,
@@ -256,7 +256,7 @@ class Ledger:
             changes, *held = self._scripts(
                 "record",
                 round(self._settings.sent_ttl_seconds),
-                FAILURES_IN_A_ROW,
+                CONSECUTIVE_FAILURES,
                 *map(result_row, results),
             )
         self._report(changes)

@@ -45,7 +45,7 @@ class CompletedCall(Exception):
     """
 
     def __init__(self, result: Any) -> None:
-        super().__init__(f"the await was canceled, but its call had started and returned {result!r}")
+        super().__init__(f"the await was canceled, but its call started and returned {result!r}")
         self.result = result
 
 

@@ -185,7 +185,7 @@ class Pump:
                 self.settings.in_flight - len(self._flights),
                 in_flight_by_page=dict(self._flights.by_page),
                 answers_bell=self._answers_bell,
-                looks_again_in_seconds=NEXT_CLAIM_SECONDS,
+                next_claim_in_seconds=NEXT_CLAIM_SECONDS,
                 has_possible_poison=self._flights.possible_poisons > 0,
                 default_token=self.sender.tokens.common_fingerprint,
             )

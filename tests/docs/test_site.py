@@ -1,4 +1,4 @@
-"""The site can be built, its links lead somewhere, and what it lists is complete."""
+"""The site can be built, its links are valid, and its lists are complete."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import yaml
 from harasocial_dispatch.schemas import Settings
 from support.documents import PAGES, ROOT, anchors_of, links_of, name_of
 
-#: A build takes some seconds, and much longer on a busy machine.
+#: A build takes several seconds, and much longer on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as by `make docs`, in a folder of its own."""
+    """The site, built like `make docs`, in its own folder."""
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", "-nWq", "--keep-going", "-c", "docs", ".", folder],
@@ -33,13 +33,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_site_is_built_without_a_warning(site: Path) -> None:
-    """Every document but the README is in it."""
+    """All documents except the README are in it."""
     pages = [page.relative_to(ROOT) for page in PAGES if page != ROOT / "README.md"]
     assert [page for page in pages if not (site / page.with_suffix(".html")).is_file()] == []
 
 
 def test_every_directive_is_carried_out(site: Path) -> None:
-    """None is shown as text, as one of another markup language would be."""
+    """No directive is shown as text, as in another markup language."""
     shown = [
         f"{page.relative_to(site)}: {directive}"
         for page in site.rglob("*.html")
@@ -51,7 +51,7 @@ def test_every_directive_is_carried_out(site: Path) -> None:
 
 
 def test_generated_pages_name_everything(site: Path) -> None:
-    """Every setting, command and public function has an entry that can be linked to."""
+    """Every setting, command and public function has an entry with an anchor."""
     settings = (site / "docs" / "reference" / "settings.html").read_text(encoding="utf-8")
     for name in Settings.__dataclass_fields__:
         assert f'id="envvar-HARASOCIAL_{name.upper()}"' in settings, name
@@ -71,7 +71,7 @@ def test_generated_pages_name_everything(site: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_links_lead_somewhere(page: Path) -> None:
-    """Links to files of the repository, and to headings in them, as on GitHub."""
+    """Links to files of the repository, and to headings in them, work as on GitHub."""
     for link in links_of(page):
         target, _, anchor = link.partition("#")
         if target.startswith(("http://", "https://", "mailto:")):
@@ -83,7 +83,7 @@ def test_the_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_settings_named_are_settings() -> None:
-    """Each HARASOCIAL_ variable that a document names is one that the program reads."""
+    """The program reads each HARASOCIAL_ variable that a document names."""
     known = {name.upper() for name in Settings.__dataclass_fields__}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -92,7 +92,7 @@ def test_the_settings_named_are_settings() -> None:
 
 
 def test_the_runbook_has_every_alert_and_every_pause() -> None:
-    """A heading for each, so that whoever is called at night finds it."""
+    """Each has a heading, so that an operator finds it quickly."""
     from harasocial_dispatch.schemas.pause_reasons import PAUSE_REASONS
 
     rules = yaml.safe_load((ROOT / "docs/monitoring/alerts.yaml").read_text(encoding="utf-8"))

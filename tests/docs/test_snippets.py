@@ -1,4 +1,4 @@
-"""The commands and the code that the documents show do what the documents say."""
+"""The commands and the code in the documents work as described."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.harness import StartWorker, environment, eventually, free_port
 #: A page runs many commands, one after the other.
 pytestmark = pytest.mark.timeout(300)
 
-#: Commands that run until they are stopped, with what each prints once it is up.
+#: Commands that run until they are stopped, with the text that each prints when it is ready.
 SERVERS = {
     "harasocial-dispatch worker": b" ready.",
     "harasocial-dispatch flower": b"Visit me at",
@@ -33,7 +33,7 @@ SERVERS = {
 #: First words of commands that are run.
 PROGRAMS = {"make", "pip", "export", "harasocial-dispatch"}
 NOTES = {"", "not run", "exit status", "file", "output of"}
-#: How each language's blocks are treated: "toctree" and the like are directives of the site.
+#: How blocks of each language are treated. "toctree" and similar are directives of the site.
 LANGUAGES = {"console", "python", "json", "yaml", "text", "ini"}
 
 RUNNABLE = [block for block in BLOCKS if block.note != "not run"]
@@ -61,7 +61,7 @@ def run(command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_every_block_is_of_a_kind_that_is_tested(block: Block) -> None:
-    """A new language, note or program needs a test, or the reason why there can be none."""
+    """A new language, note or program needs a test, or a reason why it cannot be tested."""
     assert block.note in NOTES, block.note
     if block.note == "not run":
         assert block.value, "give the reason"
@@ -88,18 +88,18 @@ def test_data_can_be_parsed(block: Block) -> None:
 
 @pytest.mark.parametrize("command", matching("make "))
 def test_the_make_targets_exist(command: str) -> None:
-    """`make demo` itself is run by the test of the demo, `make test` is running now."""
+    """`make demo` is run by the test of the demo, and `make test` is running now."""
     ended = run(f"{command} --dry-run", dict(os.environ), ROOT)
     assert ended.returncode == 0, ended.stderr
 
 
 def test_the_installation_commands_install_this_package(tmp_path: Path) -> None:
-    """From a copy of the tree, they resolve to this package with what is installed here."""
+    """They run in a copy of the tree, with the packages that are installed here."""
     clone = tmp_path / "clone"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "tests", "docs", "build"))
     for command in matching("pip "):
         report = tmp_path / "report.json"
-        # Nothing is fetched: setuptools and all dependencies are those of this environment.
+        # Nothing is downloaded: setuptools and all dependencies are those of this environment.
         offline = f"--dry-run --no-index --no-build-isolation --report {report}"
         ended = run(f"{sys.executable} -m {command} {offline}", dict(os.environ), clone)
         assert ended.returncode == 0, ended.stderr
@@ -133,7 +133,7 @@ def test_a_page_works_from_top_to_bottom(
     start_worker: StartWorker,
     tmp_path: Path,
 ) -> None:
-    """Its commands and code run in its order, `ID` being the job that was enqueued last."""
+    """Its commands and code run in order. `ID` is the job that was enqueued last."""
     start_worker()
     reader = Reader(environment(settings, sandbox.url), tmp_path, producer)
     for block in blocks_of(page):
@@ -141,7 +141,7 @@ def test_a_page_works_from_top_to_bottom(
 
 
 class Reader:
-    """Somebody who tries everything that a page shows, in a folder of their own."""
+    """Runs everything that a page shows, in its own folder."""
 
     def __init__(self, env: dict[str, str], folder: Path, producer: Producer) -> None:
         self._env = env
@@ -184,7 +184,7 @@ class Reader:
         return ended
 
     def _settle(self) -> None:
-        """Wait until the worker has nothing to send, as a reader would before they look."""
+        """Wait until the worker has nothing to send, like a reader does."""
         eventually(
             lambda: (
                 not {State.QUEUED, State.SENDING, State.RETRYING}
@@ -195,7 +195,7 @@ class Reader:
 
 
 def shape(value: Any) -> Any:
-    """Return a JSON value with types in place of texts and numbers."""
+    """Return a JSON value with types instead of texts and numbers."""
     if isinstance(value, dict):
         return {key: shape(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -207,7 +207,7 @@ def shape(value: Any) -> Any:
 def test_the_servers_start_and_stop(
     command: str, settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """They come up with the options that are shown, and end at SIGTERM."""
+    """They start with the documented options, and end after SIGTERM."""
     env = environment(settings, sandbox.url)
     log = tmp_path / "server.log"
     words = shlex.split(command.replace("5555", str(free_port())))
@@ -233,7 +233,7 @@ def test_the_servers_start_and_stop(
 def test_the_flask_app_answers_as_the_guide_says(
     settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """202, again 202, 409 for a key of another message, 422 for an invalid one."""
+    """202, again 202, 409 for a key of another message, 422 for an invalid message."""
     (code,) = [b.text for b in RUNNABLE if b.language == "python" and "from flask" in b.text]
     script = tmp_path / "snippet.py"
     script.write_text(

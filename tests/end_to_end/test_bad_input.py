@@ -1,4 +1,4 @@
-"""Bad settings, rows, entries in Redis: a clear error or a recorded failure, never a crash."""
+"""Bad settings, rows and entries in Redis cause a clear error or a failed job, never a crash."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(*command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedPr
 def test_a_wrong_setting_stops_the_worker_with_its_name(
     changes: dict[str, str | None], words: list[str], settings: Settings, tmp_path: Path
 ) -> None:
-    """The variable is named, the exit status is 2, and there is no traceback."""
+    """The output names the variable, the exit status is 2, and there is no traceback."""
     env = environment(settings, "http://127.0.0.1:1/", **changes)
 
     ended = run(*CELERY, env=env, cwd=tmp_path)
@@ -53,8 +53,8 @@ def test_a_wrong_setting_stops_the_worker_with_its_name(
 def test_a_pool_that_would_not_work_is_refused_with_the_reason(
     pool: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """The pump keeps calls in flight on threads of its own; green threads would not run them."""
-    # Celery itself imports the library before anything of ours runs, so a stand-in is enough.
+    """The pump uses its own threads, which green threads would not run."""
+    # Celery imports the library before our code runs, so a fake module is enough.
     for name in ("gevent", "eventlet"):
         package = tmp_path / name
         package.mkdir()
@@ -76,7 +76,7 @@ def test_a_pool_that_would_not_work_is_refused_with_the_reason(
 
 
 def test_enqueue_with_redis_away_or_hanging_fails_within_two_seconds() -> None:
-    """A web request is never held: QueueUnavailable comes in time, and says what to do."""
+    """A web request never waits: QueueUnavailable is raised in time, with advice."""
     away = Producer(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
     began = time.monotonic()
     with pytest.raises(QueueUnavailable, match="nothing was enqueued"):
@@ -99,7 +99,7 @@ def test_enqueue_with_redis_away_or_hanging_fails_within_two_seconds() -> None:
 def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
     producer: Producer, settings: Settings, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 10: each becomes a failed `invalid_job`; good jobs of the same lane are sent."""
+    """Promise 10: each becomes a failed `invalid_job`; valid jobs of the same lane are sent."""
     # given a lane with entries of every wrong kind between good ones
     client: Any = redis.Redis.from_url(settings.redis_url, decode_responses=True)
     prefix = f"{{{settings.namespace}}}:"
@@ -123,15 +123,15 @@ def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
     client.zadd(f"{prefix}lanes", {"666": 0})
     good.append(producer.enqueue(body(metadata="after")))
 
-    # when a worker comes to them
+    # when a worker claims them
     worker = start_worker()
 
-    # then the good ones are sent, the bad ones are recorded as failed
+    # then the good entries are sent, and the bad ones are recorded as failed
     records = wait_until_ended(producer, good)
     assert {record.state for record in records} == {State.SENT}
     eventually(lambda: producer.count_errors() == {"invalid_job": len(bad)})
     assert {record.job_id for record in producer.find_jobs(error_code="invalid_job")} == set(bad)
-    # … nothing was POSTed for them, and the worker lives on
+    # … nothing was POSTed for them, and the worker continues
     assert sandbox.totals().posts == 2
     assert "Traceback" not in worker.log()
     wait_until_ended(producer, [producer.enqueue(body(metadata="later"))])
@@ -140,7 +140,7 @@ def test_bad_jobs_put_into_redis_by_hand_are_recorded_and_stop_nothing(
 def test_keys_of_a_later_version_stop_a_worker_before_it_starts(
     settings: Settings, producer: Producer, tmp_path: Path
 ) -> None:
-    """Both versions and what to do are named; a web app is refused the same way."""
+    """The error has both versions and what to do. A web app is refused in the same way."""
     client: Any = redis.Redis.from_url(settings.redis_url)
     client.set(f"{{{settings.namespace}}}:version", "99")
     env = environment(settings, "http://127.0.0.1:1/")
@@ -156,10 +156,10 @@ def test_keys_of_a_later_version_stop_a_worker_before_it_starts(
         producer.enqueue(body())
 
 
-def test_bookkeeping_replaced_under_a_live_worker_is_repaired_within_seconds(
+def test_keys_replaced_under_a_running_worker_are_repaired_within_seconds(
     settings: Settings, producer: Producer, start_worker: StartWorker
 ) -> None:
-    """Each key in turn becomes one of the wrong type; what waits then and later is sent."""
+    """Each key in turn gets the wrong type; jobs that wait then or are enqueued later are sent."""
     scrape = Scrape(free_port())
     worker = start_worker(METRICS_PORT=scrape.port)
     client: Any = redis.Redis.from_url(settings.redis_url, decode_responses=True)
@@ -193,7 +193,7 @@ def test_bookkeeping_replaced_under_a_live_worker_is_repaired_within_seconds(
 def test_a_pickle_on_the_broker_is_refused(
     settings: Settings, producer: Producer, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Whoever can write to the broker must not run code in the worker."""
+    """A client that can write to the broker must not be able to run code in the worker."""
     worker = start_worker()
     proof = tmp_path / "the-pickle-ran"
     code = f"""

@@ -1,4 +1,4 @@
-"""A host application's own Celery, set up by the environment: it takes nothing of ours."""
+"""A host application's own Celery, configured by the environment, receives nothing of ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.harness import StartWorker, body, wait_until_ended
 
 @pytest.fixture
 def of_the_host(valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of the broker that every variable of Celery's leads to; the rest leads nowhere."""
+    """The broker URL in Celery's variables. The other variables have unusable values."""
     broker = valkey.url.replace("/0", "/7")
     for name in ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL"):
         monkeypatch.setenv(f"CELERY_{name}", broker)
@@ -24,7 +24,7 @@ def of_the_host(valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_doorbell_goes_to_our_own_broker(of_the_host: str, settings: Settings) -> None:
-    """Promise 2: enqueueing raises nothing for it either."""
+    """Promise 2: these variables also do not make `enqueue` raise."""
     producer = Producer(settings)
     assert len(producer.enqueue(body())) == 32
 
@@ -35,7 +35,7 @@ def test_a_doorbell_goes_to_our_own_broker(of_the_host: str, settings: Settings)
 def test_a_worker_answers_doorbells_there(
     of_the_host: str, producer: Producer, start_worker: StartWorker
 ) -> None:
-    """Started with the host's environment, as a service beside it often is."""
+    """The worker is started with the host application's environment, as services often are."""
     worker = start_worker()
 
     (record,) = wait_until_ended(producer, [producer.enqueue(body())])

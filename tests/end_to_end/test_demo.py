@@ -1,4 +1,4 @@
-"""`harasocial-dispatch demo`: the whole thing at work, and nothing left behind."""
+"""`harasocial-dispatch demo` works, and leaves no files and processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Exit 0 within a minute; a table of results, three failures explained, no file, no process."""
+    """Exit 0 within a minute; a table of results, three explained failures, no file, no process."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     folder = tmp_path / "empty"

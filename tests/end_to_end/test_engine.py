@@ -1,4 +1,4 @@
-"""One pump at a time in a process, whatever Celery's pool; and what interrupts it loses nothing."""
+"""A process has one pump at a time, with any pool of Celery. Interruptions lose nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def brief_attention(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_first_dispatches_at_once_share_what_the_process_needs(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the first doorbells come together under `--pool threads`."""
+    """The first doorbells may arrive together under `--pool threads`."""
     made: list[Ledger] = []
 
     def make_slowly(*arguments: Any, **options: Any) -> Ledger:
@@ -62,7 +62,7 @@ def test_an_exception_in_a_dispatch_loses_no_outcome(
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As when Celery's soft time limit ends one: calls in flight are waited for, and recorded."""
+    """After Celery's soft time limit, for example, calls in flight end and are recorded."""
     sandbox.latency_seconds = 0.3
     producer.enqueue_many(body(metadata=f"job {i}") for i in range(20))
 
@@ -84,15 +84,15 @@ def test_an_exception_in_a_dispatch_loses_no_outcome(
 
 
 class Interruption(Exception):
-    """What a signal handler raises, as Celery's does at a soft time limit."""
+    """The exception of a signal handler, like Celery's at a soft time limit."""
 
 
-# The timer of pytest-timeout is the one that this test uses itself.
+# This test uses the same timer as pytest-timeout.
 @pytest.mark.timeout(method="thread")
 def test_an_exception_at_any_moment_loses_and_doubles_nothing(
     settings: Settings, producer: Producer, ledger: Ledger, sandbox: Sandbox
 ) -> None:
-    """A signal may strike within a callback of the event loop or the parser, or anywhere else."""
+    """A signal may arrive during a callback of the event loop or the parser, or at any time."""
 
     def interrupt(*_: object) -> None:
         raise Interruption
@@ -131,7 +131,7 @@ def test_an_exception_at_any_moment_loses_and_doubles_nothing(
     assert interrupted > 20
     states = ledger.reader.count_states()
     assert states[State.SENT] + states[State.RETRYING] == 40 * 25
-    # A call that was struck itself ends as one that failed; no sweep has made it ready again.
+    # A call that was interrupted itself has failed; no sweep has made its job ready again.
     assert states[State.RETRYING] < 40
     assert {job.posts for job in sandbox.jobs()} == {1}
 
@@ -142,7 +142,7 @@ def test_a_ledger_that_hangs_delays_no_deadline(
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A Redis that does not answer holds up its own thread, and not the calls."""
+    """A Redis that does not answer blocks only its own thread, not the calls."""
     real, hanging = Ledger.claim, threading.Event()
 
     def claim_slowly(*arguments: Any, **options: Any) -> Any:
@@ -173,7 +173,7 @@ def test_a_ledger_that_hangs_delays_no_deadline(
 def test_a_thousand_calls_are_in_flight_at_once(
     settings: Settings, producer: Producer, sandbox: Sandbox
 ) -> None:
-    """In one process, on one thread."""
+    """They run in one process, on one thread."""
     sandbox.latency_seconds = 8.0
     producer.enqueue_many(body(page_id=str(i % 50), metadata=f"{i}") for i in range(1000))
     engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url, in_flight=1000))
@@ -184,16 +184,16 @@ def test_a_thousand_calls_are_in_flight_at_once(
         threads = threading.active_count()
         assert counts.result() == {"sent": 1000}
 
-    # A page leaves some of the slots to others, so the last few wait.
+    # One page never takes all slots, so the last few jobs wait.
     assert sandbox.totals().max_concurrent > 950
-    # Of the pump, of the ledger, and up to eight of name lookups.
+    # The threads of the pump and of the ledger, and up to eight for name lookups.
     assert threads - threads_before <= 10
 
 
 def test_nothing_is_shared_over_a_fork(
     settings: Settings, producer: Producer, sandbox: Sandbox
 ) -> None:
-    """Parent and child go on, each with connections and an event loop of its own."""
+    """Parent and child continue, each with its own connections and event loop."""
     engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url))
 
     def dispatch_one() -> bool:

@@ -1,4 +1,4 @@
-"""Pages and their lanes: throttling, dead tokens, limits; no page holds back another."""
+"""Pages and their lanes: throttling, dead tokens and limits. No page delays another."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from support.harness import StartWorker, body, eventually, wait_until_ended
 SICK, WELL = "1111", "2222"
 
 
-def test_a_throttled_page_waits_as_told_and_spends_no_attempts(
+def test_a_throttled_page_waits_as_requested_and_spends_no_attempts(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promises 5 and 7: Retry-After holds for the whole page, and costs no attempt."""
+    """Promises 5 and 7: Retry-After applies to the whole page, and no attempt is spent."""
     start_worker(MAX_ATTEMPTS=1)
     throttled = producer.enqueue(body("sandbox:throttle_first:1:1.5", page_id=SICK))
     eventually(lambda: sandbox.totals().posts == 1)
@@ -37,7 +37,7 @@ def test_a_throttled_page_waits_as_told_and_spends_no_attempts(
 def test_no_page_can_hold_back_another(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 8: beside pages that hang, fail and are throttled, a fourth is sent all the same."""
+    """Promise 8: three pages hang, fail and are throttled; a fourth page is still sent."""
     start_worker("--concurrency", "1", CALL_DEADLINE_SECONDS=5, IN_FLIGHT=16)
     for sick_page, payload in (
         ("1111", "sandbox:hang"),
@@ -65,7 +65,7 @@ def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
     tmp_path: Path,
 ) -> None:
     """One dead token does not fail a whole campaign; a changed TOKENS_FILE resumes it."""
-    # given a page whose token the API refuses, and another that is fine
+    # given a page whose token the API refuses, and another page that works
     sandbox.tokens = {WELL: DEFAULT_TOKEN, SICK: "the new token"}
     tokens_file = tmp_path / "tokens.json"
     tokens_file.write_text(json.dumps({WELL: DEFAULT_TOKEN, SICK: "the-old-token"}))
@@ -76,7 +76,7 @@ def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
     sick = producer.enqueue_many(body(page_id=SICK, metadata=f"{i}") for i in range(100)).accepted
     well = producer.enqueue_many(body(page_id=WELL, metadata=f"{i}") for i in range(100)).accepted
 
-    # then the fine page is sent, and of the other only the calls in flight have failed
+    # then the working page is sent, and on the other page only the calls in flight have failed
     wait_until_ended(producer, well)
     eventually(ledger.reader.pauses, what="the pause")
     (pause,) = ledger.reader.pauses()
@@ -85,21 +85,21 @@ def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
     assert 1 <= failed <= 4
     assert ledger.reader.waiting_by_page() == {SICK: 100 - failed}
 
-    # and when the file has the new token, the rest goes out at once
+    # and when the file has the new token, the other jobs are sent at once
     tokens_file.write_text(json.dumps({WELL: DEFAULT_TOKEN, SICK: "the-new-token"}))
     records = wait_until_ended(producer, sick)
     assert sum(record.state is State.SENT for record in records) == 100 - failed
     assert ledger.reader.pauses() == []
 
 
-def test_a_page_without_a_token_fails_one_job_and_tells_so(
+def test_a_page_without_a_token_fails_one_job_with_its_own_code(
     producer: Producer,
     ledger: Ledger,
     sandbox: Sandbox,
     start_worker: StartWorker,
     tmp_path: Path,
 ) -> None:
-    """`token_missing` is recorded once; the others wait, and nothing is POSTed for them."""
+    """`token_missing` is recorded once; the other jobs wait, and nothing is POSTed for them."""
     tokens_file = tmp_path / "tokens.json"
     tokens_file.write_text(json.dumps({WELL: DEFAULT_TOKEN}))
     start_worker("--concurrency", "1", TOKEN=None, TOKENS_FILE=tokens_file)
@@ -118,7 +118,7 @@ def test_a_page_without_a_token_fails_one_job_and_tells_so(
 def test_the_page_rate_holds_over_all_processes(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """PAGE_RATE and PAGE_BURST bound what leaves for one page, however many workers send."""
+    """PAGE_RATE and PAGE_BURST limit the messages of a page, for any number of workers."""
     rate, burst, count = 20, 5, 45
     limits = {"PAGE_RATE": rate, "PAGE_BURST": burst}
     start_worker("--concurrency", "2", **limits)
@@ -128,20 +128,20 @@ def test_the_page_rate_holds_over_all_processes(
 
     wait_until_ended(producer, ids)
     arrivals = sorted(time for job in sandbox.jobs() for time in job.arrived_at_monotonic)
-    # In any window, at most the burst and what the rate lets through; the wire's own jitter is
-    # given a tenth of a second.
+    # In any window, at most the burst plus what the rate allows. A tenth of a second is added for
+    # the jitter of the network.
     for i, first in enumerate(arrivals):
         for j in range(i, len(arrivals)):
             allowed = burst + rate * (arrivals[j] - first + 0.1)
             assert j - i + 1 <= allowed
-    # … and the rate is used: no slower than half of it.
+    # … and the rate is used: at least half of it.
     assert arrivals[-1] - arrivals[0] <= 2 * (count - burst) / rate
 
 
 def test_a_claim_looks_at_a_page_that_reached_its_rate_once_or_twice(
     settings: Settings, producer: Producer
 ) -> None:
-    """Also if the page may send again within the same millisecond: no claim keeps Redis busy."""
+    """Even if the page may send again within this millisecond, claims do not keep Redis busy."""
     ledger = Ledger(replace(settings, page_rate=1500, page_burst=1))
     client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
     producer.enqueue_many(body(metadata=f"{i}") for i in range(20))
@@ -163,7 +163,7 @@ def test_a_claim_looks_at_a_page_that_reached_its_rate_once_or_twice(
 def test_a_failing_page_is_paused_and_probed_without_spending_its_jobs(
     producer: Producer, ledger: Ledger, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 7: an open breaker spends no attempts; when the endpoint is back, all is sent."""
+    """Promise 7: an open breaker spends no attempts; when the endpoint works again, all is sent."""
     start_worker("--concurrency", "1", MAX_ATTEMPTS=4, IN_FLIGHT=8, RETRY_BASE_SECONDS=0.05)
     sandbox.fail_with(503)
     ids = producer.enqueue_many(body(metadata=f"{i}") for i in range(200)).accepted

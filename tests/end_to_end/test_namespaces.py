@@ -1,4 +1,4 @@
-"""Applications that share a database of Redis do not reach each other through Celery either."""
+"""Applications that share a database of Redis do not affect each other through Celery."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def celery(settings: Settings, folder: Path, *arguments: str) -> subprocess.Comp
 def test_control_commands_stay_within_a_namespace(
     settings: Settings, other: Settings, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Its own workers obey; those of another namespace, or of another application, do not."""
+    """Only its own workers react, not those of another namespace or application."""
     ours = start_worker()
     theirs = start_worker(NAMESPACE=other.namespace)
 
@@ -53,7 +53,7 @@ def test_control_commands_stay_within_a_namespace(
     inspected = celery(settings, tmp_path, "inspect", "ping", "--json")
     assert inspected.returncode == 0, inspected.stderr
     assert inspected.stdout.count("pong") == 1
-    # It ends without a reply, which Celery reports as an error.
+    # The worker ends without a reply, which Celery reports as an error.
     celery(other, tmp_path, "control", "shutdown")
 
     assert theirs.wait() == 0
@@ -68,7 +68,7 @@ def test_control_commands_stay_within_a_namespace(
 def test_flower_shows_the_events_of_its_namespace_only(
     settings: Settings, other: Settings, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """As .env.example promises."""
+    """.env.example documents this."""
     start_worker()
     start_worker(NAMESPACE=other.namespace)
     flower = Flower(
@@ -93,7 +93,7 @@ def test_flower_shows_the_events_of_its_namespace_only(
 
 
 def test_all_that_is_in_redis_is_named_by_the_namespace(start_worker: StartWorker) -> None:
-    """Except for kombu's list of exchanges to forget, whose entries are named by it."""
+    """The exception is kombu's list of exchanges to delete; its entries contain the namespace."""
     with EmbeddedValkey() as valkey:
         settings = Settings(redis_url=valkey.url, namespace="shop")
         worker = start_worker(REDIS_URL=valkey.url, NAMESPACE="shop")

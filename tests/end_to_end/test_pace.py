@@ -1,4 +1,4 @@
-"""The pace of a page where its messages arrive: real workers, and connections slow to open."""
+"""The pace of a page where messages arrive: real workers, and connections that open slowly."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from support.harness import StartWorker, body, eventually, wait_until_ended
 from support.relay import Relay
 from support.scripted_server import CERTIFICATE, tls_context
 
-#: Connections open at each multiple of this time (seconds), all that were begun meanwhile together.
+#: Connections open together at each multiple of this time (seconds).
 OPENING_SECONDS = 1.6
 
 
 class SlowToOpen(Relay):
-    """Passes on what new connections send only now and then, so that they open together."""
+    """Forwards the data of new connections only at intervals, so that they open together."""
 
     def _serve(self, client: socket.socket) -> None:
         time.sleep(OPENING_SECONDS - time.monotonic() % OPENING_SECONDS)
@@ -27,7 +27,7 @@ class SlowToOpen(Relay):
 
 
 def most_in_a_second(arrivals: list[float]) -> int:
-    """Return how many arrivals one window of a second has at most."""
+    """Return the maximum number of arrivals in a window of one second."""
     return max(sum(begin <= time < begin + 1 for time in arrivals) for begin in arrivals)
 
 
@@ -38,7 +38,7 @@ def arrivals_of(sandbox: Sandbox) -> list[float]:
 def test_by_default_no_second_has_more_than_forty_messages_of_a_page(
     producer: Producer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Promise 13: over several workers, whose connections are slow to open."""
+    """Promise 13: over several workers, whose connections open slowly."""
     count = 150
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     with Sandbox(tls=tls_context()) as sandbox, SlowToOpen(sandbox.port) as relay:
@@ -61,7 +61,7 @@ def test_by_default_no_second_has_more_than_forty_messages_of_a_page(
 def test_a_new_rate_holds_within_a_second_without_a_restart(
     producer: Producer, ledger: Ledger, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """On all workers; and a page that is paused sends nothing."""
+    """It applies to all workers; a paused page sends nothing."""
     for _ in range(2):
         start_worker("--concurrency", "1")
     page = "1111"
@@ -88,7 +88,7 @@ def test_a_new_rate_holds_within_a_second_without_a_restart(
 def test_after_a_restriction_only_what_was_in_flight_arrives(
     producer: Producer, ledger: Ledger, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 14: the rest of a campaign waits unspent; pages beside it are sent."""
+    """Promise 14: the rest of a campaign waits, without attempts; other pages are sent."""
     restricted, well = "1111", "2222"
     sandbox.latency_seconds = 0.05
     start_worker("--concurrency", "2", PAGE_RATE=None)
@@ -108,7 +108,7 @@ def test_after_a_restriction_only_what_was_in_flight_arrives(
     in_flight = refused()
     wait_until_ended(producer, ids)
 
-    # At 30 a second, two or three calls are under way in the 50 ms that one takes.
+    # At 30 per second, two or three calls are in flight in the 50 ms that a call takes.
     assert refused() <= max(in_flight, 10)
     (pause,) = ledger.reader.pauses()
     assert (pause.page_id, pause.reason, pause.error_code) == (restricted, "restricted", "368")

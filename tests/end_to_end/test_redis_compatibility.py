@@ -1,4 +1,4 @@
-"""redis-server carries the ledger and the broker as Valkey does, which all other tests run on.
+"""The ledger and the broker also work on redis-server. All other tests use Valkey.
 
 Each test uses every ledger script that a worker, a producer or an operator calls on that path.
 """
@@ -30,7 +30,7 @@ def server() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def settings(server: EmbeddedValkey) -> Settings:
-    """Settings that lead the fixtures `producer` and `start_worker` to redis-server."""
+    """Settings with which the fixtures `producer` and `start_worker` use redis-server."""
     return Settings(redis_url=server.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
 
 
@@ -76,7 +76,7 @@ def test_an_idempotency_key_makes_one_job(producer: Producer) -> None:
 def test_a_full_server_refuses_a_job_and_keeps_the_others(
     server: EmbeddedValkey, producer: Producer, start_worker: StartWorker
 ) -> None:
-    """Without memory nothing is stored; with memory again, what was stored is sent."""
+    """Without memory nothing is stored; with memory again, the stored jobs are sent."""
     waiting = producer.enqueue(body(metadata="waiting"))
     with redis.Redis.from_url(server.url) as client:
         client.config_set("maxmemory", 1)
@@ -94,7 +94,7 @@ def test_a_full_server_refuses_a_job_and_keeps_the_others(
 def test_an_outcome_is_recorded_after_a_crash_of_the_server(
     server: EmbeddedValkey, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Killed while a call is under way, redis-server gets the outcome when it is back."""
+    """redis-server is killed during a call, and gets the outcome after its restart."""
     start_worker(LEASE_SECONDS=30, CALL_DEADLINE_SECONDS=5)
     sandbox.latency_seconds = 1.0
     job_id = producer.enqueue(body())

@@ -1,4 +1,4 @@
-"""Every kind of URL means the same to the ledger and to Celery, and no login shows anywhere."""
+"""The ledger and Celery accept every kind of URL, and no login appears anywhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USER, PASSWORD = "dispatcher-of-the-shop", "correct-horse-battery-staple"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A Valkey that only the user of this test may use, also by a Unix socket."""
+    """A Valkey that only this test's user may use, also through a Unix socket."""
     # Not in pytest's own folder: the path of a socket must be short.
     with EmbeddedValkey(unixsocket="valkey.sock") as running:
         admin = redis.Redis.from_url(running.url)
@@ -51,13 +51,13 @@ def flower_environment(settings: Settings) -> dict[str, str]:
     return environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=":".join(LOGIN))
 
 
-def test_jobs_are_sent_and_the_login_shows_nowhere(
+def test_jobs_are_sent_and_the_login_appears_nowhere(
     server_settings: Settings,
     server: EmbeddedValkey,
     start_worker: StartWorker,
     tmp_path: Path,
 ) -> None:
-    """Promises 2 and 9: not in a log, in what a worker answers, nor in Flower."""
+    """Promises 2 and 9: the login is not in logs, in replies of a worker, or in Flower."""
     producer = Producer(server_settings)
     early = producer.enqueue(body())
     admin = redis.Redis(port=server.port, username=USER, password=PASSWORD, db=6)
@@ -87,7 +87,7 @@ def test_jobs_are_sent_and_the_login_shows_nowhere(
 def test_flowers_page_of_the_broker_still_reads_its_queues(
     server: EmbeddedValkey, settings: Settings, tmp_path: Path
 ) -> None:
-    """Flower connects by itself there, with the login."""
+    """Flower opens its own connection there, with the login."""
     url = f"redis://{USER}:{PASSWORD}@127.0.0.1:{server.port}/0"
     ours = replace(settings, redis_url=url)
     for _ in range(7):
@@ -103,7 +103,7 @@ def test_flowers_page_of_the_broker_still_reads_its_queues(
 
 
 def test_a_bad_url_is_an_error_of_settings_for_a_producer_too(settings: Settings) -> None:
-    """Before anything is stored."""
+    """The error is raised before anything is stored."""
     with pytest.raises(SettingsError, match=r"^HARASOCIAL_REDIS_URL must not .* virtual_host"):
         Producer(replace(settings, redis_url=f"{settings.redis_url}?virtual_host=3"))
 
@@ -111,7 +111,7 @@ def test_a_bad_url_is_an_error_of_settings_for_a_producer_too(settings: Settings
 def test_whatever_goes_wrong_with_a_doorbell_enqueue_returns_the_id(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Promise 2: the job is stored, so an error would be a lie."""
+    """Promise 2: the job is stored, so an error would be wrong."""
 
     def fail(*_: object, **__: object) -> None:
         raise TypeError("a fault in a library")

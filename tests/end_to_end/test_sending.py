@@ -1,4 +1,4 @@
-"""A message's way: enqueued by a web app, sent by a real worker, received by the endpoint."""
+"""The path of a message: enqueued by a web app, sent by a real worker, received by the API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.harness import StartWorker, body, eventually, wait_until_ended
 def test_the_documented_request_goes_over_the_wire_to_the_letter(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """The API page's example: method, path, headers and JSON body are what it shows."""
+    """Method, path, headers and JSON body are those of the example in the API's documentation."""
     # given the message of the API page's example
     start_worker()
     job = {
@@ -42,7 +42,7 @@ def test_the_documented_request_goes_over_the_wire_to_the_letter(
     assert headers["accept"] == "text/plain"
     assert headers["Authorization"] == f"Bearer {DEFAULT_TOKEN}"
     assert headers["Content-Type"] == "application/json-patch+json"
-    # … and beside what HTTP itself needs, and who we are, there is nothing else.
+    # … with no other headers, except those of HTTP and the user agent.
     others = set(headers) - {"accept", "Authorization", "Content-Type"}
     assert others == {"Host", "Content-Length", "User-Agent", "Accept-Encoding"}
     assert headers["User-Agent"].startswith("harasocial-dispatch/")
@@ -55,7 +55,7 @@ def test_the_documented_request_goes_over_the_wire_to_the_letter(
 def test_vietnamese_metadata_arrives_as_it_was_given(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Text beyond ASCII, and of full length, survives Redis and the wire."""
+    """Text of maximum length with non-ASCII characters arrives unchanged."""
     start_worker()
     metadata = ("Đơn hàng 1001 đã thanh toán 🎉 " * 20)[:500]
 
@@ -69,22 +69,22 @@ def test_vietnamese_metadata_arrives_as_it_was_given(
 def test_an_attentive_worker_is_woken_without_celery(
     producer: Producer, settings: Settings, start_worker: StartWorker
 ) -> None:
-    """For some seconds after its last job, the ledger itself wakes the pump."""
+    """For some seconds after its last job, the ledger wakes the pump without a doorbell."""
     start_worker()
 
     def is_sent_unrung() -> bool:
         # given a worker that has just sent a job
         wait_until_ended(producer, [producer.enqueue(body())])
-        # when a job comes for which no doorbell reaches anybody
+        # when a job is enqueued whose doorbell reaches no worker
         rung: list[None] = []
         ledger = Ledger(settings, ring=lambda: rung.append(None))
         (job_id,) = ledger.enqueue([parse_new_job(body(), {})]).job_ids
         ledger.close()
-        # then it is sent, and a doorbell was not even needed
+        # then it is sent, and no doorbell was needed
         wait_until_ended(producer, [job_id])
         return not rung
 
-    # On a slow machine the pump may have ended before the second job came.
+    # On a slow machine, the pump may have ended before the second job.
     assert any(is_sent_unrung() for _ in range(10))
 
 
@@ -116,7 +116,7 @@ OUTCOMES = {
     "sandbox:garbage": ("failed", "invalid_response", 3, 3),
     "sandbox:huge": ("failed", "invalid_response", 3, 3),
     "sandbox:duplicate_keys": ("failed", "invalid_response", 3, 3),
-    # throttled: as many POSTs as it takes, and no attempt spent on them (design promise 7)
+    # throttled: as many POSTs as necessary, and no attempt is spent (design promise 7)
     "sandbox:throttle_first:4:0.05": ("sent", None, 5, 1),
 }
 
@@ -124,9 +124,9 @@ OUTCOMES = {
 def test_every_outcome_class_ends_as_the_table_says(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Each kind of reply, once, from the enqueueing to the record and the POST count."""
-    # given a worker with three attempts a job, and one page for each kind, so that a page that
-    # fails and pauses holds back no other
+    """Each kind of reply once, from enqueuing to the record and the number of POSTs."""
+    # given a worker with three attempts per job, and one page for each kind, so that a page that
+    # fails and is paused does not delay the others
     start_worker(MAX_ATTEMPTS=3, CALL_DEADLINE_SECONDS=2)
     pages = {payload: str(1000 + i) for i, payload in enumerate(OUTCOMES)}
 
@@ -141,7 +141,7 @@ def test_every_outcome_class_ends_as_the_table_says(
         for payload, r in records.items()
     }
     assert ended == OUTCOMES
-    # … with an attempt in the record for each one spent
+    # … with an attempt in the record for each spent attempt
     for payload, record in records.items():
         assert len(record.attempts) == record.attempt_count, payload
     assert sandbox.totals().redirected == 0, "the token travelled"
@@ -150,7 +150,7 @@ def test_every_outcome_class_ends_as_the_table_says(
 def test_at_most_once_is_never_posted_again_once_it_may_have_gone_out(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 4: where nobody can know, at_most_once gives up; a definite refusal retries."""
+    """Promise 4: after an unknown outcome, the job fails; after a temporary refusal, it retries."""
     start_worker(CALL_DEADLINE_SECONDS=2)
     kinds = {
         "sandbox:drop": ("failed", 1),
@@ -176,7 +176,7 @@ def test_at_most_once_is_never_posted_again_once_it_may_have_gone_out(
 def test_it_sends_under_each_of_celerys_pools(
     pool: str, producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Prefork is the default; threads and solo work as well, and stop as warmly."""
+    """Prefork is the default; threads and solo also work, and also finish their calls."""
     worker = start_worker("--pool", pool, "--concurrency", "2")
 
     ids = producer.enqueue_many(body(metadata=f"order {i}") for i in range(200)).accepted
@@ -189,7 +189,7 @@ def test_it_sends_under_each_of_celerys_pools(
 def test_a_job_for_later_waits_and_an_expired_one_is_not_sent(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """`send_at` and `expires_at`, by Redis' clock."""
+    """`send_at` and `expires_at` use the clock of Redis."""
     now = datetime.now(timezone.utc)
     later = producer.enqueue(body(metadata="later"), send_at=now + timedelta(seconds=2))
     expired = producer.enqueue(body(metadata="expired"), expires_at=now - timedelta(seconds=1))
@@ -207,7 +207,7 @@ def test_a_job_for_later_waits_and_an_expired_one_is_not_sent(
 def test_a_failed_job_is_found_replayed_and_sent(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Promise 12, and the operator's way: find by error_code, mend, replay."""
+    """Promise 12, as an operator: find by error_code, fix the cause, replay."""
     start_worker(MAX_ATTEMPTS=1)
     sandbox.fail_with(503)
     job_id = producer.enqueue(body())
@@ -224,20 +224,20 @@ def test_a_failed_job_is_found_replayed_and_sent(
     assert producer.replay(job_id) is False, "a sent job is never sent again"
 
 
-def test_a_cancelled_job_is_not_sent(
+def test_a_canceled_job_is_not_sent(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
-    """Cancelling a queued job keeps it from the wire; the others of its lane go on."""
-    first, called_off, last = producer.enqueue_many(
+    """A canceled queued job is not sent; the others of its lane are."""
+    first, canceled, last = producer.enqueue_many(
         [body(metadata="first"), body(metadata="called off"), body(metadata="last")]
     ).accepted
-    assert producer.cancel(called_off)
+    assert producer.cancel(canceled)
 
     start_worker()
 
     wait_until_ended(producer, [first, last])
     assert {job.metadata for job in sandbox.jobs()} == {"first", "last"}
-    assert producer.get_job(called_off).state is State.CANCELLED
+    assert producer.get_job(canceled).state is State.CANCELLED
     assert producer.cancel(first) is False
 
 
@@ -257,7 +257,7 @@ def test_urgent_jobs_of_a_page_go_first(
 def test_a_warm_shutdown_finishes_the_calls_in_flight_and_loses_nothing(
     producer: Producer, sandbox: Sandbox, ledger: Ledger, start_worker: StartWorker
 ) -> None:
-    """SIGTERM: no call is cut, no claim left behind; the rest waits for the next worker."""
+    """SIGTERM: no call is interrupted, no claim stays; the next worker sends the rest."""
     # given a worker in the middle of slow calls
     sandbox.latency_seconds = 0.5
     first = start_worker()
@@ -268,7 +268,7 @@ def test_a_warm_shutdown_finishes_the_calls_in_flight_and_loses_nothing(
     began = time.monotonic()
     assert first.terminate() == 0
 
-    # then it stops within a call, and each job is either sent or untouched
+    # then it stops within the time of a call, and each job is either sent or unchanged
     assert time.monotonic() - began < 5
     states = ledger.reader.count_states()
     assert states[State.SENDING] == 0

@@ -1,4 +1,4 @@
-"""The sweep's thread, with a real server: much to do at once does not pile up; it may be killed."""
+"""The sweep's thread on a real server: much work at once, and a sweeper that is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def client(settings: Settings) -> Iterator[Any]:
 
 @pytest.fixture
 def sweeper(settings: Settings) -> Iterator[Sweeper]:
-    """A sweep whose token is not the one that was refused."""
+    """A sweeper whose token is not the refused one."""
     made = Sweeper(replace(settings, token="a-new-token"))
     yield made
     made.stop()
@@ -35,7 +35,7 @@ def sweeper(settings: Settings) -> Iterator[Sweeper]:
 def test_very_many_pages_resume_with_a_new_token(
     settings: Settings, ledger: Ledger, client: Any, sweeper: Sweeper
 ) -> None:
-    """One refused token can pause all pages; no sweep has them all read at once."""
+    """One refused token can pause all pages. No sweep reads all of them at once."""
     pause = {"reason": "auth", "level": 1, "failures": 0, "until_ms": 2**52}
     pauses = {f"{page}": json.dumps(pause | {"token_fingerprint": "old"}) for page in range(5000)}
     client.hset(f"{{{settings.namespace}}}:pauses", mapping=pauses)
@@ -51,7 +51,7 @@ def test_very_many_pages_resume_with_a_new_token(
 def test_what_expired_together_is_forgotten_together(
     settings: Settings, client: Any, sweeper: Sweeper
 ) -> None:
-    """Sent at thousands a second, jobs expire as fast; their list is not to grow for it."""
+    """Thousands of sent jobs per second also expire per second; their list must not grow."""
     sent = f"{{{settings.namespace}}}:sent"
     client.lpush(sent, *(f"expired-{i}" for i in range(20_000)))
     sweeper.start()
@@ -74,8 +74,8 @@ def _sweep_without_recording(settings: Settings, claimed: Any) -> None:
 def test_a_sweeper_killed_before_it_records_loses_nothing(
     settings: Settings, producer: Producer, ledger: Ledger, delivery: Any, state: State
 ) -> None:
-    """Another one claims the job again; one attempt is recorded of the one call."""
-    # given a job whose worker went away
+    """Another sweeper claims the job again; one attempt is recorded for the one call."""
+    # given a job whose worker stopped
     waits = replace(settings, retry_base_seconds=1000.0, retry_max_seconds=1000.0)
     settings = replace(waits, token="secret", lease_seconds=0.5)
     job_id = producer.enqueue(body(), delivery=delivery)

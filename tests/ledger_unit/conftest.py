@@ -1,4 +1,4 @@
-"""A scenario for each test: a ledger on fakeredis, whose clock the test moves."""
+"""A scenario for each test: a ledger on fakeredis whose clock the test moves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whatever is done to the ledger in whatever order: counts, lanes and indexes agree with the jobs.
+"""After any sequence of operations, counts, lanes and indexes match the jobs.
 
-The jobs' own hashes are the truth; everything else must say the same after every single step.
+The jobs' hashes are the reference. All other keys must match them after every step.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ outcomes = st.builds(
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Random steps of producers, workers, sweeps and people, on one ledger."""
+    """Random steps of producers, workers, sweeps and operators on one ledger."""
 
     jobs = Bundle("jobs")
     claims = Bundle("claims")
     swept_claims = Bundle("swept_claims")
 
-    #: Set by the test: how to make a scenario. The machine is made by hypothesis.
+    #: Set by the test: creates a scenario. Hypothesis creates the machine.
     story_class: type[Scenario]
 
     @initialize(
@@ -87,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
             expires_seconds=2000.0,
         )
         self.scenario = self.story_class(client, clock, made)
-        #: How often each job was recorded as sent, and claimed to be sent.
+        #: How often each job was recorded as sent, and claimed for sending.
         self.sent: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         #: The page and the campaign of each job that was ever stored.
@@ -152,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
         found = self.scenario.ledger.claim(
             max_jobs,
             answers_bell=attentive,
-            looks_again_in_seconds=0.04 if attentive else 0.0,
+            next_claim_in_seconds=0.04 if attentive else 0.0,
             has_possible_poison=has_possible_poison,
         )
         assert len(found.claims) <= max_jobs
@@ -201,7 +201,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=swept_claims, end_leases=st.sampled_from([True, True, False]))
     def sweep(self, end_leases: bool) -> Any:
-        """The sweeper may die before it records, or record late."""
+        """The sweeper may die before it records the results, or record them late."""
         return multiple(*self.scenario.ledger.sweep(end_leases=end_leases).claims)
 
     @rule(claims=st.lists(consumes(swept_claims), max_size=4))
@@ -234,7 +234,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(campaign=campaigns, chunks=st.integers(0, 3))
     def cancel_campaign(self, campaign: str, chunks: int) -> None:
-        """Whoever cancels may die after any chunk."""
+        """The canceling process may die after any step."""
         with suppress(CampaignNotFound):
             self.scenario.ledger.cancel_campaign(campaign, by="who")
             self.canceled.add(campaign)
@@ -268,7 +268,7 @@ class LedgerMachine(RuleBasedStateMachine):
         stored = client.hgetall(key("counts"))
         assert all(int(count) >= 0 for count in stored.values())
         for ended in ("sent", "cancelled"):
-            # What expired by itself leaves its list at the next sweep.
+            # The next sweep removes the ids of expired jobs from their lists.
             listed = client.lrange(key(ended), 0, -1)
             assert len(listed) == len(set(listed))
             assert [job_id for job_id in listed if job_id in jobs] == listed[: len(by_state[ended])]
@@ -303,7 +303,7 @@ class LedgerMachine(RuleBasedStateMachine):
         }
 
     def lanes_agree(self, jobs: dict[str, dict[str, str]], by_state: dict[str, set[str]]) -> None:
-        """Every queued job waits once, in the list that its page, campaign and attempts name."""
+        """Every queued job is in exactly one list, given by its page, campaign and attempts."""
         client, key = self.scenario.client, self.scenario.key
         lanes = set(client.zrange(key("lanes"), 0, -1))
         waiting: Counter[str] = Counter()
@@ -333,7 +333,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert client.smembers(key("canceled_in_lane")) == set(waiting) - by_state["queued"]
 
     def campaigns_agree(self, jobs: dict[str, dict[str, str]]) -> None:
-        """Every job of a campaign is counted in one state, also after it was forgotten."""
+        """Every job of a campaign is counted in one state, even after it was deleted."""
         for name in CAMPAIGNS:
             mine = {job_id: page for job_id, (page, of) in self.stored.items() if of == name}
             campaign = self.scenario.ledger.reader.campaign(name)
@@ -356,7 +356,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert on_pages == campaign.states[state]
 
     def everything_ends(self) -> None:
-        """Promise 1: with workers about, every job comes to its end, and the counts say so."""
+        """Promise 1: if workers run, every job ends, and the counts match."""
         scenario = self.scenario
         for campaign in self.held - self.canceled:
             scenario.ledger.release_campaign(campaign, by="who")
@@ -377,7 +377,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def test_any_sequence_of_operations_keeps_everything_in_agreement(scenario: Scenario):
-    """A few hundred random lives of a ledger, each step of them checked."""
+    """Every step of a few hundred random sequences is checked."""
     machine: Any = type("Machine", (LedgerMachine,), {"story_class": type(scenario)})
     run_state_machine_as_test(
         machine,

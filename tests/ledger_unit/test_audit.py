@@ -1,4 +1,4 @@
-"""The audit: one entry an operation, written with the change itself, bounded in number and age."""
+"""The audit: one entry per operation, written with the change, limited in number and age."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def entries(scenario: Scenario, **options: Any) -> list[AuditEntry]:
 def test_a_replay_of_many_calls_is_one_entry_with_all_jobs(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ):
-    """Who, when it began, with what, which jobs and how many; each call adds its jobs."""
+    """The entry has author, time, interface, jobs and count; each call adds its jobs."""
     for _ in range(5):
         scenario.fail()
     monkeypatch.setattr(bulk_replay, "_BATCH_SIZE", 2)
@@ -37,14 +37,14 @@ def test_a_replay_of_many_calls_is_one_entry_with_all_jobs(
     (entry,) = entries(scenario)
     assert (half.count, entry.count) == (2, 5)
     assert (entry.action, entry.by, entry.via, entry.at) == ("replay", "thao", "flower", began)
-    # A text that is searched for may be a person's id.
+    # The text of a search may be a person's id.
     assert entry.filter == {"error_code": ["551"], "text": "not kept"}
 
 
 def test_a_change_whose_reply_is_lost_is_in_the_audit(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ):
-    """The same script makes both; a second call afterwards could be lost with the process."""
+    """One script makes the change and the entry, so a crash cannot separate them."""
     replayed, canceled = scenario.fail(), scenario.enqueue("2")
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     send = scenario.ledger._scripts.run
@@ -68,7 +68,7 @@ def test_a_change_whose_reply_is_lost_is_in_the_audit(
 
 
 def test_what_changes_nothing_is_not_in_the_audit(scenario: Scenario):
-    """Jobs that were not failed, or had ended, and ids that no job has."""
+    """Jobs that are not failed or have ended, and unknown ids, change nothing."""
     job_id = scenario.fail()
     scenario.ledger.cancel([job_id, "unknown"])
     scenario.ledger.replay([scenario.enqueue("2"), "unknown"])
@@ -76,7 +76,7 @@ def test_what_changes_nothing_is_not_in_the_audit(scenario: Scenario):
 
 
 def test_a_job_has_its_replays_with_who_made_them(scenario: Scenario):
-    """In order, the latest 20; the claim of a replayed job has all its attempts to spend."""
+    """A job keeps its latest 20 replays in order. Its next claim has no spent attempts."""
     job_id = scenario.fail()
     for number in range(22):
         scenario.ledger.replay(
@@ -96,7 +96,7 @@ def test_a_job_has_its_replays_with_who_made_them(scenario: Scenario):
 
 
 def test_entries_are_found_by_time_the_latest_first(scenario: Scenario):
-    """`since` and `until` include their own millisecond."""
+    """`since` and `until` are inclusive."""
     times = []
     for name in "abcd":
         times.append(from_ms(scenario.clock_ms()))
@@ -111,7 +111,7 @@ def test_entries_are_found_by_time_the_latest_first(scenario: Scenario):
 
 
 def test_entries_are_forgotten_after_90_days(scenario: Scenario):
-    """They are not returned any more; and the next entry takes them out of Redis."""
+    """Old entries are not returned, and the next entry deletes them from Redis."""
     scenario.ledger.write_audit(AuditEntry(action="pause", by="old"))
     scenario.wait(timedelta(days=AUDIT_DAYS).total_seconds() - 1)
     assert [entry.by for entry in entries(scenario)] == ["old"]
@@ -123,7 +123,7 @@ def test_entries_are_forgotten_after_90_days(scenario: Scenario):
 
 
 def test_no_more_entries_are_kept_than_the_latest_10_000(scenario: Scenario):
-    """Whatever replays one job after the other; the entries are small."""
+    """Many single replays cannot fill Redis."""
     now = scenario.clock_ms()
     text = json.dumps({"action": "replay", "by": "x", "via": "cli", "at_ms": now, "count": 1})
     ids = {f"{number:05}": now - AUDIT_ENTRIES + number for number in range(AUDIT_ENTRIES + 3)}
@@ -140,7 +140,7 @@ def test_no_more_entries_are_kept_than_the_latest_10_000(scenario: Scenario):
     "text", ["", "[", "5", "null", "[]", "{}", '{"at_ms": 1e300, "action": 1, "by": {}, "via": []}']
 )
 def test_what_another_client_put_into_the_audit_stops_nothing(scenario: Scenario, text: str):
-    """Such an entry is left out, and a change is recorded all the same."""
+    """Invalid entries are skipped, and changes are still recorded."""
     scenario.ledger.write_audit(AuditEntry(action="pause", by="ours", operation_id="ours"))
     scenario.client.zadd(
         scenario.key("audit"), {"theirs": scenario.clock_ms(), "gone": scenario.clock_ms()}
@@ -150,7 +150,7 @@ def test_what_another_client_put_into_the_audit_stops_nothing(scenario: Scenario
     scenario.ledger.write_audit(AuditEntry(action="pause", by="ours", operation_id="theirs"))
 
 
-def test_texts_of_an_entry_are_short_and_cannot_act(scenario: Scenario):
+def test_texts_of_an_entry_are_short_without_control_characters(scenario: Scenario):
     """A reason is one line of at most 200 characters."""
     reason = "\x1b[2J\n" + "x" * 1000
     scenario.ledger.write_audit(AuditEntry(action="pause", by="a\nb", reason=reason))

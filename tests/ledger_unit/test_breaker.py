@@ -1,4 +1,4 @@
-"""When a page is paused and by what, which job probes it, and what that costs its other jobs."""
+"""When and why a page is paused, which job is the probe, and the effect on other jobs."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def reasons(scenario: QuickScenario) -> list[str]:
 
 
 def take(scenario: QuickScenario, jobs: int) -> list[Claim]:
-    """Claim so many jobs of the page, which leaves a part of the slots to others."""
+    """Claim this many jobs of the page. One claim never takes all slots, so several are made."""
     claims = scenario.claim(jobs + jobs // 4)
     assert len(claims) == jobs
     return claims
 
 
 def record(scenario: QuickScenario, claims: list[Claim], *outcomes: Outcome) -> None:
-    """Record outcomes one by one, as of calls that ended at different times."""
+    """Record outcomes one by one, like calls that ended at different times."""
     for claim, outcome in zip(claims, outcomes, strict=True):
         scenario.ledger.record([scenario.result(claim, outcome)])
 
@@ -56,7 +56,7 @@ def record_together(scenario: QuickScenario, claims: list[Claim], *outcomes: Out
     scenario.ledger.record(results)
 
 
-# What pauses a page
+# Causes of a pause
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def record_together(scenario: QuickScenario, claims: list[Claim], *outcomes: Out
         ([refusal("10")] * 5, ["refused"]),
         ([refusal("10")] * 4 + [refusal("200")] * 4, []),
         ([refusal("10")] * 4 + [OK] + [refusal("10")] * 4, []),
-        # Neither a refusal of one person nor a failure is a success.
+        # A refusal that concerns one person, or a failure, is not a success.
         ([refusal("10")] * 4 + [ABOUT_PERSON, refusal("10")], ["refused"]),
         ([refusal("10"), BROKEN] * 4 + [refusal("10")], ["refused"]),
         ([ABOUT_PERSON] * 20, []),
@@ -81,7 +81,7 @@ def record_together(scenario: QuickScenario, claims: list[Claim], *outcomes: Out
 def test_a_page_is_paused_by(
     quick_scenario: QuickScenario, outcomes: list[Outcome], expected: list[str]
 ):
-    """Several failures, or refusals of one code, in a row; or by one restriction."""
+    """Consecutive failures, consecutive refusals with one code, or one restriction pause a page."""
     enqueue(quick_scenario, ["p"] * 30)
     record(quick_scenario, take(quick_scenario, len(outcomes)), *outcomes)
     assert reasons(quick_scenario) == expected
@@ -89,7 +89,7 @@ def test_a_page_is_paused_by(
 
 @pytest.mark.parametrize("failed", [BROKEN, refusal("10")])
 def test_calls_that_ended_together_have_no_order(quick_scenario: QuickScenario, failed: Outcome):
-    """Failures beside a success do not count, whichever is recorded first."""
+    """If a call of the batch succeeded, failures do not count, in any order."""
     enqueue(quick_scenario, ["p"] * 60)
     claims = take(quick_scenario, 24)
     record_together(quick_scenario, claims[:12], *[failed] * 6, OK, *[failed] * 5)
@@ -99,7 +99,7 @@ def test_calls_that_ended_together_have_no_order(quick_scenario: QuickScenario, 
     assert reasons(quick_scenario) == [(failed is BROKEN and "failing") or "refused"]
 
 
-# How long a page is paused
+# Length of a pause
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_calls_that_ended_together_have_no_order(quick_scenario: QuickScenario, 
 def test_a_page_is_paused_for(
     quick_scenario: QuickScenario, outcomes: list[Outcome], seconds: list[float]
 ):
-    """Each pause in a row is longer; at its end one message goes out, whatever happens."""
+    """Each consecutive pause is longer, and exactly one message is sent at its end."""
     enqueue(quick_scenario, ["p"] * 50)
     record(quick_scenario, take(quick_scenario, len(outcomes)), *outcomes)
     for pause_seconds in seconds:
@@ -127,7 +127,7 @@ def test_a_page_is_paused_for(
 
 
 def test_a_restriction_during_the_recovery_continues_the_pauses(quick_scenario: QuickScenario):
-    """As if the page had not recovered: 30 minutes, then an hour, then two."""
+    """The pauses continue to grow: 30 minutes, then one hour, then two."""
     enqueue(quick_scenario, ["p"] * 50)
     record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
     for pause_seconds in (1800, 3600, 7200):
@@ -141,8 +141,8 @@ def test_a_restriction_during_the_recovery_continues_the_pauses(quick_scenario: 
 # Promise 14
 
 
-def test_after_a_restriction_one_message_goes_out_per_pause(quick_scenario: QuickScenario):
-    """With hundreds of calls in flight when it is seen, and whatever their outcomes."""
+def test_after_a_restriction_one_message_is_sent_per_pause(quick_scenario: QuickScenario):
+    """Hundreds of calls in flight and their outcomes do not change this."""
     enqueue(quick_scenario, ["p"] * 1000)
     claims = take(quick_scenario, 300)
     random.Random(7).shuffle(claims)
@@ -163,10 +163,10 @@ def test_after_a_restriction_one_message_goes_out_per_pause(quick_scenario: Quic
 
 
 @pytest.mark.parametrize("ending", ["its worker died", "refused for its person"])
-def test_a_probe_that_says_nothing_is_followed_by_another_after_the_pause(
+def test_a_probe_without_a_result_is_followed_by_another_after_the_pause(
     quick_scenario: QuickScenario, ending: str
 ):
-    """Not at once: it may have made the restriction longer."""
+    """The next probe waits for a full pause, because each may prolong the restriction."""
     enqueue(quick_scenario, ["p"] * 5)
     record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
     quick_scenario.wait(1800)
@@ -183,7 +183,7 @@ def test_a_probe_that_says_nothing_is_followed_by_another_after_the_pause(
 
 
 def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_scenario: QuickScenario):
-    """A web app that enqueues one message at a time makes no probe of each."""
+    """A web app that enqueues one message at a time does not cause a probe for each."""
     enqueue(quick_scenario, ["p"])
     record(quick_scenario, quick_scenario.claim(), RESTRICTED)
     quick_scenario.wait(1800)
@@ -195,7 +195,7 @@ def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_scenario: Qui
 
 
 def test_a_restricted_probe_goes_behind_the_others(quick_scenario: QuickScenario):
-    """What concerns only its person must not hold up the page."""
+    """If the code concerns only one recipient, it does not block the page."""
     ids = enqueue(quick_scenario, ["p"] * 3)
     record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
     probed = []
@@ -207,7 +207,7 @@ def test_a_restricted_probe_goes_behind_the_others(quick_scenario: QuickScenario
     assert probed == ids
 
 
-# Which job is the probe
+# The choice of the probe
 
 
 def fail_until_paused(scenario: QuickScenario) -> None:
@@ -219,7 +219,7 @@ def fail_until_paused(scenario: QuickScenario) -> None:
 
 
 def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(quick_scenario: QuickScenario):
-    """They were first in the lane, and each has failed before."""
+    """The forty jobs were first in the lane, and each has failed before."""
     enqueue(quick_scenario, [f"bad-{number}" for number in range(40)])
     fail_until_paused(quick_scenario)
     quick_scenario.wait(60)
@@ -232,7 +232,7 @@ def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(quick_scenar
 def test_a_probe_has_another_payload_than_those_that_failed(
     quick_scenario: QuickScenario, bad: int
 ):
-    """Of the jobs that have not failed themselves; those passed over go behind the others."""
+    """The probe is a job that has not failed. Skipped jobs go to the end of the lane."""
     enqueue(quick_scenario, ["bad"] * (8 + bad))
     claims = take(quick_scenario, 8)
     record(quick_scenario, claims[:5], *[BROKEN] * 5)
@@ -242,7 +242,7 @@ def test_a_probe_has_another_payload_than_those_that_failed(
 
 
 def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(quick_scenario: QuickScenario):
-    """They may have failed because of the page; none is lost or doubled."""
+    """The failures may be caused by the page. No job is lost or duplicated."""
     ids = enqueue(quick_scenario, ["bad"] * 80)
     claims = take(quick_scenario, 5)
     record(quick_scenario, claims, *[BROKEN] * 5)
@@ -259,8 +259,8 @@ def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(quick_scenar
     assert sent == set(ids)
 
 
-def test_with_the_endpoint_down_one_probe_goes_out_per_pause(quick_scenario: QuickScenario):
-    """Design promise 7, however many jobs wait and come due again."""
+def test_with_the_endpoint_down_one_probe_is_sent_per_pause(quick_scenario: QuickScenario):
+    """Design promise 7, for any number of waiting jobs."""
     enqueue(quick_scenario, [f"p{number % 3}" for number in range(400)])
     posts: list[float] = []
     for _ in range(600):
@@ -276,7 +276,7 @@ def test_with_the_endpoint_down_one_probe_goes_out_per_pause(quick_scenario: Qui
     assert all(gap >= pause for gap, pause in zip(gaps, [4, 8, 16, *[30] * 50], strict=False))
 
 
-# What a few bad payloads cost the others
+# The effect of a few bad payloads on other jobs
 
 
 class Simulation:
@@ -286,7 +286,7 @@ class Simulation:
         self.scenario, self.random = scenario, random.Random(seed)
 
     def deliver(self, payloads: list[str]) -> float:
-        """Return after how many seconds all that can be sent were sent."""
+        """Return the time (seconds) until all jobs that can be sent are sent."""
         scenario = self.scenario
         job_ids = enqueue(scenario, payloads)
         good = {
@@ -319,7 +319,7 @@ class Simulation:
 def test_the_others_are_delivered_at_four_fifths_of_the_undisturbed_rate(
     make_quick_scenario: Callable[..., QuickScenario], where: str
 ):
-    """With 5 % of the payloads always failing, at the default pace."""
+    """5% of the payloads always fail, at the default rate."""
     pace = {"page_rate": 30.0, "page_burst": 10}
     payloads = ["good"] * 950
     undisturbed = Simulation(make_quick_scenario(**pace), seed=1).deliver(payloads)

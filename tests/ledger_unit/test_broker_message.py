@@ -1,4 +1,4 @@
-"""Only doorbells and Celery's broadcasts get through to Celery, built again from what is needed."""
+"""Only doorbells and Celery's broadcasts are passed to Celery, rebuilt from the required parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMAND = {"method": "ping", "arguments": {}, "destination": None}
 
 
 def doorbell(**changes: Any) -> dict[str, Any]:
-    """Return what Celery sends for a doorbell; None leaves a part out."""
+    """Return Celery's message for a doorbell; a value of None removes that part."""
     made = {
         "body": base64.b64encode(b"[[], {}, {}]").decode(),
         "content-encoding": "utf-8",
@@ -43,7 +43,7 @@ def doorbell(**changes: Any) -> dict[str, Any]:
 
 
 def broadcast(content: Any, **changes: Any) -> dict[str, Any]:
-    """Return what Celery sends for an event or a command."""
+    """Return Celery's message for an event or a command."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return doorbell(
         **{
@@ -55,7 +55,7 @@ def broadcast(content: Any, **changes: Any) -> dict[str, Any]:
 
 
 def test_only_its_id_is_taken_from_a_doorbell() -> None:
-    """A time, a limit or a callback that somebody adds has no effect."""
+    """Additional fields, such as a time, a limit or a callback, have no effect."""
     headers = {
         "task": DISPATCH_TASK,
         "id": "1234",
@@ -162,7 +162,7 @@ json_values = st.recursive(
     )
 )
 def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
-    """No other exception comes of it."""
+    """No other exception is raised."""
     for read in (read_doorbell, read_broadcast):
         try:
             taken = read(data, "q")

@@ -1,4 +1,4 @@
-"""Canceling by a filter: which jobs, what is left of their lanes, and interruptions."""
+"""Canceling by a filter: which jobs match, what stays in their lanes, and interruptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def enqueue(
 
 @pytest.fixture
 def by_name(scenario: Scenario) -> dict[str, str]:
-    """Return jobs in every state, on two pages, with two payloads, enqueued a minute apart."""
+    """Return jobs in every state, on two pages, with two payloads, enqueued one minute apart."""
     jobs: dict[str, str] = {}
     for name, page_id, outcome in (
         ("sent", "1", OutcomeClass.ACCEPTED),
@@ -74,7 +74,7 @@ def test_waiting_jobs_that_fit_are_canceled_and_no_others(
     conditions: dict[str, Any],
     expected: set[str],
 ):
-    """A dry run finds the same jobs, and cancels none."""
+    """A dry run finds the same jobs and cancels none."""
     before = {name: scenario.state(job_id) for name, job_id in by_name.items()}
     counts = scenario.counts()
 
@@ -94,7 +94,7 @@ def test_waiting_jobs_that_fit_are_canceled_and_no_others(
     assert plan.by_payload == report.by_payload
     assert scenario.counts() == scenario.recount()
     assert counts["queued"] - scenario.counts()["queued"] == report.by_state["queued"]
-    # Nothing of them is left in a lane, nor to be skipped there.
+    # No id is left in a lane or in `canceled_in_lane`.
     lanes = scenario.ledger.reader.waiting_by_page()
     assert sum(lanes.values()) == scenario.counts()["queued"]
     assert scenario.client.scard(scenario.key("canceled_in_lane")) == 0
@@ -103,7 +103,7 @@ def test_waiting_jobs_that_fit_are_canceled_and_no_others(
 def test_since_and_until_are_about_when_a_job_was_enqueued(
     scenario: Scenario, producer: Producer, by_name: dict[str, str]
 ):
-    """Not about when it is to be sent."""
+    """The time to send does not matter."""
     now = from_ms(scenario.clock_ms())
     plan = producer.cancel_many(until=now - timedelta(seconds=30), dry_run=True)
     assert plan.by_state == {"queued": 1, "retrying": 1}
@@ -116,7 +116,7 @@ def test_since_and_until_are_about_when_a_job_was_enqueued(
 def test_calls_in_flight_end_normally_and_are_counted(
     scenario: Scenario, producer: Producer, by_name: dict[str, str]
 ):
-    """Their holder records how they end."""
+    """The holder of the claim records the result."""
     report = producer.cancel_many(page_id="1")
     assert report.in_flight == 1
     assert scenario.state(by_name["sending"]) is State.SENDING
@@ -124,7 +124,7 @@ def test_calls_in_flight_end_normally_and_are_counted(
 
 
 def test_a_lane_keeps_its_order_and_the_others_are_sent(scenario: Scenario, producer: Producer):
-    """Of a long list, read and changed in many steps."""
+    """The list is long, and is read and changed in many steps."""
     kept, canceled = [], []
     for _ in range(150):
         kept += enqueue(scenario, "1", 3)
@@ -139,7 +139,7 @@ def test_a_lane_keeps_its_order_and_the_others_are_sent(scenario: Scenario, prod
 
 
 def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(scenario: Scenario):
-    """Lists change at both ends while they are read; what is enqueued later is left alone."""
+    """Lists change at both ends during the scan. Jobs that are enqueued later are not canceled."""
     old = enqueue(scenario, "1", 900)
     scenario.wait(0.001)
     steps = Cancellation(scenario.ledger, JobFilter(page_ids=("1",))).run()
@@ -160,7 +160,7 @@ def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(scenario: 
 
 
 def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(scenario: Scenario):
-    """Its job was neither due nor in a lane when these were read."""
+    """The job was neither in `due` nor in a lane when these were read."""
     job_ids = enqueue(scenario, "1", 300)
     claims = scenario.claim(10)
     steps = Cancellation(scenario.ledger, JobFilter(page_ids=("1",))).run()
@@ -175,7 +175,7 @@ def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(sce
 def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
     scenario: Scenario, producer: Producer
 ):
-    """A second one cancels the others."""
+    """A second cancellation cancels the other jobs."""
     enqueue(scenario, "1", 500)
     wanted = JobFilter(page_ids=("1",))
     steps: Any = Cancellation(scenario.ledger, wanted, by="thao", via="cli").run()
@@ -217,7 +217,7 @@ def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
 def test_a_wrong_filter_is_refused_and_nothing_is_canceled(
     scenario: Scenario, producer: Producer, conditions: dict[str, Any], message: str
 ):
-    """No filter would mean every job."""
+    """A filter without conditions would match every job."""
     (job_id,) = enqueue(scenario, "1")
     with pytest.raises(ValueError, match=message):
         producer.cancel_many(**conditions)
@@ -228,7 +228,7 @@ def test_a_wrong_filter_is_refused_and_nothing_is_canceled(
 def test_many_short_lanes_cost_few_calls(
     scenario: Scenario, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ):
-    """One script call looks through many lists."""
+    """One script call scans many lists."""
     for page in range(300):
         enqueue(scenario, str(page))
     calls = 0
@@ -248,7 +248,7 @@ def test_many_short_lanes_cost_few_calls(
 def test_far_from_both_ends_of_a_long_list_ids_stay_and_are_skipped(
     scenario: Scenario, producer: Producer
 ):
-    """Taking them out would hold Redis up; the counts agree all the same."""
+    """To remove them would block Redis. The counts still match."""
     head, tail = (["gone"] * 50_200 for _ in range(2))
     (canceled,) = enqueue(scenario, "1")
     kept = enqueue(scenario, "1", 1, OTHER_PAYLOAD)

@@ -1,8 +1,8 @@
-"""Promise 15: whatever happens to a campaign's jobs, each of them is counted in exactly one state.
+"""Promise 15: each job of a campaign is counted in exactly one state.
 
-Random lives of two campaigns, in which every step may be the last one of whoever takes it: claims
-whose reply is lost, outcomes that nobody records, cancels and releases that stop half-way. After
-every step the counts are compared with a model: the state of each job that was ever stored.
+Random lives of two campaigns, in which a process may die after every step: replies to claims are
+lost, outcomes are not recorded, cancellations and releases stop early. After every step the counts
+are compared with a model: the state of each job that was ever stored.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ STEPS = 150
 
 
 class Life:
-    """Random steps on one ledger, and the state in which each job was seen last."""
+    """Random steps on one ledger, and the state in which each job was last seen."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.scenario = scenario
         self.random = random.Random(seed)
         self.claims: list[Claim] = []
-        #: job_id -> campaign, page, state and error code. A job that is gone stays as it ended.
+        #: job_id -> campaign, page, state and error code. A deleted job keeps its last state.
         self.jobs: dict[str, tuple[str, str, State, str | None]] = {}
         self.steps: list[tuple[int, Callable[[], object]]] = [
             (6, self.enqueue),
@@ -94,7 +94,7 @@ class Life:
             self.scenario.end(swept.claims)
 
     def lose_claims(self) -> None:
-        """Lose the reply to a claim, or the process that has all claims."""
+        """Lose the reply to a claim, or the process that holds all claims."""
         if self.random.random() < 0.5:
             self.scenario.claim_and_lose_the_reply(3)
         else:
@@ -151,7 +151,7 @@ class Life:
             assert (found.finished_at is not None) == all_ended
 
     def finish(self) -> None:
-        """With workers about, every campaign finishes."""
+        """If workers run, every campaign finishes."""
         for name in CAMPAIGNS:
             with suppress(CampaignNotFound, CampaignCanceled):
                 self.scenario.ledger.release_campaign(name, by="who")
@@ -161,7 +161,7 @@ class Life:
             self.scenario.ledger.continue_campaign_work()
             for claim in self.scenario.claim(1000):
                 self.scenario.record(claim, OutcomeClass.ACCEPTED)
-            # Before what ended is forgotten.
+            # Before ended jobs are deleted.
             self.check()
             if all(c.finished_at is not None for c in self.scenario.ledger.reader.campaigns()):
                 return
@@ -170,7 +170,7 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_counts_agree_with_a_model_after_every_step(make_scenario: MakeScenario, seed: int):
-    """In half of the lives, campaigns are canceled; in some, jobs are forgotten meanwhile."""
+    """Campaigns are canceled in half of the lives. In some, jobs are deleted during the life."""
     ttl_seconds = 300.0 if seed % 4 == 3 else 1e6
     scenario = make_scenario(
         sent_ttl_seconds=ttl_seconds,

@@ -1,4 +1,4 @@
-"""Campaigns: their lanes, counts, holds, cancels, canaries and idempotency keys."""
+"""Campaigns: their lanes, counts, holds, cancellations, canaries and idempotency keys."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def finish_cancel(scenario: Scenario, name: str) -> None:
 
 
 def test_urgent_and_single_messages_go_before_campaigns(scenario: Scenario):
-    """Also those that are enqueued last."""
+    """This includes messages that are enqueued last."""
     campaign = enqueue(scenario, 2, "c")
     single = enqueue(scenario, 2, None)
     urgent = scenario.enqueue(urgent=True)
@@ -60,9 +60,9 @@ def test_urgent_and_single_messages_go_before_campaigns(scenario: Scenario):
 
 @pytest.mark.parametrize("at_once", [1, 4, 7])
 def test_campaigns_of_a_page_share_its_rate(scenario: Scenario, at_once: int):
-    """Whatever a claim may take: no campaign is ever ahead of another by more than that.
+    """For any size of a claim, a campaign is never ahead of another by more than that size.
 
-    A campaign with a trickle of jobs does not overtake the large one each time.
+    A campaign with few new jobs does not overtake the large one each time.
     """
     scenario.ledger.set_rate("1", 10.0, at_once + 2, by="test")
     of = dict.fromkeys(enqueue(scenario, 60, "big"), "big")
@@ -79,7 +79,7 @@ def test_campaigns_of_a_page_share_its_rate(scenario: Scenario, at_once: int):
 
 @pytest.mark.parametrize("campaign", [None, "c"])
 def test_every_fourth_job_is_one_that_has_failed_before(scenario: Scenario, campaign: str | None):
-    """So neither those that keep failing nor new ones hold back the others."""
+    """Neither failing jobs nor new jobs block the others."""
     again = enqueue(scenario, 2, campaign)
     for claim in scenario.claim():
         scenario.record(claim, TRANSIENT)
@@ -95,7 +95,7 @@ def test_every_fourth_job_is_one_that_has_failed_before(scenario: Scenario, camp
 
 
 def test_a_campaign_counts_its_jobs_by_state_page_and_error(scenario: Scenario):
-    """Given jobs with every kind of end, then totals, pages and errors agree."""
+    """Given jobs with every kind of result, then totals, pages and errors match."""
     for page_id in ("1", "2"):
         enqueue(scenario, 3, "c", page_id)
     claims = {claim.job_id: claim for claim in scenario.claim()}
@@ -117,7 +117,7 @@ def test_a_campaign_counts_its_jobs_by_state_page_and_error(scenario: Scenario):
 
 
 def test_finished_means_that_every_row_has_ended(scenario: Scenario):
-    """Neither while announced rows are to come, nor while one waits for a retry."""
+    """A campaign is not finished while announced rows are missing or a row waits for a retry."""
     scenario.ledger.announce_campaign("c", rows=2)
     enqueue(scenario, 1, "c")
     scenario.record(scenario.claim()[0], ACCEPTED)
@@ -163,7 +163,7 @@ def test_counts_outlive_the_jobs_and_are_forgotten_after_the_last_change(
 
 
 def test_a_campaign_whose_jobs_wait_is_not_forgotten(make_scenario: MakeScenario):
-    """However long nothing happens."""
+    """This is true for any time without changes."""
     scenario = make_scenario(campaign_ttl_seconds=100, expires_seconds=10_000)
     enqueue(scenario, 1, "c")
     for _ in range(5):
@@ -173,7 +173,7 @@ def test_a_campaign_whose_jobs_wait_is_not_forgotten(make_scenario: MakeScenario
 
 
 def test_the_rate_is_that_of_the_latest_half_minute(scenario: Scenario):
-    """Given 60 jobs sent within 20 seconds, then 3 a second; later none."""
+    """Given 60 jobs sent within 20 seconds, then 3 per second; later none."""
     enqueue(scenario, 60, "c")
     for _ in range(20):
         for claim in scenario.claim(3):
@@ -204,7 +204,7 @@ def new_job(recipient_id: str = "1", **options: str):
 
 
 def test_a_row_without_a_key_is_one_message_per_recipient_and_payload(scenario: Scenario):
-    """The same row again is the same job; it shows its whole key."""
+    """The same row again is the same job. The job shows its complete key."""
     first, same, other = scenario.ledger.enqueue(
         [new_job(campaign="c"), new_job(campaign="c"), new_job("2", campaign="c")]
     ).jobs
@@ -219,7 +219,7 @@ def test_a_row_without_a_key_is_one_message_per_recipient_and_payload(scenario: 
 def test_a_key_of_a_campaign_outlives_its_job(
     make_scenario: MakeScenario, end: OutcomeClass | None
 ):
-    """The same row sends nothing again for CAMPAIGN_TTL_SECONDS; another body is a conflict."""
+    """For CAMPAIGN_TTL_SECONDS, the same row is not sent again; another body is a conflict."""
     scenario = make_scenario(sent_ttl_seconds=10, failed_ttl_seconds=10, campaign_ttl_seconds=1000)
     (job_id,) = scenario.ledger.enqueue([new_job(campaign="c")]).job_ids
     if end is None:
@@ -240,8 +240,8 @@ def test_a_key_of_a_campaign_outlives_its_job(
 # Hold, release, cancel.
 
 
-def test_holding_leaves_the_pages_other_messages_alone(scenario: Scenario):
-    """Given two campaigns and a single message, then only the held one waits; release sends it."""
+def test_holding_does_not_affect_the_pages_other_messages(scenario: Scenario):
+    """Given two campaigns and a single message, only the held one waits until its release."""
     scenario.sweep()
     held, other = enqueue(scenario, 3, "held"), enqueue(scenario, 2, "other")
     single = enqueue(scenario, 1, None)
@@ -276,8 +276,8 @@ def test_a_release_that_stops_half_way_is_finished_by_the_workers(scenario: Scen
     assert len(scenario.claim_ids(1000)) == 300
 
 
-def test_canceling_stops_a_campaign_at_once_and_for_good(scenario: Scenario):
-    """Whatever state its jobs are in: what waits is canceled, and what is in flight ends."""
+def test_canceling_stops_a_campaign_at_once_and_permanently(scenario: Scenario):
+    """Waiting jobs in all states are canceled; calls in flight end."""
     later = scenario.enqueue(campaign="c", send_at=from_ms(scenario.clock_ms() + 3_600_000))
     enqueue(scenario, 30, "c")
     single = scenario.enqueue()
@@ -288,7 +288,7 @@ def test_canceling_stops_a_campaign_at_once_and_for_good(scenario: Scenario):
     scenario.record(failed, PERMANENT, error_code="551")
     assert scenario.ledger.cancel_campaign("c", by="ann")
     assert not scenario.ledger.cancel_campaign("c", by="ann")
-    assert scenario.claim_ids() == [], "nothing is sent from the mark on"
+    assert scenario.claim_ids() == [], "no job is sent after the mark"
     scenario.record(throttled, OutcomeClass.THROTTLED)
     scenario.record(in_flight, ACCEPTED)
     finish_cancel(scenario, "c")
@@ -311,7 +311,7 @@ def test_canceling_stops_a_campaign_at_once_and_for_good(scenario: Scenario):
 
 
 def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(scenario: Scenario):
-    """In bounded steps, whoever takes them."""
+    """Any worker takes the remaining steps, and each step is limited."""
     for page_id in ("1", "2", "3"):
         enqueue(scenario, 20, "c", page_id)
     enqueue(scenario, 1, "other")
@@ -327,7 +327,7 @@ def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(scenario: Scena
 
 
 def test_a_claim_that_was_lost_sends_nothing_of_a_canceled_campaign(scenario: Scenario):
-    """Given jobs claimed by a lost reply, when they are released, then they are canceled."""
+    """Given jobs of a lost claim, when they are released, then they are canceled."""
     enqueue(scenario, 3, "c")
     scenario.claim_and_lose_the_reply()
     scenario.ledger.cancel_campaign("c", by="ann")
@@ -337,7 +337,7 @@ def test_a_claim_that_was_lost_sends_nothing_of_a_canceled_campaign(scenario: Sc
 
 
 def test_an_unknown_campaign_is_an_error(scenario: Scenario):
-    """Not a hold that never ends."""
+    """It does not create a hold that never ends."""
     for action in (
         lambda: scenario.ledger.hold_campaign("c", by="ann"),
         lambda: scenario.ledger.release_campaign("c", by="ann"),
@@ -348,7 +348,7 @@ def test_an_unknown_campaign_is_an_error(scenario: Scenario):
 
 
 def test_what_was_done_to_a_campaign_is_in_the_audit(scenario: Scenario):
-    """By whom, why, and how many jobs waited."""
+    """The entry has the author, the reason, and the number of waiting jobs."""
     enqueue(scenario, 3, "c")
     scenario.ledger.hold_campaign("c", "wrong text", by="ann", via="cli")
     scenario.ledger.release_campaign("c", by="bob")
@@ -366,7 +366,7 @@ def test_what_was_done_to_a_campaign_is_in_the_audit(scenario: Scenario):
 
 
 def guard(scenario: Scenario) -> Hold | ReleaseCanary | None:
-    """Decide as the sweeper does, for the one campaign with rules, and act on it."""
+    """Decide like the sweeper, for the one campaign with rules, and apply the decision."""
     (watched,), _ = scenario.ledger.reader.watched_campaigns()
     decision = decide(watched)
     if isinstance(decision, Hold):
@@ -377,7 +377,7 @@ def guard(scenario: Scenario) -> Hold | ReleaseCanary | None:
 
 
 def claim(scenario: Scenario, count: int) -> list[Claim]:
-    """Claim so many jobs; one claim leaves a part of its slots to other pages."""
+    """Claim this many jobs. One claim never takes all slots, so several are made."""
     claims: list[Claim] = []
     while len(claims) < count:
         claims += scenario.claim(count - len(claims))
@@ -416,7 +416,7 @@ def test_a_canary_goes_first_and_decides_about_the_rest(
     scenario.record(claims[1], TRANSIENT)
     scenario.wait(600)
     scenario.sweep()
-    # Both come back: the throttled one counts once.
+    # Both are claimed again: the throttled job counts once.
     again = scenario.claim()
     scenario.wait(600)
     again += scenario.claim()
@@ -438,7 +438,7 @@ def test_a_canary_goes_first_and_decides_about_the_rest(
 
 
 def test_a_campaign_is_held_when_too_many_of_its_latest_jobs_fail(scenario: Scenario):
-    """Measured from the release on, if a person released it."""
+    """After an operator released it, the share is measured from the release."""
     scenario.ledger.announce_campaign("c", hold_at=0.2)
     enqueue(scenario, 200, "c")
     end(scenario, claim(scenario, 19), failed=19)
@@ -454,7 +454,7 @@ def test_a_campaign_is_held_when_too_many_of_its_latest_jobs_fail(scenario: Scen
 
 
 def test_only_the_latest_500_outcomes_decide(scenario: Scenario):
-    """Failures of long ago do not hold a campaign that works now."""
+    """Old failures do not hold a campaign that works now."""
     scenario.ledger.announce_campaign("c", hold_at=0.2)
     enqueue(scenario, 900, "c")
     end(scenario, claim(scenario, 400), failed=400)
@@ -486,7 +486,7 @@ def test_time_left(
     pause_seconds: dict[str, float],
     seconds: float | None,
 ):
-    """Given 300 jobs waiting on page 1 and 100 on page 2, then the slowest decides."""
+    """Given 300 jobs waiting on page 1 and 100 on page 2, then the slowest page decides."""
 
     def counts(waiting: int) -> dict[State, int]:
         return dict.fromkeys(State, 0) | {State.QUEUED: waiting}
@@ -504,7 +504,7 @@ def test_time_left(
 
 
 def test_a_campaigns_time_left_follows_rates_and_pauses(make_scenario: MakeScenario):
-    """By the page's own rate, else the setting's; unknown while a page waits for its operator."""
+    """The page's own rate or the setting applies; a pause without an end makes it unknown."""
     scenario = make_scenario(page_rate=2.0)
     enqueue(scenario, 10, "c")
 

@@ -1,4 +1,4 @@
-"""The clock of Redis' host is set back: what was written before holds nothing up for as long."""
+"""After the clock of Redis' host is set back, older times do not block jobs for that long."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def set_back(scenario: Scenario, seconds: float) -> None:
 
 
 @BACK
-def test_waiting_jobs_go_on_at_once(scenario: Scenario, seconds: int):
-    """Lanes that were served before have a time to come."""
+def test_waiting_jobs_are_sent_at_once(scenario: Scenario, seconds: int):
+    """Lanes that were served before have a time in the future."""
     ids = [scenario.enqueue(page) for page in "121212"]
     first = scenario.claim_ids(2)
     set_back(scenario, seconds)
@@ -28,8 +28,8 @@ def test_waiting_jobs_go_on_at_once(scenario: Scenario, seconds: int):
 
 
 @BACK
-def test_somebody_is_woken_for_them(scenario: Scenario, seconds: int):
-    """Whatever the bell says."""
+def test_a_worker_is_woken_for_them(scenario: Scenario, seconds: int):
+    """This is true for any state of the bell."""
     scenario.enqueue()
     scenario.sweep()
     scenario.client.set(scenario.key("bell"), "attentive", px=3_600_000)
@@ -39,7 +39,7 @@ def test_somebody_is_woken_for_them(scenario: Scenario, seconds: int):
 
 @pytest.mark.parametrize("seconds", [600, 86_400])
 def test_a_pause_is_neither_shorter_nor_much_longer(scenario: Scenario, seconds: int):
-    """It begins anew: asked for 30 s, 10 s of which are over, it lasts 30 s more."""
+    """The pause starts again: of 30 s, 10 s have passed, and it lasts 30 s more."""
     for _ in range(2):
         scenario.enqueue()
     (claim,) = scenario.claim(1)
@@ -54,8 +54,8 @@ def test_a_pause_is_neither_shorter_nor_much_longer(scenario: Scenario, seconds:
 
 
 @BACK
-def test_a_page_rate_holds_on(make_scenario: Callable[..., Scenario], seconds: int):
-    """4 a second, 3 at once (a burst of 4): what was spent stays spent, for as long as it takes."""
+def test_a_page_rate_is_kept(make_scenario: Callable[..., Scenario], seconds: int):
+    """4 per second, 3 at once (a burst of 4): the level of the bucket does not change."""
     scenario = make_scenario(page_rate=4.0, page_burst=4)
     for _ in range(10):
         scenario.enqueue()

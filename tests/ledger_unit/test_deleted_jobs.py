@@ -1,4 +1,4 @@
-"""Failed jobs that other hands, or a Redis short of memory, deleted: not counted for long."""
+"""Failed jobs that another client, or a Redis short of memory, deleted soon leave the counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.scenario import Scenario
 
 
 def test_a_deleted_job_leaves_every_count(scenario: Scenario):
-    """Neither its code nor its page counts it; its retention need not end for that."""
+    """It leaves the counts of its code and its page before its retention ends."""
     deleted, kept = scenario.fail("1", "551"), scenario.fail("2", "100")
     scenario.client.delete(scenario.key(f"job:{deleted}"))
     for _ in range(50):
@@ -22,7 +22,7 @@ def test_a_deleted_job_leaves_every_count(scenario: Scenario):
 
 
 def test_it_is_found_among_thousands(scenario: Scenario):
-    """Each sweep checks some of them, wherever it stands."""
+    """Each sweep checks some entries, from a random position."""
     ids = [f"job-{number}" for number in range(1000)]
     fields = {"state": "failed", "page_id": "1", "error_code": "551"}
     for job_id in ids:
@@ -40,7 +40,7 @@ def test_it_is_found_among_thousands(scenario: Scenario):
 
 
 def test_nothing_is_left_of_it_after_its_retention(make_scenario: Callable[..., Scenario]):
-    """Its hash told by which code and page it was indexed; these indexes are mended without it."""
+    """Its hash with the code and page is missing; the indexes are repaired without it."""
     scenario = make_scenario(failed_ttl_seconds=3600.0)
     scenario.client.delete(scenario.key(f"job:{scenario.fail('1', '551')}"))
     scenario.wait(3601)

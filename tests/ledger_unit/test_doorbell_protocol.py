@@ -1,4 +1,4 @@
-"""When to ring: once for work that nobody looks at, and again if that was lost."""
+"""When to ring: once for jobs that no pump will claim soon, and again if the doorbell was lost."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def rings(scenario: Scenario, **options: Any) -> bool:
 
 
 def test_the_first_job_rings_and_the_next_do_not(scenario: Scenario):
-    """A doorbell is out; one is enough to wake a worker."""
+    """One unanswered doorbell is enough to wake a worker."""
     assert [rings(scenario) for _ in range(5)] == [True, False, False, False, False]
 
 
-def test_a_doorbell_that_nobody_answers_is_rung_again(scenario: Scenario):
-    """After two seconds it must be taken for lost, by a sweep; enqueueing heaps up no more."""
+def test_an_unanswered_doorbell_is_rung_again(scenario: Scenario):
+    """After two seconds it counts as lost for a sweep. More enqueued jobs do not ring again."""
     assert rings(scenario)
     scenario.wait(1.999)
     assert not rings(scenario)
@@ -39,7 +39,7 @@ def test_a_doorbell_that_nobody_answers_is_rung_again(scenario: Scenario):
 
 
 def test_a_job_for_later_does_not_ring(scenario: Scenario):
-    """There is nothing to send; the sweep rings when there is."""
+    """No job is ready; the sweep rings when it is."""
     assert not rings(scenario, send_at=from_ms(START_MS + 60_000))
     assert not scenario.rings(scenario.sweep)
     scenario.wait(60)
@@ -47,7 +47,7 @@ def test_a_job_for_later_does_not_ring(scenario: Scenario):
 
 
 def test_a_claim_that_leaves_work_rings_for_another_worker(scenario: Scenario):
-    """So that idle processes join in, one after the other."""
+    """Idle processes join one after the other."""
     for _ in range(10):
         rings(scenario)
     assert scenario.rings(lambda: scenario.claim(1, answers_bell=True))
@@ -56,8 +56,8 @@ def test_a_claim_that_leaves_work_rings_for_another_worker(scenario: Scenario):
     assert not scenario.rings(lambda: scenario.claim(100, answers_bell=True))
 
 
-def test_doorbells_do_not_heap_up_while_all_pumps_are_busy(scenario: Scenario):
-    """One process answers one each 5 s, and rings for the rest; it does not drown in them."""
+def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(scenario: Scenario):
+    """One process answers one doorbell every 5 s, and rings for the rest."""
     rung = sum(rings(scenario) for _ in range(20))
     answered = 0
     for second in range(600):
@@ -71,7 +71,7 @@ def test_doorbells_do_not_heap_up_while_all_pumps_are_busy(scenario: Scenario):
 
 
 def test_doorbells_lost_together_are_rung_again_before_long(scenario: Scenario):
-    """The broker was wiped; then a pump with nothing left to do starts the count anew."""
+    """The broker's data was deleted. A pump with no jobs left resets the count."""
     rings(scenario)
     for _ in range(600):
         scenario.wait(1)
@@ -81,84 +81,84 @@ def test_doorbells_lost_together_are_rung_again_before_long(scenario: Scenario):
         scenario.wait(1)
         waited += 1
     assert waited <= 5
-    scenario.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
+    scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=0.04)
     scenario.ledger.leave()
     assert rings(scenario)
     scenario.wait(2)
     assert scenario.rings(scenario.sweep)
 
 
-def test_while_a_pump_looks_nobody_rings(scenario: Scenario):
-    """It promised to look again within the time it named."""
+def test_an_attentive_pump_needs_no_doorbell(scenario: Scenario):
+    """The pump claims again within the announced time."""
     rings(scenario)
-    scenario.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
+    scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=0.04)
     assert not rings(scenario)
-    assert len(scenario.claim(10, looks_again_in_seconds=0.04)) == 1
+    assert len(scenario.claim(10, next_claim_in_seconds=0.04)) == 1
     assert not scenario.rings(scenario.sweep)
 
 
 def test_an_attentive_pump_is_woken_by_the_ledger(scenario: Scenario):
-    """Once, however many jobs come before it looks; and only for jobs that may be sent now."""
-    scenario.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    """It is woken once for any number of jobs, and only for jobs that may be sent now."""
+    scenario.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     rings(scenario, send_at=from_ms(START_MS + 60_000))
     assert scenario.client.llen(scenario.key("wake")) == 0
     for _ in range(3):
         assert not rings(scenario)
     assert scenario.client.llen(scenario.key("wake")) == 1
-    # Without an entry, this would last an hour.
+    # Without an entry, this would wait for an hour.
     scenario.ledger.wait_for_jobs(3600)
     assert scenario.client.llen(scenario.key("wake")) == 0
 
 
 def test_an_attentive_pump_that_cannot_take_everything_wakes_another(scenario: Scenario):
-    """The other waits as well."""
-    scenario.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    """The other pump waits at the same list."""
+    scenario.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     for _ in range(3):
         rings(scenario)
     scenario.ledger.wait_for_jobs(3600)
-    assert len(scenario.claim(1, looks_again_in_seconds=60.0)) == 1
+    assert len(scenario.claim(1, next_claim_in_seconds=60.0)) == 1
     assert scenario.client.llen(scenario.key("wake")) == 1
 
 
 @pytest.mark.parametrize("value", ["1", b"\xff"])
 def test_a_wake_list_of_another_type_is_repaired(scenario: Scenario, value: str | bytes):
-    """The pump looks by itself until the next script replaces it."""
+    """The pump does not wait until the next script replaces the key."""
     scenario.client.set(scenario.key("wake"), value)
-    scenario.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    scenario.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     scenario.ledger.wait_for_jobs(3600)
     rings(scenario)
     assert scenario.client.llen(scenario.key("wake")) == 1
 
 
-def test_a_pump_that_breaks_its_promise_is_not_waited_for(scenario: Scenario):
-    """It may have been killed."""
+def test_a_pump_that_does_not_claim_in_time_is_not_waited_for(scenario: Scenario):
+    """The pump may have been killed."""
     rings(scenario)
-    scenario.ledger.claim(10, answers_bell=True, looks_again_in_seconds=0.04)
+    scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=0.04)
     scenario.wait(0.1)
     assert rings(scenario)
 
 
-def test_a_pump_that_leaves_rings_for_what_has_come(scenario: Scenario):
-    """And whoever enqueues from then on rings again."""
+def test_a_pump_that_leaves_rings_for_ready_jobs(scenario: Scenario):
+    """Jobs that are enqueued later also ring."""
     rings(scenario)
-    scenario.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     assert not scenario.rings(scenario.ledger.leave), "nothing is ready"
     assert rings(scenario)
-    scenario.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     assert not rings(scenario)
     assert scenario.rings(scenario.ledger.leave)
 
 
-def test_a_pump_that_stops_looking_after_a_claim_says_so(scenario: Scenario):
-    """With no promise to look again, the next job rings."""
+def test_a_pump_may_stop_after_a_claim(scenario: Scenario):
+    """Without an announced time, the next job rings."""
     rings(scenario)
-    scenario.ledger.claim(10, answers_bell=True, looks_again_in_seconds=60.0)
+    scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     scenario.ledger.claim(10)
     assert rings(scenario)
 
 
-def test_a_paused_lane_rings_for_nobody(make_scenario: Callable[..., Scenario]):
-    """Until it opens."""
+def test_a_paused_lane_does_not_ring(make_scenario: Callable[..., Scenario]):
+    """It rings when the pause ends."""
     scenario = make_scenario()
     rings(scenario)
     rings(scenario)
@@ -172,8 +172,8 @@ def test_a_paused_lane_rings_for_nobody(make_scenario: Callable[..., Scenario]):
 
 
 @pytest.mark.parametrize("bell", ["", "soon", "attentive ", "-1", "9 1e400", f"{START_MS + 1} 1"])
-def test_a_bell_of_other_hands_is_taken_for_lost(scenario: Scenario, bell: str):
-    """Or was rung before the clock was set back; it must not silence everybody."""
+def test_a_bell_of_another_client_counts_as_lost(scenario: Scenario, bell: str):
+    """So does a bell from before the clock was set back. It must not block doorbells."""
     scenario.client.set(scenario.key("bell"), bell)
     rings(scenario)
     assert scenario.rings(scenario.sweep)

@@ -1,4 +1,4 @@
-"""One idempotency key makes one job, and one call of `enqueue` makes its jobs once."""
+"""One idempotency key creates one job, and one call of `enqueue` creates its jobs once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new_job(
     metadata: str | None = None,
     **options: Any,
 ) -> NewJob:
-    """Return a job; by default with the body of `Scenario.enqueue`."""
+    """Return a job, by default with the body of `Scenario.enqueue`."""
     job = SendJob(
         page_id=page_id, recipient_id=recipient_id, payload_id=payload_id, metadata=metadata
     )
@@ -81,7 +81,7 @@ def test_the_same_key_and_body_give_the_same_job(scenario: Scenario):
 def test_the_same_key_with_another_body_is_a_conflict(
     scenario: Scenario, first: dict[str, Any], second: dict[str, Any], fields: list[str]
 ):
-    """It names what differs, and stores nothing, in whichever order (design promise 3)."""
+    """The error lists the differences, and nothing is stored, in any order (design promise 3)."""
     for number, (one, other) in enumerate([(first, second), (second, first)], start=1):
         key = f"k-{number}"
         (job_id,) = scenario.ledger.enqueue([new_job(idempotency_key=key, **one)]).job_ids
@@ -95,8 +95,8 @@ def test_the_same_key_with_another_body_is_a_conflict(
         assert scenario.counts() == scenario.recount() == {"queued": number}
 
 
-def test_conflicts_may_be_left_out(scenario: Scenario):
-    """With what was stored before, and within one call; the others are stored."""
+def test_conflicts_can_be_skipped(scenario: Scenario):
+    """Conflicts with stored jobs and within the call are skipped; the other jobs are stored."""
     before = scenario.enqueue(idempotency_key="before")
     jobs = [
         new_job(),
@@ -118,7 +118,7 @@ def test_conflicts_may_be_left_out(scenario: Scenario):
 
 
 def test_a_conflict_within_one_call_stores_none_of_it(scenario: Scenario):
-    """Which of the two was meant cannot be known."""
+    """It is unknown which of the two jobs was meant."""
     jobs = [new_job(), new_job(idempotency_key="a"), new_job(idempotency_key="a", page_id="2")]
     with pytest.raises(IdempotencyConflict, match="belongs to an earlier row") as caught:
         scenario.ledger.enqueue(jobs)
@@ -128,13 +128,13 @@ def test_a_conflict_within_one_call_stores_none_of_it(scenario: Scenario):
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:
-    """Return a row of `enqueue_many`, whose message depends on its number."""
+    """Return a row of `enqueue_many` whose message depends on its number."""
     body = new_job(metadata=f"order {number}").job.body()
     return {**body, "idempotency_key": f"order-{number}", **fields}
 
 
 def test_enqueue_many_counts_what_is_new_and_what_was_there(scenario: Scenario, producer: Producer):
-    """Also over several batches, and with a row that stands twice."""
+    """This works over several batches and for a repeated row."""
     first = producer.enqueue_many(row(number) for number in range(3))
     assert (first.new_count, first.already_enqueued_count) == (3, 0)
     second = producer.enqueue_many([*(row(number) for number in range(1200)), row(1199)])
@@ -144,10 +144,10 @@ def test_enqueue_many_counts_what_is_new_and_what_was_there(scenario: Scenario, 
     assert scenario.counts() == {"queued": 1200}
 
 
-def test_enqueue_many_raises_a_conflict_and_says_what_it_stored(
+def test_enqueue_many_raises_a_conflict_and_reports_what_it_stored(
     scenario: Scenario, producer: Producer
 ):
-    """The batches before it; of the batch with the conflict, nothing (design promise 2)."""
+    """Earlier batches are stored; the batch with the conflict is not (design promise 2)."""
     (known,) = producer.enqueue_many([row(700)]).accepted
     rows = [row(number) for number in range(1200)]
     rows[700]["metadata"] = "another"
@@ -162,7 +162,7 @@ def test_enqueue_many_raises_a_conflict_and_says_what_it_stored(
 
 
 def test_enqueue_many_may_skip_rows_in_conflict(scenario: Scenario, producer: Producer):
-    """They are reported among the invalid ones, by row; all the others are stored."""
+    """They are reported with the invalid rows; all other rows are stored."""
     (known,) = producer.enqueue_many([row(1)]).accepted
     rows = [row(number) for number in range(1200)]
     rows[1] = row(1, page_id="2", metadata="another")
@@ -196,7 +196,7 @@ def test_enqueue_many_may_skip_rows_in_conflict(scenario: Scenario, producer: Pr
 
 @pytest.mark.parametrize("is_a_list", ["job", "key", "neither"])
 def test_a_key_whose_job_is_gone_is_free(scenario: Scenario, is_a_list: str):
-    """Otherwise it would stand for a job that does not exist and is never sent (promise 1)."""
+    """Otherwise the id of a job that is never sent would be returned (promise 1)."""
     job_id = scenario.enqueue(idempotency_key="k")
     hash_key, idem_key = scenario.key(f"job:{job_id}"), scenario.key("idem:k")
     scenario.client.delete(hash_key)
@@ -211,7 +211,7 @@ def test_a_key_whose_job_is_gone_is_free(scenario: Scenario, is_a_list: str):
 
 
 def test_a_job_that_another_client_damaged_is_no_match(scenario: Scenario):
-    """Its key stands for no message that anybody asked for."""
+    """No caller enqueued the message with the damaged body."""
     job_id = scenario.enqueue(idempotency_key="k")
     scenario.client.hdel(scenario.key(f"job:{job_id}"), "recipient_id")
     with pytest.raises(IdempotencyConflict, match=r"another recipient\.id; nothing was enqueued"):
@@ -220,7 +220,7 @@ def test_a_job_that_another_client_damaged_is_no_match(scenario: Scenario):
 
 @pytest.mark.parametrize("end", ["sent", "cancelled", "failed"])
 def test_a_key_and_its_job_are_forgotten_together(make_scenario: Callable[..., Scenario], end: str):
-    """So no key is compared with a job that is gone, and none outlives its job."""
+    """No key is compared with a deleted job, and no key outlives its job."""
     scenario = make_scenario(sent_ttl_seconds=100, failed_ttl_seconds=100)
     job_id = scenario.enqueue(idempotency_key="k")
     if end == "cancelled":
@@ -236,7 +236,7 @@ def test_a_key_and_its_job_are_forgotten_together(make_scenario: Callable[..., S
 
 
 def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario):
-    """A file may have a row twice."""
+    """A file may contain a row twice."""
     jobs = [new_job(idempotency_key="a"), new_job(), new_job(idempotency_key="a"), new_job()]
     a, plain, again, other = scenario.ledger.enqueue(jobs).job_ids
     assert a == again
@@ -245,7 +245,7 @@ def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario):
 
 
 def test_different_keys_are_different_jobs(scenario: Scenario):
-    """Also such that only look alike to a pattern or a separator."""
+    """This includes keys that a pattern or a separator could confuse."""
     keys = ["a", "A", "a ", "*", "a:b", "a}", "ạ", "a" * 200, "job:1", "0"]
     ids = [scenario.enqueue(idempotency_key=key) for key in keys]
     assert len(set(ids)) == len(keys)
@@ -253,7 +253,7 @@ def test_different_keys_are_different_jobs(scenario: Scenario):
 
 
 def test_jobs_without_a_key_are_all_different(scenario: Scenario):
-    """The same message twice may be meant."""
+    """The caller may want to send the same message twice."""
     assert scenario.enqueue() != scenario.enqueue()
 
 
@@ -261,7 +261,7 @@ def test_jobs_without_a_key_are_all_different(scenario: Scenario):
     "outcome_class", [None, OutcomeClass.ACCEPTED, OutcomeClass.PERMANENT, OutcomeClass.TRANSIENT]
 )
 def test_a_key_holds_while_its_job_is_kept(scenario: Scenario, outcome_class: OutcomeClass | None):
-    """Whatever became of the job."""
+    """This is true for all results of the job."""
     job_id = scenario.enqueue(idempotency_key="k")
     (claim,) = scenario.claim()
     if outcome_class is not None:
@@ -271,15 +271,15 @@ def test_a_key_holds_while_its_job_is_kept(scenario: Scenario, outcome_class: Ou
     assert scenario.state(job_id) is state
 
 
-def test_a_known_key_rings_no_bell(scenario: Scenario):
-    """Nothing new is ready."""
+def test_a_known_key_does_not_ring(scenario: Scenario):
+    """No new job is ready."""
     scenario.enqueue(idempotency_key="k")
     scenario.claim(answers_bell=True)
     assert not scenario.rings(lambda: scenario.ledger.enqueue([new_job(idempotency_key="k")]))
 
 
 class Faulty:
-    """Runs the ledger's scripts; the first calls, or their replies, are lost."""
+    """Runs the ledger's scripts; the first calls or their replies are lost."""
 
     def __init__(self, run: Any, *, arrives: list[bool], error: Exception) -> None:
         self.run, self.arrives, self.error = run, arrives, error
@@ -299,7 +299,7 @@ BROKEN = redis.ConnectionError("reset by peer")
 def test_a_connection_that_breaks_once_makes_one_job(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, arrived: bool
 ):
-    """Whether the first call arrived or not: the second has the same ids."""
+    """The second call has the same ids, so it does not matter whether the first arrived."""
     faulty = Faulty(scenario.ledger._scripts.run, arrives=[arrived], error=BROKEN)
     monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
     jobs = [new_job(), new_job(idempotency_key="k"), new_job(idempotency_key="k")]
@@ -315,10 +315,10 @@ def test_a_connection_that_breaks_once_makes_one_job(
     [(redis.TimeoutError("no answer"), 1), (BROKEN, 2)],
     ids=["timeout", "broken"],
 )
-def test_a_reply_that_stays_lost_is_said_to_be_unknown(
+def test_a_reply_that_stays_lost_raises_enqueue_unknown(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool
 ):
-    """With the ids to look up; the same key again makes one job (design promise 2)."""
+    """The error has the ids; another call with the same key makes one job (design promise 2)."""
     faulty = Faulty(scenario.ledger._scripts.run, arrives=[arrived] * tries, error=error)
     monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
     with pytest.raises(EnqueueUnknown, match="same idempotency key") as caught:
@@ -333,7 +333,7 @@ def test_a_reply_that_stays_lost_is_said_to_be_unknown(
 def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ):
-    """There is no key that would make one job of both calls."""
+    """Without a key, a second call could create a second job."""
     faulty = Faulty(
         scenario.ledger._scripts.run, arrives=[True], error=redis.TimeoutError("no answer")
     )
@@ -345,7 +345,7 @@ def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
 
 
 def test_a_refusal_by_redis_stores_nothing(scenario: Scenario, monkeypatch: pytest.MonkeyPatch):
-    """Out of memory, say; then it is certain."""
+    """For example, Redis is out of memory. Then the result is certain."""
     faulty = Faulty(
         scenario.ledger._scripts.run,
         arrives=[False],
@@ -359,7 +359,7 @@ def test_a_refusal_by_redis_stores_nothing(scenario: Scenario, monkeypatch: pyte
 
 
 def test_namespaces_share_nothing(make_scenario: Callable[..., Scenario]):
-    """Neither jobs nor keys, on one Redis."""
+    """Namespaces on one Redis share neither jobs nor keys."""
     one = make_scenario()
     other = type(one)(one.client, one.clock, replace(one.settings, namespace="other"))
     job_id = one.enqueue(idempotency_key="k")

@@ -1,4 +1,4 @@
-"""A job as the fields of a hash and back: nothing changes on the way, and the hash stays small."""
+"""A job is converted to fields of a hash and back without changes, and the hash stays small."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 NEW = NewJob(job=SendJob(page_id="500", recipient_id="2560", payload_id="p"))
-#: What the enqueue script adds of its own.
+#: Fields that the enqueue script adds.
 STORED = {"page_id": "500", "state": "queued", "attempts": "0"}
 
 
@@ -39,12 +39,12 @@ def as_hash(new: NewJob) -> dict[str, str]:
 
 
 def test_only_what_is_not_the_default_is_stored():
-    """Most jobs need three fields more than the script's own."""
+    """Most jobs need three fields in addition to the script's fields."""
     assert as_hash(NEW) == {"recipient_id": "2560", "payload_id": "p"}
 
 
 def test_every_option_is_stored():
-    """So that the worker, and whoever looks, knows it."""
+    """The worker and readers need all options."""
     new = NewJob(
         job=SendJob(page_id="500", recipient_id="2560", payload_id="p", metadata="m"),
         idempotency_key="k",
@@ -76,8 +76,8 @@ def test_every_option_is_stored():
         ("ơ" * 17, {"payload_id": "ơ" * 16, "payload_id+1": "ơ"}),
     ],
 )
-def test_a_long_text_goes_on_in_further_fields(payload_id: str, expected: dict[str, str]):
-    """Of 64 bytes at most, where Redis keeps the whole hash compact."""
+def test_a_long_text_is_split_into_fields(payload_id: str, expected: dict[str, str]):
+    """Each field has at most 64 bytes, so that Redis keeps the hash compact."""
     new = NewJob(job=SendJob(page_id="500", recipient_id="2560", payload_id=payload_id))
     assert as_hash(new) == {"recipient_id": "2560", **expected}
 
@@ -136,7 +136,7 @@ options = st.fixed_dictionaries(
     {},
 )
 def test_any_job_comes_back_as_it_was(body: dict[str, object], chosen: dict[str, object]):
-    """Its body to the character; and no value but the key is too long for a compact hash."""
+    """The body is identical, and only the key may be too long for a compact hash."""
     new = parse_new_job(body, chosen)
     stored = as_hash(new)
     assert parse_send_job(to_body({**STORED, **stored, "page_id": new.job.page_id})) == new.job
@@ -154,7 +154,7 @@ def test_any_job_comes_back_as_it_was(body: dict[str, object], chosen: dict[str,
 
 
 def test_an_empty_hash_is_a_job_without_anything():
-    """Such may be left where other hands were; looking at it raises nothing."""
+    """Another client may leave an empty hash; reading it raises nothing."""
     record = to_record("id", {}, None)
     assert record.state is State.FAILED
     assert record.job["recipient"] == {"id": None}
@@ -164,7 +164,7 @@ def test_an_empty_hash_is_a_job_without_anything():
 
 @pytest.mark.parametrize("state", State)
 def test_only_a_job_that_waits_for_a_time_has_a_next_attempt(state: State):
-    """Of one being sent, `due` holds the end of its lease."""
+    """For a job that is being sent, `due` has the end of its lease."""
     record = to_record("id", {"state": state.value}, 1_769_851_800_000.0)
     waits = state in (State.SCHEDULED, State.RETRYING)
     assert (record.next_attempt_at is not None) == waits
@@ -172,12 +172,12 @@ def test_only_a_job_that_waits_for_a_time_has_a_next_attempt(state: State):
 
 @pytest.mark.parametrize("due", [float("inf"), float("-inf"), float("nan"), 1e300, -1e300])
 def test_a_due_time_beyond_all_calendars_is_none(due: float):
-    """Other hands may have written it."""
+    """Another client may have written it."""
     assert to_record("id", {"state": "retrying"}, due).next_attempt_at is None
 
 
 def test_attempts_come_in_their_order():
-    """Of their numbers, not of the hash's fields, of which Redis keeps no order."""
+    """They are ordered by number, because the fields of a hash have no order."""
     fields = {
         f"attempt:{number}": attempt_text(number * 1000, 5, 500, f"code{number}", None)
         for number in (10, 2, 9, 1, 11)
@@ -205,7 +205,7 @@ attempts = st.tuples(
 def test_an_attempt_comes_back_as_it_was(
     attempt: tuple[int, int, int | None, str | None, str | None],
 ):
-    """Its time to the millisecond."""
+    """Its time is exact to the millisecond."""
     at_ms, duration_ms, http_status, error_code, error_message = attempt
     (found,) = to_record("id", {"attempt:1": attempt_text(*attempt)}, None).attempts
     assert round(found.at.timestamp() * 1000) == at_ms
@@ -247,7 +247,7 @@ hashes = st.dictionaries(
 @given(hashes, st.none() | st.floats())
 @example({"expires_at": "9" * 400, "attempts": "9" * 400, "enqueued_at": "9" * 400}, None)
 def test_any_hash_can_be_looked_at_and_claimed(fields: dict[str, str], due: float | None):
-    """Whatever other hands put there; what is shown is JSON."""
+    """Other clients may write anything; the record can still be converted to JSON."""
     json.dumps(to_record("id", fields, due).as_json(), allow_nan=False)
     flat = [text for pair in fields.items() for text in pair]
     row = ["id", 0, 0, 0, "", 0, flat]

@@ -1,6 +1,6 @@
-"""Jobs that end without a call: claims and sweeps return them, and their claimant records them.
+"""Jobs that end without a call: claims and sweeps return them, and the caller records them.
 
-If the claimant dies first, the next sweep claims them again.
+If the caller dies first, the next sweep claims them again.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ START_MS = 1_769_851_800_000
 
 
 def codes(claims: list[Claim]) -> dict[str, str | None]:
-    """Return the error code with which each claimed job ends; None for one to be sent."""
+    """Return the error code with which each claimed job ends; None for a job to be sent."""
     outcomes = {claim.job_id: outcome_without_call(claim) for claim in claims}
     return {job_id: outcome.error_code if outcome else None for job_id, outcome in outcomes.items()}
 
 
 def put_ghost(scenario: Scenario, page_id: str) -> None:
-    """Put an id without a job into a lane."""
+    """Add an id without a job to a lane."""
     scenario.client.rpush(scenario.key(f"ready:{page_id}"), "ghost")
     scenario.client.zadd(scenario.key("lanes"), {page_id: 0})
 
 
 def test_a_claim_returns_what_cannot_be_sent(scenario: Scenario):
-    """Expired jobs and entries that are no job, beside those to be sent."""
+    """It returns expired jobs and entries without a job, next to jobs to be sent."""
     late = scenario.enqueue("1", expires_at=from_ms(START_MS + 1000))
     put_ghost(scenario, "2")
     good = scenario.enqueue("1")
@@ -46,7 +46,7 @@ def test_a_claim_returns_what_cannot_be_sent(scenario: Scenario):
 
 
 def test_what_cannot_be_sent_uses_nothing_of_its_page(make_scenario: Callable[..., Scenario]):
-    """Neither of its rate nor the probe of its pause."""
+    """It uses neither the page's rate nor the probe of its pause."""
     scenario = make_scenario(page_rate=1.0, page_burst=1)
     scenario.enqueue(expires_at=from_ms(START_MS + 1))
     put_ghost(scenario, "1")
@@ -56,7 +56,7 @@ def test_what_cannot_be_sent_uses_nothing_of_its_page(make_scenario: Callable[..
 
 
 def test_a_sweep_returns_ended_leases_and_entries_that_are_no_job(scenario: Scenario):
-    """Claimed for the sweeper, with their attempts as they were."""
+    """They are claimed for the sweeper, with their attempts unchanged."""
     lost = scenario.enqueue("1", delivery="at_most_once")
     (first,) = scenario.claim()
     scenario.client.zadd(scenario.key("due"), {"ghost": 1})
@@ -71,7 +71,7 @@ def test_a_sweep_returns_ended_leases_and_entries_that_are_no_job(scenario: Scen
 
 @pytest.mark.parametrize("ending", ["lease", "ghost in due", "ghost in a lane", "wrong lane"])
 def test_a_claimant_that_dies_before_it_records_loses_nothing(scenario: Scenario, ending: str):
-    """The next sweep claims the job again, after that lease; one attempt is recorded per call."""
+    """After that lease, the next sweep claims the job again; one attempt is recorded per call."""
     job_id, spent = "ghost", 0
     if ending == "lease":
         job_id, spent = scenario.enqueue(), 1
@@ -106,8 +106,8 @@ def test_a_claimant_that_dies_before_it_records_loses_nothing(scenario: Scenario
     assert "defect" not in scenario.client.hgetall(scenario.key(f"job:{job_id}"))
 
 
-def test_an_ended_lease_says_nothing_about_its_page(make_scenario: Callable[..., Scenario]):
-    """A worker that dies with many calls of a page does not pause it."""
+def test_an_ended_lease_does_not_pause_its_page(make_scenario: Callable[..., Scenario]):
+    """A worker that dies during many calls of a page does not pause the page."""
     scenario = make_scenario(in_flight=8)
     for _ in range(8):
         scenario.enqueue()
@@ -118,7 +118,7 @@ def test_an_ended_lease_says_nothing_about_its_page(make_scenario: Callable[...,
 
 
 def test_a_defective_claim_whose_reply_is_lost_is_released_as_such(scenario: Scenario):
-    """It goes back into its lane, and is claimed again with its defect."""
+    """It returns to its lane, and is claimed again with its defect."""
     put_ghost(scenario, "1")
     scenario.claim_and_lose_the_reply()
     assert codes(scenario.ledger.claim(1).claims) == {"ghost": "invalid_job"}

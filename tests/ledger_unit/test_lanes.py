@@ -1,4 +1,4 @@
-"""Lanes: whose turn it is, how fast a page may go, and what holds it up."""
+"""Lanes: their order, the rate of a page, and pauses."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_a_lane_is_served_in_the_order_of_its_jobs(scenario: Scenario):
 
 
 def test_urgent_jobs_go_before_the_others_of_their_page(scenario: Scenario):
-    """In their own order."""
+    """They keep their own order."""
     first, second = scenario.enqueue(), scenario.enqueue()
     urgent, more_urgent = scenario.enqueue(urgent=True), scenario.enqueue(urgent=True)
     assert scenario.claim_ids() == [urgent, more_urgent, first, second]
 
 
 def test_a_small_page_is_not_held_back_by_a_campaign(scenario: Scenario):
-    """However many jobs another page has waiting (design promise 8)."""
+    """The other page may have any number of waiting jobs (design promise 8)."""
     for _ in range(200):
         scenario.enqueue("1")
     scenario.wait(0.01)
@@ -50,7 +50,7 @@ def test_a_small_page_is_not_held_back_by_a_campaign(scenario: Scenario):
 
 
 def test_lanes_share_the_slots_evenly(scenario: Scenario):
-    """Nearly: each leaves a fifth of what is free to those that come after it."""
+    """Each lane leaves a fifth of the free slots to later lanes, so the shares are nearly equal."""
     for page in "123":
         for _ in range(50):
             scenario.enqueue(page)
@@ -60,7 +60,7 @@ def test_lanes_share_the_slots_evenly(scenario: Scenario):
 
 
 def test_what_one_lane_cannot_use_goes_to_the_others(scenario: Scenario):
-    """No slot stays free while there is work."""
+    """No slot stays free while jobs wait."""
     scenario.enqueue("1")
     for _ in range(50):
         scenario.enqueue("2")
@@ -70,7 +70,7 @@ def test_what_one_lane_cannot_use_goes_to_the_others(scenario: Scenario):
 
 
 def test_no_lane_takes_all_the_slots(scenario: Scenario):
-    """Its calls may hang; a part stays free for pages that come later (design promise 8)."""
+    """Its calls may hang, so some slots stay free for later pages (design promise 8)."""
     for _ in range(100):
         scenario.enqueue("1")
     taken = 0
@@ -83,7 +83,7 @@ def test_no_lane_takes_all_the_slots(scenario: Scenario):
 
 @pytest.mark.parametrize("between_seconds", [0.001, 0.000_01])
 def test_with_one_slot_every_page_gets_its_turn(scenario: Scenario, between_seconds: float):
-    """A lane just served goes to the back, also within one millisecond."""
+    """A lane that was just served goes to the back, even within one millisecond."""
     for page in range(20):
         for _ in range(3):
             scenario.enqueue(str(page))
@@ -96,10 +96,10 @@ def test_with_one_slot_every_page_gets_its_turn(scenario: Scenario, between_seco
     ] * 3
 
 
-def test_with_no_lane_ready_the_claim_says_how_long_it_takes(
+def test_with_no_lane_ready_the_claim_returns_the_wait(
     make_scenario: Callable[..., Scenario],
 ):
-    """None when nothing waits, 0 when more is ready."""
+    """The wait is None if no job waits, and 0 if more jobs are ready."""
     scenario = make_scenario(page_rate=2.0)
     assert scenario.ledger.claim(5).wait_seconds is None
     scenario.enqueue()
@@ -115,7 +115,7 @@ def test_with_no_lane_ready_the_claim_says_how_long_it_takes(
 
 
 def test_the_page_rate_spaces_messages_out(make_scenario: Callable[..., Scenario]):
-    """4 a second: one each 250 ms, not one sooner."""
+    """4 per second: one every 250 ms, and none earlier."""
     scenario = make_scenario(page_rate=4.0)
     for _ in range(10):
         scenario.enqueue()
@@ -127,7 +127,7 @@ def test_the_page_rate_spaces_messages_out(make_scenario: Callable[..., Scenario
 
 
 def test_the_burst_may_go_at_once(make_scenario: Callable[..., Scenario]):
-    """But for what the rate allows while requests may be late; an idle page earns it back."""
+    """It is reduced by what the rate allows while requests may be late. An idle page regains it."""
     scenario = make_scenario(page_rate=4.0, page_burst=4)
     for _ in range(20):
         scenario.enqueue()
@@ -143,7 +143,7 @@ def test_the_burst_may_go_at_once(make_scenario: Callable[..., Scenario]):
 
 
 def test_each_page_has_a_rate_of_its_own(make_scenario: Callable[..., Scenario]):
-    """One at its limit does not hold another."""
+    """A page at its limit does not delay another."""
     scenario = make_scenario(page_rate=1.0)
     for page in "12":
         scenario.enqueue(page)
@@ -153,7 +153,7 @@ def test_each_page_has_a_rate_of_its_own(make_scenario: Callable[..., Scenario])
 
 
 def test_the_rate_holds_over_an_empty_lane(make_scenario: Callable[..., Scenario]):
-    """A page that enqueues one by one is not faster than one that enqueues all at once."""
+    """Enqueuing jobs one by one is not faster than enqueuing all at once."""
     scenario = make_scenario(page_rate=1.0)
     scenario.enqueue()
     assert len(scenario.claim()) == 1
@@ -168,7 +168,7 @@ def test_the_rate_holds_over_an_empty_lane(make_scenario: Callable[..., Scenario
 def test_over_time_the_rate_is_kept_and_reached(
     make_scenario: Callable[..., Scenario], rate: float
 ):
-    """Also where a second does not divide evenly: no rounding adds up."""
+    """This is also true for rates that do not divide a second evenly."""
     scenario = make_scenario(page_rate=rate, page_burst=5)
     total = 60
     for _ in range(total):
@@ -190,7 +190,7 @@ def test_over_time_the_rate_is_kept_and_reached(
 
 
 def test_a_throttled_lane_waits_as_long_as_it_was_asked(scenario: Scenario):
-    """All its jobs do, and no other page (design promises 5 and 8)."""
+    """All its jobs wait, and no other page does (design promises 5 and 8)."""
     for _ in range(3):
         scenario.enqueue("1")
     claim = only(scenario.claim(1))
@@ -214,7 +214,7 @@ def test_a_throttled_lane_waits_as_long_as_it_was_asked(scenario: Scenario):
 
 
 def test_without_retry_after_the_pauses_grow(scenario: Scenario):
-    """1, 2, 4 … seconds while the page stays throttled; no attempt is spent meanwhile."""
+    """1, 2, 4 … seconds while the page stays throttled; no attempts are spent."""
     job_id = scenario.enqueue()
     for pause in (1, 2, 4, 8, 16, 32, 60, 60):
         claim = only(scenario.claim())
@@ -229,11 +229,11 @@ def test_without_retry_after_the_pauses_grow(scenario: Scenario):
     scenario.enqueue()
     scenario.record(only(scenario.claim()), OutcomeClass.THROTTLED)
     scenario.wait(1)
-    assert len(scenario.claim()) == 1, "a page that works begins anew"
+    assert len(scenario.claim()) == 1, "after a success, the pauses start again"
 
 
 def test_a_paused_lane_sends_one_probe(scenario: Scenario):
-    """Not the whole lane against a closed door; its outcome decides."""
+    """Only one job is sent; its outcome decides."""
     for _ in range(5):
         scenario.enqueue()
     scenario.record(only(scenario.claim(1)), OutcomeClass.THROTTLED)
@@ -243,7 +243,7 @@ def test_a_paused_lane_sends_one_probe(scenario: Scenario):
     assert scenario.claim() == []
     scenario.wait(1)
     scenario.enqueue()
-    assert scenario.claim() == [], "its call may still be under way"
+    assert scenario.claim() == [], "its call may still be in flight"
     scenario.record(probe, OutcomeClass.ACCEPTED)
     assert scenario.ledger.reader.pauses() == []
     scenario.wait(60)
@@ -251,7 +251,7 @@ def test_a_paused_lane_sends_one_probe(scenario: Scenario):
 
 
 def test_a_probe_that_never_ends_is_followed_by_another(scenario: Scenario):
-    """After the longest time a call may take: its worker may have died."""
+    """The next probe follows after the maximum time of a call: the worker may have died."""
     for _ in range(3):
         scenario.enqueue()
     scenario.record(only(scenario.claim(1)), OutcomeClass.THROTTLED)
@@ -262,7 +262,7 @@ def test_a_probe_that_never_ends_is_followed_by_another(scenario: Scenario):
 
 
 def test_a_refused_token_pauses_the_page(scenario: Scenario):
-    """One job fails, the others wait: one dead token does not fail a whole campaign."""
+    """One job fails and the others wait, so a dead token does not fail a whole campaign."""
     refused = scenario.enqueue("1")
     waiting = scenario.enqueue("1")
     scenario.record(only(scenario.claim(1)), OutcomeClass.AUTH, error_code="190", http_status=401)
@@ -278,7 +278,7 @@ def test_a_refused_token_pauses_the_page(scenario: Scenario):
 
 
 def test_another_token_ends_the_pause_at_once(scenario: Scenario):
-    """And rings, for there is work again."""
+    """It also rings a doorbell, because jobs are ready."""
     scenario.enqueue("1")
     waiting = scenario.enqueue("1")
     scenario.record(only(scenario.claim(1, answers_bell=True)), OutcomeClass.AUTH)
@@ -300,7 +300,7 @@ def test_another_token_ends_the_pause_at_once(scenario: Scenario):
 def test_a_new_token_ends_only_the_pause_of_the_old_one(
     scenario: Scenario, outcome_class: OutcomeClass, refused: dict[str, str]
 ):
-    """Another process may have paused it for the new one; throttling is not its matter."""
+    """A pause for the new token, or for throttling, continues."""
     scenario.enqueue("1")
     scenario.enqueue("1")
     scenario.record(only(scenario.claim(1)), outcome_class)
@@ -309,7 +309,7 @@ def test_a_new_token_ends_only_the_pause_of_the_old_one(
 
 
 def test_five_failures_in_a_row_pause_a_lane(scenario: Scenario):
-    """The breaker: four do not, and other pages go on."""
+    """Four failures do not pause the lane, and other pages continue."""
     for _ in range(10):
         scenario.enqueue("1")
     claims = scenario.claim(6)
@@ -329,7 +329,7 @@ def test_five_failures_in_a_row_pause_a_lane(scenario: Scenario):
 
 @pytest.mark.parametrize("good", [OutcomeClass.ACCEPTED, OutcomeClass.PERMANENT])
 def test_an_answer_from_the_page_forgets_the_failures(scenario: Scenario, good: OutcomeClass):
-    """A refusal of one message is an answer too."""
+    """A refusal of one message also counts as an answer."""
     for _ in range(9):
         scenario.enqueue()
     claims = scenario.claim(9)
@@ -342,7 +342,7 @@ def test_an_answer_from_the_page_forgets_the_failures(scenario: Scenario, good: 
 
 
 def test_a_failing_lane_waits_longer_with_each_failed_probe(scenario: Scenario):
-    """1, 2, 4 … 30 seconds; calls that began before the pause count no more."""
+    """1, 2, 4 … 30 seconds; calls that began before the pause do not count."""
     for _ in range(20):
         scenario.enqueue()
     claims = scenario.claim(8)
@@ -356,7 +356,7 @@ def test_a_failing_lane_waits_longer_with_each_failed_probe(scenario: Scenario):
 
 
 def test_a_late_answer_does_not_end_a_pause(scenario: Scenario):
-    """A call that began before it knows nothing of it; only the probe does."""
+    """Only the probe ends it, not a call that began before the pause."""
     for _ in range(3):
         scenario.enqueue()
     early, throttled = scenario.claim(2)
@@ -367,7 +367,7 @@ def test_a_late_answer_does_not_end_a_pause(scenario: Scenario):
 
 
 def test_the_longest_wait_that_was_asked_for_holds(scenario: Scenario):
-    """Two calls in flight may be told different times."""
+    """Two calls in flight may get different times."""
     for _ in range(3):
         scenario.enqueue()
     one, other = scenario.claim(2)
@@ -380,7 +380,7 @@ def test_the_longest_wait_that_was_asked_for_holds(scenario: Scenario):
 
 
 def test_a_pause_holds_for_jobs_that_come_later(scenario: Scenario):
-    """Also when the lane ran empty meanwhile."""
+    """This includes a lane that was empty in between."""
     scenario.enqueue()
     scenario.record(only(scenario.claim()), OutcomeClass.AUTH)
     scenario.enqueue()
@@ -390,7 +390,7 @@ def test_a_pause_holds_for_jobs_that_come_later(scenario: Scenario):
 
 
 def test_paused_lanes_hold_no_place(scenario: Scenario):
-    """A thousand closed pages do not keep one open page waiting."""
+    """A thousand closed pages do not delay an open page."""
     for page in range(100, 200):
         scenario.enqueue(str(page))
     for claim in scenario.claim(100):
@@ -399,8 +399,8 @@ def test_paused_lanes_hold_no_place(scenario: Scenario):
     assert scenario.claim_ids(1) == [job_id]
 
 
-def test_released_unsent_the_page_is_not_affected(scenario: Scenario):
-    """The one job without a token has paused it; the others only return to their places."""
+def test_a_job_released_unsent_does_not_affect_its_page(scenario: Scenario):
+    """The job without a token paused the page; the other jobs only return to their lane."""
     ids = [scenario.enqueue() for _ in range(3)]
     claims = scenario.claim()
     scenario.record(claims[0], OutcomeClass.AUTH, error_code="token_missing", posted=False)
@@ -414,7 +414,7 @@ def test_released_unsent_the_page_is_not_affected(scenario: Scenario):
 
 
 def test_a_job_released_unsent_keeps_what_its_latest_attempt_was(scenario: Scenario):
-    """It was too late to begin its request: no attempt, no error, and still a possible poison."""
+    """Its request began too late: no attempt, no error, and it is still a possible poison."""
     job_id = scenario.enqueue()
     scenario.claim()
     scenario.wait(61)
@@ -430,8 +430,8 @@ def test_a_job_released_unsent_keeps_what_its_latest_attempt_was(scenario: Scena
     assert only(scenario.claim()).possible_poison
 
 
-def test_pauses_outlive_nobody(scenario: Scenario):
-    """A page that works leaves nothing behind."""
+def test_a_page_that_works_has_no_entry(scenario: Scenario):
+    """A page that works has no entry in `pauses`."""
     for _ in range(6):
         scenario.enqueue()
     for claim in scenario.claim():

@@ -1,4 +1,4 @@
-"""Each arrow of the picture of a job's life: what moves it, when, and what is kept of it."""
+"""Each transition in a job's life: what causes it, when, and what is stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def after(seconds: float) -> Any:
 
 
 def test_an_enqueued_job_is_queued(scenario: Scenario):
-    """And all that was handed in can be looked up at once."""
+    """All given values can be read at once."""
     job_id = scenario.enqueue("500", idempotency_key="order-1001", delivery="at_most_once")
     record = scenario.get(job_id)
     assert record.state is State.QUEUED
@@ -45,7 +45,7 @@ def test_an_enqueued_job_is_queued(scenario: Scenario):
 
 
 def test_ids_come_back_in_the_order_of_the_jobs(scenario: Scenario):
-    """One call may store many."""
+    """One call may store many jobs."""
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}}
     jobs = [parse_new_job({**body, "page_id": str(page)}) for page in range(20)]
     enqueued = scenario.ledger.enqueue(jobs)
@@ -56,7 +56,7 @@ def test_ids_come_back_in_the_order_of_the_jobs(scenario: Scenario):
 
 
 def test_a_job_for_later_is_scheduled_until_its_time(scenario: Scenario):
-    """The sweep moves it when its time has come, not before; its life begins then."""
+    """The sweep queues it when it is due, not earlier. Its lifetime begins then."""
     job_id = scenario.enqueue(send_at=after(60))
     record = scenario.get(job_id)
     assert record.state is State.SCHEDULED
@@ -73,12 +73,12 @@ def test_a_job_for_later_is_scheduled_until_its_time(scenario: Scenario):
 
 
 def test_a_time_that_has_passed_is_now(scenario: Scenario):
-    """Clocks differ; such a job simply goes out."""
+    """Clocks differ, so such a job is sent at once."""
     assert scenario.state(scenario.enqueue(send_at=after(-60))) is State.QUEUED
 
 
 def test_a_claimed_job_is_sending(scenario: Scenario):
-    """The claim carries all that a worker needs, and nobody else gets the job."""
+    """The claim contains all that a worker needs, and no other worker gets the job."""
     job_id = scenario.enqueue("500", delivery="at_most_once")
     scenario.wait(10)
     (claim,) = scenario.claim()
@@ -92,7 +92,7 @@ def test_a_claimed_job_is_sending(scenario: Scenario):
 
 
 def test_an_accepted_job_is_sent_and_forgotten_in_time(make_scenario: Callable[..., Scenario]):
-    """SENT_TTL_SECONDS after it was sent, with its idempotency key."""
+    """It is deleted SENT_TTL_SECONDS after it was sent, with its idempotency key."""
     scenario = make_scenario(sent_ttl_seconds=60)
     job_id = scenario.enqueue(idempotency_key="k")
     (claim,) = scenario.claim()
@@ -113,7 +113,7 @@ def test_an_accepted_job_is_sent_and_forgotten_in_time(make_scenario: Callable[.
 
 
 def test_a_refused_job_has_failed(scenario: Scenario):
-    """With the reason, in every index; it never moves by itself again."""
+    """It is stored with the reason in every index, and is not sent again automatically."""
     job_id = scenario.fail("500", "10/2018278")
     record = scenario.get(job_id)
     assert (record.state, record.error_code, record.http_status) == (
@@ -131,7 +131,7 @@ def test_a_refused_job_has_failed(scenario: Scenario):
 
 
 def test_a_transient_failure_is_retried_after_its_backoff(scenario: Scenario):
-    """2 s after the first attempt, 4 s after the second; each attempt is kept."""
+    """2 s after the first attempt, 4 s after the second; each attempt is stored."""
     job_id = scenario.enqueue()
     for attempt, backoff in ((1, 2), (2, 4), (3, 8)):
         (claim,) = scenario.claim()
@@ -157,7 +157,7 @@ def test_a_transient_failure_is_retried_after_its_backoff(scenario: Scenario):
 
 
 def test_attempts_come_to_an_end(make_scenario: Callable[..., Scenario]):
-    """The last one's code is the job's."""
+    """The job has the code of the last attempt."""
     scenario = make_scenario(max_attempts=2, retry_base_seconds=1.0)
     job_id = scenario.enqueue()
     for _ in range(2):
@@ -170,14 +170,14 @@ def test_attempts_come_to_an_end(make_scenario: Callable[..., Scenario]):
 
 
 def test_throttled_jobs_go_back_to_the_front_of_their_lane(scenario: Scenario):
-    """Unsent, without an attempt spent (design promise 7)."""
+    """They are released unsent, and no attempt is spent (design promise 7)."""
     first, second = scenario.enqueue(), scenario.enqueue()
     (claim,) = scenario.claim(1)
     assert claim.job_id == first
     scenario.record(claim, OutcomeClass.THROTTLED, error_code="http_429", retry_after_seconds=5.0)
     record = scenario.get(first)
     assert (record.state, record.attempt_count, record.attempts) == (State.QUEUED, 0, ())
-    assert record.error_code == "http_429", "so that people see why it waits"
+    assert record.error_code == "http_429", "people can see why it waits"
     scenario.wait(5)
     assert scenario.claim_ids() == [first]
     scenario.wait(60)
@@ -185,7 +185,7 @@ def test_throttled_jobs_go_back_to_the_front_of_their_lane(scenario: Scenario):
 
 
 def test_a_throttled_urgent_job_stays_urgent(scenario: Scenario):
-    """It goes back to the front of the urgent ones."""
+    """It returns to the front of the urgent jobs."""
     first = scenario.enqueue(urgent=True)
     second = scenario.enqueue(urgent=True)
     scenario.enqueue()
@@ -198,8 +198,8 @@ def test_a_throttled_urgent_job_stays_urgent(scenario: Scenario):
     assert scenario.claim_ids(1) == [second]
 
 
-def test_told_to_wait_longer_than_a_lane_may_a_job_waits_by_itself(scenario: Scenario):
-    """Retrying, though no attempt was spent."""
+def test_a_job_with_a_longer_wait_than_a_lane_may_have_waits_alone(scenario: Scenario):
+    """It is retrying, but no attempt was spent."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
     scenario.record(claim, OutcomeClass.THROTTLED, retry_after_seconds=7200.0)
@@ -209,7 +209,7 @@ def test_told_to_wait_longer_than_a_lane_may_a_job_waits_by_itself(scenario: Sce
 
 
 def test_a_job_past_its_deadline_is_not_sent(make_scenario: Callable[..., Scenario]):
-    """EXPIRES_SECONDS after its enqueueing, or at its own time; no attempt is made."""
+    """The deadline is EXPIRES_SECONDS after enqueuing, or its own; no attempt is made."""
     scenario = make_scenario(expires_seconds=100)
     default = scenario.enqueue(idempotency_key="k")
     own = scenario.enqueue(expires_at=after(50))
@@ -230,8 +230,8 @@ def test_a_job_past_its_deadline_is_not_sent(make_scenario: Callable[..., Scenar
 
 
 @pytest.mark.parametrize("state", [State.SCHEDULED, State.QUEUED, State.RETRYING])
-def test_a_job_not_sent_yet_can_be_cancelled(scenario: Scenario, state: State):
-    """It never goes out, and is forgotten in time."""
+def test_a_job_not_sent_yet_can_be_canceled(scenario: Scenario, state: State):
+    """It is never sent, and is deleted after its retention."""
     job_id = scenario.enqueue(
         send_at=after(60) if state is State.SCHEDULED else None, idempotency_key="k"
     )
@@ -266,10 +266,10 @@ def test_a_job_not_sent_yet_can_be_cancelled(scenario: Scenario, state: State):
         (OutcomeClass.PERMANENT, State.FAILED),
     ],
 )
-def test_what_is_under_way_or_ended_cannot_be_cancelled(
+def test_a_job_in_flight_or_ended_cannot_be_canceled(
     scenario: Scenario, outcome_class: OutcomeClass | None, state: State
 ):
-    """The answer is where it stands; nothing changes."""
+    """The call returns its state and changes nothing."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
     if outcome_class is not None:
@@ -279,17 +279,17 @@ def test_what_is_under_way_or_ended_cannot_be_cancelled(
     assert scenario.get(job_id) == before
 
 
-def test_a_cancelled_job_is_cancelled_once(scenario: Scenario):
-    """Again is no error, and counts once."""
+def test_a_canceled_job_is_canceled_once(scenario: Scenario):
+    """A second cancellation is not an error and is not counted."""
     job_id = scenario.enqueue()
     assert scenario.ledger.cancel([job_id, job_id]) == [State.CANCELLED, State.CANCELLED]
     assert scenario.counts() == {"cancelled": 1}
 
 
-def test_a_cancelled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
+def test_a_canceled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
     make_scenario: Callable[..., Scenario],
 ):
-    """Its place in the lane may outlive it; that is nobody's failure."""
+    """Its id in the lane may outlive it; that causes no failure."""
     scenario = make_scenario(failed_ttl_seconds=10)
     scenario.ledger.cancel([scenario.enqueue()])
     scenario.wait(60)
@@ -302,7 +302,7 @@ def test_a_cancelled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
 
 
 def test_a_failed_job_can_be_replayed(scenario: Scenario):
-    """With all its attempts and a new deadline; what was before stays to be seen."""
+    """It gets the full number of attempts and a new deadline; its history is kept."""
     job_id = scenario.fail(expires_at=after(10), idempotency_key="k")
     scenario.wait(100)
     assert scenario.rings(lambda: scenario.ledger.replay([job_id]) == [State.FAILED])
@@ -339,14 +339,14 @@ def test_only_failed_jobs_are_replayed(scenario: Scenario, state: State):
 
 
 def test_replaying_twice_queues_once(scenario: Scenario):
-    """The second time, the job is not failed any more."""
+    """At the second replay, the job is no longer failed."""
     job_id = scenario.fail()
     assert scenario.ledger.replay([job_id, job_id]) == [State.FAILED, State.QUEUED]
     assert scenario.claim_ids() == [job_id]
 
 
 def test_a_replayed_urgent_job_is_urgent_again(scenario: Scenario):
-    """As it was enqueued."""
+    """It is queued as it was enqueued."""
     urgent = scenario.fail(urgent=True)
     waiting = scenario.enqueue()
     scenario.ledger.replay([urgent])
@@ -361,7 +361,7 @@ def test_a_replayed_urgent_job_is_urgent_again(scenario: Scenario):
 def test_a_lease_that_ends_leaves_an_unknown_outcome(
     scenario: Scenario, options: dict[str, str], state: State
 ):
-    """Its worker died: sent again, or given up, as the job wanted it."""
+    """The worker died: the job is sent again or fails, depending on its delivery."""
     job_id = scenario.enqueue("500", **options)
     scenario.claim()
     scenario.wait(59.999)
@@ -385,7 +385,7 @@ def test_a_lease_that_ends_leaves_an_unknown_outcome(
 
 
 def test_lost_leases_come_to_an_end_too(make_scenario: Callable[..., Scenario]):
-    """A message that kills its worker each time must not go round for ever."""
+    """A message that kills its worker each time must not be sent forever."""
     scenario = make_scenario(max_attempts=2)
     job_id = scenario.enqueue()
     for _ in range(2):
@@ -403,7 +403,7 @@ def test_lost_leases_come_to_an_end_too(make_scenario: Callable[..., Scenario]):
 
 
 def test_a_replayed_job_may_lose_its_worker_again(make_scenario: Callable[..., Scenario]):
-    """The attempts of before the replay count no more, for the sweep either."""
+    """Attempts before the replay do not count, also for the sweep."""
     scenario = make_scenario(max_attempts=2)
     job_id = scenario.fail()
     scenario.ledger.replay([job_id])
@@ -414,7 +414,7 @@ def test_a_replayed_job_may_lose_its_worker_again(make_scenario: Callable[..., S
 
 
 def test_a_lost_lease_is_not_retried_after_the_deadline(scenario: Scenario):
-    """Design promise 5 holds for the sweep as well."""
+    """Design promise 5 also applies to the sweep."""
     job_id = scenario.enqueue(expires_at=after(60))
     scenario.claim()
     scenario.wait(60)
@@ -424,7 +424,7 @@ def test_a_lost_lease_is_not_retried_after_the_deadline(scenario: Scenario):
 
 @pytest.mark.parametrize("token", ["", "another", "*"])
 def test_only_the_holder_of_the_claim_records(scenario: Scenario, token: str):
-    """A wrong token changes nothing at all (design promise 6)."""
+    """A wrong token changes nothing (design promise 6)."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
     before = scenario.client.hgetall(scenario.key(f"job:{job_id}"))
@@ -436,7 +436,7 @@ def test_only_the_holder_of_the_claim_records(scenario: Scenario, token: str):
 
 
 def test_a_holder_whose_lease_ended_records_nothing(scenario: Scenario):
-    """Another worker may be sending by now; its claim counts."""
+    """Another worker may send the job now, and only its claim counts."""
     job_id = scenario.enqueue()
     (late,) = scenario.claim()
     scenario.wait(60)
@@ -452,8 +452,8 @@ def test_a_holder_whose_lease_ended_records_nothing(scenario: Scenario):
     assert scenario.get(job_id).attempt_count == 2
 
 
-def test_a_late_holder_may_record_as_long_as_nobody_swept(scenario: Scenario):
-    """The claim is still its own."""
+def test_a_late_holder_may_record_before_the_next_sweep(scenario: Scenario):
+    """The claim is still valid."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
     scenario.wait(3600)
@@ -462,8 +462,8 @@ def test_a_late_holder_may_record_as_long_as_nobody_swept(scenario: Scenario):
     assert scenario.sweep().claims == []
 
 
-def test_one_call_records_many_jobs_and_says_which_held(scenario: Scenario):
-    """A batch with a lost claim in it records the others."""
+def test_one_call_records_many_jobs_and_returns_which_claims_were_valid(scenario: Scenario):
+    """A lost claim in a batch does not affect the other results."""
     ids = [scenario.enqueue() for _ in range(3)]
     claims = scenario.claim()
     claims[1] = replace(claims[1], token="lost")
@@ -478,7 +478,7 @@ def test_one_call_records_many_jobs_and_says_which_held(scenario: Scenario):
 
 
 def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario):
-    """However slow the reply to the claim is, a call ends before its lease."""
+    """Even if the reply to the claim is slow, a call ends before its lease."""
     scenario.enqueue()
     before = time.monotonic()
     (claim,) = scenario.claim()
@@ -489,7 +489,7 @@ def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario):
 def test_a_claim_whose_reply_was_lost_is_released(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ):
-    """The next claim gets the same jobs, in their order, with no attempt spent."""
+    """The next claim gets the same jobs in the same order, with no attempt spent."""
     ids = [scenario.enqueue() for _ in range(3)]
     run = scenario.ledger._scripts.and_ring
 
@@ -511,7 +511,7 @@ def test_a_claim_whose_reply_was_lost_is_released(
 def test_failed_jobs_are_kept_for_their_retention_and_no_longer(
     make_scenario: Callable[..., Scenario],
 ):
-    """Findable to the last moment (design promise 12); then every trace is gone."""
+    """They are searchable until then (design promise 12), and completely deleted after it."""
     scenario = make_scenario(failed_ttl_seconds=1000)
     job_id = scenario.fail(idempotency_key="k")
     scenario.wait(999)
@@ -533,7 +533,7 @@ def test_failed_jobs_are_kept_for_their_retention_and_no_longer(
 
 
 def test_fifty_attempts_are_kept(make_scenario: Callable[..., Scenario]):
-    """The latest ones, whether a worker recorded them or died over them; all are counted."""
+    """The latest are kept, recorded by a worker or after a lost lease; all are counted."""
     scenario = make_scenario(max_attempts=100, retry_base_seconds=0.01, retry_max_seconds=0.01)
     job_id = scenario.enqueue()
     for attempt in range(1, 64):

@@ -1,4 +1,4 @@
-"""Many lanes, or many jobs in one: what cannot go out holds up nothing that can."""
+"""Many lanes, or many jobs in one: jobs that cannot be sent do not delay jobs that can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.scenario import Scenario
 
 @contextmanager
 def round_trips(scenario: Scenario) -> Iterator[list[Any]]:
-    """Gather what is asked of Redis meanwhile; a pipeline counts once."""
+    """Collect the commands sent to Redis; a pipeline counts once."""
     asked: list[Any] = []
     execute, pipeline = scenario.client.execute_command, scenario.client.pipeline
     run = Scripts.run
@@ -43,7 +43,7 @@ def round_trips(scenario: Scenario) -> Iterator[list[Any]]:
 
 
 def pause(scenario: Scenario, page_id: str, seconds: float = 900.0) -> None:
-    """Pause a page as a refused token does."""
+    """Pause a page like a refused token."""
     text = {
         "reason": "auth",
         "error_code": "190",
@@ -56,7 +56,7 @@ def pause(scenario: Scenario, page_id: str, seconds: float = 900.0) -> None:
 
 
 def test_one_claim_looks_behind_many_paused_lanes(scenario: Scenario):
-    """Jobs come in for 300 pages whose token was refused; another page's job does not wait."""
+    """300 pages with a refused token get new jobs; the job of another page does not wait."""
     for page in range(100, 400):
         pause(scenario, str(page))
         scenario.enqueue(str(page))
@@ -66,7 +66,7 @@ def test_one_claim_looks_behind_many_paused_lanes(scenario: Scenario):
 
 
 def test_one_claim_looks_behind_many_emptied_lanes(scenario: Scenario):
-    """200 pages' jobs were called off."""
+    """The jobs of 200 pages were canceled."""
     scenario.ledger.cancel([scenario.enqueue(str(page)) for page in range(100, 300)])
     scenario.wait(0.01)
     good = scenario.enqueue("9")
@@ -74,7 +74,7 @@ def test_one_claim_looks_behind_many_emptied_lanes(scenario: Scenario):
 
 
 def test_a_canceled_campaign_holds_up_no_other_page(scenario: Scenario):
-    """A claim that has spent itself on its places in the lane leaves the others' turn as it was."""
+    """After a claim has scanned its limit of ids, the other lanes keep their turn."""
     canceled = [scenario.enqueue("1") for _ in range(1500)]
     scenario.ledger.cancel(canceled)
     scenario.wait(0.01)
@@ -83,7 +83,7 @@ def test_a_canceled_campaign_holds_up_no_other_page(scenario: Scenario):
 
 
 def test_many_possible_poisons_hold_up_no_other_page(scenario: Scenario):
-    """700 jobs whose worker died go out one at a time; a page behind them does not wait."""
+    """700 jobs of a dead worker are sent one at a time; another page does not wait."""
     for _ in range(700):
         scenario.enqueue("1")
     while scenario.claim(1000):
@@ -100,7 +100,7 @@ def test_many_possible_poisons_hold_up_no_other_page(scenario: Scenario):
 
 
 def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: Scenario):
-    """Two jobs on each of 1000 pages, one page with many more: the latest of all come first."""
+    """Two jobs on each of 1000 pages, and a page with many more: the latest come first."""
     for page in range(2000, 3000):
         scenario.enqueue(str(page))
     for _ in range(500):
@@ -117,7 +117,7 @@ def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: S
 
 
 def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario):
-    """Wherever it stands in its lane, and whatever other hands put beside it."""
+    """This is true for every position in a lane, and with invalid ids of another client."""
     first = scenario.enqueue("1")
     made = [scenario.enqueue(page, urgent=urgent) for urgent in (True, False) for page in "1234"]
     scenario.wait(60)
@@ -133,7 +133,7 @@ def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario):
 
 
 def test_one_call_may_store_more_jobs_of_a_page_than_one_command_takes(scenario: Scenario):
-    """Their order is kept, urgent ones first."""
+    """They keep their order, with urgent jobs first."""
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
     jobs = [parse_new_job(body, {"urgent": number % 4 == 0}) for number in range(9000)]
     ids = scenario.ledger.enqueue(jobs).job_ids

@@ -1,4 +1,4 @@
-"""Pauses and rates that an operator sets: what waits, for how long, and what is refused."""
+"""Pauses and rates set by operators: what waits, for how long, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def only(found: list[T]) -> T:
 
 
 def test_a_paused_page_waits_until_it_is_resumed(scenario: Scenario):
-    """Whatever is enqueued meanwhile; other pages are sent."""
+    """Jobs that are enqueued during the pause wait too; other pages are sent."""
     waiting = [scenario.enqueue("1"), scenario.enqueue("1", urgent=True)]
     assert scenario.ledger.pause_page("1", reason="wrong price", by=BY) == 2
     other = scenario.enqueue("2")
@@ -48,7 +48,7 @@ def test_a_paused_page_waits_until_it_is_resumed(scenario: Scenario):
 
 
 def test_a_resumed_page_sends_at_once(scenario: Scenario):
-    """And a worker is woken for it."""
+    """A worker is woken for it."""
     job_id = scenario.enqueue()
     scenario.ledger.pause_page("1", by=BY)
     assert scenario.claim(answers_bell=True) == []
@@ -57,7 +57,7 @@ def test_a_resumed_page_sends_at_once(scenario: Scenario):
 
 
 def test_a_pause_with_a_time_ends_by_itself(scenario: Scenario):
-    """To the millisecond; and nothing is left of it."""
+    """It ends at the exact millisecond, and its entry is deleted."""
     job_id = scenario.enqueue()
     scenario.ledger.pause_page("1", by=BY, for_seconds=7200)
     assert scenario.ledger.claim(1).wait_seconds == pytest.approx(7200, abs=0.002)
@@ -69,14 +69,14 @@ def test_a_pause_with_a_time_ends_by_itself(scenario: Scenario):
 
 
 def test_a_page_may_be_paused_before_it_has_jobs(scenario: Scenario):
-    """Nothing waits yet; what comes does."""
+    """No job waits yet; jobs that are enqueued later do."""
     assert scenario.ledger.pause_page("77", by=BY) == 0
     scenario.enqueue("77")
     assert scenario.claim_ids() == []
 
 
 def test_calls_in_flight_end_normally(scenario: Scenario):
-    """Neither success nor failure ends the operator's pause."""
+    """Neither a success nor a failure ends the operator's pause."""
     for _ in range(4):
         scenario.enqueue()
     claims = scenario.claim(3)
@@ -89,7 +89,7 @@ def test_calls_in_flight_end_normally(scenario: Scenario):
 
 
 def test_an_operators_pause_and_an_automatic_one_are_two(scenario: Scenario):
-    """The operator's is lifted first; then the automatic one's probe may go at once."""
+    """The operator's pause is ended first. Then the probe of the automatic pause can be sent."""
     for _ in range(3):
         scenario.enqueue()
     claim = only(scenario.claim(1))
@@ -105,7 +105,7 @@ def test_an_operators_pause_and_an_automatic_one_are_two(scenario: Scenario):
 
 
 def test_a_new_token_does_not_end_an_operators_pause(scenario: Scenario):
-    """It ends the pause of the refused token alone."""
+    """It ends only the pause of the refused token."""
     scenario.enqueue()
     scenario.enqueue()
     scenario.record(only(scenario.claim(1)), OutcomeClass.AUTH)
@@ -116,7 +116,7 @@ def test_a_new_token_does_not_end_an_operators_pause(scenario: Scenario):
 
 
 def test_all_pages_may_be_paused(scenario: Scenario):
-    """Nobody is woken meanwhile; pages paused for themselves stay so afterwards."""
+    """No worker is woken during the pause. Pauses of single pages stay in effect after it."""
     first = scenario.enqueue("1")
     scenario.enqueue("2")
     scenario.ledger.pause_page("2", by=BY)
@@ -140,7 +140,7 @@ def test_all_pages_may_be_paused(scenario: Scenario):
 
 
 def test_a_pause_of_all_pages_may_have_a_time(scenario: Scenario):
-    """The sweep wakes somebody when it is over."""
+    """The sweep wakes a worker when it is over."""
     job_id = scenario.enqueue()
     scenario.sweep()
     scenario.ledger.pause_all(by=BY, for_seconds=60)
@@ -185,7 +185,7 @@ def test_a_pause_of_all_pages_may_have_a_time(scenario: Scenario):
 def test_a_wrong_request_is_named_and_changes_nothing(
     scenario: Scenario, call: Callable[[Any], object], named: str
 ):
-    """Before anything is stored (design promise 10)."""
+    """It is checked before anything is stored (design promise 10)."""
     before = set(scenario.client.scan_iter())
     with pytest.raises(InvalidRequest, match=named):
         call(scenario.ledger)
@@ -196,7 +196,7 @@ def test_a_wrong_request_is_named_and_changes_nothing(
 
 
 def test_a_page_may_have_a_rate_of_its_own(make_scenario: Callable[..., Scenario]):
-    """The others keep the default."""
+    """The other pages keep the default."""
     scenario = make_scenario(page_rate=2.0, page_burst=1)
     scenario.ledger.set_rate("1", 10, 5, by=BY)
     assert scenario.ledger.reader.rates() == [
@@ -214,7 +214,7 @@ def test_a_page_may_have_a_rate_of_its_own(make_scenario: Callable[..., Scenario
 
 
 def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario]):
-    """As in the settings."""
+    """The burst of the settings applies."""
     scenario = make_scenario(page_rate=2.0, page_burst=7)
     scenario.ledger.set_rate("1", 20, by=BY)
     assert only(scenario.ledger.reader.rates()).burst == 7
@@ -222,7 +222,7 @@ def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario
 
 @pytest.mark.parametrize("rate", [None, 0], ids=["default", "no limit"])
 def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None):
-    """Also where the old one had set the page's turn to the day after."""
+    """This is true even if the old rate set the page's turn to the next day."""
     scenario.ledger.set_rate("1", 1 / 86_400, 1, by=BY)
     for _ in range(5):
         scenario.enqueue()
@@ -241,8 +241,8 @@ def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None):
     "text", ["", "x", "[]", "{}", '{"rate": -1, "burst": 1}', '{"rate": 1e300, "burst": 1}',
              '{"rate": 1, "burst": 0}', '{"rate": "x", "burst": []}', "[" * 2000]
 )  # fmt: skip
-def test_what_is_no_rate_is_the_default(make_scenario: Callable[..., Scenario], text: str):
-    """Another client wrote it."""
+def test_an_invalid_rate_is_the_default(make_scenario: Callable[..., Scenario], text: str):
+    """Another client wrote an invalid rate."""
     scenario = make_scenario(page_rate=2.0, page_burst=1)
     scenario.client.hset(scenario.key("rates"), "1", text)
     for _ in range(3):

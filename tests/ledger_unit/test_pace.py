@@ -1,6 +1,6 @@
-"""How fast a page sends: never faster than its rate and burst allow, and hardly slower.
+"""The pace of a page: never faster than its rate and burst allow, and hardly slower.
 
-Hypothesis drives the claim script with a clock of its own: several claimers, at any times, with any
+Hypothesis drives the claim script with its own clock: several claimers, at any times, with any
 number of free slots, while an operator changes the rate.
 """
 
@@ -31,7 +31,7 @@ ACCEPTED = Outcome(outcome_class=OutcomeClass.ACCEPTED)
 
 
 def most_in_any_window(times_ms: list[int], window_ms: int) -> int:
-    """Return how many of the times, which are in order, one window has at most."""
+    """Return the maximum number of times in one window; the times are in order."""
     ends = [bisect_right(times_ms, begin + window_ms) for begin in times_ms]
     return max((end - index for index, end in enumerate(ends)), default=0)
 
@@ -71,9 +71,9 @@ steps = st.lists(
 def test_no_second_has_more_than_the_burst_and_the_rate(
     rate: float, burst: int, steps: list[tuple[int, int, int, tuple[float, int] | None]]
 ):
-    """Nor where requests arrive, each up to `START_WITHIN_SECONDS` after its claim.
+    """It also holds where requests arrive, up to `START_WITHIN_SECONDS` after the claim.
 
-    With several rates in one second, the highest rate and the highest burst bound it.
+    With several rates in one second, the highest rate and the highest burst are the limit.
     """
     with time_machine.travel(START, tick=False) as clock:
         pages = Pages(rate, burst, jobs=400)
@@ -89,7 +89,7 @@ def test_no_second_has_more_than_the_burst_and_the_rate(
     highest_rate = max(rate for rate, _ in limits)
     at_once = max(claimed_at_once(rate, burst) for rate, burst in limits)
     assert most_in_any_window(claimed_ms, 1000) <= at_once + highest_rate + 1e-6
-    # Where they arrive, a window of one second has what was claimed within a longer one.
+    # Messages that arrive within one second may have been claimed within a longer time.
     window_ms = round(1000 * (1 + START_WITHIN_SECONDS))
     allowed = at_once + highest_rate * (1 + START_WITHIN_SECONDS)
     assert most_in_any_window(claimed_ms, window_ms) <= allowed + 1e-6
@@ -98,7 +98,7 @@ def test_no_second_has_more_than_the_burst_and_the_rate(
 
 
 def test_by_default_no_second_has_more_than_forty():
-    """Design promise 13: a page's inbox is disabled above that."""
+    """Design promise 13: above that, a page's inbox is disabled."""
     defaults = Settings()
     at_once = claimed_at_once(defaults.page_rate, defaults.page_burst)
     assert at_once + defaults.page_rate * (1 + START_WITHIN_SECONDS) <= 40
@@ -107,7 +107,7 @@ def test_by_default_no_second_has_more_than_forty():
 @pytest.mark.parametrize(("rate", "burst"), [(30.0, 10), (0.5, 2), (7.7, 3), (100.0, 25)])
 @pytest.mark.parametrize("look_ms", [1, 10])
 def test_the_permitted_rate_is_used(rate: float, burst: int, look_ms: int):
-    """At least 95 % of it, by two workers that look every few milliseconds and have few slots."""
+    """Two workers that claim every few milliseconds with few slots reach at least 95% of it."""
     seconds = max(2.0, 40 / rate)
     with time_machine.travel(START, tick=False) as clock:
         pages = Pages(rate, burst, jobs=round(rate * seconds) + burst + 10)
@@ -123,8 +123,8 @@ def test_the_permitted_rate_is_used(rate: float, burst: int, look_ms: int):
     assert sent <= rate * passed_ms / 1000 + burst
 
 
-def test_a_page_that_recovers_sends_more_and_more(make_scenario: Callable[..., Scenario]):
-    """Not everything at once; up to its own rate."""
+def test_a_recovering_page_sends_faster_step_by_step(make_scenario: Callable[..., Scenario]):
+    """The rate grows step by step to the page's own rate."""
     scenario = make_scenario(page_rate=30.0, page_burst=10)
     sent = recover(scenario, reason="throttled", periods=8, looks=20)
     assert sent[:4] == pytest.approx([2, 4, 8, 16], abs=2)
@@ -135,7 +135,7 @@ def test_a_page_that_recovers_sends_more_and_more(make_scenario: Callable[..., S
 
 
 def test_after_a_restriction_a_page_recovers_slowly(make_scenario: Callable[..., Scenario]):
-    """In minutes, since sending into a restriction makes it longer."""
+    """It takes minutes, because more messages prolong a restriction."""
     scenario = make_scenario(page_rate=30.0, page_burst=10)
     sent = recover(scenario, reason="restricted", periods=90, looks=4)
     assert sum(sent[:60]) == pytest.approx(120, abs=5)
@@ -143,7 +143,7 @@ def test_after_a_restriction_a_page_recovers_slowly(make_scenario: Callable[...,
 
 
 def recover(scenario: Scenario, reason: str, periods: int, looks: int) -> list[int]:
-    """Have a page's probe succeed; return how many messages go out in each second after that.
+    """Have a page's probe succeed; return how many messages are sent in each second after that.
 
     There are `looks` claims in a second.
     """

@@ -1,4 +1,4 @@
-"""What the ledger reports of pages, for the log: paused, probed, resumed."""
+"""The changes of pages that the ledger reports for the log: paused, probed, resumed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from support.scenario import Scenario
 
 @pytest.fixture
 def changes(scenario: Scenario) -> list[PageChange]:
-    """Return the list to which the scenario's ledger adds what it reports."""
+    """Return the list to which the scenario's ledger adds the reported changes."""
     found: list[PageChange] = []
     scenario.ledger._on_page_change = found.append
     return found
 
 
 def seen(changes: list[PageChange]) -> list[tuple[str, str, str | None, int]]:
-    """Return what was reported since the last call."""
+    """Return the changes reported since the last call."""
     found = [(each.change, each.reason, each.error_code, each.waiting) for each in changes]
     changes.clear()
     return found
@@ -26,11 +26,11 @@ def seen(changes: list[PageChange]) -> list[tuple[str, str, str | None, int]]:
 def test_a_failing_page_is_reported_once_at_each_turn(
     scenario: Scenario, changes: list[PageChange]
 ):
-    """Paused; probed, and paused for longer; probed, and resumed: however many calls fail."""
+    """Paused, probed, paused for longer, probed, resumed: for any number of failed calls."""
     for _ in range(12):
         scenario.enqueue()
     claims = scenario.claim(7)
-    assert len(claims) == 6, "a page leaves some slots to others"
+    assert len(claims) == 6, "one page never takes all slots"
     for claim in claims:
         scenario.record(claim, OutcomeClass.TRANSIENT, error_code="http_503")
     (change,) = changes
@@ -67,7 +67,7 @@ def test_a_failing_page_is_reported_once_at_each_turn(
 def test_calls_in_flight_together_pause_their_page_once(
     scenario: Scenario, changes: list[PageChange], outcome: OutcomeClass, reason: str
 ):
-    """Whatever the others say after the first."""
+    """Outcomes after the first do not matter."""
     for _ in range(5):
         scenario.enqueue()
     for claim in scenario.claim(3):
@@ -76,7 +76,7 @@ def test_calls_in_flight_together_pause_their_page_once(
 
 
 def test_a_new_token_resumes_its_pages(scenario: Scenario, changes: list[PageChange]):
-    """Each is reported; others are not."""
+    """Each page is reported, and no other."""
     scenario.fail_token("1")
     scenario.fail_token("2")
     changes.clear()
@@ -87,21 +87,21 @@ def test_a_new_token_resumes_its_pages(scenario: Scenario, changes: list[PageCha
 
 
 def test_jobs_of_campaigns_count_as_waiting(scenario: Scenario, changes: list[PageChange]):
-    """Beside single and urgent ones."""
+    """They count in addition to single and urgent jobs."""
     first = scenario.enqueue()
     (claim,) = scenario.claim()
     assert claim.job_id == first
     for options in ({}, {"urgent": True}, {"campaign": "a"}, {"campaign": "b"}):
         scenario.enqueue(**options)
     scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368")
-    # The job itself is back in its lane.
+    # The job itself has returned to its lane.
     assert [each.waiting for each in changes] == [5]
 
 
 def test_nothing_is_reported_twice_where_a_reply_was_lost(
     scenario: Scenario, changes: list[PageChange]
 ):
-    """A batch that is recorded again holds no claims any more."""
+    """A batch that is recorded again has no valid claims."""
     scenario.enqueue()
     (claim,) = scenario.claim()
     scenario.record(claim, OutcomeClass.RESTRICTED, error_code="368")
@@ -110,7 +110,7 @@ def test_nothing_is_reported_twice_where_a_reply_was_lost(
 
 
 def test_a_throttled_app_is_reported_for_its_token(scenario: Scenario, changes: list[PageChange]):
-    """Once, however many calls are throttled; and when its probe succeeds."""
+    """It is reported once for any number of throttled calls, and when its probe succeeds."""
     for page_id in "123":
         scenario.enqueue(page_id)
     for claim in scenario.claim():

@@ -1,6 +1,6 @@
-"""Possible poison: a job whose last holder went away while sending it. It may have killed it.
+"""Possible poison: a job whose last holder stopped while it sent the job.
 
-A process gets one at a time, so that a poisonous job spends no attempts of those beside it.
+A process gets one at a time, so that a poisonous job spends no attempts of other jobs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from support.scenario import Scenario
 
 
 def lose(scenario: Scenario, ids: list[str]) -> None:
-    """Have the jobs claimed by a worker that goes away, and made ready again."""
+    """Have the jobs claimed by a worker that stops, and made ready again."""
     assert {claim.job_id for claim in scenario.claim()} >= set(ids)
     scenario.wait(60)
     scenario.sweep()
@@ -28,7 +28,7 @@ def scenario(make_scenario: Callable[..., Scenario]) -> Scenario:
 
 
 def test_a_job_that_comes_back_from_a_lost_worker_is_possible_poison(scenario: Scenario):
-    """Any other is not."""
+    """Other jobs are not."""
     lost = scenario.enqueue()
     lose(scenario, [lost])
     fresh = scenario.enqueue()
@@ -39,7 +39,7 @@ def test_a_job_that_comes_back_from_a_lost_worker_is_possible_poison(scenario: S
 
 
 def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
-    """By one process; another, whose own is none, takes the next."""
+    """This limit is per process: another process takes the next one."""
     lost = [scenario.enqueue() for _ in range(4)]
     lose(scenario, lost)
     assert len(scenario.claim()) == 1
@@ -50,7 +50,7 @@ def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
 
 @pytest.mark.parametrize("urgent", [False, True])
 def test_possible_poisons_hold_back_no_other_job(scenario: Scenario, urgent: bool):
-    """Neither of their page nor of others, wherever they stand in the lane."""
+    """This is true for all pages and all positions in the lane."""
     lost = [scenario.enqueue("1", urgent=urgent) for _ in range(3)]
     lose(scenario, lost)
     fresh = [scenario.enqueue(page) for page in ("1", "1", "2")]
@@ -59,7 +59,7 @@ def test_possible_poisons_hold_back_no_other_job(scenario: Scenario, urgent: boo
 
 
 def test_a_page_of_possible_poisons_goes_to_the_back(scenario: Scenario):
-    """With one slot free, the other pages still get it."""
+    """With one free slot, the other pages still get it."""
     lost = [scenario.enqueue("1") for _ in range(3)]
     lose(scenario, lost)
     scenario.wait(1)
@@ -72,7 +72,7 @@ def test_a_page_of_possible_poisons_goes_to_the_back(scenario: Scenario):
 
 
 def test_possible_poisons_all_get_their_turn(scenario: Scenario):
-    """Each is sent, one after the other."""
+    """All are sent, one after the other."""
     lost = [scenario.enqueue(page) for page in ("1", "1", "2", "3")]
     lose(scenario, lost)
     taken = []
@@ -85,7 +85,7 @@ def test_possible_poisons_all_get_their_turn(scenario: Scenario):
 
 
 def test_an_outcome_clears_a_possible_poison(scenario: Scenario):
-    """Its worker lived to tell."""
+    """The worker did not stop during this attempt."""
     lost = scenario.enqueue()
     lose(scenario, [lost])
     (claim,) = scenario.claim()

@@ -1,4 +1,4 @@
-"""Reading the ledger: filters, counts and lanes; reading changes nothing."""
+"""Reading the ledger: filters, counts and lanes. Reading changes nothing."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def one_of_each(scenario: Scenario) -> dict[State, str]:
 
 @pytest.mark.parametrize("state", State)
 def test_jobs_are_found_by_state(scenario: Scenario, one_of_each: dict[State, str], state: State):
-    """Also together with their page; not on another."""
+    """A page can be given too; other pages have no jobs."""
     assert ids(scenario, states=(state,)) == [one_of_each[state]]
     assert ids(scenario, states=(state,), page_ids=("1",)) == [one_of_each[state]]
     assert ids(scenario, states=(state,), page_ids=("2",)) == []
 
 
 def test_without_a_state_every_job_is_found_once(scenario: Scenario, one_of_each: dict[State, str]):
-    """A cancelled one too, though its id still stands in its lane."""
+    """This includes a canceled job whose id is still in its lane."""
     assert sorted(ids(scenario)) == sorted(one_of_each.values())
 
 
 def test_of_a_long_lane_the_latest_jobs_are_found(scenario: Scenario):
-    """Not those that go next; and with room for all, each once."""
+    """Not the jobs that are sent next; if the limit allows, each job once."""
     waiting = [scenario.enqueue() for _ in range(505)]
     scenario.clock.shift(60)
     later = scenario.enqueue()
@@ -67,13 +67,13 @@ def test_of_a_long_lane_the_latest_jobs_are_found(scenario: Scenario):
 
 
 def test_counts_are_by_state(scenario: Scenario, one_of_each: dict[State, str]):
-    """One of each."""
+    """There is one job in each state."""
     assert scenario.ledger.reader.count_states() == dict.fromkeys(State, 1)
     assert scenario.recount() == {state.value: 1 for state in State}
 
 
 def test_an_empty_ledger_counts_nothing(scenario: Scenario):
-    """But names every state."""
+    """All states are listed."""
     assert scenario.ledger.reader.count_states() == dict.fromkeys(State, 0)
     assert scenario.ledger.reader.count_by_error_code().by_name == {}
     assert scenario.ledger.reader.waiting_by_page() == {}
@@ -84,7 +84,7 @@ def test_an_empty_ledger_counts_nothing(scenario: Scenario):
 
 @pytest.fixture
 def failures(scenario: Scenario) -> dict[str, str]:
-    """Four failed jobs, one a minute: two pages, two error codes."""
+    """Four failed jobs, one per minute: two pages, two error codes."""
     made = {}
     for page_id, error_code in (("1", "551"), ("1", "190"), ("2", "551"), ("2", "551")):
         made[f"{page_id}:{error_code}:{len(made)}"] = scenario.fail(page_id, error_code)
@@ -116,7 +116,7 @@ def failures(scenario: Scenario) -> dict[str, str]:
 def test_failed_jobs_are_found_by_code_page_and_time(
     scenario: Scenario, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
 ):
-    """The latest first; the times are those of the failure (design promise 12)."""
+    """The latest come first; the times are those of the failures (design promise 12)."""
     made = list(failures.values())
     wanted = [made[number] for number in expected]
     assert ids(scenario, states=(State.FAILED,), **conditions) == wanted
@@ -140,7 +140,7 @@ def test_failed_jobs_are_found_by_code_page_and_time(
 def test_a_range_of_times_that_means_nothing_is_refused(
     scenario: Scenario, conditions: dict[str, Any], message: str
 ):
-    """A naive time depends on the host that asks; an empty range finds nothing."""
+    """A naive time depends on the host, and an empty range matches nothing."""
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     with pytest.raises(ValueError, match=message):
         producer.find_jobs(**conditions)
@@ -153,7 +153,7 @@ def test_a_range_of_times_that_means_nothing_is_refused(
 
 
 def test_one_moment_is_a_range(scenario: Scenario, failures: dict[str, str]):
-    """Both ends are included."""
+    """Both bounds are inclusive."""
     moment = START + timedelta(seconds=60)
     assert ids(scenario, since=moment, until=moment) == [list(failures.values())[1]]
 
@@ -168,10 +168,10 @@ def test_one_moment_is_a_range(scenario: Scenario, failures: dict[str, str]):
         ({"state": "sent"}, []),
     ],
 )
-def test_a_web_app_asks_for_one_value_or_several(
+def test_a_filter_has_one_value_or_several(
     scenario: Scenario, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
 ):
-    """A string is one value; several mean any of them."""
+    """A string is one value; several values match any of them."""
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     made = list(failures.values())
     found = [record.job_id for record in producer.find_jobs(**conditions)]
@@ -182,7 +182,7 @@ def test_a_web_app_asks_for_one_value_or_several(
     "conditions", [{"error_code": []}, {"page_id": ()}, {"page_id": [str(n) for n in range(101)]}]
 )
 def test_no_value_or_very_many_are_refused(scenario: Scenario, conditions: dict[str, Any]):
-    """An empty list, taken for no condition, would mean every job; of a replay, too."""
+    """As "no condition", an empty list would match every job, also in a replay."""
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     with pytest.raises(ValueError, match=r"has no value|has 101 values; at most 100"):
         producer.find_jobs(**conditions)
@@ -191,7 +191,7 @@ def test_no_value_or_very_many_are_refused(scenario: Scenario, conditions: dict[
 
 
 def test_an_error_code_alone_means_failed_jobs(scenario: Scenario, failures: dict[str, str]):
-    """Not those that wait for a retry with the same code."""
+    """Jobs that wait for a retry with the same code do not match."""
     scenario.enqueue("3")
     (claim,) = scenario.claim()
     scenario.record(claim, OutcomeClass.TRANSIENT, error_code="551")
@@ -216,13 +216,13 @@ def test_errors_are_counted_by_code(
     conditions: dict[str, Any],
     expected: dict[str, int],
 ):
-    """The most frequent first."""
+    """The most frequent come first."""
     found = scenario.ledger.reader.count_by_error_code(JobFilter(**conditions)).by_name
     assert list(found.items()) == list(expected.items())
 
 
 def test_a_replay_takes_a_job_out_of_every_index(scenario: Scenario, failures: dict[str, str]):
-    """It has not failed any more; failing again, it is found by its new code."""
+    """The job is no longer failed. If it fails again, it is found by its new code."""
     job_id = failures["1:190:1"]
     scenario.ledger.replay([job_id])
     assert scenario.ledger.reader.count_by_error_code().by_name == {"551": 3}
@@ -235,14 +235,14 @@ def test_a_replay_takes_a_job_out_of_every_index(scenario: Scenario, failures: d
 
 @pytest.mark.parametrize("code", ["", "a:b", "{x}", "*", "10/2018278", "đã lỗi", "x" * 64])
 def test_any_error_code_is_an_index_of_its_own(scenario: Scenario, code: str):
-    """The API may send anything."""
+    """The API may return any code."""
     job_id = scenario.fail(error_code=code or "none")
     assert scenario.ledger.reader.count_by_error_code().by_name == {code or "none": 1}
     assert ids(scenario, error_codes=(code or "none",)) == [job_id]
 
 
 def test_more_jobs_than_one_round_trip_reads_are_all_found(scenario: Scenario):
-    """And the limit is kept to."""
+    """The limit still applies."""
     for _ in range(3):
         for _ in range(400):
             scenario.enqueue()
@@ -252,7 +252,7 @@ def test_more_jobs_than_one_round_trip_reads_are_all_found(scenario: Scenario):
 
 
 def test_waiting_jobs_are_counted_by_page(scenario: Scenario):
-    """Urgent ones with the others, the longest lane first."""
+    """Urgent jobs are included; the longest lane comes first."""
     for page, count in (("1", 1), ("2", 3), ("3", 2)):
         for number in range(count):
             scenario.enqueue(page, urgent=number == 0)
@@ -261,7 +261,7 @@ def test_waiting_jobs_are_counted_by_page(scenario: Scenario):
 
 
 def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(scenario: Scenario):
-    """What has not finished has no other."""
+    """A job that has not finished has no other time."""
     early = scenario.enqueue()
     scenario.wait(60)
     late = scenario.enqueue()
@@ -270,8 +270,8 @@ def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(scenario: Scen
     assert ids(scenario, until=between) == [early]
 
 
-def test_looking_changes_nothing(scenario: Scenario, one_of_each: dict[State, str]):
-    """Not a key, not a bell."""
+def test_reading_changes_nothing(scenario: Scenario, one_of_each: dict[State, str]):
+    """Neither a key nor the bell changes."""
 
     def everything() -> dict[str, bytes]:
         return {name: scenario.client.dump(name) for name in scenario.client.scan_iter("*")}
@@ -289,7 +289,7 @@ def test_looking_changes_nothing(scenario: Scenario, one_of_each: dict[State, st
 
 
 def test_indexes_without_jobs_show_nothing(make_scenario: Callable[..., Scenario]):
-    """Ids whose jobs other hands deleted are left out, and are no error."""
+    """Ids whose jobs another client deleted are skipped without an error."""
     scenario = make_scenario()
     job_id = scenario.fail()
     scenario.client.delete(scenario.key(f"job:{job_id}"))

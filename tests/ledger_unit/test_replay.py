@@ -1,4 +1,4 @@
-"""Replaying: what a plan counts, which jobs a run takes, and outages during it."""
+"""Replays: the counts of a plan, the jobs of a run, and outages during it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.scenario import Scenario
 
 @pytest.fixture
 def make(scenario: Scenario) -> Callable[..., Replay]:
-    """Return a maker of replays of the scenario's jobs."""
+    """Return a function that creates replays of the scenario's jobs."""
     return lambda **which: Replay(scenario.ledger, **which)
 
 
@@ -26,7 +26,7 @@ def replayed(replay: Replay, **options: Any) -> list[str]:
 
 
 def fail_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *numbers: int) -> None:
-    """Let some calls of a method fail, the first being number 1, as if Redis was away."""
+    """Let some calls of a method fail (numbered from 1), like during an outage of Redis."""
     call, count = getattr(owner, name), 0
 
     def failing(*args: Any, **options: Any) -> Any:
@@ -53,7 +53,7 @@ def fail_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *numbers:
 def test_a_plan_counts_what_a_run_replays(
     scenario: Scenario, make: Callable[..., Replay], which: Any
 ):
-    """However the jobs are selected, the count, the causes and the run agree."""
+    """For every selection of jobs, the count, the causes and the run match."""
     ids = [scenario.fail(*job) for job in [("1", "551"), ("1", "190"), ("2", "551")]]
     replay = make(job_ids=ids) if which == "ids" else make(**which)
 
@@ -79,7 +79,7 @@ KINDS = {
 def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
     scenario: Scenario, make: Callable[..., Replay], names: list[str], wanted: Any, text: str
 ):
-    """Also codes that nobody knows: a person looks at those first."""
+    """Unknown codes are `fixable`: a person must check them first."""
     codes = {"http_503": "passing", "timeout": "passing", "190": "fixable", "E7": "fixable"}
     codes |= {"551": "never", "10/2018278": "never"}
     ids = {(code, page): scenario.fail(page, code) for code in codes for page in ("1", "2")}
@@ -101,7 +101,7 @@ def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
 def test_a_replay_of_a_kind_that_no_job_has_takes_none(
     scenario: Scenario, make: Callable[..., Replay]
 ):
-    """No code of that kind is not the same as no condition."""
+    """No matching code is not the same as no condition."""
     scenario.fail("1", "551")
     replay = make(kinds=[ReplayKind.PASSING])
     assert replay.plan().total == 0
@@ -110,7 +110,7 @@ def test_a_replay_of_a_kind_that_no_job_has_takes_none(
 
 
 def test_a_kind_may_have_more_codes_than_a_filter(scenario: Scenario, make: Callable[..., Replay]):
-    """An API that puts an id into each code makes as many codes as jobs."""
+    """An API may put an id into each code, so that each job has its own code."""
     ids = {scenario.fail("1", f"E{number}") for number in range(MAX_VALUES + 5)}
     replay = make(kinds=[ReplayKind.FIXABLE])
     assert replay.plan().total == len(ids)
@@ -118,7 +118,7 @@ def test_a_kind_may_have_more_codes_than_a_filter(scenario: Scenario, make: Call
 
 
 def test_a_plan_warns_of_what_a_replay_would_do(scenario: Scenario, make: Callable[..., Replay]):
-    """In each language, and only where there is something to warn of."""
+    """The warnings exist in each language, and only if they apply."""
     ids = [scenario.fail("1", code) for code in ("551", "551", "timeout", "190", "http_503")]
     by_ids, by_filter = make(job_ids=ids).plan(), make().plan()
     assert (
@@ -142,7 +142,7 @@ def test_a_plan_warns_of_what_a_replay_would_do(scenario: Scenario, make: Callab
 def test_jobs_named_by_id_that_are_not_failed_are_refused(
     scenario: Scenario, make: Callable[..., Replay]
 ):
-    """With their state; those that stop being failed later are reported by the run."""
+    """The plan has their states. The run reports jobs that stop being failed later."""
     failed, later, queued = scenario.fail(), scenario.fail(), scenario.enqueue("2")
     replay = make(job_ids=[failed, queued, "gone", failed, later])
     assert replay.plan().refused == {queued: State.QUEUED, "gone": None}
@@ -156,7 +156,7 @@ def test_jobs_named_by_id_that_are_not_failed_are_refused(
 def test_a_job_that_fails_again_is_not_replayed_twice(
     scenario: Scenario, make: Callable[..., Replay], is_planned: bool, rate: float | None
 ):
-    """Neither in the same run, nor in one that continues after an outage."""
+    """This applies to the same run, and to a run that continues after an outage."""
     ids = {scenario.fail() for _ in range(3)}
     replay = make()
     if is_planned:
@@ -177,7 +177,7 @@ def test_an_outage_shorter_than_its_retries_does_not_stop_it(
     reads: tuple[int, ...],
     replays: tuple[int, ...],
 ):
-    """Whether Redis is away when the next jobs are read, or when they are queued."""
+    """The outage may begin while the next jobs are read, or while they are queued."""
     ids = [scenario.fail() for _ in range(5)]
     errors: list[QueueUnavailable] = []
     fail_calls(monkeypatch, scenario.ledger.reader, "failed_ids", *reads)
@@ -198,7 +198,7 @@ def test_an_outage_shorter_than_its_retries_does_not_stop_it(
 def test_after_an_outage_another_run_continues(
     scenario: Scenario, make: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch, by_ids: bool
 ):
-    """Without retries the error is raised; the jobs that were not reached are still failed."""
+    """Without retries the error is raised; jobs that were not reached are still failed."""
     ids = [scenario.fail() for _ in range(3)]
     replay = make(job_ids=ids) if by_ids else make()
     fail_calls(monkeypatch, scenario.ledger, "replay", 2)
@@ -210,7 +210,7 @@ def test_after_an_outage_another_run_continues(
 
 
 def test_a_stop_ends_it_between_two_batches(scenario: Scenario, make: Callable[..., Replay]):
-    """Also while it waits for its rate, or for Redis."""
+    """This includes waits for the rate or for Redis."""
     for _ in range(3):
         scenario.fail()
     stop = threading.Event()
@@ -222,7 +222,7 @@ def test_a_stop_ends_it_between_two_batches(scenario: Scenario, make: Callable[.
 
 
 def test_a_producer_replays_many_the_same_way(scenario: Scenario):
-    """Those that were failed, each once."""
+    """It replays the failed jobs, each once."""
     failed, queued = scenario.fail(), scenario.enqueue("2")
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     assert producer.replay_many([failed, queued, failed, "gone"]) == [failed]

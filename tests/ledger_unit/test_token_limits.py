@@ -1,4 +1,4 @@
-"""Limits and pauses of a token, which hold for all its pages together."""
+"""Limits and pauses of a token apply to all its pages together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ THROTTLED = Outcome(outcome_class=OutcomeClass.APP_THROTTLED, error_code="4")
 
 
 class Shop:
-    """Pages 1 to 3 have the common token, page 9 one of its own."""
+    """Pages 1 to 3 have the common token, page 9 has its own."""
 
     def __init__(self, scenario: QuickScenario, jobs: int = 200) -> None:
         self.scenario = scenario
@@ -39,7 +39,7 @@ class Shop:
 
 
 def test_a_token_rate_holds_over_all_its_pages(make_quick_scenario: Callable[..., QuickScenario]):
-    """4 a second, 8 at once; another token has a rate of its own."""
+    """4 per second, 8 at once; another token has its own rate."""
     shop = Shop(make_quick_scenario(token_rate=4.0, token_burst=8), jobs=60)
     total: Counter[str] = Counter()
     for _ in range(101):
@@ -50,13 +50,13 @@ def test_a_token_rate_holds_over_all_its_pages(make_quick_scenario: Callable[...
     assert min(total.values()) >= 10, "its pages share it"
 
 
-def test_the_limit_that_replies_say_is_obeyed(quick_scenario: QuickScenario):
-    """80 deep, 4 a second: filled to four fifths; other programs use the token as well."""
+def test_the_limit_in_replies_applies(quick_scenario: QuickScenario):
+    """Size 80, 4 per second. Four fifths are used, because other programs use the token too."""
     shop = Shop(quick_scenario)
     first, other, *_ = shop.claim(4)
     for claim in (first, other):
         shop.record(claim, OutcomeClass.ACCEPTED, call_limit=CallLimit(10, 80))
-    # The API's own bucket, with the calls that are known to it.
+    # The API's own bucket, with the calls that it has received.
     bucket, made, fullest = 10.0, 0, 0.0
     for _ in range(400):
         claims = [claim for claim in shop.claim() if claim.page_id != "9"]
@@ -72,7 +72,7 @@ def test_the_limit_that_replies_say_is_obeyed(quick_scenario: QuickScenario):
 
 
 def test_what_another_program_uses_slows_the_pages_down(quick_scenario: QuickScenario):
-    """From 80 % on they wait until it has leaked."""
+    """Above 80% of the limit, the pages wait until the bucket has leaked."""
     shop = Shop(quick_scenario)
     claims = [claim for claim in shop.claim(20) if claim.page_id == "1"]
     shop.record(claims[0], OutcomeClass.ACCEPTED, call_limit=CallLimit(20, 80))
@@ -86,7 +86,7 @@ def test_what_another_program_uses_slows_the_pages_down(quick_scenario: QuickSce
 
 
 def test_without_further_replies_the_limit_is_forgotten(quick_scenario: QuickScenario):
-    """After ten minutes."""
+    """It is ignored after ten minutes."""
     shop = Shop(quick_scenario, jobs=40)
     claims = shop.claim(4)
     for claim in claims:
@@ -128,7 +128,7 @@ def test_an_app_throttled_token_pauses_all_its_pages(quick_scenario: QuickScenar
 
 @pytest.mark.parametrize("seconds", [2, 86_400])
 def test_a_clock_that_is_set_back_holds_up_no_token(quick_scenario: QuickScenario, seconds: int):
-    """For much longer than it was to wait."""
+    """The token does not wait much longer than before."""
     shop = Shop(quick_scenario, jobs=20)
     shop.record(shop.claim(1)[0], OutcomeClass.APP_THROTTLED, retry_after_seconds=30.0)
     quick_scenario.sweep()

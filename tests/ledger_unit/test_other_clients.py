@@ -1,6 +1,6 @@
-"""What other hands may have put into Redis: recorded as failed or cleared away, never a stop.
+"""Invalid data that other clients wrote into Redis is recorded as failed or removed.
 
-Each test ends with a good job of the same page that goes out (design promise 10).
+Each test ends with a valid job of the same page that is sent (design promise 10).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GOOD = {
 
 @pytest.fixture
 def scenario(make_scenario: Callable[..., Scenario]) -> Iterator[Scenario]:
-    """A scenario at whose end page 1 still works, and everything can still be looked at."""
+    """A scenario at whose end page 1 still works, and all reads still succeed."""
     made = make_scenario()
     yield made
     made.wait(3600)
@@ -47,7 +47,7 @@ def scenario(make_scenario: Callable[..., Scenario]) -> Iterator[Scenario]:
 
 
 def put(scenario: Scenario, job_id: str, fields: dict[str, str] | None, page_id: str = "1") -> None:
-    """Put a job into a lane as other hands would."""
+    """Put a job into a lane, like another client."""
     if fields:
         scenario.client.hset(scenario.key(f"job:{job_id}"), mapping=fields)
     scenario.client.rpush(scenario.key(f"ready:{page_id}"), job_id)
@@ -65,8 +65,8 @@ def failed(scenario: Scenario, job_id: str) -> JobRecord:
     return record
 
 
-def test_a_whole_job_put_by_hand_is_as_good_as_any(scenario: Scenario):
-    """Migrations do that."""
+def test_a_complete_job_of_another_client_is_sent(scenario: Scenario):
+    """Migrations create such jobs."""
     put(scenario, "by-hand", GOOD)
     (claim,) = scenario.claim()
     assert parse_send_job(claim.body).recipient_id == "2560816460648749"
@@ -74,7 +74,7 @@ def test_a_whole_job_put_by_hand_is_as_good_as_any(scenario: Scenario):
 
 
 def test_an_id_without_a_job_is_recorded(scenario: Scenario):
-    """It was to be a job of this page; now it says that it was none."""
+    """It becomes a failed job of this page."""
     put(scenario, "ghost", None)
     assert scenario.claim() == []
     record = failed(scenario, "ghost")
@@ -99,7 +99,7 @@ def test_an_id_without_a_job_is_recorded(scenario: Scenario):
 def test_a_key_that_is_no_job_is_recorded(
     scenario: Scenario, make: Callable[[Any, str], object], where: str
 ):
-    """Whatever stood under the job's key."""
+    """The job's key may have any type."""
     make(scenario.client, scenario.key("job:odd"))
     if where == "lane":
         put(scenario, "odd", None)
@@ -113,7 +113,7 @@ def test_a_key_that_is_no_job_is_recorded(
 
 
 def test_a_job_in_the_wrong_lane_is_recorded(scenario: Scenario):
-    """Which page should send it, nobody knows."""
+    """It is unknown which page should send it."""
     put(scenario, "lost", {**GOOD, "page_id": "2"})
     assert scenario.claim() == []
     assert scenario.get("lost").error_code == "invalid_job"
@@ -135,7 +135,7 @@ def test_a_job_in_the_wrong_lane_is_recorded(scenario: Scenario):
 def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
     scenario: Scenario, changes: dict[str, str], field: str
 ):
-    """Which names the wrong field and records it."""
+    """The worker names the invalid field and records the job."""
     put(scenario, "bad", {**GOOD, **changes})
     (claim,) = scenario.claim()
     with pytest.raises(InvalidJob) as caught:
@@ -154,7 +154,7 @@ def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
 
 @pytest.mark.parametrize("field", ["recipient_id", "payload_id"])
 def test_a_job_that_lacks_a_field_reaches_the_worker_too(scenario: Scenario, field: str):
-    """With a null where it should be."""
+    """The missing field is null."""
     put(scenario, "bad", {name: value for name, value in GOOD.items() if name != field})
     (claim,) = scenario.claim()
     with pytest.raises(InvalidJob, match="may not be null"):
@@ -184,8 +184,8 @@ NUMBERS = [
     "field",
     ["attempts", "attempts_before_replay", "expires_at", "enqueued_at", "send_at", "urgent"],
 )
-def test_a_number_that_is_none_stops_nothing(scenario: Scenario, field: str, ending: str):
-    """Neither the claim, nor what is recorded of it, nor the sweep, nor looking at it."""
+def test_an_invalid_number_stops_nothing(scenario: Scenario, field: str, ending: str):
+    """Claims, records, sweeps and reads continue."""
     ids = [f"odd-{number}" for number in range(len(NUMBERS))]
     for job_id, value in zip(ids, NUMBERS, strict=True):
         put(scenario, job_id, {**GOOD, field: value})
@@ -221,8 +221,8 @@ def test_a_number_that_is_none_stops_nothing(scenario: Scenario, field: str, end
         {"attempt:1": "[99999999999999999,2,3,null,null]"},
     ],
 )
-def test_attempts_that_are_none_are_left_out(scenario: Scenario, attempts: dict[str, str]):
-    """Or shown as far as they can be; their texts are harmless."""
+def test_invalid_attempts_are_left_out(scenario: Scenario, attempts: dict[str, str]):
+    """If some parts are valid, they are shown, without control characters."""
     put(scenario, "odd", {**GOOD, **attempts, "attempt:2": '[5000,1,200,null,"fine"]'})
     record = scenario.get("odd")
     assert "fine" in [attempt.error_message for attempt in record.attempts]
@@ -234,8 +234,8 @@ def test_attempts_that_are_none_are_left_out(scenario: Scenario, attempts: dict[
 
 @pytest.mark.parametrize("state", ["", "QUEUED", "lost", "\x1b[2J"])
 @pytest.mark.parametrize("where", ["lane", "due"])
-def test_a_state_that_is_none_is_shown_as_failed(scenario: Scenario, state: str, where: str):
-    """Nothing will send it; it is out of the way."""
+def test_an_invalid_state_is_shown_as_failed(scenario: Scenario, state: str, where: str):
+    """The job is not sent and does not block others."""
     put(scenario, "odd", {**GOOD, "state": state})
     scenario.client.zadd(scenario.key("due"), {"odd": 1} if where == "due" else {"other": 1})
     scenario.sweep()
@@ -264,7 +264,7 @@ PAUSES = [
 
 @pytest.mark.parametrize("outcome_class", OutcomeClass)
 def test_a_pause_that_cannot_be_read_stops_nothing(scenario: Scenario, outcome_class: OutcomeClass):
-    """Claiming, recording, resuming and looking at it all go on."""
+    """Claims, records, resumes and reads continue."""
     pages = [str(number) for number in range(1, len(PAUSES) + 1)]
     for page, pause in zip(pages, PAUSES, strict=True):
         scenario.enqueue(page)
@@ -287,7 +287,7 @@ def test_a_pause_that_cannot_be_read_stops_nothing(scenario: Scenario, outcome_c
     ],
 )
 def test_a_pause_that_cannot_be_read_is_not_shown(scenario: Scenario, pause: str):
-    """Nor does it keep others from being shown."""
+    """Other pauses are still shown."""
     scenario.client.hset(scenario.key("pauses"), "1", pause)
     scenario.fail_token("2")
     shown = scenario.ledger.reader.pauses()
@@ -297,7 +297,7 @@ def test_a_pause_that_cannot_be_read_is_not_shown(scenario: Scenario, pause: str
 
 @pytest.mark.parametrize("field", ["page_id", "claim", "state"])
 def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(scenario: Scenario, field: str):
-    """The rest of the batch is."""
+    """The other results of the batch are recorded."""
     scenario.enqueue()
     scenario.enqueue()
     broken, whole = scenario.claim()
@@ -310,7 +310,7 @@ def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(scenario: Sce
 
 
 def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(scenario: Scenario):
-    """It cannot go back into a lane; its lease ends, and the ledger goes on."""
+    """It cannot return to a lane; its lease ends, and the ledger continues."""
     job_id = scenario.enqueue()
     scenario.claim_and_lose_the_reply()
     scenario.client.hdel(scenario.key(f"job:{job_id}"), "page_id")
@@ -323,7 +323,7 @@ def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(sc
 
 
 def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(scenario: Scenario):
-    """When its lease ends, since the message may have gone out."""
+    """It is recorded when its lease ends, because the message may have been sent."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
     scenario.client.delete(scenario.key(f"job:{job_id}"))
@@ -333,7 +333,7 @@ def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(scenario: Scenario
     assert scenario.get(job_id).error_code == "invalid_job"
 
 
-def test_a_due_time_that_is_none_is_due_now(scenario: Scenario):
+def test_an_invalid_due_time_is_due_now(scenario: Scenario):
     """Neither infinity stops the sweep."""
     job_id = scenario.enqueue(send_at="2026-02-01T00:00:00Z")
     scenario.client.zadd(scenario.key("due"), {job_id: float("-inf"), "ghost": float("-inf")})
@@ -341,8 +341,8 @@ def test_a_due_time_that_is_none_is_due_now(scenario: Scenario):
     assert scenario.state(job_id) is State.QUEUED
 
 
-def test_a_failed_record_without_a_page_cannot_be_replayed_and_says_so(scenario: Scenario):
-    """It was never a job; replaying would send nothing."""
+def test_a_failed_record_without_a_page_cannot_be_replayed(scenario: Scenario):
+    """It never was a job, so a replay would send nothing."""
     scenario.client.zadd(scenario.key("due"), {"ghost": 1})
     scenario.sweep()
     assert scenario.ledger.replay(["ghost"]) == [None]
@@ -350,7 +350,7 @@ def test_a_failed_record_without_a_page_cannot_be_replayed_and_says_so(scenario:
 
 
 def test_a_failed_record_of_another_page_replays_into_another_failure(scenario: Scenario):
-    """An id without a job stays one."""
+    """An id without a job fails again."""
     put(scenario, "ghost", None)
     scenario.claim()
     assert scenario.ledger.replay(["ghost"]) == [State.FAILED]
@@ -361,7 +361,7 @@ def test_a_failed_record_of_another_page_replays_into_another_failure(scenario: 
 
 
 def test_jobs_put_by_hand_do_not_hide_ours(scenario: Scenario):
-    """They were never counted in; what is counted stays right."""
+    """Such jobs were never counted; the counts of the others stay correct."""
     for number in range(3):
         put(scenario, f"by-hand-{number}", GOOD)
     for claim in scenario.claim():
