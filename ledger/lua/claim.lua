@@ -94,7 +94,7 @@ local function take(id, how)
     -- Only the id in the lane was left.
     return 'cleared'
   end
-  if state and state ~= 'queued' then return 'cleared' end -- recorded meanwhile
+  if state and state ~= 'queued' then return 'cleared' end -- no longer queued
 
   local defect = not state and INCOMPLETE or job.defect
   if not defect and job.page_id ~= page_id then

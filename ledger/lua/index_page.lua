@@ -8,7 +8,7 @@
 -- ARGV[5]   cursor: id of that entry, which may no longer exist
 -- ARGV[6]   maximum number of ids
 -- ARGV[7]   maximum number of entries to scan
--- ARGV[8]   field of the job to return beside each id, or ""
+-- ARGV[8]   field of the job to return with each id, or ""
 -- ARGV[9]   JSON object of conditions: field of the job -> accepted values
 -- ARGV[10]  number of indexes
 -- ARGV[11…] indexes: failed, failed:<error_code>, failed_on:<page_id>, failed_of:<campaign> or
