@@ -403,14 +403,14 @@ local turn = math.max(1, tonumber(clock[2]) % 1000)
 
 -- Returns whether another pass may find more jobs: this pass claimed some, or found closed lanes.
 local function pass()
-  local claimed_before, shut = #claimed, 0
+  local claimed_before, closed = #claimed, 0
   local lanes = next_open_lanes(max_jobs)
   local share = math.ceil((max_jobs - #claimed) / math.max(1, #lanes))
   for _, page_id in ipairs(lanes) do
     -- The remaining lanes keep their turn.
     if #claimed >= max_jobs or scans_left <= 0 then return false end
     local next_at = serve(page_id, share)
-    if next_at ~= NOW then shut, scans_left = shut + 1, scans_left - 1 end
+    if next_at ~= NOW then closed, scans_left = closed + 1, scans_left - 1 end
     if next_at then
       -- A lane that was just served goes to the back. A closed lane opens in a later millisecond:
       -- otherwise every pass of this call would list it.
@@ -421,7 +421,7 @@ local function pass()
       redis.call('ZREM', key('lanes'), page_id)
     end
   end
-  return #claimed > claimed_before or shut > 0
+  return #claimed > claimed_before or closed > 0
 end
 
 -- A second pass gives the unused share of one lane to others, and serves lanes behind closed lanes.

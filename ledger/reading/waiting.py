@@ -58,9 +58,9 @@ def backlog(namespace: Namespace) -> Backlog:
     for _, names in lists_by_page(namespace, pages):
         for name in names:
             pipeline.lindex(namespace.key(name), 0)
-    heads = [head for head in pipeline.execute() if head is not None]
+    first_ids = [job_id for job_id in pipeline.execute() if job_id is not None]
     pipeline = namespace.pipeline()
-    for job_id in heads:
+    for job_id in first_ids:
         pipeline.hmget(namespace.key(f"job:{job_id}"), "enqueued_at", "send_at")
     since = [_since_ms(times) for times in pipeline.execute()]
     ages_ms = [now_ms - ms for ms in since if ms is not None]

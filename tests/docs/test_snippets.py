@@ -230,7 +230,7 @@ def test_the_servers_start_and_stop(
         server.wait()
 
 
-def test_the_flask_app_answers_as_the_guide_says(
+def test_the_flask_app_answers_as_documented(
     settings: Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """202, again 202, 409 for a key of another message, 422 for an invalid message."""

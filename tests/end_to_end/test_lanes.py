@@ -34,7 +34,7 @@ def test_a_throttled_page_waits_as_requested_and_spends_no_attempts(
     assert arrivals[1] - arrivals[0] >= 1.5, "something was sent before Retry-After"
 
 
-def test_no_page_can_hold_back_another(
+def test_no_page_can_delay_another(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Promise 8: three pages hang, fail and are throttled; a fourth page is still sent."""
@@ -138,7 +138,7 @@ def test_the_page_rate_holds_over_all_processes(
     assert arrivals[-1] - arrivals[0] <= 2 * (count - burst) / rate
 
 
-def test_a_claim_looks_at_a_page_that_reached_its_rate_once_or_twice(
+def test_a_claim_checks_a_page_that_reached_its_rate_once_or_twice(
     settings: Settings, producer: Producer
 ) -> None:
     """Even if the page may send again within this millisecond, claims do not keep Redis busy."""

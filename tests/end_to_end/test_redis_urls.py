@@ -108,7 +108,7 @@ def test_a_bad_url_is_an_error_of_settings_for_a_producer_too(settings: Settings
         Producer(replace(settings, redis_url=f"{settings.redis_url}?virtual_host=3"))
 
 
-def test_whatever_goes_wrong_with_a_doorbell_enqueue_returns_the_id(
+def test_enqueue_returns_the_id_even_if_a_doorbell_fails(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promise 2: the job is stored, so an error would be wrong."""

@@ -121,7 +121,7 @@ OUTCOMES = {
 }
 
 
-def test_every_outcome_class_ends_as_the_table_says(
+def test_every_outcome_class_ends_as_in_the_table(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Each kind of reply once, from enqueuing to the record and the number of POSTs."""

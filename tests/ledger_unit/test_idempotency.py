@@ -330,7 +330,7 @@ def test_a_reply_that_stays_lost_raises_enqueue_unknown(
     assert scenario.counts() == {"queued": 1}
 
 
-def test_without_a_key_the_advice_is_to_look_before_enqueueing_again(
+def test_without_a_key_the_error_advises_to_look_up_the_ids_first(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ):
     """Without a key, a second call could create a second job."""

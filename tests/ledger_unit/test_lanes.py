@@ -40,7 +40,7 @@ def test_urgent_jobs_go_before_the_others_of_their_page(scenario: Scenario):
     assert scenario.claim_ids() == [urgent, more_urgent, first, second]
 
 
-def test_a_small_page_is_not_held_back_by_a_campaign(scenario: Scenario):
+def test_a_small_page_is_not_delayed_by_a_campaign(scenario: Scenario):
     """The other page may have any number of waiting jobs (design promise 8)."""
     for _ in range(200):
         scenario.enqueue("1")

@@ -55,7 +55,7 @@ def pause(scenario: Scenario, page_id: str, seconds: float = 900.0) -> None:
     scenario.client.hset(scenario.key("pauses"), page_id, json.dumps(text))
 
 
-def test_one_claim_looks_behind_many_paused_lanes(scenario: Scenario):
+def test_one_claim_reaches_lanes_behind_many_paused_ones(scenario: Scenario):
     """300 pages with a refused token get new jobs; the job of another page does not wait."""
     for page in range(100, 400):
         pause(scenario, str(page))
@@ -65,7 +65,7 @@ def test_one_claim_looks_behind_many_paused_lanes(scenario: Scenario):
     assert scenario.claim_ids(8) == [good]
 
 
-def test_one_claim_looks_behind_many_emptied_lanes(scenario: Scenario):
+def test_one_claim_reaches_lanes_behind_many_emptied_ones(scenario: Scenario):
     """The jobs of 200 pages were canceled."""
     scenario.ledger.cancel([scenario.enqueue(str(page)) for page in range(100, 300)])
     scenario.wait(0.01)
@@ -73,7 +73,7 @@ def test_one_claim_looks_behind_many_emptied_lanes(scenario: Scenario):
     assert scenario.claim_ids(8) == [good]
 
 
-def test_a_canceled_campaign_holds_up_no_other_page(scenario: Scenario):
+def test_a_canceled_campaign_delays_no_other_page(scenario: Scenario):
     """After a claim has scanned its limit of ids, the other lanes keep their turn."""
     canceled = [scenario.enqueue("1") for _ in range(1500)]
     scenario.ledger.cancel(canceled)
@@ -82,7 +82,7 @@ def test_a_canceled_campaign_holds_up_no_other_page(scenario: Scenario):
     assert scenario.claim_ids(8) + scenario.claim_ids(8) == [good]
 
 
-def test_many_possible_poisons_hold_up_no_other_page(scenario: Scenario):
+def test_many_possible_poisons_delay_no_other_page(scenario: Scenario):
     """700 jobs of a dead worker are sent one at a time; another page does not wait."""
     for _ in range(700):
         scenario.enqueue("1")

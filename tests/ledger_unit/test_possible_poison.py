@@ -49,7 +49,7 @@ def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
 
 
 @pytest.mark.parametrize("urgent", [False, True])
-def test_possible_poisons_hold_back_no_other_job(scenario: Scenario, urgent: bool):
+def test_possible_poisons_delay_no_other_job(scenario: Scenario, urgent: bool):
     """This is true for all pages and all positions in the lane."""
     lost = [scenario.enqueue("1", urgent=urgent) for _ in range(3)]
     lose(scenario, lost)

@@ -127,7 +127,7 @@ def test_an_app_throttled_token_pauses_all_its_pages(quick_scenario: QuickScenar
 
 
 @pytest.mark.parametrize("seconds", [2, 86_400])
-def test_a_clock_that_is_set_back_holds_up_no_token(quick_scenario: QuickScenario, seconds: int):
+def test_a_clock_that_is_set_back_delays_no_token(quick_scenario: QuickScenario, seconds: int):
     """The token does not wait much longer than before."""
     shop = Shop(quick_scenario, jobs=20)
     shop.record(shop.claim(1)[0], OutcomeClass.APP_THROTTLED, retry_after_seconds=30.0)

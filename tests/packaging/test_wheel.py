@@ -58,7 +58,7 @@ def test_building_warns_of_nothing_that_will_stop_working(wheel: Built) -> None:
     assert re.findall(r".*deprecat.*", wheel.log, re.IGNORECASE) == []
 
 
-def test_the_metadata_say_what_setup_cfg_says(wheel: Built) -> None:
+def test_the_metadata_match_setup_cfg(wheel: Built) -> None:
     """Name, version, license (SPDX expression), Python and extras are unchanged."""
     said, declared = wheel.metadata, SETUP_CFG["metadata"]
     assert said["Name"] == declared["name"]
