@@ -51,7 +51,7 @@ def finish_cancel(scenario: Scenario, name: str) -> None:
 
 
 def test_urgent_and_single_messages_go_before_campaigns(scenario: Scenario):
-    """This includes messages that are enqueued last."""
+    """Even messages that are enqueued last are sent first."""
     campaign = enqueue(scenario, 2, "c")
     single = enqueue(scenario, 2, None)
     urgent = scenario.enqueue(urgent=True)
@@ -163,7 +163,7 @@ def test_counts_outlive_the_jobs_and_are_forgotten_after_the_last_change(
 
 
 def test_a_campaign_whose_jobs_wait_is_not_forgotten(make_scenario: MakeScenario):
-    """This is true for any time without changes."""
+    """It is kept for any time without changes."""
     scenario = make_scenario(campaign_ttl_seconds=100, expires_seconds=10_000)
     enqueue(scenario, 1, "c")
     for _ in range(5):

@@ -29,7 +29,7 @@ def test_waiting_jobs_are_sent_at_once(scenario: Scenario, seconds: int):
 
 @BACK
 def test_a_worker_is_woken_for_them(scenario: Scenario, seconds: int):
-    """This is true for any state of the bell."""
+    """The state of the bell does not matter."""
     scenario.enqueue()
     scenario.sweep()
     scenario.client.set(scenario.key("bell"), "attentive", px=3_600_000)

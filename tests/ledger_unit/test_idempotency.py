@@ -134,7 +134,7 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def test_enqueue_many_counts_what_is_new_and_what_was_there(scenario: Scenario, producer: Producer):
-    """This works over several batches and for a repeated row."""
+    """It counts over several batches, and a repeated row as known."""
     first = producer.enqueue_many(row(number) for number in range(3))
     assert (first.new_count, first.already_enqueued_count) == (3, 0)
     second = producer.enqueue_many([*(row(number) for number in range(1200)), row(1199)])
@@ -245,7 +245,7 @@ def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario):
 
 
 def test_different_keys_are_different_jobs(scenario: Scenario):
-    """This includes keys that a pattern or a separator could confuse."""
+    """Keys that a pattern or a separator could confuse are different too."""
     keys = ["a", "A", "a ", "*", "a:b", "a}", "ạ", "a" * 200, "job:1", "0"]
     ids = [scenario.enqueue(idempotency_key=key) for key in keys]
     assert len(set(ids)) == len(keys)
@@ -261,7 +261,7 @@ def test_jobs_without_a_key_are_all_different(scenario: Scenario):
     "outcome_class", [None, OutcomeClass.ACCEPTED, OutcomeClass.PERMANENT, OutcomeClass.TRANSIENT]
 )
 def test_a_key_holds_while_its_job_is_kept(scenario: Scenario, outcome_class: OutcomeClass | None):
-    """This is true for all results of the job."""
+    """The result of the job does not matter."""
     job_id = scenario.enqueue(idempotency_key="k")
     (claim,) = scenario.claim()
     if outcome_class is not None:

@@ -168,7 +168,7 @@ def test_the_rate_holds_over_an_empty_lane(make_scenario: Callable[..., Scenario
 def test_over_time_the_rate_is_kept_and_reached(
     make_scenario: Callable[..., Scenario], rate: float
 ):
-    """This is also true for rates that do not divide a second evenly."""
+    """Rates that do not divide a second evenly are kept too."""
     scenario = make_scenario(page_rate=rate, page_burst=5)
     total = 60
     for _ in range(total):
@@ -380,7 +380,7 @@ def test_the_longest_wait_that_was_asked_for_holds(scenario: Scenario):
 
 
 def test_a_pause_holds_for_jobs_that_come_later(scenario: Scenario):
-    """This includes a lane that was empty in between."""
+    """The lane may have been empty in between."""
     scenario.enqueue()
     scenario.record(only(scenario.claim()), OutcomeClass.AUTH)
     scenario.enqueue()

@@ -117,7 +117,7 @@ def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: S
 
 
 def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario):
-    """This is true for every position in a lane, and with invalid ids of another client."""
+    """Its position in the lane does not matter, nor do invalid ids of another client."""
     first = scenario.enqueue("1")
     made = [scenario.enqueue(page, urgent=urgent) for urgent in (True, False) for page in "1234"]
     scenario.wait(60)

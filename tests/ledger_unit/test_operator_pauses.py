@@ -222,7 +222,7 @@ def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario
 
 @pytest.mark.parametrize("rate", [None, 0], ids=["default", "no limit"])
 def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None):
-    """This is true even if the old rate set the page's turn to the next day."""
+    """The old rate may have set the page's turn to the next day."""
     scenario.ledger.set_rate("1", 1 / 86_400, 1, by=BY)
     for _ in range(5):
         scenario.enqueue()

@@ -39,7 +39,7 @@ def test_a_job_that_comes_back_from_a_lost_worker_is_possible_poison(scenario: S
 
 
 def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
-    """This limit is per process: another process takes the next one."""
+    """The limit is per process: another process takes the next one."""
     lost = [scenario.enqueue() for _ in range(4)]
     lose(scenario, lost)
     assert len(scenario.claim()) == 1
@@ -50,7 +50,7 @@ def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
 
 @pytest.mark.parametrize("urgent", [False, True])
 def test_possible_poisons_delay_no_other_job(scenario: Scenario, urgent: bool):
-    """This is true for all pages and all positions in the lane."""
+    """The other jobs may be on any page, at any position in the lane."""
     lost = [scenario.enqueue("1", urgent=urgent) for _ in range(3)]
     lose(scenario, lost)
     fresh = [scenario.enqueue(page) for page in ("1", "1", "2")]

@@ -50,7 +50,7 @@ def test_jobs_are_found_by_state(scenario: Scenario, one_of_each: dict[State, st
 
 
 def test_without_a_state_every_job_is_found_once(scenario: Scenario, one_of_each: dict[State, str]):
-    """This includes a canceled job whose id is still in its lane."""
+    """A canceled job whose id is still in its lane is found once too."""
     assert sorted(ids(scenario)) == sorted(one_of_each.values())
 
 

@@ -156,7 +156,7 @@ def test_jobs_named_by_id_that_are_not_failed_are_refused(
 def test_a_job_that_fails_again_is_not_replayed_twice(
     scenario: Scenario, make: Callable[..., Replay], is_planned: bool, rate: float | None
 ):
-    """This applies to the same run, and to a run that continues after an outage."""
+    """Neither the same run nor a run that continues after an outage replays it again."""
     ids = {scenario.fail() for _ in range(3)}
     replay = make()
     if is_planned:
@@ -210,7 +210,7 @@ def test_after_an_outage_another_run_continues(
 
 
 def test_a_stop_ends_it_between_two_batches(scenario: Scenario, make: Callable[..., Replay]):
-    """This includes waits for the rate or for Redis."""
+    """It also ends waits for the rate or for Redis."""
     for _ in range(3):
         scenario.fail()
     stop = threading.Event()

@@ -112,9 +112,7 @@ def test_celery_finds_the_worker_beside_another(installed: Installed, host_app: 
     assert "harasocial" in told.split("task_default_queue:")[1].split("\n")[0]
 
 
-def test_the_command_prints_its_version_and_help(
-    installed: Installed, tmp_path: Path
-) -> None:
+def test_the_command_prints_its_version_and_help(installed: Installed, tmp_path: Path) -> None:
     """The console script exists and lists its commands."""
     version = SETUP_CFG["metadata"]["version"]
     told = run_well(installed.command, "--version", cwd=tmp_path)
