@@ -210,10 +210,10 @@ def test_a_row_without_options_is_the_body():
 def test_invalid_fields_and_options_of_a_row_are_named():
     """A name that is neither a field nor an option gets the error of an unknown field."""
     with pytest.raises(InvalidJob) as caught:
-        parse_row({**BODY, "urgent": "maybe", "colour": "red", "page_id": ""})
+        parse_row({**BODY, "urgent": "maybe", "color": "red", "page_id": ""})
     assert caught.value.errors == {
         "urgent": ["Not a valid boolean."],
-        "colour": ["Is not a field of the API."],
+        "color": ["Is not a field of the API."],
         "page_id": ["Must not be blank."],
     }
 
@@ -270,10 +270,10 @@ def test_any_options_are_accepted_or_named(options: dict[str, Any]):
 def test_an_option_in_the_body_gets_its_own_error():
     """If the option was ignored, two calls would make two jobs."""
     with pytest.raises(InvalidJob) as caught:
-        parse_new_job(BODY | {"idempotency_key": "k", "colour": "red"})
+        parse_new_job(BODY | {"idempotency_key": "k", "color": "red"})
     assert caught.value.errors == {
         "idempotency_key": [
             "Is an option of enqueue, not a field of the body: pass it as an argument."
         ],
-        "colour": ["Is not a field of the API."],
+        "color": ["Is not a field of the API."],
     }
