@@ -1,8 +1,8 @@
-"""Servers for every test: started by the tests, on free ports, stopped at the end.
+"""Fixtures for all tests: servers on free ports, which are stopped at the end.
 
-A test that needs a program no wheel installs, such as redis-server or Chromium, is marked
-`@pytest.mark.needs("redis-server")`: see support/programs.py. Without the program it is skipped;
-with CI set, nothing may be skipped.
+A test that needs a program that no wheel installs, such as redis-server or Chromium, has the mark
+`@pytest.mark.needs("redis-server")`: see support/programs.py. Without the program, the test is
+skipped. With CI set, a skipped test fails the run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from hypothesis import settings as effort
 from support.harness import StartWorker, WorkerProcess, environment
 from support.programs import how_to_provide, missing
 
-# Property tests run as long as they need: the machine may be busy.
+# Property tests have no deadline, because the machine may be busy.
 effort.register_profile("unhurried", effort.default, deadline=None)
 effort.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own HARASOCIAL_ variables out of the tests."""
+    """Remove the developer's HARASOCIAL_ variables."""
     for name in list(os.environ):
         if name.startswith("HARASOCIAL_"):
             monkeypatch.delenv(name)
@@ -38,21 +38,21 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[EmbeddedValkey]:
-    """A Valkey for all tests that do not hurt it; each has a namespace of its own."""
+    """A Valkey that tests share. Each test has its own namespace and must not damage the server."""
     with EmbeddedValkey() as server:
         yield server
 
 
 @pytest.fixture
 def own_valkey() -> Iterator[EmbeddedValkey]:
-    """A Valkey for one test, which may kill, pause or fill it."""
+    """A Valkey for one test. The test may kill, pause or fill it."""
     with EmbeddedValkey() as server:
         yield server
 
 
 @pytest.fixture
 def settings(valkey: EmbeddedValkey) -> Settings:
-    """Settings with a namespace that no other test has, and no limit to a page's rate."""
+    """Settings with a unique namespace and without a rate limit for pages."""
     return Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
 
 
@@ -78,7 +78,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start real workers: `start_worker(*celery_options, MAX_ATTEMPTS=3)`; they end with it."""
+    """Start real workers with `start_worker(*celery_options, MAX_ATTEMPTS=3)`, and stop them."""
     with ExitStack() as stack:
 
         def start(*options: str, wait: bool = True, **changes: Any) -> WorkerProcess:
@@ -92,7 +92,7 @@ def start_worker(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> Iterat
         yield start
 
 
-#: Files whose tests last long, so that they are started first; the longest first.
+#: Files whose tests take long, so they are started first. The slowest file is first.
 _SLOW = (
     "faults/test_shutdowns.py",
     "faults/test_kills.py",
@@ -119,9 +119,9 @@ _SLOW = (
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start slow tests first, some on each of pytest-xdist's workers, so that none runs alone.
+    """Start slow tests first, and distribute them over pytest-xdist's workers.
 
-    `--dist worksteal` gives each worker one part of the list, all parts of the same length.
+    `--dist worksteal` gives each worker a part of the list. All parts have the same length.
     """
     parts = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     rank = {Path(__file__).parent / name: number for number, name in enumerate(_SLOW)}
@@ -137,21 +137,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         del others[:length]
 
 
-#: In a report's `user_properties`, a program that the skipped test needs. pytest-xdist passes these
-#: on from its workers.
+#: The key for a missing program in the `user_properties` of a report, which pytest-xdist transfers
+#: from its workers.
 _MISSING = "missing program"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "needs(*names): skip the test where one of these is missing; see support/programs.py",
+        "needs(*names): skip the test if one of these is missing; see support/programs.py",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test where a program that it is marked to need is missing."""
+    """Skip a test if a program in its mark is missing."""
     absent = missing(name for mark in item.iter_markers("needs") for name in mark.args)
     if absent:
         item.user_properties.extend((_MISSING, name) for name in absent)
@@ -160,14 +160,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
-    """End with what to do so that nothing is skipped; with CI set, a skip fails the run."""
+    """Print how to run the skipped tests. With CI set, a skipped test fails the run."""
     yield
     skipped = terminalreporter.stats.get("skipped", [])
     absent = {name for report in skipped for key, name in report.user_properties if key == _MISSING}
     if absent:
-        terminalreporter.write_line(f"To run what was skipped: {how_to_provide(absent)}")
+        terminalreporter.write_line(f"To run the skipped tests: {how_to_provide(absent)}")
     if os.environ.get("CI") and skipped:
-        terminalreporter.write_line(f"{len(skipped)} skipped; with CI set, nothing may be skipped")
+        terminalreporter.write_line(f"{len(skipped)} skipped; with CI set, this is an error")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

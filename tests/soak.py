@@ -1,10 +1,10 @@
-"""A soak: mixed traffic under faults for minutes, and a look at whether anything grows.
+"""A soak test: minutes of mixed traffic with faults, to find leaks.
 
     make soak                 ten minutes
-    make soak SECONDS=60      one
+    make soak SECONDS=60      one minute
 
-Prints a line every ten seconds. Fails if a job is left unfinished, the account does not add up, or
-memory, file descriptors or threads of the workers, or Redis' memory, keep growing.
+Prints a line every ten seconds. Fails if a job does not end, if jobs and POSTs are not consistent,
+or if the memory, file descriptors or threads of the workers, or the memory of Redis, keep growing.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from support.harness import ENDED, WorkerProcess, body, environment, eventually,
 
 JOBS_A_SECOND = 150
 FAULT_EVERY_SECONDS = 15
-LOOK_EVERY_SECONDS = 10
+MEASURE_EVERY_SECONDS = 10
 WAITING = [state for state in State if state not in ENDED]
 
-#: payload id and how many of a hundred jobs have it.
+#: Payload id → percentage of the jobs.
 TRAFFIC = [
     ("__hrf_f_soak", 80),
     ("sandbox:flaky:1", 5),
@@ -45,8 +45,8 @@ TRAFFIC = [
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen at one moment."""
+class Measurement:
+    """A measurement."""
 
     memory_mb: float
     files: int
@@ -55,7 +55,7 @@ class Look:
 
 
 class Soak:
-    """The stage, the traffic and the faults."""
+    """The servers, the traffic and the faults."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         self.chance = chance
@@ -98,7 +98,7 @@ class Soak:
         except QueueUnavailable:
             self.refused += count
 
-    def hurt(self) -> None:
+    def cause_fault(self) -> None:
         fault = self.chance.choice([self.kill_child, self.cut, self.restart_redis, self.storm])
         fault()
         self.faults[fault.__name__] += 1
@@ -121,7 +121,7 @@ class Soak:
         time.sleep(1)
         self.sandbox.fail_with(None)
 
-    def look(self) -> Look:
+    def measure(self) -> Measurement:
         pids = [self.worker.pid, *self.worker.children()]
         memory, files, threads = 0.0, 0, 0
         for pid in pids:
@@ -132,11 +132,11 @@ class Soak:
                 threads += int(fields["Threads"])
                 files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
         used = redis.Redis.from_url(self.valkey.url).info("memory")["used_memory"]
-        return Look(memory, files, threads, used / 2**20)
+        return Measurement(memory, files, threads, used / 2**20)
 
 
 def grows(values: list[float], by: float) -> bool:
-    """Return whether the last quarter lies above the second one by more than a share `by`."""
+    """Return whether the last quarter is higher than the second one by more than the share `by`."""
     quarter = max(1, len(values) // 4)
     early = statistics.median(values[quarter : 2 * quarter])
     late = statistics.median(values[-quarter:])
@@ -144,23 +144,23 @@ def grows(values: list[float], by: float) -> bool:
 
 
 def main(seconds: float) -> int:
-    """Soak for `seconds`; return the exit status."""
+    """Run for `seconds`. Return the exit status."""
     seed = random.SystemRandom().randrange(10**9)
     print(f"seed {seed}, {seconds:.0f} s")
     with ExitStack() as stack:
         soak = Soak(stack, random.Random(seed))
         began = time.monotonic()
-        next_fault, next_look = began + FAULT_EVERY_SECONDS, began + LOOK_EVERY_SECONDS
-        looks: list[Look] = []
+        next_fault, next_measurement = began + FAULT_EVERY_SECONDS, began + MEASURE_EVERY_SECONDS
+        measurements: list[Measurement] = []
         while (now := time.monotonic()) < began + seconds:
             soak.enqueue(JOBS_A_SECOND // 5)
             if now >= next_fault:
-                soak.hurt()
+                soak.cause_fault()
                 next_fault = now + FAULT_EVERY_SECONDS
-            if now >= next_look:
-                looks.append(soak.look())
-                next_look = now + LOOK_EVERY_SECONDS
-                last = looks[-1]
+            if now >= next_measurement:
+                measurements.append(soak.measure())
+                next_measurement = now + MEASURE_EVERY_SECONDS
+                last = measurements[-1]
                 print(
                     f"{now - began:5.0f} s  {soak.enqueued} enqueued  workers {last.memory_mb:.0f} "
                     f"MB {last.files} files {last.threads} threads  Redis {last.redis_mb:.1f} MB"
@@ -185,7 +185,7 @@ def main(seconds: float) -> int:
                 ("threads", 0.2),
                 ("redis_mb", 0.3),
             )
-            if grows([getattr(look, name) for look in looks], by)
+            if grows([getattr(each, name) for each in measurements], by)
         ]
         print(f"growing: {', '.join(growing) or 'nothing'}")
         return 1 if growing else 0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .connection import Connection, OnEnd
-from .connector import ConnectingFailed, Connector
+from .connector import ConnectFailed, Connector
 from .endpoint import Endpoint
 from .pool import Pool
 from .reply import CallFailed, Reply
@@ -125,7 +125,7 @@ class Client:
     async def _connect(self, call: _Call) -> None:
         try:
             connection = await self._connector.connect()
-        except ConnectingFailed as error:
+        except ConnectFailed as error:
             call.end(CallFailed("connection_failed", str(error)))
             return
         if call.is_over:
@@ -139,8 +139,8 @@ class Client:
         if now - self._watched_at < WATCH_EVERY_SECONDS:
             return
         self._watched_at = now
-        heard_before = now - self._read_timeout_seconds
-        for call in [call for call in self._calls if call.is_late(now, heard_before)]:
+        silent_since = now - self._read_timeout_seconds
+        for call in [call for call in self._calls if call.is_late(now, silent_since)]:
             call.cut_off("the call's deadline passed")
         self._pool.prune(now)
 
@@ -213,11 +213,11 @@ class _Call:
             return
         connection.exchange(self._request, self.end)
 
-    def is_late(self, now: float, heard_before: float) -> bool:
-        """Return whether the deadline passed, or the server was silent since `heard_before`."""
+    def is_late(self, now: float, silent_since: float) -> bool:
+        """Return whether the deadline passed, or the server was silent since `silent_since`."""
         connection = self._connection
         return now >= self._deadline or (
-            connection is not None and connection.heard_at <= heard_before
+            connection is not None and connection.active_at <= silent_since
         )
 
     def cut_off(self, reason: str) -> None:

@@ -23,12 +23,12 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         is_open: whether the connection may be used.
-        heard_at: when it last sent a request or received data (monotonic clock, seconds).
+        active_at: when it last sent a request or received data (monotonic clock, seconds).
     """
 
     def __init__(self) -> None:
         self.is_open = False
-        self.heard_at = time.monotonic()
+        self.active_at = time.monotonic()
         self._transport: Any = None
         self._reader = ReplyReader()
         self._on_end: OnEnd | None = None
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
 
     def is_reusable(self, now: float) -> bool:
         """Return whether another call may use this idle connection."""
-        return now - self.heard_at < MAX_IDLE_SECONDS and self.is_quiet()
+        return now - self.active_at < MAX_IDLE_SECONDS and self.is_quiet()
 
     def is_quiet(self) -> bool:
         """Return whether the connection is open and has no unread data.
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         The event loop calls `on_end` once. If the connection is still open, another call may use
         it.
         """
-        self.heard_at = time.monotonic()
+        self.active_at = time.monotonic()
         self._reader.begin()
         self._on_end = on_end
         # Write head and body together, so that they fit into one packet.
@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
             # Unexpected data must not become the reply to the next request.
             self.close()
             return
-        self.heard_at = time.monotonic()
+        self.active_at = time.monotonic()
         ending = self._reader.feed(data)
         if ending is not None:
             self._end(ending)

@@ -20,7 +20,7 @@ _MAX_AT_ONCE = 64
 T = TypeVar("T")
 
 
-class ConnectingFailed(Exception):
+class ConnectFailed(Exception):
     """The connection failed. The text is the cause; it contains no received data."""
 
 
@@ -41,18 +41,18 @@ class Connector:
         """Return an open connection on which no request was sent.
 
         Raises:
-            ConnectingFailed: the connection failed.
+            ConnectFailed: the connection failed.
         """
         async with self._turns:
             try:
                 connection = await self._connect()
             except (OSError, asyncio.TimeoutError, UnicodeError) as error:
-                raise ConnectingFailed(type(error).__name__) from None
+                raise ConnectFailed(type(error).__name__) from None
         # With TLS, unread data may be the server's session tickets.
         is_quiet = self._endpoint.address.tls or connection.is_quiet()
         if not connection.is_open or not is_quiet:
             connection.close()
-            raise ConnectingFailed("the server closed the connection or sent data first")
+            raise ConnectFailed("the server closed the connection or sent data first")
         return connection
 
     def close(self) -> None:

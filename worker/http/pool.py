@@ -29,7 +29,7 @@ class Pool:
     def prune(self, now: float) -> None:
         """Close connections that were idle for too long."""
         idle = self._idle
-        while idle and (not idle[0].is_open or now - idle[0].heard_at >= MAX_IDLE_SECONDS):
+        while idle and (not idle[0].is_open or now - idle[0].active_at >= MAX_IDLE_SECONDS):
             idle.popleft().close()
 
     def close(self) -> None:
