@@ -217,7 +217,7 @@ def test_inspect_returns_none_without_permission(redis_url):
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "+ping", "+select", "+client")
     narrow_url = redis_url.replace("redis://", "redis://narrow:pw@")
     assert inspect(Settings(redis_url=narrow_url)) == ServerHealth()
-    with pytest.raises(QueueUnavailable, match="another user or password") as refusal:
+    with pytest.raises(QueueUnavailable, match="refused the user or password") as refusal:
         inspect(Settings(redis_url=narrow_url.replace(":pw@", ":wrong@")))
     assert "wrong" not in str(refusal.value)
     admin.execute_command("ACL", "DELUSER", "narrow")

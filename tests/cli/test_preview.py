@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from contextlib import closing
 from datetime import datetime, timezone
 
@@ -13,6 +12,7 @@ from harasocial_dispatch.schemas import from_ms, parse_row
 from hypothesis import given
 from hypothesis import strategies as st
 from support.harness import body
+from support.memory import peak_bytes
 
 #: Today: a job may be scheduled for a year ahead.
 NOW = 1000 * int(datetime.now(timezone.utc).timestamp())
@@ -94,10 +94,9 @@ def test_occurrences_are_counted(occurrences):
 @pytest.mark.parametrize("count", [200_000])
 def test_many_keys_are_not_held_in_memory(count):
     """Keys are stored in a temporary SQLite file with a bounded cache."""
-    tracemalloc.start()
-    with closing(SeenKeys()) as seen:
-        for number in range(count):
-            seen.add(str(number))
-        peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_bytes(
+        f"seen = SeenKeys()\nfor number in range({count}): seen.add(str(number))",
+        imports="from test_preview import SeenKeys",
+        folder="cli",
+    )
     assert peak < 1_000_000

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import time
-import tracemalloc
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
-from harasocial_dispatch.sandbox.contract import Job
-from harasocial_dispatch.sandbox.journal import Journal
+from support.memory import peak_bytes
 
 
 def test_jobs_are_identified_by_their_four_fields(client):
@@ -190,14 +188,11 @@ def test_counts_are_available_after_the_stop(client_of):
 
 def test_many_jobs_need_little_memory():
     """A received job needs much less than a kilobyte."""
-    journal = Journal(keep_requests=0)
     count = 5_000
-    tracemalloc.start()
-    for number in range(count):
-        journal.note_post(
-            Job("500725830264749", f"256081646064{number}", "__hrf" * 13, f"o{number}")
-        )
-    size, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
+    size = peak_bytes(
+        f"journal = Journal(keep_requests=0)\nfor number in range({count}): journal.note_post("
+        'Job("500725830264749", f"256081646064{number}", "__hrf" * 13, f"o{number}"))',
+        imports="from harasocial_dispatch.sandbox.contract import Job\n"
+        "from harasocial_dispatch.sandbox.journal import Journal",
+    )
     assert size / count < 600
