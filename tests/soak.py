@@ -171,9 +171,7 @@ def main(seconds: float) -> int:
         def finished() -> bool:
             return not any(states()[state] for state in WAITING)
 
-        # Only messages that always fail are left, on pages that are paused because of them. Each
-        # pause, of up to 30 seconds, tries one of them.
-        eventually(finished, seconds=900, what="the end of every job")
+        eventually(finished, seconds=120, what="the end of every job")
         doubles = sum(job.accepted > 1 for job in soak.sandbox.jobs())
         print(
             f"{soak.enqueued} jobs, {soak.refused} refused at enqueueing, faults "

@@ -279,7 +279,7 @@ class EndlessLines(io.BufferedIOBase):
 @pytest.mark.parametrize(
     ("line", "size", "most"),
     [
-        (json.dumps(BODY).encode() + b"\n", 1_000_000, 200_000),
+        (json.dumps(BODY).encode() + b"\n", 1_000_000, 100_000),
         (b"x" * (MAX_LINE_CHARACTERS + 1), 30_000_000, 6_000_000),
     ],
 )
@@ -287,7 +287,9 @@ def test_a_large_file_is_not_held_in_memory(line, size, most):
     """Many lines, or one endless line, need only a small part of their size in memory."""
     peak = peak_bytes(
         f"assert sum(1 for _ in Rows(EndlessLines({line!r}, {size}), '-', 'jsonl')) >= 1",
-        imports="from test_rows import EndlessLines, Rows",
+        # The first use of the reader allocates memory once.
+        imports="from test_rows import EndlessLines, Rows\n"
+        "list(Rows(EndlessLines(b'{}\\n', 3), '-', 'jsonl'))",
         folder="cli",
     )
     assert peak < most
