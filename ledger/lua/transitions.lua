@@ -62,8 +62,8 @@
 --                                in it
 --   last_claim:<holder>  string  JSON [token, id, …]: the latest claim of a process
 --   revoked_claims:<holder>  string  claims of this process up to this number are revoked
---   audit                zset    operation id -> when it began (ms): operators' changes, see
---                                ledger/audit.py
+--   audit                zset    operation id -> when it began (ms, with a fraction): operators'
+--                                changes, see ledger/audit.py
 --   audit_entries        hash    operation id -> JSON {at_ms, action, by, via, count, …}
 --   replays              zset    replay id -> when it was requested (ms). This key and the next two
 --                                are used by ledger/replay_store.py only
@@ -523,6 +523,14 @@ end
 -- deletes.
 local AUDIT_KEPT, AUDIT_KEPT_MS, AUDIT_TRIMMED = 10000, 90 * 86400000, 100
 
+-- The score of a new audit entry: the time (ms), plus a fraction that keeps the order of the entries
+-- of one millisecond.
+local function audit_score()
+  local latest = redis.call('ZRANGE', key('audit'), -1, -1, 'WITHSCORES')
+  local ms = number(latest[2])
+  return string.format('%.3f', ms >= NOW and ms < NOW + 0.998 and ms + 0.001 or NOW)
+end
+
 -- Record that `count` jobs or pages were changed, in the same call that changes them. All calls of
 -- one operation share an entry, and their counts are added. `text` is the entry as JSON, without
 -- `at_ms` and `count`.
@@ -531,7 +539,7 @@ local function write_audit(operation_id, text, count)
   if not entry then
     entry = cjson.decode(text)
     entry.at_ms, entry.count = NOW, 0
-    redis.call('ZADD', key('audit'), int(NOW), operation_id)
+    redis.call('ZADD', key('audit'), audit_score(), operation_id)
     local old = redis.call('ZRANGEBYSCORE', key('audit'), '-inf', int(NOW - AUDIT_KEPT_MS),
       'LIMIT', 0, AUDIT_TRIMMED)
     if #old == 0 then

@@ -18,7 +18,7 @@ def audit(
     earliest_ms = max(since_ms or 0, namespace.now_ms() - _KEPT_MS)
     ids = namespace.client.zrevrangebyscore(
         namespace.key("audit"),
-        "+inf" if until_ms is None else until_ms,
+        "+inf" if until_ms is None else f"({until_ms + 1}",  # scores have a fraction
         earliest_ms,
         0,
         limit,

@@ -67,6 +67,15 @@ def test_a_change_whose_reply_is_lost_is_in_the_audit(
     assert all("@" in entry.by and entry.via == "python" for entry in entries(scenario))
 
 
+def test_operations_of_one_millisecond_keep_their_order(scenario: Scenario) -> None:
+    for number in range(20):
+        scenario.ledger.set_rate("500725830264749", number, 10, by=str(number))
+    found = entries(scenario, limit=50)
+    assert {entry.at for entry in found} == {from_ms(scenario.clock_ms())}
+    assert [entry.by for entry in found] == [str(number) for number in reversed(range(20))]
+    assert entries(scenario, limit=50, until=found[0].at) == found
+
+
 def test_what_changes_nothing_is_not_in_the_audit(scenario: Scenario):
     """Jobs that are not failed or have ended, and unknown ids, change nothing."""
     job_id = scenario.fail()
