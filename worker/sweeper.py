@@ -109,6 +109,7 @@ class Sweeper:
             if (outcome := outcome_without_call(claim)) is not None
         ]
         self._record()
+        self._note_tokens()
         self._resume_pages_with_new_tokens()
         # Continue the work of a released or canceled campaign.
         campaign_work_left, _ = self._ledger.continue_campaign_work()

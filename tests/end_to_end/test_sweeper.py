@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker.sweeper import Sweeper
+from harasocial_dispatch.worker.tokens import fingerprint_of
 from support.harness import body, eventually
 
 
@@ -56,6 +59,34 @@ def test_what_expired_together_is_forgotten_together(
     client.lpush(sent, *(f"expired-{i}" for i in range(20_000)))
     sweeper.start()
     eventually(lambda: client.llen(sent) == 0, seconds=10, what="an empty list")
+
+
+def test_pages_with_their_own_tokens_are_limited_by_token(
+    settings: Settings, producer: Producer, client: Any, tmp_path: Path
+) -> None:
+    """The ledger gets the fingerprint of each token in the tokens file, and each change."""
+    tokens_file = tmp_path / "tokens.json"
+    tokens_file.write_text(json.dumps({"1": "token-a", "2": "token-a", "3": "token-b"}))
+    settings = replace(settings, tokens_file=tokens_file, token_rate=0.001, token_burst=1)
+    for page_id in "123":
+        producer.enqueue(body() | {"page_id": page_id})
+    page_tokens = f"{{{settings.namespace}}}:page_tokens"
+    sweeper = Sweeper(settings)
+    sweeper.start()
+    try:
+        eventually(lambda: client.hlen(page_tokens) == 3, what="the tokens of the pages")
+        tokens = {"1": fingerprint_of("token-a"), "3": fingerprint_of("token-b")}
+        assert client.hgetall(page_tokens) == {**tokens, "2": tokens["1"]}
+        with closing(Ledger(settings)) as ledger:
+            claims = ledger.claim(10).claims
+        # Of pages 1 and 2, only one may send: they share a token.
+        assert len(claims) == 2
+        assert "3" in {claim.page_id for claim in claims}
+
+        tokens_file.write_text(json.dumps({"3": "token-b"}))
+        eventually(lambda: client.hlen(page_tokens) == 1, what="the removal of two tokens")
+    finally:
+        sweeper.stop()
 
 
 def _sweep_without_recording(settings: Settings, claimed: Any) -> None:
