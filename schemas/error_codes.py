@@ -1,8 +1,8 @@
 """The table of error codes: class, meaning and remedy of each code, in each language. Pure.
 
 Numeric codes come from Messenger and Graph. The API may pass them on as `code/subcode`, or either
-part alone. Codes in words are this package's own, for when the API gives no code. Sources: the
-error references of the Messenger Platform and the Graph API, and the documentation of other
+part alone. Codes in words are this package's own: they are used if the API returns none. Sources:
+the error references of the Messenger Platform and the Graph API, and the documentation of other
 senders. If the sources disagree (551), the table uses the interpretation that is safest for the
 page and the person.
 
@@ -38,7 +38,7 @@ class ReplayKind(str, Enum):
 
     #: It helps after a person has fixed the cause.
     FIXABLE = "fixable"
-    #: It helps: the cause goes away by itself.
+    #: It helps: the cause is temporary.
     PASSING = "passing"
     #: It does not help: the job would fail again, or the person would get the message twice.
     NEVER = "never"
@@ -108,7 +108,7 @@ _PAGE, _PERSON, _OTHER = Subject.PAGE, Subject.PERSON, Subject.OTHER
 
 _FAULT = _texts(
     (
-        "A temporary fault at Messenger, which lasted until all attempts were used up.",
+        "Messenger had a temporary fault, which lasted until all attempts were spent.",
         "Replay when Messenger works again.",
     ),
     (
@@ -129,8 +129,8 @@ _PERMISSION = _texts(
 _TOKEN = _texts(
     (
         "The token expired, was revoked, or belongs to another page.",
-        "Set a new token in HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE: the page resumes by "
-        "itself. Then replay.",
+        "Set a new token in HARASOCIAL_TOKEN or HARASOCIAL_TOKENS_FILE: the page resumes "
+        "automatically. Then replay.",
     ),
     (
         "Token đã hết hạn, bị thu hồi hoặc thuộc về trang khác.",
@@ -140,29 +140,30 @@ _TOKEN = _texts(
 )
 _TOO_FAST = _texts(
     (
-        "The page's messages came faster than its limit allows.",
-        "Nothing: the page waits and resumes by itself. If it happens often, lower its rate.",
+        "The page sent messages faster than the API allows.",
+        "Nothing: the page resumes automatically. If it happens often, lower its rate.",
     ),
     (
-        "Trang gửi tin nhanh hơn giới hạn cho phép.",
-        "Không cần làm gì: trang sẽ chờ và tự chạy tiếp. Nếu hay lặp lại, hãy giảm tốc độ gửi.",
+        "Trang gửi tin nhanh hơn mức API cho phép.",
+        "Không cần làm gì: trang sẽ tự chạy tiếp. Nếu hay lặp lại, hãy giảm tốc độ gửi.",
     ),
 )
 _APP_TOO_FAST = _texts(
     (
-        "The app's calls came faster than its limit allows; all pages of the token wait.",
-        "Nothing: the pages resume by themselves. If it happens often, lower their rates.",
+        "The token made more calls than the API allows; all pages of the token wait.",
+        "Nothing: the pages resume automatically. If it happens often, set HARASOCIAL_TOKEN_RATE.",
     ),
     (
-        "Ứng dụng gọi nhanh hơn giới hạn cho phép; mọi trang dùng chung token đều phải chờ.",
-        "Không cần làm gì: các trang sẽ tự chạy tiếp. Nếu hay lặp lại, hãy giảm tốc độ gửi.",
+        "Token đã gọi nhiều hơn mức API cho phép; mọi trang dùng token này đều chờ.",
+        "Không cần làm gì: các trang sẽ tự chạy tiếp. Nếu hay lặp lại, hãy đặt "
+        "HARASOCIAL_TOKEN_RATE.",
     ),
 )
 _RESTRICTED_PAGE = _texts(
     (
         "Meta has restricted the page for a while, often because people reported its messages.",
-        "Read Meta's notice to the page, and send nothing meanwhile: that makes the restriction "
-        "longer. Replay once it is lifted.",
+        "Read Meta's notice to the page, and send nothing meanwhile: each message makes the "
+        "restriction longer. Replay when it has ended.",
     ),
     (
         "Meta đang tạm hạn chế trang, thường vì có người báo cáo tin nhắn của trang.",
@@ -313,7 +314,7 @@ API_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "Messenger rejected something in the message: an id, or the payload's content.",
+                "Messenger refused something in the message: an id, or the payload's content.",
                 "Check page_id, recipient id and payload_id; correct the content in Harasocial, "
                 "then replay.",
             ),
@@ -441,7 +442,7 @@ API_CODES: tuple[ErrorCode, ...] = (
     ErrorCode("80001-80014", _THROTTLED, _PASSING, _TOO_FAST),
 )
 
-_NOT_FOUND_OUT = (
+_CHECK_FIRST = (
     "Check the conversation first: a replay may send the message a second time.",
     "Xem cuộc trò chuyện trước: gửi lại có thể khiến khách nhận tin hai lần.",
 )
@@ -482,11 +483,11 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The connection ended before the reply came: the message may have gone out.",
-                _NOT_FOUND_OUT[0],
+                _CHECK_FIRST[0],
             ),
             (
                 "Mất kết nối trước khi có phản hồi: có thể tin đã được gửi.",
-                _NOT_FOUND_OUT[1],
+                _CHECK_FIRST[1],
             ),
         ),
         may_have_been_sent=True,
@@ -548,11 +549,11 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The reply does not follow the API's documentation: the message may have gone out.",
-                _NOT_FOUND_OUT[0],
+                _CHECK_FIRST[0],
             ),
             (
                 "Phản hồi không đúng tài liệu của API: có thể tin đã được gửi.",
-                _NOT_FOUND_OUT[1],
+                _CHECK_FIRST[1],
             ),
         ),
         may_have_been_sent=True,
@@ -578,7 +579,7 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _FIXABLE,
         _texts(
             (
-                "The API answered with a redirect. It is not followed, to keep the token safe.",
+                "The API replied with a redirect. It is not followed, to keep the token safe.",
                 "Correct HARASOCIAL_API_URL, then replay.",
             ),
             (
@@ -594,11 +595,11 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "No reply came in time: the message may have gone out.",
-                _NOT_FOUND_OUT[0],
+                _CHECK_FIRST[0],
             ),
             (
                 "Không có phản hồi kịp thời: có thể tin đã được gửi.",
-                _NOT_FOUND_OUT[1],
+                _CHECK_FIRST[1],
             ),
         ),
         may_have_been_sent=True,
@@ -625,11 +626,11 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _texts(
             (
                 "The worker stopped while sending: the message may have gone out.",
-                _NOT_FOUND_OUT[0],
+                _CHECK_FIRST[0],
             ),
             (
                 "Worker đang gửi tin thì bị ngắt: có thể tin đã được gửi.",
-                _NOT_FOUND_OUT[1],
+                _CHECK_FIRST[1],
             ),
         ),
         may_have_been_sent=True,
@@ -664,7 +665,7 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _AUTH,
         _FIXABLE,
         _texts(
-            ("The API rejected the token.", _TOKEN["en"].remedy),
+            ("The API refused the token.", _TOKEN["en"].remedy),
             ("API từ chối token.", _TOKEN["vi"].remedy),
         ),
     ),
@@ -676,8 +677,8 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
             (
                 "The token is not allowed to send: it lacks the scope social.conv, or it belongs "
                 "to another page.",
-                "Issue a token with the scope social.conv for this page: the page resumes by "
-                "itself. Then replay.",
+                "Set a token with the scope social.conv for this page: the page resumes "
+                "automatically. Then replay.",
             ),
             (
                 "Token không có quyền gửi: thiếu phạm vi social.conv, hoặc trang không thuộc token "
@@ -776,7 +777,7 @@ FALLBACK_CODES: tuple[ErrorCode, ...] = (
         _TRANSIENT,
         _PASSING,
         _texts(
-            ("The API's gateway got no answer in time.", _FIRST_MAY_BE_SENT[0]),
+            ("The API's gateway got no reply in time.", _FIRST_MAY_BE_SENT[0]),
             ("Cổng kết nối của API không nhận được trả lời kịp thời.", _FIRST_MAY_BE_SENT[1]),
         ),
         may_have_been_sent=True,
@@ -826,8 +827,8 @@ UNKNOWN = ErrorCode(
     _texts(
         (
             "This code is not in the table; the error message is the API's own.",
-            "Read the message, and replay when its cause is gone. If the cause goes away by "
-            "itself, list the code as transient in HARASOCIAL_ERROR_CODE_CLASSES.",
+            "Read the message, and replay when its cause is gone. If the cause is temporary, list "
+            "the code as transient in HARASOCIAL_ERROR_CODE_CLASSES.",
         ),
         (
             "Mã lỗi này chưa có trong danh sách; nội dung thông báo là của API.",
@@ -840,7 +841,7 @@ UNKNOWN = ErrorCode(
 
 
 def _unique_subcode(error_code: str) -> str:
-    """Return the subcode of `code/subcode` if it has a meaning by itself, else ""."""
+    """Return the subcode of `code/subcode` if it has the same meaning with every code, else ""."""
     subcode = error_code.partition("/")[2]
     return subcode if len(subcode) >= _UNIQUE_SUBCODE_DIGITS else ""
 

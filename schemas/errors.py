@@ -3,7 +3,7 @@
     DispatchError
     ├── SettingsError        a setting is missing or invalid; nothing was started
     ├── InvalidJob           the job is invalid; nothing was stored
-    ├── IdempotencyConflict  the idempotency key belongs to another message; nothing was stored
+    ├── IdempotencyConflict  the key belongs to a job with another body; nothing was stored
     ├── InvalidRequest       an argument of a page or campaign is invalid; nothing was changed
     ├── CampaignNotFound     no campaign has this name
     ├── CampaignCanceled     the campaign is canceled; it cannot be held or released
@@ -113,7 +113,7 @@ class CampaignCanceled(DispatchError, ValueError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"campaign {name!r} is canceled: it sends nothing any more")
+        super().__init__(f"campaign {name!r} is canceled: it sends no more messages")
 
     def __reduce__(self) -> tuple[type[CampaignCanceled], tuple[str]]:
         return (type(self), (self.name,))
@@ -124,7 +124,9 @@ class JobNotFound(DispatchError, LookupError):
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(f"no job has the id {job_id!r}; it never existed or its retention ended")
+        super().__init__(
+            f"no job has the id {job_id!r}: it never existed, or its retention has ended"
+        )
 
     def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
         return (type(self), (self.job_id,))

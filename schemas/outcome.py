@@ -27,7 +27,7 @@ class Outcome:
         error_code: the API's code, or one of this package's codes; None only if accepted.
         error_message: one line of text without control characters, or None.
         http_status: the reply's status, or None without a reply.
-        retry_after_seconds: the wait that the reply asked for, or None.
+        retry_after_seconds: the wait that the reply requested, or None.
         posted: whether a POST may have gone out. It then counts as an attempt of the job.
         final: whether an ambiguous outcome must not be retried, whatever the delivery.
         about_page: whether a permanent refusal may be about the page rather than the person.

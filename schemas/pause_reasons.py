@@ -14,7 +14,7 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "app_throttled": {
             "en": Explanation(
                 "Its token made more calls than the API allows; all pages of the token wait.",
-                "Nothing: they resume by themselves. If it happens often, set "
+                "Nothing: the pages resume automatically. If it happens often, set "
                 "HARASOCIAL_TOKEN_RATE.",
             ),
             "vi": Explanation(
@@ -56,20 +56,23 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "failing": {
             "en": Explanation(
                 "Its calls keep failing.",
-                "One message tests the page at the end of each pause; the page resumes by itself.",
+                "Nothing: the page resumes automatically. One message tests it at the end of each "
+                "pause.",
             ),
             "vi": Explanation(
                 "Trang gửi tin liên tục bị lỗi.",
-                "Thỉnh thoảng một tin được thử gửi; trang sẽ tự chạy tiếp.",
+                "Không cần làm gì: trang sẽ tự chạy tiếp. Cuối mỗi lần tạm dừng chỉ thử gửi một "
+                "tin.",
             ),
         },
         "throttled": {
             "en": Explanation(
-                "It sent faster than the API allows.", "Nothing: the page resumes by itself."
+                "It sent messages faster than the API allows.",
+                "Nothing: the page resumes automatically. If it happens often, lower its rate.",
             ),
             "vi": Explanation(
-                "Trang gửi nhanh hơn mức API cho phép.",
-                "Không cần làm gì: trang sẽ tự chạy tiếp.",
+                "Trang gửi tin nhanh hơn mức API cho phép.",
+                "Không cần làm gì: trang sẽ tự chạy tiếp. Nếu hay lặp lại, hãy giảm tốc độ gửi.",
             ),
         },
     }

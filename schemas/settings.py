@@ -45,9 +45,9 @@ class Settings:
     #: Bearer token with the scope `social.conv`, for each page that `HARASOCIAL_TOKENS_FILE` does
     #: not list.
     token: str | None = field(default=None, repr=False)
-    #: Name of a JSON file that maps a page id to its token. It is read again when it changes.
+    #: Name of a JSON file that maps a page id to its token. Workers reload it when it changes.
     tokens_file: Path | None = None
-    #: Address of the API.
+    #: URL of the API.
     api_url: str = API_URL
     #: Redis or Valkey: `redis://`, `rediss://` (TLS, verified) or `unix://`, with options such as
     #: `?ssl_ca_certs=ca.pem`.
@@ -101,11 +101,12 @@ class Settings:
     #: Classes of error codes, such as `551=transient,10/999=permanent`. They take precedence over
     #: the built-in list.
     error_code_classes: dict[str, OutcomeClass] = field(default_factory=dict)
-    #: Proxy for the calls, such as `http://proxy:3128`. `HTTP_PROXY` and the like are not used.
+    #: Proxy for the calls, such as `http://proxy:3128`. Variables such as `HTTP_PROXY` are not
+    #: used.
     proxy_url: str | None = field(default=None, repr=False)
     #: Address where a worker serves its metrics to Prometheus.
     metrics_host: str = "127.0.0.1"
-    #: Port where a worker serves its metrics; 0 switches them off.
+    #: Port where a worker serves its metrics; 0 disables them.
     metrics_port: int = 0
     #: Format of the worker's log: `text`, or `json` for one object per line.
     log_format: str = "text"
@@ -150,7 +151,7 @@ _host_settings: dict[str, str] = {}
 
 
 def use_host_settings(values: Mapping[str, Any]) -> None:
-    """Give settings of the host application's framework precedence over the environment.
+    """Use settings of the host application's framework before those of the environment.
 
     Args:
         values: the values by name without the prefix, such as `{"PAGE_RATE": 20}`. A value is a

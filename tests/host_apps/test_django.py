@@ -175,8 +175,8 @@ def test_the_command_line_uses_djangos_settings(
     assert worker.returncode == 0
 
     status, _, err = project.run("manage.py", "harasocial", "show", "0" * 32)
-    assert (status, err.strip()) == (1, f"Error: no job has the id '{'0' * 32}'; it never existed "
-                                        "or its retention ended")  # fmt: skip
+    assert (status, err.strip()) == (1, f"Error: no job has the id '{'0' * 32}': it never existed, "
+                                        "or its retention has ended")  # fmt: skip
     status, out, _ = project.run("manage.py", "harasocial")
     assert (status, "Usage: manage.py harasocial" in out) == (0, True)
     status, out, _ = project.run("manage.py", "harasocial", "worker", "--help")
