@@ -1,4 +1,4 @@
-"""Cancels all waiting jobs that match a filter, in steps that do not block Redis."""
+"""Cancel all waiting jobs that match a filter, in steps that do not block Redis."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class Claim:
             the epoch) and by this process's monotonic clock (seconds).
         received_at: when the reply with the claim was read, by this process's monotonic clock.
         remaining_seconds: from the claim until the job's deadline.
-        lease_ended: whether an earlier holder sent the job and did not record a result before
-            its lease ended.
+        lease_ended: whether an earlier holder may have sent the job, but recorded no result
+            before its lease ended.
         defect: why it cannot be sent, if its record in Redis is not a complete job.
         is_paced: whether its page has a rate. If so, the request must begin within
             `START_WITHIN_SECONDS` of `claimed_at`; otherwise the job is released unsent.

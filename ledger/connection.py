@@ -33,9 +33,9 @@ _DefaultParser: Any = DefaultParser
 
 
 class PunctualParser(_DefaultParser):  # type: ignore[misc]  # chosen at run time
-    """Reads a whole answer within at most twice the connection's timeout.
+    """Reads a whole reply within at most twice the connection's timeout.
 
-    redis-py applies the timeout to each chunk, so an answer in small chunks could take forever.
+    redis-py applies the timeout to each chunk, so a reply in small chunks could take forever.
     """
 
     _late_at: float | None = None
@@ -135,7 +135,7 @@ def explain(error: RedisError, redis_url: str) -> str:
     if isinstance(error, ResponseError):
         return f"{where} refused: {error}"
     if isinstance(error, redis.TimeoutError):
-        return f"{where} did not answer in time"
+        return f"{where} did not reply in time"
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (

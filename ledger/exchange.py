@@ -72,7 +72,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """The result of a sweep: the jobs that were made ready, and jobs claimed to be ended.
+    """The result of a sweep: jobs that are now queued, and claimed jobs that must be ended.
 
     `claims` are jobs whose lease ended or that have a defect. `more` is True if the sweep stopped
     at its limit, so that another sweep should follow at once. `repairs` are sentences about keys

@@ -1,4 +1,4 @@
-"""Converts a job to the fields of a Redis hash, and back.
+"""Convert a job to the fields of a Redis hash, and back.
 
 | field | value |
 |---|---|
@@ -165,7 +165,7 @@ def to_attempts(job: Mapping[str, str]) -> tuple[Attempt, ...]:
                 )
             )
         except (ValueError, TypeError, OverflowError, OSError, RecursionError):
-            continue  # not written by us
+            continue  # written by another client
     return tuple(found)
 
 
@@ -183,7 +183,7 @@ def _replays(job: Mapping[str, str]) -> tuple[ReplayRecord, ...]:
                 )
             )
         except (ValueError, TypeError, OverflowError, OSError, RecursionError):
-            continue  # not written by us
+            continue  # written by another client
     return tuple(found)
 
 

@@ -90,13 +90,14 @@ class Ledger:
 
     Args:
         settings: `redis_url`, `namespace` and the times are used.
-        timeout_seconds: for connecting, and for each answer.
+        timeout_seconds: for connecting, and for each reply.
         ring: called to send a doorbell that wakes a worker; must not raise. Not needed for reading.
         on_page_change: called when a page is paused by an outcome, probed, or resumed; must not
             raise.
         client: for tests; replaces the connection made from the settings.
 
-    Every method raises `QueueUnavailable` if Redis fails or does not answer.
+    Every method raises `QueueUnavailable` if Redis is not available: it cannot be reached, refuses
+    the command or does not reply in time.
     """
 
     def __init__(
@@ -235,7 +236,7 @@ class Ledger:
         """
         timeout_seconds = self._client.connection_pool.connection_kwargs.get("socket_timeout")
         if timeout_seconds is not None:
-            # With a longer wait, an empty queue would look like a server that does not answer.
+            # With a longer wait, an empty queue would look like a server that does not reply.
             seconds = min(seconds, timeout_seconds / 2)
         with translated_errors(self._settings.redis_url):
             try:
@@ -322,7 +323,7 @@ class Ledger:
         self._report(changes)
 
     def cancel(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
-        """Cancel unsent jobs; return the state of each job afterwards, None if there is none.
+        """Cancel waiting jobs; return the state of each job afterwards, None if there is none.
 
         The script also adds the number of canceled jobs to the entry `audit`.
         """
@@ -398,7 +399,7 @@ class Ledger:
             page_id: the page; it may have no jobs yet.
             by: who pauses it, such as `user@host`.
             via: the interface that is used, for the audit.
-            reason: shown to people; may be empty.
+            reason: shown to other operators; may be empty.
             for_seconds: duration of the pause; None until it is resumed.
         """
         page_id = check_page_id(page_id)
@@ -496,15 +497,15 @@ class Ledger:
         """Store a campaign's number of rows and its rules, before its jobs are enqueued.
 
         Args:
-            rows: the campaign finishes only after this many jobs have ended; None keeps the stored
-                number.
+            rows: the campaign is finished only after this many jobs have ended; None keeps the
+                stored number.
             canary: number of jobs to send before the others wait for a release. Ignored if the
                 campaign has begun to send.
             canary_max_failures: maximum share (0 to 1) of the canary that may fail. If it is not
                 exceeded, the campaign is released automatically; otherwise it is held. None: an
                 operator releases it.
-            hold_at: share (0 to 1) of failures among the latest 500 ended jobs at which the
-                campaign is held.
+            hold_at: the campaign is held if more than this share (0 to 1) of its latest 500 ended
+                jobs failed.
             by: who announces it.
 
         Raises:
@@ -540,7 +541,7 @@ class Ledger:
         """Hold a campaign: its jobs are not claimed until it is released. Takes constant time.
 
         Args:
-            reason: shown to people; may be empty.
+            reason: shown to other operators; may be empty.
             by, via: who holds it and with which interface, for the audit.
             unless_released_since_ms: do nothing if it was released at this time or later.
 

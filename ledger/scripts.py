@@ -1,4 +1,4 @@
-"""Loads and calls the Lua scripts."""
+"""Load and call the Lua scripts."""
 
 from __future__ import annotations
 

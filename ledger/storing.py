@@ -1,4 +1,4 @@
-"""Stores new jobs and reports what was stored (design promises 1 to 3)."""
+"""Store new jobs, and report what was stored (design promises 1 to 3)."""
 
 from __future__ import annotations
 

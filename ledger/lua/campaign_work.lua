@@ -22,7 +22,7 @@ local function cancel_list(name)
       cancel_job(id, job)
       canceled = canceled + 1
     else
-      -- Only the id in the lane was left.
+      -- The job was deleted; only its id was left in the lane.
       redis.call('SREM', key('canceled_in_lane'), id)
     end
   end

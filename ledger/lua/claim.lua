@@ -3,7 +3,7 @@
 -- ARGV[1]  claim token, "holder:number", required to record an outcome
 -- ARGV[2]  maximum number of jobs: the caller's free slots
 -- ARGV[3]  lease (ms)
--- ARGV[4]  messages per second of a page without its own rate; 0 is no limit
+-- ARGV[4]  messages per second of a page without its own rate; 0 means no limit
 -- ARGV[5]  burst: messages at once of a page without its own rate
 -- ARGV[6]  how long a paused lane waits for the outcome of its probe (ms). A restricted or refused
 --          lane waits at least as long as its pause was
@@ -16,7 +16,7 @@
 --          in flight. Otherwise one poisonous job would spend the attempts of the others
 -- ARGV[11] how long (ms) after the claim a request of a page with a rate may begin
 -- ARGV[12] fingerprint of the token of pages without their own token; "" if there is none
--- ARGV[13] calls per second of one token, over all its pages; 0 is no limit
+-- ARGV[13] calls per second of one token, over all its pages; 0 means no limit
 -- ARGV[14] burst: calls of one token at once
 -- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: no lane waits), now_ms,
 --          {page change, …}, claim, …}; see note_page_change and claim_job in transitions.lua
@@ -91,7 +91,7 @@ local function take(id, how)
   local job = read_job(id)
   local state = job and job.state
   if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
-    -- Only the id in the lane was left.
+    -- The job was deleted; only its id was left in the lane.
     return 'cleared'
   end
   if state and state ~= 'queued' then return 'cleared' end -- no longer queued
@@ -122,7 +122,7 @@ end
 
 local has_rates = redis.call('EXISTS', key('rates')) == 1
 
--- The rate of a page (messages per second; 0 is no limit), and its burst.
+-- The rate of a page (messages per second; 0 means no limit), and its burst.
 local function rate_of(page_id)
   local own = has_rates and decode(redis.call('HGET', key('rates'), page_id))
   if own and type(own.rate) == 'number' and type(own.burst) == 'number'

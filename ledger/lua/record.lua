@@ -5,7 +5,7 @@
 -- ARGV[3..]  one JSON array per job:
 --            [id, claim token, state, delay_ms, error_code, error_message, http_status,
 --             attempt (its JSON text, or "" if none is spent),
---             [effect, reason, pause_ms, pauses in a row at the claim, token_fingerprint],
+--             [effect, reason, pause_ms, consecutive pauses at the claim, token_fingerprint],
 --             [] or the effect of the result on its token: see affect_token]
 --            state is sent, failed, retrying (due after delay_ms) or queued (returned to its lane
 --            unsent); effect is none, success, answer, count or pause: see LaneVerdict. A job of a

@@ -8,7 +8,7 @@
 --          this time
 -- ARGV[5]  random seed for the choice of the entries to check
 -- ARGV[6]  how long a failed job is kept (ms)
--- returns  {ring (0 or 1), age of the oldest due job (ms), number of jobs made ready,
+-- returns  {ring (0 or 1), age of the oldest due job (ms), number of jobs queued,
 --           more (0 or 1): whether to sweep again at once,
 --           rebuild (0 or 1): whether to call rebuild.lua,
 --           {text, …}: repairs since the last sweep, for the log,
@@ -128,7 +128,7 @@ check_one_of('failed_codes', 'failed:', 'error_code')
 check_one_of('failed_pages', 'failed_on:', 'page_id')
 check_one_of('failed_campaigns', 'failed_of:', 'campaign')
 
--- Number of pages whose pause each sweep tidies. A claim does not tidy the pauses of pages that
+-- Number of pages whose ended pauses each sweep deletes. A claim does not do this for pages that
 -- have no jobs.
 local TIDIED = 20
 

@@ -24,8 +24,8 @@
 --   pauses               hash    page_id -> JSON: lanes that failed recently or are paused; see
 --                                pause_of
 --   paused_all           string  JSON {reason, by, at_ms, until_ms or none}: no page sends
---   rates                hash    page_id -> JSON {rate (messages per second; 0 is no limit), burst,
---                                by, at_ms}: pages with their own rate
+--   rates                hash    page_id -> JSON {rate (messages per second; 0 means no limit),
+--                                burst, by, at_ms}: pages with their own rate
 --   spent:<page_id>      string  "<messages> <at_ms>": level of the bucket of a page's rate
 --   page_tokens          hash    page_id -> fingerprint of its token, if it has its own token
 --   tokens               hash    fingerprint of a token -> JSON: its rate and pause; see token_of
@@ -483,8 +483,8 @@ local function unindex_failed(id, job)
 end
 
 -- Jobs that this call claimed, as claim.lua and sweep.lua return them:
---   {id, pauses in a row of its lane, and of its token, lease_ended (0 or 1), defect or "", whether
---    its page has a rate (0 or 1), {field, value, …}}, …
+--   {id, consecutive pauses of its lane, and of its token, lease_ended (0 or 1), defect or "",
+--    whether its page has a rate (0 or 1), {field, value, …}}, …
 local claimed = {}
 
 local INCOMPLETE = 'no complete job was stored under this id'
@@ -523,8 +523,8 @@ end
 -- deletes.
 local AUDIT_KEPT, AUDIT_KEPT_MS, AUDIT_TRIMMED = 10000, 90 * 86400000, 100
 
--- The score of a new audit entry: the time (ms), plus a fraction that keeps the order of the entries
--- of one millisecond.
+-- The score of a new audit entry: the time (ms), plus a fraction that keeps the order of the
+-- entries of one millisecond.
 local function audit_score()
   local latest = redis.call('ZRANGE', key('audit'), -1, -1, 'WITHSCORES')
   local ms = number(latest[2])
@@ -777,8 +777,8 @@ local function token_of(fingerprint)
   return api_token
 end
 
--- Calls per second and burst of a token, from the settings and the replies. A rate of 0 is no
--- limit.
+-- Calls per second and burst of a token, from the settings and the replies. A rate of 0 means
+-- no limit.
 local function limits_of(api_token, rate, burst)
   local limit = api_token.limit
   if limit <= 0 then return rate, burst end

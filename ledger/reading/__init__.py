@@ -1,4 +1,4 @@
-"""Reads the ledger: jobs, counts and lanes. `Reader` is the public class."""
+"""Read the ledger: jobs, counts and lanes. `Reader` is the public class."""
 
 from __future__ import annotations
 

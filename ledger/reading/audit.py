@@ -1,4 +1,4 @@
-"""Reads the audit, the latest entries first."""
+"""Read the audit, the latest entries first."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class WatchedCampaign:
         read_at_ms: when this was read, by the ledger's clock.
         canary: number of rows to send before the others wait for a release; None: no canary.
         canary_max_failures: maximum share of the canary that may fail for an automatic release.
-        hold_at: share of failures among the latest outcomes above which the campaign is held.
+        hold_at: the campaign is held if more than this share of its latest outcomes are failures.
         outcomes, failures: number of the latest outcomes that are kept, and of failures in them.
     """
 
@@ -228,7 +228,7 @@ def campaigns(
 def campaign(namespace: Namespace, name: str, page_rate: float) -> Campaign | None:
     """Return a campaign with its errors and pages, or None if there is none.
 
-    `page_rate` is the rate of pages without their own rate (messages per second; 0: no limit).
+    `page_rate` is the rate of pages without their own rate (messages per second; 0 means no limit).
     """
     found = campaigns(namespace, [name])
     if not found:
@@ -278,13 +278,13 @@ def _pause_seconds(namespace: Namespace, page_ids: Sequence[str]) -> dict[str, f
 def eta_seconds(
     campaign: Campaign, page_rates: Mapping[str, float], pause_seconds: Mapping[str, float]
 ) -> float | None:
-    """Return the time until every row has ended; None if it is unknown, e.g. during a hold.
+    """Return the time until every row has ended; None if it is unknown, such as during a hold.
 
     It is computed from the rate of the latest half minute, and is at least the time that each page
     needs for its rows. Scheduled times of jobs and other campaigns on the pages are ignored.
 
     Args:
-        page_rates: messages per second of pages; 0 is no limit.
+        page_rates: messages per second of pages; 0 means no limit.
         pause_seconds: how long pages stay paused; infinite if that is unknown.
     """
     left = campaign.rows - campaign.ended

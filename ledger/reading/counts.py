@@ -1,4 +1,4 @@
-"""Counts failed jobs by error code, page and time.
+"""Count failed jobs by error code, page and time.
 
 Indexes are counted if possible. Otherwise one field of each job is read.
 """
@@ -128,7 +128,7 @@ def throughput(namespace: Namespace, minutes: int) -> list[Minute]:
 
 def sent_since(namespace: Namespace, job_id: str | None) -> tuple[int, str | None]:
     """Return how many jobs were sent after `job_id`, and the latest; see `Reader.sent_since`."""
-    # In one transaction, so that the answers are consistent.
+    # In one transaction, so that the replies are consistent.
     pipeline = namespace.client.pipeline()
     pipeline.lindex(namespace.key("sent"), 0)
     pipeline.llen(namespace.key("sent"))

@@ -38,7 +38,7 @@ class LedgerCollector(Collector):
             gauges = list(self._gauges())
         except QueueUnavailable:
             gauges = []
-        yield _gauge("ledger_up", "Whether Redis answered.", float(bool(gauges)))
+        yield _gauge("ledger_up", "Whether Redis replied.", float(bool(gauges)))
         yield from gauges
 
     def _gauges(self) -> Iterator[Metric]:

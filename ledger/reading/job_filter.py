@@ -20,7 +20,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 class JobFilter:
     """A filter of jobs. A field with several values matches any of them; without values, all jobs.
 
-    `since` and `until` (aware, inclusive) bound when a job finished or, if it has not, when it was
+    `since` and `until` (aware, inclusive) bound when a job ended or, if it has not, when it was
     enqueued.
 
     Raises:
@@ -123,7 +123,7 @@ def job_conditions(wanted: JobFilter, *fields: str) -> dict[str, Sequence[str]]:
 
 
 def ended_or_enqueued_ms(record: JobRecord) -> int:
-    """Return when the job finished or, if it has not, was enqueued (ms since the epoch)."""
+    """Return when the job ended or, if it has not, was enqueued (ms since the epoch)."""
     time = record.finished_at or record.enqueued_at
     return (time - _EPOCH) // _MILLISECOND if time else 0
 

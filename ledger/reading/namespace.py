@@ -22,7 +22,7 @@ class Namespace:
     """The keys with one prefix. Every method may raise `QueueUnavailable`."""
 
     def __init__(self, client: redis.Redis, prefix: str, redis_url: str, scripts: Scripts) -> None:
-        #: Untyped, because redis-py types every answer as "this or an awaitable of this".
+        #: Untyped, because redis-py types every reply as "this or an awaitable of this".
         self.client: Any = RepairingClient(client, scripts, redis_url)
         self._prefix = prefix
         self._url = redis_url

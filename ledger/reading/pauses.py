@@ -53,7 +53,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRate:
-    """A page's own rate: messages per second (0 is no limit), and its burst.
+    """A page's own rate: messages per second (0 means no limit), and its burst.
 
     `at_ms` is when it was set (milliseconds since the epoch).
     """
@@ -172,7 +172,7 @@ def _rate(page_id: str, text: str) -> PageRate | None:
             at_ms=to_int(found.get("at_ms")) or 0,
         )
     except (KeyError, TypeError, ValueError, OverflowError):
-        return None  # not written by us
+        return None  # written by another client
 
 
 def _object(text: str) -> dict[str, Any]:

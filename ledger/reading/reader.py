@@ -1,4 +1,4 @@
-"""Reads the ledger without changing jobs."""
+"""Read the ledger without changing jobs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reader:
     Every method may raise `QueueUnavailable`.
 
     Args:
-        page_rate: messages per second of a page without its own rate; 0 is no limit.
+        page_rate: messages per second of a page without its own rate; 0 means no limit.
     """
 
     def __init__(self, namespace: Namespace, page_rate: float) -> None:
@@ -96,14 +96,14 @@ class Reader:
     ) -> JobPage:
         """Return at most `limit` failed jobs after a position, the latest first.
 
-        A page may have fewer jobs, and a next page, if many jobs must be read for it.
+        If many jobs must be read, the result may have fewer jobs although there are more.
         """
         return failed_jobs.failed_page(self._namespace, wanted, text, after, limit)
 
     def failed_pages(
         self, wanted: JobFilter, *, text: str = "", limit: int = 500
     ) -> Iterator[JobPage]:
-        """Yield all matching jobs in pages. Each is read when the iteration reaches it.
+        """Yield all matching jobs, some at a time. They are read when the iteration reaches them.
 
         Jobs that fail during the iteration are not included.
         """
@@ -140,7 +140,7 @@ class Reader:
         Args:
             wanted: if it has pages, one field of each job is read; otherwise indexes are counted.
             limit: maximum number of jobs that are read (the latest), or of error codes that are
-                counted. The answer contains what was left out. None for an exact answer.
+                counted. The result contains what was left out. None for an exact result.
         """
         return counts.count_by_error_code(self._namespace, wanted, limit)
 
@@ -161,7 +161,7 @@ class Reader:
     def oldest_failed_ms(self, wanted: JobFilter = _ALL) -> int | None:
         """Return when the oldest matching job failed (ms since the epoch), or None.
 
-        For a filter by code and page, only one of the two is used, so the answer may be too early.
+        For a filter by code and page, only one of the two is used, so the result may be too early.
         """
         return counts.oldest_failed_ms(self._namespace, wanted)
 

@@ -1,4 +1,4 @@
-"""Reads the ledger's keys directly, and repairs keys that have the wrong type."""
+"""Read the ledger's keys directly, and repair keys that have the wrong type."""
 
 from __future__ import annotations
 

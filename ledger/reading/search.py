@@ -1,4 +1,4 @@
-"""Finds jobs in any state, the latest first."""
+"""Find jobs in any state, the latest first."""
 
 from __future__ import annotations
 

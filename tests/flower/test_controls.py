@@ -271,7 +271,7 @@ def test_a_cancellation_is_stopped_and_one_is_resumed_after_an_outage() -> None:
         slow.step.release(9)
         eventually(lambda: tracked.stage is CancelStage.INTERRUPTED, what="the interruption")
         server.resume()
-        assert "did not answer in time" in tracked.error
+        assert "did not reply in time" in tracked.error
         # then it can be started again and stopped
         assert cancellations.start(tracked)
         eventually(lambda: tracked.stage is CancelStage.DONE, what="the end")

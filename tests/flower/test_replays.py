@@ -159,7 +159,7 @@ def test_a_replay_is_interrupted_by_an_outage_and_resumed(
     own_valkey.resume()
 
     # then it has a reason, and the rest can be replayed
-    assert "did not answer in time" in replay.error
+    assert "did not reply in time" in replay.error
     finished(replays, replay)
     assert replay.stage is Stage.DONE
     assert ledger.reader.count_states()[State.FAILED] == 0
