@@ -106,7 +106,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # The environment is read when a function is first used, not when this module is imported.
+        # The environment is read when a function is first imported, not when this module is.
         # The other public names are attributes of the module, so Python does not call this.
         if name in __all__:
             return getattr(_default(), name)

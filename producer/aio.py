@@ -166,8 +166,8 @@ class AsyncProducer:
             timer.cancel()
         if done.cancelled():
             raise QueueUnavailable(
-                f"Redis is not asked: {MAX_THREADS} calls are under way, and none ended within "
-                f"{START_TIMEOUT_SECONDS:g} s; nothing was done"
+                f"no command was sent to Redis: {MAX_THREADS} calls are under way, and none ended "
+                f"within {START_TIMEOUT_SECONDS:g} s; nothing was done"
             )
         return done.result()
 
@@ -214,7 +214,7 @@ else:
     _FUNCTIONS = [name for name in producer.__all__ if hasattr(AsyncProducer, name)]
 
     def __getattr__(name: str) -> Any:
-        # The environment is read when a function is first used, not when the module is imported.
+        # The environment is read when a function is first imported, not when the module is.
         if name in _FUNCTIONS:
             return getattr(_default(), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

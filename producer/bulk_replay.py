@@ -1,4 +1,4 @@
-"""Replays failed jobs: first a plan with the causes of the failures, then the replay at a rate."""
+"""Replay failed jobs: first a plan with the causes of the failures, then the replay at a rate."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ class Replay:
             progress: called with the number of jobs counted so far, if counting takes long.
 
         Raises:
-            QueueUnavailable: Redis did not answer.
+            QueueUnavailable: Redis is not available.
         """
         if self._job_ids is not None:
             return self._plan_ids(self._job_ids)
@@ -436,7 +436,7 @@ def _plan(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempts:
-    """Repeats a call during an outage of Redis, until there are no more pauses."""
+    """Repeats a call during an outage of Redis, until there are no more waiting times."""
 
     stop: threading.Event
     pauses: Sequence[float]

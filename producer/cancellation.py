@@ -1,4 +1,4 @@
-"""Cancels many jobs: first a count of the matching jobs, then the cancellation in steps."""
+"""Cancel many jobs: first a count of the matching jobs, then the cancellation in steps."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Cancellation:
         """Count the jobs without canceling them; yields the report like `run`.
 
         Raises:
-            QueueUnavailable: Redis did not answer.
+            QueueUnavailable: Redis is not available.
         """
         return self._steps(dry_run=True)
 
@@ -106,7 +106,7 @@ class Cancellation:
         To stop, end the iteration. Another call of `run` cancels the other jobs.
 
         Raises:
-            QueueUnavailable: Redis did not answer. The current step may have canceled jobs.
+            QueueUnavailable: Redis is not available. The current step may have canceled jobs.
         """
         return self._steps(dry_run=False)
 

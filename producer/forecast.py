@@ -1,4 +1,4 @@
-"""Forecasts whether the messages of a page can be sent before their deadlines. Pure."""
+"""Forecast whether the messages of a page can be sent before their deadlines. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def forecast(
 
     Args:
         loads: the messages.
-        rate: messages per second of the page; 0 is no limit, so that messages take no time.
+        rate: messages per second of the page; 0 means no limit: messages take no time.
         now_ms: when the sending begins.
         waiting_count: messages of the page that are sent first.
     """

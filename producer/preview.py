@@ -88,7 +88,7 @@ class PagePreview:
     Attributes:
         page_id: the page; or "token:" and the fingerprint of the token, empty if it is not known.
         job_count: number of jobs that would be stored.
-        rate: messages per second; 0 is no limit.
+        rate: messages per second; 0 means no limit.
         waiting_count: number of other jobs that already wait and are sent first.
         has_token: whether the page has a token; None if it is not known here.
         pauses: the pauses of this page only.
@@ -140,7 +140,7 @@ def look_ahead(
             are not known here.
 
     Raises:
-        QueueUnavailable: Redis cannot be reached.
+        QueueUnavailable: Redis is not available.
     """
     now_ms = reader.now_ms()
     loads = preview.loads_by_page(settings.expires_seconds)

@@ -32,7 +32,7 @@ T = TypeVar("T")
 #: Maximum number of jobs that one script call stores: large enough that the call's fixed cost is
 #: small.
 BATCH_SIZE = 500
-#: Timeout for connecting to Redis, and for its answer. Together they stay below 2 seconds.
+#: Timeout for connecting to Redis, and for its reply. Together they stay below 2 seconds.
 _TIMEOUT_SECONDS = 0.7
 
 #: The defaults of the options of `enqueue`.
@@ -49,8 +49,8 @@ _DEFAULTS: Mapping[str, Any] = {
 class Producer:
     """Enqueues jobs, and reads and changes them. Threads may share it.
 
-    Every method raises `QueueUnavailable` within 2 seconds if Redis cannot be reached or does not
-    answer.
+    Every method raises `QueueUnavailable` within 2 seconds if Redis is not available: it cannot be
+    reached, refuses the command or does not reply in time.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Producer:
                 kept. Later calls must have the same body, and return the same id. Their other
                 options are ignored.
             send_at: earliest time to send (aware).
-            expires_at: latest time to send (aware). Default: `EXPIRES_SECONDS` after now or
-                `send_at`.
+            expires_at: the deadline, which is the latest time to send (aware). Default:
+                `EXPIRES_SECONDS` after `send_at` or, without it, after the call.
             delivery: what to do if it is unknown whether a POST was processed.
             urgent: send before the other jobs of its page.
             campaign: name of the message's campaign, 1 to 64 characters of `A-Za-z0-9._-`. The
@@ -98,7 +98,7 @@ class Producer:
         Raises:
             InvalidJob: fields are not valid; the error lists them. Nothing was stored.
             IdempotencyConflict: the key belongs to a job with another body; nothing was stored.
-            QueueUnavailable: Redis cannot be reached; nothing was stored.
+            QueueUnavailable: Redis is not available; nothing was stored.
             EnqueueUnknown: the reply was lost. It is safe to call again with the same
                 idempotency key.
         """
@@ -217,7 +217,7 @@ class Producer:
             error_code: only jobs with this code, or with one of several codes; without a `state`,
                 only failed jobs.
             page_id, campaign: only jobs of this page or campaign, or of one of several.
-            since, until: bounds (aware) of when a job finished or, if it has not, was enqueued.
+            since, until: bounds (aware) of when a job ended or, if it has not, was enqueued.
             limit: maximum number of jobs to return.
 
         Raises:
@@ -400,7 +400,7 @@ class Producer:
 
         Args:
             page_id: the page; it may have no jobs yet.
-            reason: shown to people.
+            reason: shown to other operators.
             for_seconds: duration of the pause; None until it is resumed.
             by: who pauses it; default: `user@host` of this process.
             via: the interface that is used, for the audit.
@@ -501,7 +501,7 @@ class Producer:
         Returns whether it was not held before.
 
         Args:
-            reason: shown to people.
+            reason: shown to other operators.
             by, via: as for `replay`.
 
         Raises:
