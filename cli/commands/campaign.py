@@ -11,7 +11,7 @@ import click
 from ...producer import Producer
 from ...schemas import State
 from ..input.environment import open_producer
-from ..input.options import examples, json_option
+from ..input.options import examples, json_option, reason_option, yes_option
 from ..output.campaign_view import print_campaign, progress_line
 from ..output.printing import (
     NAME,
@@ -72,7 +72,7 @@ def _print_campaign(producer: Producer, name: str, *, as_json: bool, watch: bool
 
 @campaign.command(epilog=examples("campaign hold tet-2026 --reason 'wrong price'"))
 @_name
-@click.option("--reason", default="", metavar="TEXT", help="The reason, shown to other operators.")
+@reason_option
 @json_option
 def hold(name: str, reason: str, as_json: bool) -> None:
     """Hold the jobs of a campaign until it is released.
@@ -113,7 +113,7 @@ def release(name: str, as_json: bool) -> None:
 
 @campaign.command(epilog=examples("campaign cancel tet-2026", "campaign cancel tet-2026 --yes"))
 @_name
-@click.option("--yes", is_flag=True, help="Skip the confirmation.")
+@yes_option
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:

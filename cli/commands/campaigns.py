@@ -7,7 +7,7 @@ import click
 from ..input.environment import open_producer
 from ..input.options import examples, json_option
 from ..output.campaign_view import LIST_COLUMNS, list_row
-from ..output.printing import print_json, print_notice, print_table
+from ..output.printing import print_list
 
 
 @click.command(epilog=examples("campaigns", "campaigns --json"))
@@ -20,11 +20,4 @@ def campaigns(as_json: bool) -> None:
     """
     with open_producer() as producer:
         found = producer.find_campaigns()
-    if as_json:
-        for campaign in found:
-            print_json(campaign.as_json())
-        return
-    if not found:
-        print_notice("no campaigns")
-        return
-    print_table(LIST_COLUMNS, [list_row(campaign) for campaign in found])
+    print_list(found, LIST_COLUMNS, list_row, as_json=as_json, if_none="no campaigns")

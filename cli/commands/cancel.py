@@ -14,7 +14,7 @@ from ...producer.cancellation import Cancellation, CancelReport
 from ...schemas import QueueUnavailable, Settings, State
 from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
-from ..input.options import examples, filters, json_option
+from ..input.options import examples, filters, json_option, yes_option
 from ..output.printing import is_terminal, jobs, print_json, print_notice, progress_bar, shown
 
 #: Maximum number of values of each kind in the text breakdown; --json prints all of them.
@@ -43,7 +43,7 @@ _IDS_AT_ONCE = 100
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be canceled, without canceling anything."
 )
-@click.option("--yes", is_flag=True, help="Skip the confirmation.")
+@yes_option
 @json_option
 @click.pass_context
 def cancel(

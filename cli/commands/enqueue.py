@@ -30,9 +30,8 @@ from ...schemas import (
 from ...schemas.new_job import campaign_name_fault, with_default_key
 from ...worker.tokens import fingerprint_of, read_tokens
 from ..input.environment import open_ledger
-from ..input.options import Percentage, examples, json_option
-from ..input.rejections import MAX_SHOWN, MAX_SHOWN_BEFORE, Rejections, collected
-from ..input.rejects import check_rejects_file
+from ..input.options import PERCENTAGE, examples, json_option
+from ..input.rejects import MAX_SHOWN, MAX_SHOWN_BEFORE, Rejections, check_rejects_file, collected
 from ..input.rows import Row, Rows
 from ..output.preview_view import outlook_json, preview_lines, rows_text
 from ..output.printing import print_notice, progress_bar
@@ -103,13 +102,13 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
 )
 @click.option(
     "--canary-max-failures",
-    type=Percentage(),
+    type=PERCENTAGE,
     metavar="P%",
     help="Release the rest automatically if at most this share of the canary fails.",
 )
 @click.option(
     "--hold-at",
-    type=Percentage(),
+    type=PERCENTAGE,
     metavar="P%",
     help="Campaign only: hold it when more than this share of its last 500 messages fails.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -15,7 +14,7 @@ from ...schemas.language import Language
 from ..input.environment import open_ledger
 from ..input.options import examples, filters
 from ..output.files import open_output
-from ..output.printing import is_terminal, print_notice, progress_bar, shown
+from ..output.printing import is_terminal, jobs, print_notice, progress_bar, shown
 
 
 @click.command(
@@ -62,18 +61,13 @@ def export(
         if kind == "csv":
             write(csv_text([COLUMNS]) if to_screen else csv_header())
         # On a terminal, the printed jobs already show progress.
-        bar = nullcontext(_nothing) if to_screen else progress_bar(total, "jobs", "exporting")
-        with bar as advance:
+        with progress_bar(total, "jobs", "exporting", is_hidden=to_screen) as advance:
             for page in ledger.reader.failed_pages(wanted):
                 write(_text(kind, page.records, settings.language, to_screen=to_screen))
                 done += len(page.records)
                 advance(done, done)
     if not to_screen:
-        print_notice(f"exported {done} job{'' if done == 1 else 's'}")
-
-
-def _nothing(_done: int, _units: int) -> None:
-    pass
+        print_notice(f"exported {jobs(done)}")
 
 
 def _text(kind: str, records: list[JobRecord], language: Language, *, to_screen: bool) -> str:

@@ -9,8 +9,7 @@ import click
 from ...ledger import ALL_PAGES, MANUAL, Ledger, Pause, local_user
 from ...schemas import Settings, iso_utc
 from ..input.environment import open_ledger
-from ..input.options import examples, json_option, page_or_all
-from ..input.times import Duration
+from ..input.options import DURATION, examples, json_option, page_or_all, reason_option
 from ..output.printing import NAME, jobs, print_json, print_notice, shown
 from ..output.times import from_stored, local
 
@@ -23,11 +22,11 @@ from ..output.times import from_stored, local
     )
 )
 @page_or_all("Pause every page, in addition to pauses of single pages.")
-@click.option("--reason", default="", metavar="TEXT", help="The reason, shown to other operators.")
+@reason_option
 @click.option(
     "--for",
     "for_seconds",
-    type=Duration(),
+    type=DURATION,
     help="Duration of the pause, for example 30m, 2h or 1d.  [default: until it is resumed]",
 )
 @json_option

@@ -15,8 +15,8 @@ from ...schemas.error_codes import ReplayKind
 from ...schemas.language import Language
 from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
-from ..input.options import examples, filters, json_option
-from ..output.printing import is_terminal, print_json, print_notice, progress_bar, shown
+from ..input.options import examples, filters, json_option, yes_option
+from ..output.printing import is_terminal, jobs, print_json, print_notice, progress_bar, shown
 
 #: Maximum number of error codes in the text output; --json prints all of them.
 _MAX_CAUSES = 20
@@ -49,7 +49,7 @@ _MAX_CAUSES = 20
     metavar="N",
     help="Maximum number of jobs to replay per second.  [default: no limit]",
 )
-@click.option("--yes", is_flag=True, help="Skip the confirmation.")
+@yes_option
 @json_option
 @click.pass_context
 def replay(
@@ -134,11 +134,11 @@ def _print_dry_run(plan: ReplayPlan, language: Language, as_json: bool) -> None:
     print_refused(plan.refused, "cannot be replayed")
     for line in _plan_lines(plan, language):
         click.echo(line)
-    click.echo(f"{_jobs(plan.total)} would be replayed")
+    click.echo(f"{jobs(plan.total)} would be replayed")
 
 
 def _confirmed(count: int) -> bool:
-    return click.confirm(f"Send {_jobs(count)} again?", err=True)
+    return click.confirm(f"Send {jobs(count)} again?", err=True)
 
 
 def _run(
@@ -176,7 +176,7 @@ def _run(
                 }
             )
         elif is_terminal():
-            click.echo(f"replayed {_jobs(len(replayed))}")
+            click.echo(f"replayed {jobs(len(replayed))}")
     if not as_json:
         print_refused(refused, "cannot be replayed")
 
@@ -185,17 +185,13 @@ def _plan_lines(plan: ReplayPlan, language: Language) -> Iterator[str]:
     """Yield the causes, grouped by whether a replay helps, and the warnings, as text lines."""
     left = _MAX_CAUSES
     for group in plan.kinds:
-        yield f"{group.name(language)}: {_jobs(group.count)}"
+        yield f"{group.name(language)}: {jobs(group.count)}"
         for cause in group.causes[:left]:
             meaning, what_to_do = cause.explain(language)
-            yield f"  {_jobs(cause.count)} failed with {shown(cause.error_code)}: {meaning}"
+            yield f"  {jobs(cause.count)} failed with {shown(cause.error_code)}: {meaning}"
             yield f"    what to do: {what_to_do}"
         left -= min(left, len(group.causes))
     if len(plan.causes) > _MAX_CAUSES:
         yield f"and {len(plan.causes) - _MAX_CAUSES} more error codes (--json has all)"
     for warning in plan.warnings(language):
         yield f"warning: {warning}"
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"

@@ -7,8 +7,8 @@ import click
 from ...ledger import JobFilter
 from ...schemas import Settings
 from ..input.environment import open_ledger
-from ..input.options import examples, filters, json_option
-from ..output.printing import Column, print_json, print_notice, print_table, shown, state_cell
+from ..input.options import examples, filters, json_option, limit_option
+from ..output.printing import Column, print_list, shown, state_cell
 from ..output.times import local
 
 
@@ -22,27 +22,14 @@ from ..output.times import local
     )
 )
 @filters(with_state=True)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Jobs at most.",
-)
+@limit_option
 @json_option
 def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
     """List jobs, the latest first. With --json, prints one object per line."""
     with open_ledger(Settings.from_environment()) as ledger:
         records = ledger.reader.find(wanted, limit)
-    if as_json:
-        for record in records:
-            print_json(record.as_json())
-        return
-    if not records:
-        print_notice("no jobs found")
-        return
-    print_table(
+    print_list(
+        records,
         [
             Column("time"),
             Column("state"),
@@ -52,18 +39,16 @@ def results(*, wanted: JobFilter, limit: int, as_json: bool) -> None:
             Column("job id"),
             Column("message", fit="cut", spare=1),
         ],
-        [
-            [
-                local(record.finished_at or record.enqueued_at),
-                state_cell(record.state),
-                shown(record.error_code),
-                shown(record.page_id),
-                shown(record.job["message"]["payload_id"]),
-                record.job_id,
-                shown(record.error_message),
-            ]
-            for record in records
+        lambda record: [
+            local(record.finished_at or record.enqueued_at),
+            state_cell(record.state),
+            shown(record.error_code),
+            shown(record.page_id),
+            shown(record.job["message"]["payload_id"]),
+            record.job_id,
+            shown(record.error_message),
         ],
+        as_json=as_json,
+        if_none="no jobs found",
+        limit=limit,
     )
-    if len(records) == limit:
-        print_notice(f"these are the latest {limit}; there may be more (--limit)")

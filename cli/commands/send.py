@@ -21,8 +21,7 @@ from ...schemas import (
 )
 from ...schemas.error_codes import explain
 from ..input.environment import open_producer
-from ..input.options import examples, json_option
-from ..input.times import Moment
+from ..input.options import examples, json_option, moment
 from ..output.printing import NAME, is_terminal, print_json, print_notice, shown
 from .send_now import send_now
 
@@ -58,11 +57,11 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
 @click.option("--metadata", metavar="M", help="A text that is returned in the message's echo.")
 @click.option("--idempotency-key", metavar="K", help="All calls with the same key create one job.")
 @click.option(
-    "--send-at", type=Moment(ahead=True), help="Earliest time to send: 2h, or a date and time."
+    "--send-at", type=moment(ahead=True), help="Earliest time to send: 2h, or a date and time."
 )
 @click.option(
     "--expires-at",
-    type=Moment(ahead=True),
+    type=moment(ahead=True),
     help="Latest time to send: 1d, or a date and time.  [default: HARASOCIAL_EXPIRES_SECONDS]",
 )
 @click.option(

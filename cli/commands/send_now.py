@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-import click
-
 from ...schemas import Outcome, OutcomeClass, Settings, SettingsError, parse_send_job
 from ...schemas.error_codes import explain
 from ...schemas.language import Language
 from ...schemas.redaction import redact
-from ..output.printing import print_json, shown
+from ..output.printing import print_facts, print_json, shown
 
 #: Maximum number of characters of the reply to print.
 _MAX_REPLY_CHARACTERS = 2000
@@ -65,9 +63,7 @@ def send_now(settings: Settings, body: Mapping[str, Any], *, as_json: bool) -> i
             }
         )
     else:
-        for label, text in _facts(outcome, reply, duration_ms, settings.language):
-            if text:
-                click.echo(f"{label + ':':<17}{text}")
+        print_facts(_facts(outcome, reply, duration_ms, settings.language))
     return 0 if outcome.outcome_class is OutcomeClass.ACCEPTED else 1
 
 

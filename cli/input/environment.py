@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing
 
 from ...broker import Doorbell
 from ...ledger import Ledger
@@ -11,25 +10,15 @@ from ...producer import Producer
 from ...schemas import Settings
 
 
-@contextmanager
-def open_producer() -> Iterator[Producer]:
-    """Yield a producer with the settings of the environment; close it at the end.
+def open_producer() -> AbstractContextManager[Producer]:
+    """Return a producer with the settings of the environment; the `with` block closes it.
 
     Raises:
         SettingsError: a setting is invalid.
     """
-    producer = Producer(Settings.from_environment())
-    try:
-        yield producer
-    finally:
-        producer.close()
+    return closing(Producer())
 
 
-@contextmanager
-def open_ledger(settings: Settings) -> Iterator[Ledger]:
-    """Yield a ledger with `settings`; close it at the end."""
-    ledger = Ledger(settings, ring=Doorbell(settings).ring)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+def open_ledger(settings: Settings) -> AbstractContextManager[Ledger]:
+    """Return a ledger with `settings`; the `with` block closes it."""
+    return closing(Ledger(settings, ring=Doorbell(settings).ring))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -12,7 +12,8 @@ import click
 from ...ledger import ALL_PAGES, JobFilter
 from ...schemas import State
 from ..output.printing import NAME
-from .times import Moment, check_bounds
+from ..output.times import local
+from .times import parse_duration, parse_time
 
 
 def examples(*lines: str) -> str:
@@ -24,27 +25,62 @@ def examples(*lines: str) -> str:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-class Percentage(click.ParamType[float]):
-    """The type of a percentage option: `20%` or `20` is 0.2. Greater than 0%, at most 100%."""
-
-    name = "percentage"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the share as a fraction; an invalid value is a usage error."""
-        if isinstance(value, float):
-            return value
-        try:
-            percent = float(str(value).strip().removesuffix("%"))
-        except ValueError:
-            percent = 0.0
-        if not 0 < percent <= 100:
-            self.fail(f"{value!r} is not a percentage above 0%, up to 100%, such as 5%", param, ctx)
-        return percent / 100
-
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of entries to list.",
+)
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", help="The reason, shown to other operators."
+)
+yes_option = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 
 R = TypeVar("R")
+
+
+class Parsed(click.ParamType[R]):
+    """The type of an option whose text `parse` converts; its ValueError is a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], R]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> R:
+        """Return the converted value."""
+        try:
+            return self._parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def moment(*, ahead: bool = False, end_of_day: bool = False) -> Parsed[datetime]:
+    """Return the type of a time option. See `parse_time`."""
+    return Parsed(
+        "time",
+        lambda text: parse_time(
+            text, now=datetime.now(timezone.utc), ahead=ahead, end_of_day=end_of_day
+        ),
+    )
+
+
+def _share(text: str) -> float:
+    """Return the share of a percentage: `20%` or `20` is 0.2. Above 0%, at most 100%."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise ValueError(f"{text!r} is not a percentage above 0%, up to 100%, such as 5%")
+    return percent / 100
+
+
+#: The type of a duration option, in seconds. See `parse_duration`.
+DURATION = Parsed("duration", lambda text: parse_duration(text).total_seconds())
+#: The type of a percentage option, as a fraction.
+PERCENTAGE = Parsed("percentage", _share)
 
 
 def page_or_all(all_help: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
@@ -62,6 +98,35 @@ def page_or_all(all_help: str) -> Callable[[Callable[..., R]], Callable[..., R]]
 
         argument = click.argument("page", metavar="[PAGE]", required=False)
         return argument(click.option("--all", "every", is_flag=True, help=all_help)(with_page))
+
+    return decorate
+
+
+def since_and_until(what: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add the options --since and --until to a command. They bound the times of `what`."""
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def with_bounds(
+            *args: Any, since: datetime | None, until: datetime | None, **kwargs: Any
+        ) -> R:
+            if since and until and since > until:
+                raise click.UsageError(
+                    f"--since ({local(since)}) is after --until ({local(until)})."
+                )
+            return command(*args, since=since, until=until, **kwargs)
+
+        since_option = click.option(
+            "--since",
+            type=moment(),
+            help=f"Only {what} after this time: 30m, 2h, 1d, or a date and time.",
+        )
+        until_option = click.option(
+            "--until",
+            type=moment(end_of_day=True),
+            help=f"Only {what} before this time. A date includes the whole day.",
+        )
+        return since_option(until_option(with_bounds))
 
     return decorate
 
@@ -84,7 +149,6 @@ def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callabl
             state: tuple[str, ...] = (),
             **kwargs: Any,
         ) -> R:
-            check_bounds(since, until)
             try:
                 wanted = JobFilter(
                     states=tuple(map(State, state)),
@@ -98,7 +162,7 @@ def filters(*, with_state: bool = False) -> Callable[[Callable[..., R]], Callabl
                 raise click.UsageError(f"{error}.") from None
             return command(*args, wanted=wanted, **kwargs)
 
-        decorated = with_filter
+        decorated = since_and_until("jobs that ended (or were enqueued)")(with_filter)
         for option in reversed(_FILTERS if with_state else _FILTERS[1:]):
             decorated = option(decorated)
         return decorated
@@ -127,15 +191,5 @@ _FILTERS = (
         metavar="NAME",
         multiple=True,
         help="Only jobs of this campaign. Can be repeated.",
-    ),
-    click.option(
-        "--since",
-        type=Moment(),
-        help="Only jobs that ended (or were enqueued) after this: 30m, 2h, 1d, or a date and time.",
-    ),
-    click.option(
-        "--until",
-        type=Moment(end_of_day=True),
-        help="Only jobs that ended (or were enqueued) before this. A date includes the whole day.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Write the rejects file: rejected rows with the original columns and the reason."""
+"""The rejected rows of `enqueue`: printed, and written to the rejects file with the reason."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import click
 
 from ...schemas.export import BYTE_ORDER_MARK, csv_text, unescape_cell
 from ..output.files import open_output
+from ..output.printing import json_text, print_notice
 from .rows import FORMAT_BY_ENDING, REASON, Row, Rows
 
+#: Maximum number of rejected rows in the text output; --json prints all of them.
+MAX_SHOWN = 20
+#: The same limit before a prompt. After the prompt, the rows are printed again.
+MAX_SHOWN_BEFORE = 5
+
+#: Adds a row and its errors by field to the rejects file.
 Reject = Callable[[Row, Mapping[str, Sequence[str]]], object]
 
 
@@ -43,6 +50,57 @@ def check_rejects_file(rejects: Path, rows: Rows) -> None:
         )
 
 
+class Rejections:
+    """Counts rejected rows and keeps the first few of them, in bounded memory.
+
+    Args:
+        write: adds a row to the rejects file.
+        as_json: print each row immediately, as a part of one JSON object.
+        max_shown: maximum number of rows to print as text.
+    """
+
+    def __init__(self, write: Reject, *, as_json: bool, max_shown: int = MAX_SHOWN) -> None:
+        self._write = write
+        self._max_shown = max_shown
+        self.as_json = as_json
+        self._shown: list[tuple[int, Mapping[str, Sequence[str]]]] = []
+        self.count = 0
+
+    def add(self, row: Row, errors: Mapping[str, Sequence[str]]) -> None:
+        """Add a rejected row, with its errors by field."""
+        self.count += 1
+        self._write(row, errors)
+        if self.as_json:
+            opening = '{"rejected": [' if self.count == 1 else ", "
+            click.echo(opening + json_text({"line": row.line, "errors": errors}), nl=False)
+        elif len(self._shown) < self._max_shown:
+            self._shown.append((row.line, errors))
+
+    def finish(self, results: Mapping[str, object]) -> None:
+        """Print the kept rows; with --json, complete the object with `results`."""
+        if self.as_json:
+            opening = "" if self.count else '{"rejected": ['
+            click.echo(f"{opening}], {json_text(results)[1:]}")
+            return
+        for line, errors in self._shown:
+            for path, texts in errors.items():
+                print_notice(f"line {line}: {path}: {' '.join(texts)}")
+        if self.count > len(self._shown):
+            print_notice(
+                f"and {self.count - len(self._shown):,} more rejected rows (--json shows all, "
+                "--rejects FILE keeps all)"
+            )
+
+
+@contextmanager
+def collected(
+    rejects: Path | None, rows: Rows, *, as_json: bool, max_shown: int = MAX_SHOWN
+) -> Iterator[Rejections]:
+    """Yield the collector of rejected `rows`. It also writes the file `rejects`, if given."""
+    with open_rejects(rejects, rows) as write:
+        yield Rejections(write, as_json=as_json, max_shown=max_shown)
+
+
 @contextmanager
 def open_rejects(rejects: Path | None, rows: Rows) -> Iterator[Reject]:
     """Yield a function that adds a row of `rows` and its errors to the file `rejects`, if given."""
@@ -59,13 +117,9 @@ def open_rejects(rejects: Path | None, rows: Rows) -> Iterator[Reject]:
         yield lambda row, errors: write(_csv_line(row, errors, rows))
 
 
-def errors_text(errors: Mapping[str, Sequence[str]]) -> str:
-    """Return the errors of a row in one line."""
-    return "; ".join(f"{path}: {' '.join(texts)}" for path, texts in errors.items())
-
-
 def _reason(row: Row, errors: Mapping[str, Sequence[str]]) -> str:
-    return f"line {row.line}: {errors_text(errors)}"
+    texts = "; ".join(f"{path}: {' '.join(texts)}" for path, texts in errors.items())
+    return f"line {row.line}: {texts}"
 
 
 def _csv_line(row: Row, errors: Mapping[str, Sequence[str]], rows: Rows) -> str:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
-
-import click
-
-from ..output.times import local
+from datetime import date, datetime, time, timedelta
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhdw])+")
@@ -66,56 +61,3 @@ def parse_duration(text: str) -> timedelta:
         )
     except OverflowError:
         raise ValueError(f"{text!r} is too long a duration") from None
-
-
-class Duration(click.ParamType[float]):
-    """The type of a duration option, in seconds. See `parse_duration`."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the duration in seconds; an invalid value is a usage error."""
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(str(value)).total_seconds()
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Moment(click.ParamType[datetime]):
-    """The type of a time option. See `parse_time`."""
-
-    name = "time"
-
-    def __init__(self, *, ahead: bool = False, end_of_day: bool = False) -> None:
-        self._ahead = ahead
-        self._end_of_day = end_of_day
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Return the time; an invalid value is a usage error."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_time(
-                str(value),
-                now=datetime.now(timezone.utc),
-                ahead=self._ahead,
-                end_of_day=self._end_of_day,
-            )
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def check_bounds(since: datetime | None, until: datetime | None) -> None:
-    """Reject an empty range of time.
-
-    Raises:
-        click.UsageError: `since` is after `until`.
-    """
-    if since and until and since > until:
-        raise click.UsageError(f"--since ({local(since)}) is after --until ({local(until)}).")

@@ -11,7 +11,7 @@ from ...schemas import State
 from ...schemas.error_codes import explain_any
 from ...schemas.language import Language
 from .pause_view import print_pauses
-from .printing import STATE_STYLES, Cell, Column, print_table, shown
+from .printing import STATE_STYLES, Cell, Column, print_facts, print_table, shown
 from .times import duration_text, local
 
 LIST_COLUMNS = [
@@ -58,9 +58,7 @@ def progress_line(campaign: Campaign) -> str:
 
 def print_campaign(campaign: Campaign, pauses: Sequence[Pause], language: Language) -> None:
     """Print a campaign in detail, with the pauses of its pages."""
-    for label, text in _facts(campaign):
-        if text:
-            click.echo(f"{label + ':':<13}{text}")
+    print_facts(_facts(campaign), label_width=13)
     click.echo()
     count = Column("jobs", right=True)
     print_table(

@@ -8,7 +8,7 @@ from ...schemas import Attempt, JobRecord, State
 from ...schemas.error_codes import explain, explain_any
 from ...schemas.language import Language
 from ...schemas.masking import masked
-from .printing import NAME, STATE_STYLES, Cell, Column, is_terminal, print_table, shown
+from .printing import NAME, STATE_STYLES, Cell, Column, is_terminal, print_facts, print_table, shown
 from .times import local
 
 
@@ -17,9 +17,7 @@ def print_job(record: JobRecord, language: Language, waiting: str = "") -> None:
 
     `waiting` is the reason why the job waits, or empty.
     """
-    for label, text in _facts(record, language, waiting):
-        if text:
-            click.echo(f"{label + ':':<17}{text}")
+    print_facts(_facts(record, language, waiting))
     click.echo()
     print_table(
         [Column("time"), Column("event"), Column("what happened", fit="wrap")], _timeline(record)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import click
 
@@ -143,6 +143,50 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]])
         _print_plain_table(columns, cells)
 
 
+class Entry(Protocol):
+    """An entry of a list."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object to print."""
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+def print_list(
+    entries: Sequence[EntryT],
+    columns: Sequence[Column],
+    row: Callable[[EntryT], Sequence[str | Cell]],
+    *,
+    as_json: bool,
+    if_none: str,
+    limit: int | None = None,
+) -> None:
+    """Print a list: as a table, or one JSON object per line.
+
+    Args:
+        row: returns the cells of an entry.
+        if_none: the notice if there are no entries.
+        limit: the maximum number of entries that were read.
+    """
+    if as_json:
+        for entry in entries:
+            print_json(entry.as_json())
+    elif not entries:
+        print_notice(if_none)
+    else:
+        print_table(columns, [row(entry) for entry in entries])
+        if len(entries) == limit:
+            print_notice(f"these are the latest {limit}; there may be more (--limit)")
+
+
+def print_facts(facts: Iterable[tuple[str, str]], label_width: int = 17) -> None:
+    """Print labels with their texts, one per line. Empty texts are omitted."""
+    for label, text in facts:
+        if text:
+            click.echo(f"{label + ':':<{label_width}}{text}")
+
+
 def _print_plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     lines = [[column.title for column in columns], *([cell.text for cell in row] for row in rows)]
     widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
@@ -237,9 +281,11 @@ def fitted_widths(
 
 @contextmanager
 def progress_bar(
-    total: int | None, unit: str, label: str = ""
+    total: int | None, unit: str, label: str = "", *, is_hidden: bool = False
 ) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on standard error during the block, if it is a terminal.
+
+    With `is_hidden`, show none.
 
     The bar has the label, the number of units done, their average rate, and the time left.
     Yields a function to call with the completed part of `total`, and the number of units.
@@ -250,7 +296,7 @@ def progress_bar(
     except ImportError:
         yield _show_nothing
         return
-    if not sys.stderr.isatty():
+    if is_hidden or not sys.stderr.isatty():
         yield _show_nothing
         return
     with progress.Progress(
