@@ -14,6 +14,7 @@ from tornado.netutil import bind_sockets, bind_unix_socket
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler, stream_request_body
 
 from .gate import Gate, Login, Refusal
+from .late_events import ignore_late_events
 from .pages.metrics import MetricsHandler
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ _BODY_SECONDS = 30.0
 class GuardedFlower(FlowerApplication):
     """Flower's application with the gate."""
 
+    events: Any
     options: Any
     ssl_options: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        ignore_late_events(self.events)
         options = self.options
         self._gate = Gate(
             options.basic_auth or [],

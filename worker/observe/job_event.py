@@ -59,12 +59,14 @@ def events_of(event: JobEvent) -> list[CeleryEvent]:
     """Return the events, as (type, fields), that show the job's state in Flower.
 
     Each attempt has three events (received, started, ended), because Flower needs them to count
-    active tasks. Returns an empty list for a state in which no attempt has ended.
+    active tasks. Each has the number of the attempt, because events may arrive in another order.
+    Returns an empty list for a state in which no attempt has ended.
     """
     ends_with = _EVENT_OF_STATE.get(event.state)
     if ends_with is None:
         return []
     outcome = _outcome(event)
+    retries = max(0, len(event.attempts) - 1)
     began = event.at_seconds - min(event.duration_seconds, _OLDEST_BEGIN_SECONDS)
     received = {
         "uuid": event.job_id,
@@ -74,14 +76,15 @@ def events_of(event: JobEvent) -> list[CeleryEvent]:
         "kwargs": _kwargs(event),
         "parent_id": event.dispatch_id,
         "root_id": event.dispatch_id,
-        "retries": max(0, len(event.attempts) - 1),
+        "retries": retries,
         "eta": None,
         "expires": None,
     }
-    started = {"uuid": event.job_id, "timestamp": began}
+    started = {"uuid": event.job_id, "timestamp": began, "retries": retries}
     ended = {
         "uuid": event.job_id,
         "timestamp": event.at_seconds,
+        "retries": retries,
         "runtime": event.duration_seconds,
         "result": outcome,
         # None clears the value of an earlier attempt in Flower.
