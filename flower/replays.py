@@ -208,9 +208,11 @@ class Replays:
             self._own[tracked.replay_id] = tracked
         claimed = False
         try:
-            claimed = self._store.claim(
-                tracked.replay_id, self._owner, ttl_seconds=_OWNER_TTL_SECONDS
-            )
+            # Not while its earlier end is being stored, which removes the owner.
+            with self._saving:
+                claimed = self._store.claim(
+                    tracked.replay_id, self._owner, ttl_seconds=_OWNER_TTL_SECONDS
+                )
         finally:
             if not claimed:
                 with self._lock:

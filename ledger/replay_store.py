@@ -41,9 +41,13 @@ class ReplayStore:
         """
         key = self._namespace.key(f"replay_owner:{replay_id}")
         client = self._namespace.client
-        is_new = client.set(key, owner, nx=True, px=round(ttl_seconds * 1000))
-        if not is_new and client.get(key) != owner:
-            return False
+        while not client.set(key, owner, nx=True, px=round(ttl_seconds * 1000)):
+            current = client.get(key)
+            if current == owner:
+                break
+            # An owner that has ended in the meantime does not count.
+            if current is not None:
+                return False
         client.hdel(self._namespace.key(f"replay:{replay_id}"), "stop")
         return True
 
