@@ -235,7 +235,7 @@ def test_a_running_replay_is_canceled(harness: FlowerHarness) -> None:
     plan = harness.flower.post("/failures/replays", {"what": "filter", "page_id": page_id})
     path = plan.url.removeprefix(harness.flower.url)
     eventually(lambda: "4 messages" in text_of(harness.flower.get(path)), what="the count")
-    harness.flower.post(path, {"action": "start", "rate": "0.5"})
+    harness.flower.post(path, {"action": "start", "rate": "0.001"})
     eventually(lambda: "1 of 4" in text_of(harness.flower.get(path)), what="the first")
     assert "Being replayed" in harness.flower.get("/failures").text
     harness.flower.post(path, {"action": "cancel"})

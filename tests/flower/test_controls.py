@@ -36,7 +36,7 @@ from support.flower_harness import (
     new_page_id,
     text_of,
 )
-from support.harness import body, eventually
+from support.harness import DEADLINE_SECONDS, body, eventually
 
 
 def enqueue(
@@ -247,13 +247,13 @@ class SlowCancellation(Cancellation):
     def run(self) -> Iterator[CancelReport]:
         for report in super().run():
             yield replace(report)
-            self.step.acquire(timeout=20)
+            self.step.acquire(timeout=DEADLINE_SECONDS)
 
 
 def test_a_cancellation_is_stopped_and_one_is_resumed_after_an_outage() -> None:
     """The canceled jobs stay canceled and are counted. The rest still waits."""
     with EmbeddedValkey() as server:
-        ledger = Ledger(Settings(redis_url=server.url), timeout_seconds=0.3)
+        ledger = Ledger(Settings(redis_url=server.url), timeout_seconds=1.0)
         page_id, cancellations = new_page_id(), Cancellations()
         ids = enqueue(ledger, 5, page_id=page_id)
         tracked = TrackedCancellation(

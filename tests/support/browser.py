@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from .harness import DEADLINE_SECONDS
+
+# A page waits for a condition with this timeout. The default is 5 seconds.
+expect.set_options(timeout=DEADLINE_SECONDS * 1000)
 
 #: Options that disable the browser's own network access.
 _QUIET = (

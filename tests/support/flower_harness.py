@@ -12,6 +12,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import redis
 import requests
 from harasocial_dispatch.ledger import Claim, Ledger
 from harasocial_dispatch.schemas import (
@@ -20,7 +21,7 @@ from harasocial_dispatch.schemas import (
     parse_new_job,
 )
 
-from .harness import body, eventually, free_port
+from .harness import DEADLINE_SECONDS, body, eventually, free_port
 from .results import make_result
 
 USER, PASSWORD = "operator", "vM3kq-Tz81-pLx-9dWe"
@@ -70,9 +71,17 @@ class Flower:
         try:
             # With a URL prefix, this address does not exist, but Flower still replies.
             requests.get(f"{self.url}/healthcheck", timeout=5)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
         return True
+
+    def wait_for_subscription(self) -> None:
+        """Wait until Flower receives events: it answers earlier, and events until then are lost."""
+        namespace = self._env["HARASOCIAL_NAMESPACE"]
+        with redis.Redis.from_url(self._env["HARASOCIAL_REDIS_URL"]) as client:
+            database = client.connection_pool.connection_kwargs.get("db", 0)
+            channel = f"/{database}.{namespace}.events/task.multi"
+            eventually(lambda: client.publish(channel, b"[]"), what="Flower's subscription")
 
     def log(self) -> str:
         """Return the log."""
@@ -82,7 +91,7 @@ class Flower:
         """Stop Flower with SIGTERM."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(DEADLINE_SECONDS)
             self.process = None
 
     def kill(self) -> None:
@@ -99,17 +108,21 @@ class Flower:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """Get a page with the operator's login."""
-        return requests.get(self.url + path, **{"auth": LOGIN, "timeout": 30, **options})
+        return requests.get(
+            self.url + path, **{"auth": LOGIN, "timeout": DEADLINE_SECONDS, **options}
+        )
 
     def post(self, path: str, fields: Any, **options: Any) -> requests.Response:
         """Send a form with the CSRF token of its page."""
         with requests.Session() as session:
             session.auth = options.pop("auth", LOGIN)
-            page = session.get(f"{self.url}/failures", timeout=30)
+            page = session.get(f"{self.url}/failures", timeout=DEADLINE_SECONDS)
             found = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
             token = found.group(1) if found else session.cookies.get("_xsrf", "")
             fields = [*(fields.items() if isinstance(fields, dict) else fields), ("_xsrf", token)]
-            return session.post(self.url + path, data=fields, **{"timeout": 30, **options})
+            return session.post(
+                self.url + path, data=fields, **{"timeout": DEADLINE_SECONDS, **options}
+            )
 
 
 _COMMANDS = {

@@ -13,6 +13,8 @@ import redis
 from harasocial_dispatch.broker.separate_celery import SeparateCelery
 from harasocial_dispatch.schemas import Settings
 
+from .harness import eventually
+
 
 def everything_in_redis(redis_url: str) -> str:
     """Return every key of every database with its value, one per line."""
@@ -78,23 +80,19 @@ class CeleryEvents:
 
     def __init__(self, settings: Settings) -> None:
         self.received: list[dict[str, Any]] = []
-        self._stopping = threading.Event()
         self._app = SeparateCelery("events", settings)
-        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._receiver: Any = self._app.events.Receiver(
+            self._app.connection(), handlers={"*": self.received.append}, app=self._app
+        )
+        self._thread = threading.Thread(
+            target=self._receiver.capture, kwargs={"wakeup": False}, daemon=True
+        )
         self._thread.start()
 
-    def _listen(self) -> None:
-        with self._app.connection() as connection:
-            receiver = self._app.events.Receiver(
-                connection, handlers={"*": self.received.append}, app=self._app
-            )
-            while not self._stopping.is_set():
-                try:
-                    receiver.capture(timeout=0.2, wakeup=False)
-                except TimeoutError:
-                    continue
-
     def __enter__(self) -> CeleryEvents:
+        # Events from before the subscription are lost.
+        with self._app.events.default_dispatcher(hostname="test") as dispatcher:
+            eventually(lambda: dispatcher.send("ready") or self.received, what="the subscription")
         return self
 
     def __exit__(
@@ -103,8 +101,9 @@ class CeleryEvents:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stopping.set()
+        self._receiver.should_stop = True
         self._thread.join()
+        self._receiver.connection.release()
 
     def text(self) -> str:
         """Return the events so far, one per line."""

@@ -27,7 +27,7 @@ def peak_bytes(code: str, *, imports: str, folder: str = ".") -> int:
         )
     )
     done = subprocess.run(
-        [sys.executable], input=program, capture_output=True, text=True, check=False, timeout=110
+        [sys.executable], input=program, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])

@@ -25,7 +25,7 @@ PARTS = {
 PACKAGES = SETUP_CFG["options"]["packages"].split()
 
 #: Timeout for every program that is started here.
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 
 
 def folder_of(package: str) -> Path:

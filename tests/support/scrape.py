@@ -31,7 +31,7 @@ class Scrape:
     def text(self) -> str:
         if self._kept is not None:
             return self._kept
-        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as reply:
             text: str = reply.read().decode()
             return text
 

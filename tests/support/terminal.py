@@ -9,7 +9,7 @@ import time
 
 
 def on_terminal(
-    command: list[str], answer: str = "", timeout_seconds: float = 20, term: str = "dumb"
+    command: list[str], answer: str = "", timeout_seconds: float = 90, term: str = "dumb"
 ) -> tuple[str, int]:
     """Run a command on a new terminal. Return the visible output and the exit status."""
     pid, terminal = pty.fork()
@@ -18,7 +18,7 @@ def on_terminal(
         os.execv(command[0], command)
     seen = b""
     deadline = time.monotonic() + timeout_seconds
-    while select.select([terminal], [], [], deadline - time.monotonic())[0]:
+    while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
         try:
             data = os.read(terminal, 65536)
         except OSError:  # on Linux, the other end is closed
