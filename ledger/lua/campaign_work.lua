@@ -129,6 +129,6 @@ if campaign == '' then
 end
 local more = false
 if campaign and redis.call('HEXISTS', key('campaign_work'), campaign) == 1 then more = work() end
-write_counts()
+write_collected()
 local ready = redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0
 return { ready and should_ring() and 1 or 0, more and 1 or 0, canceled }

@@ -24,6 +24,6 @@ for i = 3, #ARGV do
   end
   answer[#answer + 1] = state
 end
-write_counts()
+write_collected()
 if answer[1] > 0 then write_audit(ARGV[1], ARGV[2], answer[1]) end
 return answer

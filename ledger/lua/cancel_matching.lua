@@ -107,6 +107,6 @@ else
     complete, skip = complete + 1, 0
   end
 end
-write_counts()
+write_collected()
 if canceled > 0 then write_audit(ARGV[1], ARGV[2], canceled) end
 return { complete, skip, unpack(found) }

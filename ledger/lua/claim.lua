@@ -24,7 +24,7 @@
 -- Jobs whose deadline has passed and entries without a complete job are claimed as well. The caller
 -- records them as failed. They do not count toward their page's rate.
 
-local token, max_jobs, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease, max_jobs = { token = ARGV[1], ms = tonumber(ARGV[3]) }, tonumber(ARGV[2])
 local default_rate, default_burst = tonumber(ARGV[4]), tonumber(ARGV[5])
 local probe_ms, start_within_ms = tonumber(ARGV[6]), tonumber(ARGV[11])
 local default_token, token_rate, token_burst = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
@@ -88,7 +88,7 @@ local function take(id, how)
     redis.call('SREM', key('canceled_in_lane'), id)
     return 'cleared'
   end
-  local job = read_job(id)
+  local job, flat = read_job(id)
   local state = job and job.state
   if state ~= 'queued' and redis.call('SREM', key('canceled_in_lane'), id) == 1 then
     -- The job was deleted; only its id was left in the lane.
@@ -108,7 +108,7 @@ local function take(id, how)
   if may_send and how.avoided_payloads and how.avoided_payloads[job.payload_id] then
     return 'avoided', job
   end
-  claim_job(id, job, token, lease_ms, how, defect)
+  claim_job(id, job, flat, lease, how, defect)
   return may_send and 'to send' or 'cleared'
 end
 
@@ -381,7 +381,7 @@ local function serve(page_id, share)
   return next_at
 end
 
-local holder, claim_number = string.match(token, '^(.*):(%d+)$')
+local holder, claim_number = string.match(lease.token, '^(.*):(%d+)$')
 
 -- The caller has given up on this call (see release.lua), so it would never send the jobs.
 local revoked = number(redis.call('GET', key('revoked_claims:' .. holder)))
@@ -428,13 +428,13 @@ end
 while pass() do end
 
 write_tokens()
-write_counts()
+write_collected()
 
 -- Stored in case this reply is lost: see release.lua.
 if #claimed > 0 then
-  local ids = { token }
+  local ids = { lease.token }
   for i, each in ipairs(claimed) do ids[i + 1] = each[1] end
-  redis.call('SET', key('last_claim:' .. holder), cjson.encode(ids), 'PX', lease_ms)
+  redis.call('SET', key('last_claim:' .. holder), cjson.encode(ids), 'PX', lease.ms)
 end
 
 local wait_ms, ring = -1, 0

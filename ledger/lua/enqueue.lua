@@ -129,7 +129,7 @@ for _, list in ipairs(lists) do
   if #list.ids > 0 then to_lane(list.ids, list.job) end
 end
 
-write_counts()
+write_collected()
 -- One doorbell is enough, even an old one: if it was lost, the sweep of a worker rings again.
 -- Otherwise doorbells would accumulate while no worker runs.
 if any_ready then

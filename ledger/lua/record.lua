@@ -136,6 +136,9 @@ local function affect_lane(page_id, of_page)
   end
 end
 
+-- Maximum number of attempts kept in a job's record.
+local ATTEMPTS_KEPT = 50
+
 local FIELDS = {
   'state', 'claim', 'page_id', 'campaign', 'urgent', 'attempts', 'attempts_before_replay',
   'idempotency_key', 'payload_id'
@@ -150,10 +153,6 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
   -- The job's page_id is missing: when its lease ends, the sweep claims it.
   if not page_id and state ~= 'failed' then return 0 end
 
-  if attempt ~= '' then
-    job.attempts = number(job.attempts) + 1
-    add_attempt(id, job.attempts, attempt)
-  end
   if state == 'queued' and error_code == '' then
     -- Released unsent: the fields of the latest attempt stay.
     redis.call('HDEL', name, 'claim', 'defect')
@@ -161,6 +160,13 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
     redis.call('HDEL', name, 'claim', 'defect', 'error_code', 'error_message', 'http_status')
   end
   local fields = {}
+  if attempt ~= '' then
+    job.attempts = number(job.attempts) + 1
+    fields = { 'attempts', int(job.attempts), 'attempt:' .. int(job.attempts), attempt }
+    if job.attempts > ATTEMPTS_KEPT then
+      redis.call('HDEL', name, 'attempt:' .. int(job.attempts - ATTEMPTS_KEPT))
+    end
+  end
   for field, value in pairs({
     error_code = error_code, error_message = error_message, http_status = http_status
   }) do
@@ -175,9 +181,10 @@ local function record(id, token, state, delay_ms, error_code, error_message, htt
     redis.call('HSET', name, 'state', state, unpack(fields))
     moved(job, 'sending', state)
     if state == 'retrying' then
-      redis.call('ZADD', key('due'), int(NOW + delay_ms), id)
+      local last = #new_due
+      new_due[last + 1], new_due[last + 2] = int(NOW + delay_ms), id
     else
-      redis.call('ZREM', key('due'), id)
+      no_longer_due[#no_longer_due + 1] = id
       -- A probe goes to the end of the lane, so that the next probe is another job.
       to_lane({ id }, job, not (lane[1] == 'pause' and lane[4] > 0))
     end
@@ -206,5 +213,5 @@ for i = 3, #ARGV do
 end
 for page_id, of_page in pairs(effects) do affect_lane(page_id, of_page) end
 write_tokens()
-write_counts()
+write_collected()
 return answer

@@ -31,5 +31,5 @@ if ids[1] == token then
     end
   end
 end
-write_counts()
+write_collected()
 return { released }

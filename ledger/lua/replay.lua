@@ -46,7 +46,7 @@ for i = 4, #ARGV do
     replayed = replayed + 1
   end
 end
-write_counts()
+write_collected()
 if replayed > 0 then write_audit(ARGV[2], ARGV[3], replayed) end
 if #answer > 1 and redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then
   answer[1] = 1

@@ -19,7 +19,7 @@
 local SET_BACK_MS = 1000
 
 local limit, end_leases = tonumber(ARGV[1]), ARGV[2] == '1'
-local token, lease_ms, failed_ttl_ms = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
+local lease, failed_ttl_ms = { token = ARGV[3], ms = tonumber(ARGV[4]) }, tonumber(ARGV[6])
 math.randomseed(tonumber(ARGV[5]))
 
 local made_ready = 0
@@ -27,12 +27,12 @@ local more = false
 
 -- Process an entry that is due. Returns whether it was moved or claimed.
 local function move_on(id)
-  local job = read_job(id)
+  local job, flat = read_job(id)
   local state = job and job.state
   local defect = not ENDED[state] and (not (state and job.page_id) and INCOMPLETE or job.defect)
   if defect or state == 'sending' then
     if not (defect or end_leases) then return false end
-    claim_job(id, job, token, lease_ms, nil, defect)
+    claim_job(id, job, flat, lease, {}, defect)
   else
     redis.call('ZREM', key('due'), id)
     if (state == 'scheduled' or state == 'retrying') and is_canceled(job.campaign) then
@@ -145,7 +145,7 @@ for _, fingerprint in ipairs(redis.call('HRANDFIELD', key('tokens'), TIDIED) or 
   end
 end
 
-write_counts()
+write_collected()
 
 -- Maximum delay (ms) of a rebuild that is needed.
 local MAX_BETWEEN_REBUILDS_MS = 600000

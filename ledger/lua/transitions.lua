@@ -197,9 +197,21 @@ local COUNTED = { scheduled = true, queued = true, sending = true, retrying = tr
 
 local ENDED = { sent = true, failed = true, cancelled = true }
 
--- Changes to `counts` and to the counts of campaigns. They are collected, so that a batch needs one
--- command per state.
+-- Changes that a call collects, so that a batch of jobs needs few commands; write_collected writes
+-- them.
 local count_changes, campaign_changes, minute_changes = {}, {}, {}
+local new_due, no_longer_due = {}, {} -- {time (ms), id, time, id, …} and {id, …}
+local newly_ended = { sent = {}, cancelled = {} } -- state -> {id, …}
+
+-- Maximum number of arguments of one command, an even number. unpack() fails for several thousand.
+local ARGUMENTS_PER_CALL = 1000
+
+local function call_with_all(command, name, arguments)
+  for first = 1, #arguments, ARGUMENTS_PER_CALL do
+    local last = math.min(first + ARGUMENTS_PER_CALL - 1, #arguments)
+    redis.call(command, key(name), unpack(arguments, first, last))
+  end
+end
 
 local function add(counts, name, by)
   counts[name] = (counts[name] or 0) + by
@@ -292,7 +304,11 @@ end
 -- How long the counts of one minute are kept. Charts show an hour.
 local MINUTES_KEPT_SECONDS = 2 * 3600
 
-local function write_counts()
+-- Every script that moves jobs calls this at its end.
+local function write_collected()
+  call_with_all('ZADD', 'due', new_due)
+  call_with_all('ZREM', 'due', no_longer_due)
+  for state, ids in pairs(newly_ended) do call_with_all('LPUSH', state, ids) end
   write_changes('counts', count_changes)
   if next(minute_changes) then
     local name = 'minute:' .. int(math.floor(NOW / 60000))
@@ -349,34 +365,14 @@ local function list_of(job)
   return (has_failed(job) and 'again:' or 'ready:') .. lane_name(job.page_id, job.campaign)
 end
 
--- Maximum number of ids pushed by one command. unpack() fails for several thousand.
-local IDS_PER_PUSH = 1000
-
 -- Add ids to the list in which `job` waits, at the end or (if released unsent) at the front. `job`
 -- has page_id, campaign, urgent, attempts and attempts_before_replay.
 local function to_lane(ids, job, at_front)
-  local lane = key(list_of(job))
-  local push = at_front and 'LPUSH' or 'RPUSH'
-  for first = 1, #ids, IDS_PER_PUSH do
-    local last = math.min(first + IDS_PER_PUSH - 1, #ids)
-    redis.call(push, lane, unpack(ids, first, last))
-  end
+  call_with_all(at_front and 'LPUSH' or 'RPUSH', list_of(job), ids)
   if at_front and job.campaign and not has_failed(job) and mark_of('canaries', job.campaign) then
     redis.call('HINCRBY', key('canaries'), job.campaign, #ids)
   end
   open_lane(job.page_id, job.campaign)
-end
-
--- Maximum number of attempts kept in a job's record.
-local ATTEMPTS_KEPT = 50
-
--- Count an attempt, and store its JSON text.
-local function add_attempt(id, spent, text)
-  local job = key('job:' .. id)
-  redis.call('HSET', job, 'attempts', int(spent), 'attempt:' .. int(spent), text)
-  if spent > ATTEMPTS_KEPT then
-    redis.call('HDEL', job, 'attempt:' .. int(spent - ATTEMPTS_KEPT))
-  end
 end
 
 -- Add a job to the indexes of failed jobs. Returns 1 if it was not in the index of all failed jobs,
@@ -393,13 +389,13 @@ local function index_failed(id, job, failed_ms)
   return added
 end
 
--- A job's hash as a table, or nil if there is no such job.
+-- A job's hash as a table, and as {field, value, …}; or nil if there is no such job.
 local function read_job(id)
   local flat = redis.call('HGETALL', key('job:' .. id))
   if #flat == 0 then return nil end
   local job = {}
   for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
-  return job
+  return job, flat
 end
 
 -- Some fields of a job as a table, without missing fields.
@@ -445,7 +441,7 @@ local ANY_FINGERPRINT = string.rep('?', 12)
 -- are more fields and values to set.
 local function end_job(id, job, state, ttl_s, fields)
   redis.call('HSET', key('job:' .. id), 'state', state, 'finished_at', int(NOW), unpack(fields))
-  redis.call('ZREM', key('due'), id)
+  no_longer_due[#no_longer_due + 1] = id
   moved(job, job.state, state)
   if state == 'failed' then
     index_failed(id, job, NOW)
@@ -458,7 +454,8 @@ local function end_job(id, job, state, ttl_s, fields)
     local key_ttl_s = job.campaign and math.max(tonumber(ttl_s), CAMPAIGN_TTL_S) or tonumber(ttl_s)
     redis.call('EXPIRE', key('idem:' .. idempotency_key_of(whole)), int(key_ttl_s))
   end
-  redis.call('LPUSH', key(state), id)
+  local ended = newly_ended[state]
+  ended[#ended + 1] = id
 end
 
 -- The states in which a job can be canceled.
@@ -489,14 +486,13 @@ local claimed = {}
 
 local INCOMPLETE = 'no complete job was stored under this id'
 
--- Claim a job: until the lease ends, only the holder of `token` may record its result.
+-- Claim a job: until `lease` {token, ms} ends, only the holder of the token may record its result.
 --
--- `job` is the result of read_job for `id`. `how` is nil, or {page_id: of the job's lane; level,
--- token_level: consecutive pauses; is_paced}. `defect` is nil, or the reason why the job cannot be
--- sent. The holder records it. It is also stored in the job, in case the holder dies first, and
--- required fields that are missing are added.
-local function claim_job(id, job, token, lease_ms, how, defect)
-  how = how or {}
+-- `job` and `flat` are the results of read_job for `id`. `how` is {page_id: of the job's lane;
+-- level, token_level: consecutive pauses; is_paced}; each is optional. `defect` is nil, or the
+-- reason why the job cannot be sent. The holder records it. It is also stored in the job, in case
+-- the holder dies first, and required fields that are missing are added.
+local function claim_job(id, job, flat, lease, how, defect)
   local name = key('job:' .. id)
   if defect then
     redis.call('HSETNX', name, 'attempts', '0')
@@ -505,14 +501,11 @@ local function claim_job(id, job, token, lease_ms, how, defect)
     redis.call('HSET', name, 'defect', defect)
   end
   moved(job or {}, job and job.state, 'sending')
-  redis.call('HSET', name, 'state', 'sending', 'claim', token)
-  redis.call('ZADD', key('due'), int(NOW + lease_ms), id)
+  redis.call('HSET', name, 'state', 'sending', 'claim', lease.token)
+  local last = #new_due
+  new_due[last + 1], new_due[last + 2] = int(NOW + lease.ms), id
   local lease_ended = not defect and job.state == 'sending'
-  local flat = {}
-  for field, value in pairs(defect and read_job(id) or job) do
-    flat[#flat + 1] = field
-    flat[#flat + 1] = value
-  end
+  if defect then job, flat = read_job(id) end
   claimed[#claimed + 1] = {
     id, how.level or 0, how.token_level or 0, lease_ended and 1 or 0, defect or '',
     how.is_paced and 1 or 0, flat
