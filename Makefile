@@ -57,6 +57,7 @@ soak: $(VENV)/.for-test ## Check for leaks: ten minutes of mixed traffic with fa
 	$(BIN)/python tests/soak.py $(or $(SECONDS),600)
 
 screenshots: $(VENV)/.for-test ## Regenerate the documentation's screenshots of Flower.
+	$(BIN)/python -m pip install -qq pillow
 	$(BIN)/python tests/flower/screenshots.py docs/images
 
 constraints: $(VENV)/.made ## Pin the newest versions that setup.cfg allows in constraints.txt.

@@ -46,6 +46,9 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
+# `make links` does not check addresses of servers that the reader starts.
+linkcheck_ignore = [r"http://127\.0\.0\.1:"]
+
 # Every link within the site must be valid. Types of Python and of libraries are not documented.
 nitpicky = True
 nitpick_ignore_regex = [

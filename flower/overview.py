@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..ledger import ALL_PAGES, MANUAL, Campaign, Minute, PageRate, Pause
+from ..ledger import ALL_PAGES, APP_THROTTLED, MANUAL, Campaign, Minute, PageRate, Pause
 from ..schemas import State, from_ms
 from .chart import Bar, Series
 
@@ -45,12 +45,12 @@ def page_cards(
     default_burst: int,
 ) -> list[PageCard]:
     """Return pages with waiting jobs or pauses: paused pages first, then the longest lanes."""
+    # The other pauses apply to all pages, or to all pages of a token.
+    of_pages = [p for p in pauses if p.page_id != ALL_PAGES and p.reason != APP_THROTTLED]
     by_page: dict[str, list[Pause]] = {}
-    for pause in sorted(pauses, key=lambda pause: pause.reason != MANUAL):
-        if pause.page_id != ALL_PAGES:
-            by_page.setdefault(pause.page_id, []).append(pause)
-    counts = {pause.page_id: pause.waiting for pause in pauses if pause.page_id != ALL_PAGES}
-    counts |= waiting
+    for pause in sorted(of_pages, key=lambda pause: pause.reason != MANUAL):
+        by_page.setdefault(pause.page_id, []).append(pause)
+    counts = {pause.page_id: pause.waiting for pause in of_pages} | dict(waiting)
     own = {rate.page_id: rate for rate in rates}
     cards = []
     for page_id, count in counts.items():

@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from html import escape
 
-from ..ledger import MANUAL, AuditEntry, Pause
+from ..ledger import APP_THROTTLED, MANUAL, AuditEntry, Pause
 from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
 from ..schemas.language import Language
 from ..schemas.masking import masked
@@ -55,6 +55,13 @@ def number(value: int) -> str:
 def jobs(count: int) -> str:
     """Return a count of jobs as text: `1 job` or `2 jobs`."""
     return "1 job" if count == 1 else f"{number(count)} jobs"
+
+
+def pause_target(pause: Pause) -> str:
+    """Return what a pause applies to, as text (not HTML-escaped)."""
+    if pause.reason == APP_THROTTLED:
+        return f"All pages of the token {shown(pause.token_fingerprint)}"
+    return f"Page {shown(pause.page_id)}"
 
 
 def pause_reason(pause: Pause, language: Language) -> str:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from tornado.web import authenticated
 
-from ...ledger import Counts, Cursor, JobFilter, JobPage, Ledger, Pause
+from ...ledger import ALL_PAGES, Counts, Cursor, JobFilter, JobPage, Ledger, Pause
 from ...producer.bulk_replay import Cause, group_causes
 from ...schemas import State, from_ms
 from ..chart import MAX_SERIES, Bar, Series, bars_of, draw, edges_ms
@@ -105,7 +105,8 @@ def _read(ledger: Ledger, wanted: FailureFilter, after: Cursor | None, split_by:
         edges=edges,
         totals=totals,
         states=reader.count_states(),
-        pauses=reader.pauses(),
+        # The page has a banner for the pause of all pages.
+        pauses=[pause for pause in reader.pauses() if pause.page_id != ALL_PAGES],
     )
 
 

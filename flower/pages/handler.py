@@ -128,6 +128,7 @@ class PageHandler(FlowerHandler):
             "page_size": PAGE_SIZE,
             "pause_of_all": getattr(self, "pause_of_all", None),
             "pause_reason": presentation.pause_reason,
+            "pause_target": presentation.pause_target,
             "pause_remedy": presentation.pause_remedy,
             "rate_text": presentation.rate_text,
             "shown": presentation.shown,

@@ -9,7 +9,7 @@ from typing import Any
 
 from tornado.web import authenticated
 
-from ...ledger import ALL_PAGES, Campaign, JobPage, Ledger, Minute, PageRate, Pause
+from ...ledger import ALL_PAGES, APP_THROTTLED, Campaign, JobPage, Ledger, Minute, PageRate, Pause
 from ...ledger import JobFilter as Filter
 from ...schemas import State, iso_utc
 from .. import overview
@@ -37,6 +37,10 @@ class _Seen:
     @property
     def pause_of_all(self) -> Pause | None:
         return next((pause for pause in self.pauses if pause.page_id == ALL_PAGES), None)
+
+    @property
+    def pauses_of_tokens(self) -> list[Pause]:
+        return [pause for pause in self.pauses if pause.reason == APP_THROTTLED]
 
 
 def _read(ledger: Ledger) -> _Seen:

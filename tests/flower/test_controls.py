@@ -173,6 +173,7 @@ def test_a_pause_of_all_pages_is_shown_on_every_page(
     for path in ("/failures", f"/failures/{job_id}", "/failures/waiting", "/audit"):
         page = flower.get(path)
         assert f"All pages are paused by {USER}: maintenance , since" in text_of(page), path
+    assert "Page *" not in flower.get("/failures").text
     assert ledger.claim(1).claims == []
     assert "all pages are paused" in text_of(flower.get("/failures/waiting?state=queued"))
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
 import pytest
 import requests
 from harasocial_dispatch.flower.overview import condition, page_cards, progress
-from harasocial_dispatch.ledger import ALL_PAGES, MANUAL, Campaign, Ledger, PageRate, Pause
-from harasocial_dispatch.schemas import State, from_ms, parse_new_job
+from harasocial_dispatch.ledger import (
+    ALL_PAGES,
+    APP_THROTTLED,
+    MANUAL,
+    Campaign,
+    Ledger,
+    PageRate,
+    Pause,
+)
+from harasocial_dispatch.schemas import LaneVerdict, State, from_ms, parse_new_job
 from playwright.sync_api import Browser, Page, expect
 from support.browser import open_browser, serious_faults
 from support.flower_harness import (
@@ -22,8 +31,10 @@ from support.flower_harness import (
     FlowerHarness,
     StartFlower,
     new_page_id,
+    text_of,
 )
 from support.harness import body, eventually
+from support.results import make_result
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -36,7 +47,12 @@ def test_paused_pages_come_first_then_the_longest_lanes() -> None:
     """Each page has its effective rate, and the time that its jobs need at this rate."""
     cards = page_cards(
         {"1": 60, "2": 90, "3": 5},
-        [pause("4", waiting=7), pause("3", "failing"), pause(ALL_PAGES)],
+        [
+            pause("4", waiting=7),
+            pause("3", "failing"),
+            pause(ALL_PAGES),
+            pause("token:f1e2", APP_THROTTLED),
+        ],
         [PageRate(page_id="2", rate=0.5, burst=1, by="linh", at_ms=0)],
         default_rate=30,
         default_burst=10,
@@ -134,6 +150,20 @@ def test_texts_of_operators_are_escaped(harness: FlowerHarness) -> None:
         page = harness.flower.get(path).text
         assert HOSTILE not in page
         assert HOSTILE in unescape(page)
+
+
+def test_a_pause_of_a_tokens_pages_is_shown(start_flower: StartFlower, ledger: Ledger) -> None:
+    """It is a banner, because it is not known which pages use the token."""
+    enqueue(ledger, "1", 1)
+    (claim,) = ledger.claim(1).claims
+    lane = LaneVerdict(effect="pause_token", reason="app_throttled", pause_seconds=600)
+    result = make_result(claim, State.RETRYING, "4", delay_seconds=600, lane=lane)
+    assert ledger.record([replace(result, token_fingerprint="f1e2")]) == [True]
+    flower = start_flower()
+    for path in ("/overview", "/failures"):
+        page = flower.get(path)
+        assert "All pages of the token f1e2" in text_of(page)
+        assert "token:" not in page.text
 
 
 @pytest.mark.parametrize(
