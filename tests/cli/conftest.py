@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,14 +14,8 @@ from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
-from harasocial_dispatch.schemas import (
-    Settings,
-    State,
-)
-from support.harness import body
-from support.results import make_result
-
-Run = Callable[..., Result]
+from harasocial_dispatch.schemas import Settings
+from support.command_line import Jobs, Run
 
 
 @pytest.fixture
@@ -53,55 +46,6 @@ def run(environment: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(commands, [str(argument) for argument in arguments], input=stdin)
 
     return run_command
-
-
-@dataclass
-class Jobs:
-    """Enqueues jobs and records their outcomes as a worker does."""
-
-    ledger: Ledger
-    producer: Producer
-
-    def enqueue(self, *, page_id: str = "500725830264749", **fields: Any) -> str:
-        metadata = fields.pop("metadata", None)
-        return self.producer.enqueue(body(page_id=page_id, metadata=metadata), **fields)
-
-    def end(self, state: State, error_code: str | None = None, message: str | None = None) -> None:
-        """Claim all ready jobs, and record the same outcome for each one."""
-        while claims := self.ledger.claim(100).claims:
-            made = [
-                make_result(
-                    claim,
-                    state,
-                    error_code,
-                    delay_seconds=60,
-                    error_message=message,
-                    http_status=200 if state is State.SENT else 400,
-                )
-                for claim in claims
-            ]
-            self.ledger.record(made)
-
-    def failed(
-        self, error_code: str = "10/2018278", message: str = "refused", **fields: Any
-    ) -> str:
-        """Return the id of a new job that failed."""
-        job_id = self.enqueue(**fields)
-        self.end(State.FAILED, error_code, message)
-        # Failures are sorted by millisecond, so the next failure needs a different one.
-        failed_ms = self.ledger.reader.now_ms()
-        while self.ledger.reader.now_ms() == failed_ms:
-            pass
-        return job_id
-
-    def sent(self, **fields: Any) -> str:
-        """Return the id of a new job that was sent."""
-        job_id = self.enqueue(**fields)
-        self.end(State.SENT)
-        return job_id
-
-    def state(self, job_id: str) -> State:
-        return self.producer.get_job(job_id).state
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import socket
 
 import pytest
 from harasocial_dispatch.schemas import State
+from support.command_line import Jobs, Run
 
 PAGE = "500725830264749"
 ME = f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def test_actions_on_the_command_line_are_listed(run, jobs):
+def test_actions_on_the_command_line_are_listed(run: Run, jobs: Jobs) -> None:
     """Entries have operator, client, jobs and count, the latest first, but no recipients."""
     jobs.failed("190")
     jobs.failed("190")
@@ -41,7 +42,7 @@ def test_actions_on_the_command_line_are_listed(run, jobs):
     assert "the latest 2" in run("audit", "--limit", "2").stderr
 
 
-def test_an_empty_result_prints_a_notice(run, jobs):
+def test_an_empty_result_prints_a_notice(run: Run, jobs: Jobs) -> None:
     """The notice has the retention of entries."""
     jobs.producer.replay(jobs.failed())
     result = run("audit", "--until", "1h")
@@ -54,12 +55,12 @@ def test_an_empty_result_prints_a_notice(run, jobs):
 @pytest.mark.parametrize(
     "arguments", [["--since", "1h", "--until", "2h"], ["--since", "soon"], ["--limit", "0"]]
 )
-def test_invalid_options_are_rejected(run, arguments):
+def test_invalid_options_are_rejected(run: Run, arguments: list[str]) -> None:
     """Invalid options are a usage error."""
     assert run("audit", *arguments).exit_code == 2
 
 
-def test_a_jobs_history_includes_its_replays_in_order(run, jobs):
+def test_a_jobs_history_includes_its_replays_in_order(run: Run, jobs: Jobs) -> None:
     """Replays are listed between the attempts, with their operators."""
     job_id = jobs.failed()
     run("replay", job_id)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 from harasocial_dispatch.schemas import State
+from support.command_line import Jobs, Run
 from support.harness import body
-
-if TYPE_CHECKING:
-    from .conftest import Jobs, Run
 
 CODE = "10/2018278"
 
@@ -23,7 +20,7 @@ def enqueue(jobs: Jobs, campaign: str, count: int, page_id: str = "500") -> list
     return jobs.producer.enqueue_many(rows).accepted
 
 
-def test_campaigns_lists_and_show_explains(jobs: Jobs, run: Run):
+def test_campaigns_lists_and_show_explains(jobs: Jobs, run: Run) -> None:
     """Given a campaign with failures on two pages and a new one, both commands show them."""
     for page_id, state in (("500", State.FAILED), ("600", State.SENT)):
         enqueue(jobs, "tet", 3, page_id)
@@ -49,7 +46,7 @@ def test_campaigns_lists_and_show_explains(jobs: Jobs, run: Run):
     assert CODE in text and "finished" in text and "600" in text
 
 
-def test_a_watched_campaign_is_shown_until_it_has_finished(jobs: Jobs, run: Run):
+def test_a_watched_campaign_is_shown_until_it_has_finished(jobs: Jobs, run: Run) -> None:
     """Scripts get one line per second, and one line for a finished campaign."""
     enqueue(jobs, "tet", 3)
     jobs.end(State.SENT)
@@ -58,7 +55,7 @@ def test_a_watched_campaign_is_shown_until_it_has_finished(jobs: Jobs, run: Run)
     assert result.output.startswith("finished  100.0% of 3 rows  sent 3")
 
 
-def test_hold_release_and_cancel(jobs: Jobs, run: Run):
+def test_hold_release_and_cancel(jobs: Jobs, run: Run) -> None:
     """Each command prints its result, and the campaign shows it."""
     job_ids = enqueue(jobs, "tet", 5)
     assert "waiting: 5 jobs" in run("campaign", "hold", "tet", "--reason", "wrong price").output
@@ -88,7 +85,7 @@ def test_hold_release_and_cancel(jobs: Jobs, run: Run):
 
 
 @pytest.mark.parametrize("action", ["show", "hold", "release", "cancel"])
-def test_an_unknown_campaign_is_named(jobs: Jobs, run: Run, action: str):
+def test_an_unknown_campaign_is_named(jobs: Jobs, run: Run, action: str) -> None:
     """The exit status is 1, as for an unknown job."""
     options = ["--yes"] if action == "cancel" else []
     result = run("campaign", action, "nobody", *options)
@@ -96,7 +93,7 @@ def test_an_unknown_campaign_is_named(jobs: Jobs, run: Run, action: str):
     assert "no campaign has the name 'nobody'" in result.output
 
 
-def test_every_command_on_jobs_filters_by_campaign(jobs: Jobs, run: Run):
+def test_every_command_on_jobs_filters_by_campaign(jobs: Jobs, run: Run) -> None:
     """Each command selects only the jobs of the given campaign."""
     failed = {name: enqueue(jobs, name, 2) for name in ("a", "b")}
     jobs.failed(CODE)

@@ -10,15 +10,17 @@ import signal
 import subprocess
 import time
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.schemas import QueueUnavailable, State
+from support.command_line import Jobs, Run
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
 
-def test_waiting_jobs_are_canceled(run, jobs):
+def test_waiting_jobs_are_canceled(run: Run, jobs: Jobs) -> None:
     """Queued and scheduled jobs are canceled."""
     queued = jobs.enqueue()
     result = run("cancel", queued)
@@ -26,7 +28,7 @@ def test_waiting_jobs_are_canceled(run, jobs):
     assert jobs.state(queued) is State.CANCELLED
 
 
-def test_a_job_that_cannot_be_canceled_is_listed_with_its_state(run, jobs):
+def test_a_job_that_cannot_be_canceled_is_listed_with_its_state(run: Run, jobs: Jobs) -> None:
     """The exit status is 1."""
     sent, queued = jobs.sent(), jobs.enqueue()
     result = run("cancel", sent, queued, "nope", "--json")
@@ -38,7 +40,7 @@ def test_a_job_that_cannot_be_canceled_is_listed_with_its_state(run, jobs):
     assert f"{sent} cannot be canceled: it is sent" in run("cancel", sent).stderr
 
 
-def test_a_dry_run_by_id_cancels_nothing(run, jobs):
+def test_a_dry_run_by_id_cancels_nothing(run: Run, jobs: Jobs) -> None:
     """The output has the jobs that can be canceled, and the state of the others."""
     sent, queued = jobs.sent(), jobs.enqueue()
     result = run("cancel", sent, queued, "--dry-run", "--json")
@@ -61,7 +63,9 @@ def test_a_dry_run_by_id_cancels_nothing(run, jobs):
         (["--error-code", "190"], set()),
     ],
 )
-def test_waiting_jobs_are_canceled_by_filters(run, jobs, options, expected):
+def test_waiting_jobs_are_canceled_by_filters(
+    run: Run, jobs: Jobs, options: list[str], expected: set[str]
+) -> None:
     """A dry run counts the same jobs and does not change them. The breakdown is printed first."""
     in_an_hour = datetime.now(timezone.utc) + timedelta(hours=1)
     sent = jobs.sent()
@@ -109,7 +113,9 @@ def test_waiting_jobs_are_canceled_by_filters(run, jobs, options, expected):
         (["--page-id", "1"], "--yes or --dry-run is required"),
     ],
 )
-def test_wrong_usage_cancels_nothing(run, jobs, arguments, message):
+def test_wrong_usage_cancels_nothing(
+    run: Run, jobs: Jobs, arguments: list[str], message: str
+) -> None:
     """The exit status is 2. Without a terminal, --yes is required."""
     job_id = jobs.enqueue(page_id="1")
     result = run("cancel", *arguments, stdin="y\n")
@@ -119,7 +125,9 @@ def test_wrong_usage_cancels_nothing(run, jobs, arguments, message):
 
 
 @pytest.mark.parametrize(("answer", "state"), [(b"n\n", "queued"), (b"y\n", "cancelled")])
-def test_the_prompt_follows_the_breakdown(program, jobs, answer, state):
+def test_the_prompt_follows_the_breakdown(
+    program: list[str], jobs: Jobs, answer: bytes, state: str
+) -> None:
     """On a terminal, the answer "no" changes nothing, and the exit status is 1."""
     job_id = jobs.enqueue()
     pid, terminal = pty.fork()
@@ -138,7 +146,9 @@ def test_the_prompt_follows_the_breakdown(program, jobs, answer, state):
     assert jobs.state(job_id).value == state
 
 
-def test_an_interrupted_cancellation_is_finished_by_the_same_command(program, jobs):
+def test_an_interrupted_cancellation_is_finished_by_the_same_command(
+    program: list[str], jobs: Jobs
+) -> None:
     """Ctrl-C stops after a step. The audit has the exact number of canceled jobs."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
@@ -161,13 +171,15 @@ def test_an_interrupted_cancellation_is_finished_by_the_same_command(program, jo
     assert [entry.count for entry in jobs.ledger.reader.audit()] == [20_000 - canceled, canceled]
 
 
-def test_when_redis_fails_the_number_of_canceled_jobs_is_printed(run, jobs, monkeypatch):
+def test_when_redis_fails_the_number_of_canceled_jobs_is_printed(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The exit status is 4."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(500))
     write, calls = Scripts.run, []
 
-    def fail_at_third(self, connection, name, *args):
+    def fail_at_third(self: Scripts, connection: Any, name: str, *args: Any) -> Any:
         if name == "cancel_matching" and args[1]:
             calls.append(name)
             if len(calls) == 3:
@@ -183,7 +195,7 @@ def test_when_redis_fails_the_number_of_canceled_jobs_is_printed(run, jobs, monk
     assert jobs.producer.count_states()[State.CANCELLED] == count
 
 
-def test_a_large_cancellation_never_blocks_redis(run, jobs):
+def test_a_large_cancellation_never_blocks_redis(run: Run, jobs: Jobs) -> None:
     """Each call scans a bounded number of jobs, and takes a few milliseconds in Redis."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
@@ -200,6 +212,6 @@ def test_a_large_cancellation_never_blocks_redis(run, jobs):
     assert cpu / calls < 0.005
 
 
-def cpu_seconds(client):
-    used = client.info("cpu")
+def cpu_seconds(client: Any) -> float:
+    used: dict[str, float] = client.info("cpu")
     return used["used_cpu_user"] + used["used_cpu_sys"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from harasocial_dispatch.cli.commands.check import (
+    Finding,
     check_endpoint,
     check_redis,
     check_settings,
@@ -17,10 +20,11 @@ from harasocial_dispatch.cli.commands.check import (
 from harasocial_dispatch.ledger.reading.server_health import ServerHealth, inspect
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings
-from support.harness import free_port
+from support.command_line import Run
+from support.harness import free_port, present
 from support.scripted_server import CERTIFICATE, tls_context
 
-HEALTHY = {
+HEALTHY: dict[str, Any] = {
     "version": "7.2.4",
     "maxmemory_policy": "noeviction",
     "appendonly": True,
@@ -29,7 +33,7 @@ HEALTHY = {
 }
 
 
-def levels(findings):
+def levels(findings: Iterable[Finding]) -> dict[str, str]:
     """Return subject → level of all findings that are not ok."""
     return {found.subject: found.level for found in findings if found.level != "ok"}
 
@@ -52,7 +56,9 @@ def levels(findings):
         ({"other_version": "this namespace has keys of layout 2"}, {"namespace": "error"}),
     ],
 )
-def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expected):
+def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(
+    changed: dict[str, Any], expected: dict[str, str]
+) -> None:
     """An unusable server is an error; an unsafe or unreadable setting is a warning."""
     assert levels(check_redis(ServerHealth(**HEALTHY | changed), "there")) == expected
 
@@ -71,12 +77,12 @@ def test_an_unusable_redis_is_an_error_and_an_unsafe_one_a_warning(changed, expe
         ),
     ],
 )
-def test_inconsistent_times_are_warnings(settings, expected):
+def test_inconsistent_times_are_warnings(settings: dict[str, Any], expected: set[str]) -> None:
     """The warning names the variable."""
     assert levels(check_settings(Settings(**settings))) == dict.fromkeys(expected, "warning")
 
 
-def test_a_misspelled_setting_is_reported_with_a_suggestion():
+def test_a_misspelled_setting_is_reported_with_a_suggestion() -> None:
     """A misspelled variable has no effect, so it is reported with the most similar setting."""
     names = ["HARASOCIAL_INFLIGHT", "HARASOCIAL_QQQQ", "HARASOCIAL_IN_FLIGHT", "PATH",
              "HARASOCIAL_TOKEN_FILE", "HARASOCIAL_TOKENS_FILE"]  # fmt: skip
@@ -89,7 +95,7 @@ def test_a_misspelled_setting_is_reported_with_a_suggestion():
     ]
 
 
-def test_check_warns_of_a_misspelled_setting(run, environment):
+def test_check_warns_of_a_misspelled_setting(run: Run, environment: pytest.MonkeyPatch) -> None:
     """An unknown variable is not an error, because another program may use it."""
     environment.setenv("HARASOCIAL_TOKEN", "t")
     environment.setenv("HARASOCIAL_PAGERATE", "5")
@@ -98,7 +104,7 @@ def test_check_warns_of_a_misspelled_setting(run, environment):
     assert "warning  HARASOCIAL_PAGERATE: is not a setting" in result.stdout
 
 
-def test_no_token_names_the_variable_to_set():
+def test_no_token_names_the_variable_to_set() -> None:
     """The message mentions that a host that only enqueues needs no token."""
     (found,) = check_tokens(Settings())
     assert found.level == "error"
@@ -118,7 +124,9 @@ def test_no_token_names_the_variable_to_set():
         (None, 0o600, {"token": "error"}),
     ],
 )
-def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, expected):
+def test_the_tokens_file_must_be_valid_and_private(
+    tmp_path: Path, text: str | None, mode: int, expected: dict[str, str]
+) -> None:
     """No finding quotes a token."""
     file = tmp_path / "tokens.json"
     if text is not None:
@@ -138,7 +146,9 @@ def test_the_tokens_file_must_be_valid_and_private(tmp_path: Path, text, mode, e
         (DEFAULT_TOKEN, 404, "warning", "is HARASOCIAL_API_URL right?"),
     ],
 )
-def test_the_api_is_checked_without_sending_a_message(sandbox, token, status, level, text):
+def test_the_api_is_checked_without_sending_a_message(
+    sandbox: Sandbox, token: str, status: int | None, level: str, text: str
+) -> None:
     """The finding shows whether the API rejects the token, or that it is unknown."""
     sandbox.fail_with(status)
     (found,) = check_endpoint(Settings(token=token, api_url=sandbox.url))
@@ -149,7 +159,7 @@ def test_the_api_is_checked_without_sending_a_message(sandbox, token, status, le
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_the_apis_certificate_is_verified(trusted, monkeypatch):
+def test_the_apis_certificate_is_verified(trusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server with an invalid certificate is an error, because no worker sends to it."""
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
@@ -159,7 +169,7 @@ def test_the_apis_certificate_is_verified(trusted, monkeypatch):
     assert ("certificate is valid" if trusted else "has no valid certificate") in found.message
 
 
-def test_an_api_that_cannot_be_reached_is_a_warning():
+def test_an_api_that_cannot_be_reached_is_a_warning() -> None:
     """It is only a warning, because only workers need the API, and it may recover."""
     url = f"http://127.0.0.1:{free_port()}/"
     (found,) = check_endpoint(Settings(token="secret", api_url=url))
@@ -167,7 +177,7 @@ def test_an_api_that_cannot_be_reached_is_a_warning():
     assert "gives no reply (connection_failed" in found.message
 
 
-def test_check_passes_with_warnings_only(run, environment):
+def test_check_passes_with_warnings_only(run: Run, environment: pytest.MonkeyPatch) -> None:
     """The tests' server has no append-only file, which is a warning with exit status 0."""
     environment.setenv("HARASOCIAL_TOKEN", "secret-token")
     result = run("check")
@@ -189,7 +199,9 @@ def test_check_passes_with_warnings_only(run, environment):
         ({"HARASOCIAL_REDIS_URL": "redis://127.0.0.1:1/0"}, 2, "HARASOCIAL_TOKEN"),
     ],
 )
-def test_check_fails_when_something_must_be_changed(run, environment, variables, status, text):
+def test_check_fails_when_something_must_be_changed(
+    run: Run, environment: pytest.MonkeyPatch, variables: dict[str, str], status: int, text: str
+) -> None:
     """The exit status is 2 for settings and 4 for Redis. JSON has the same findings."""
     for name, value in variables.items():
         environment.setenv(name, value)
@@ -201,19 +213,19 @@ def test_check_fails_when_something_must_be_changed(run, environment, variables,
     assert json.loads(as_json.stdout)["status"] == "error"
 
 
-def test_inspect_reads_a_real_server(redis_url):
+def test_inspect_reads_a_real_server(redis_url: str) -> None:
     """The tests' server is supported, has the default policy, and uses this host's clock."""
     health = inspect(Settings(redis_url=redis_url))
-    assert int(health.version.split(".")[0]) >= 7
+    assert int(present(health.version).split(".")[0]) >= 7
     assert health.maxmemory_policy == "noeviction"
     assert health.appendonly is False
     assert health.is_replica is False
-    assert abs(health.clock_offset_seconds) < 1
+    assert abs(present(health.clock_offset_seconds)) < 1
 
 
-def test_inspect_returns_none_without_permission(redis_url):
+def test_inspect_returns_none_without_permission(redis_url: str) -> None:
     """For a user without INFO and TIME, all values are None, without an error."""
-    admin = redis.Redis.from_url(redis_url)
+    admin: Any = redis.Redis.from_url(redis_url)
     admin.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "+ping", "+select", "+client")
     narrow_url = redis_url.replace("redis://", "redis://narrow:pw@")
     assert inspect(Settings(redis_url=narrow_url)) == ServerHealth()

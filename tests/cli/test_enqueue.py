@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import Result
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import EnqueueUnknown, QueueUnavailable, State
+from support.command_line import Jobs, Run
+from support.failures import failing_at, raising
+from support.harness import present
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 
 
-def warning(line):
+def warning(line: int) -> str:
     """Return the warning about the first row without a key."""
     return (
         f"warning: line {line} has no idempotency_key. If this file is enqueued again, such rows "
@@ -22,13 +29,13 @@ def warning(line):
     )
 
 
-def row(**fields):
+def row(**fields: Any) -> str:
     """Return a JSON line."""
     body = {"recipient": {"id": RECIPIENT}, "message": {"payload_id": "p"}, "page_id": PAGE}
     return json.dumps(body | fields) + "\n"
 
 
-def test_json_lines_from_a_file(run, jobs, tmp_path):
+def test_json_lines_from_a_file(run: Run, jobs: Jobs, tmp_path: Path) -> None:
     """All rows are enqueued with their options, in several batches."""
     file = tmp_path / "messages.jsonl"
     file.write_text(row(urgent=True, metadata="first") + row() * 600)
@@ -40,7 +47,7 @@ def test_json_lines_from_a_file(run, jobs, tmp_path):
     assert jobs.ledger.claim(1).claims[0].body["metadata"] == "first"
 
 
-def test_csv_from_standard_input(run, jobs):
+def test_csv_from_standard_input(run: Run, jobs: Jobs) -> None:
     """CSV from a spreadsheet has a byte order mark and a quoted line break."""
     text = (
         "\ufeffrecipient_id,payload_id,page_id,metadata,idempotency_key\r\n"
@@ -55,7 +62,7 @@ def test_csv_from_standard_input(run, jobs):
     assert job.idempotency_key == "k-1"
 
 
-def test_rejected_rows_are_listed_by_line_and_field(run, jobs):
+def test_rejected_rows_are_listed_by_line_and_field(run: Run, jobs: Jobs) -> None:
     """The other rows are enqueued, and the exit status is 3."""
     lines = [row(), "nope\n", row(page_id=5), row(urgnt=True), row()]
     result = run("enqueue", "-", stdin="".join(lines))
@@ -70,7 +77,7 @@ def test_rejected_rows_are_listed_by_line_and_field(run, jobs):
     assert jobs.producer.count_states()[State.QUEUED] == 2
 
 
-def test_at_most_twenty_rejected_rows_are_printed(run):
+def test_at_most_twenty_rejected_rows_are_printed(run: Run) -> None:
     """The number of the other rejected rows is printed too."""
     result = run("enqueue", "-", "--format", "jsonl", stdin="nope\n" * 1234)
     lines = result.stderr.splitlines()
@@ -89,7 +96,9 @@ def test_at_most_twenty_rejected_rows_are_printed(run):
         ([row(), "nope\n", row(page_id=5), row()], 2, [2, 3], 3),
     ],
 )
-def test_json_has_every_rejected_row(run, lines, accepted, rejected, status):
+def test_json_has_every_rejected_row(
+    run: Run, lines: list[str], accepted: int, rejected: Sequence[int], status: int
+) -> None:
     """One object has the counts, and the line and errors of each rejected row."""
     result = run("enqueue", "-", "--format", "jsonl", "--json", stdin="".join(lines))
     report = json.loads(result.stdout)
@@ -101,7 +110,7 @@ def test_json_has_every_rejected_row(run, lines, accepted, rejected, status):
     assert all(found["errors"] for found in report["rejected"])
 
 
-def test_a_file_with_keys_may_be_enqueued_again(run, jobs, tmp_path):
+def test_a_file_with_keys_may_be_enqueued_again(run: Run, jobs: Jobs, tmp_path: Path) -> None:
     """Existing rows are counted as already there, added rows as new, without a warning."""
     file = tmp_path / "messages.jsonl"
     file.write_text("".join(row(idempotency_key=f"k-{i}") for i in range(600)))
@@ -116,7 +125,7 @@ def test_a_file_with_keys_may_be_enqueued_again(run, jobs, tmp_path):
     assert jobs.producer.count_states()[State.QUEUED] == 601
 
 
-def test_a_key_with_another_body_is_a_rejected_row(run, jobs):
+def test_a_key_with_another_body_is_a_rejected_row(run: Run, jobs: Jobs) -> None:
     """It is listed by line, in order with the others. The rest is enqueued."""
     held = jobs.enqueue(idempotency_key="held")
     lines = [
@@ -138,29 +147,29 @@ def test_a_key_with_another_body_is_a_rejected_row(run, jobs):
     assert second["errors"].keys() == {"idempotency_key"}
 
 
-def notices(result) -> list[str]:
+def notices(result: Result) -> list[str]:
     """Return the lines of standard error, which are JSON with --json."""
     lines = result.stderr.splitlines()
     return [json.loads(line).get("notice", "") if line[0] == "{" else line for line in lines]
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_warning_about_rows_without_a_key_comes_before_they_are_stored(run, monkeypatch, options):
+def test_a_warning_about_rows_without_a_key_comes_before_they_are_stored(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
     """The warning is needed because enqueuing the file again sends these rows again."""
-
-    def fail(self, jobs, **options):
-        raise QueueUnavailable("Redis at test is away")
-
     text = row(idempotency_key="k") * 3 + row() * 1500
     result = run("enqueue", "-", *options, stdin=text)
     assert (result.exit_code, notices(result)) == (0, [warning(4)])
 
-    monkeypatch.setattr(Ledger, "enqueue", fail)
+    monkeypatch.setattr(Ledger, "enqueue", raising(QueueUnavailable("Redis at test is away")))
     result = run("enqueue", "-", *options, stdin=text)
     assert (result.exit_code, notices(result)[0]) == (4, warning(4))
 
 
-def test_times_in_files_have_the_format_of_the_options(run, jobs, monkeypatch):
+def test_times_in_files_have_the_format_of_the_options(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CSV and JSON lines accept durations, local times, and ISO 8601; errors name the field."""
     monkeypatch.setenv("TZ", "Asia/Ho_Chi_Minh")
     time.tzset()
@@ -184,10 +193,11 @@ def test_times_in_files_have_the_format_of_the_options(run, jobs, monkeypatch):
             assert (result.exit_code, result.stdout[:6]) == (0, "6 new,"), result.stderr
         for kind in ("csv", "jsonl"):
             found = [job for job in jobs.producer.find_jobs() if job.job["metadata"] == kind]
-            send_at = sorted(job.send_at for job in found)
+            send_at = sorted(present(job.send_at) for job in found)
             for one, wanted in zip(send_at, sorted(times.values()), strict=True):
                 assert abs(one - wanted) < timedelta(seconds=30)
-            assert all(abs(job.expires_at - now - timedelta(days=5)).seconds < 30 for job in found)
+            for job in found:
+                assert abs(present(job.expires_at) - now - timedelta(days=5)).seconds < 30
 
         wrong = row(send_at="soon") + row(expires_at="tomorrow", send_at="2h") + row(send_at=5)
         result = run("enqueue", "-", stdin=wrong)
@@ -206,7 +216,7 @@ def test_times_in_files_have_the_format_of_the_options(run, jobs, monkeypatch):
     ]
 
 
-def test_an_unknown_column_is_wrong_usage(run, jobs):
+def test_an_unknown_column_is_wrong_usage(run: Run, jobs: Jobs) -> None:
     """The error names the column, and nothing is enqueued."""
     result = run("enqueue", "-", stdin=f"recipient_id,payload_id,page_id,phone\n1,p,{PAGE},2\n")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -214,7 +224,7 @@ def test_an_unknown_column_is_wrong_usage(run, jobs):
     assert jobs.producer.count_states()[State.QUEUED] == 0
 
 
-def test_a_missing_file_is_wrong_usage(run):
+def test_a_missing_file_is_wrong_usage(run: Run) -> None:
     """A missing file is a usage error."""
     result = run("enqueue", "nowhere.csv")
     assert result.exit_code == 2
@@ -241,17 +251,15 @@ def test_a_missing_file_is_wrong_usage(run):
     ],
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_interrupted_run_prints_the_last_line(run, monkeypatch, error, message, as_json):
+def test_an_interrupted_run_prints_the_last_line(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    message: str,
+    as_json: bool,
+) -> None:
     """The message has the last line, so that only the rest can be enqueued."""
-    store, calls = Ledger.enqueue, []
-
-    def fail_at_third(self, jobs, **options):
-        calls.append(jobs)
-        if len(calls) == 3:
-            raise error
-        return store(self, jobs, **options)
-
-    monkeypatch.setattr(Ledger, "enqueue", fail_at_third)
+    monkeypatch.setattr(Ledger, "enqueue", failing_at(3, error, Ledger.enqueue))
     text = "nope\n" + row() * 1199
     result = run("enqueue", "-", "--format", "jsonl", *["--json"] * as_json, stdin=text)
     assert result.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 4)
@@ -262,13 +270,11 @@ def test_an_interrupted_run_prints_the_last_line(run, monkeypatch, error, messag
         assert result.stdout == "999 new, 0 already there, 1 rejected\n"
 
 
-def test_a_run_that_stops_at_the_start_prints_that_nothing_was_enqueued(run, monkeypatch):
+def test_a_run_that_stops_at_the_start_prints_that_nothing_was_enqueued(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The message has no line number if no line was processed."""
-
-    def fail(self, jobs, **options):
-        raise QueueUnavailable("Redis at test is away")
-
-    monkeypatch.setattr(Ledger, "enqueue", fail)
+    monkeypatch.setattr(Ledger, "enqueue", raising(QueueUnavailable("Redis at test is away")))
     result = run("enqueue", "-", "--format", "jsonl", stdin=row())
     assert result.exit_code == 4
     assert "stopped before the first row; none was enqueued" in result.stderr.splitlines()

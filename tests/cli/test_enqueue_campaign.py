@@ -10,10 +10,14 @@ import subprocess
 import sys
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import QueueUnavailable, State
+from support.command_line import Jobs, Run
+from support.failures import failing_at
 from support.harness import eventually
 from support.terminal import on_terminal
 
@@ -21,7 +25,7 @@ PAGE, OTHER_PAGE = "500725830264749", "600"
 HEADER = "recipient_id,payload_id,page_id,metadata,expires_at,idempotency_key\n"
 
 
-def table(count, page_id=PAGE, *, first=1000, **cells):
+def table(count: int, page_id: str = PAGE, *, first: int = 1000, **cells: str) -> str:
     """Return rows of CSV, each for a different recipient."""
     names = HEADER.strip().split(",")
     rows = [
@@ -32,11 +36,13 @@ def table(count, page_id=PAGE, *, first=1000, **cells):
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Path:
     return tmp_path / "sale.csv"
 
 
-def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environment):
+def test_a_dry_run_reads_everything_and_stores_nothing(
+    run: Run, jobs: Jobs, file: Path, environment: pytest.MonkeyPatch
+) -> None:
     """The preview has valid and invalid rows, duplicates, and a forecast for each page."""
     environment.setenv("HARASOCIAL_PAGE_RATE", "20")
     tokens = file.with_name("tokens.json")
@@ -76,7 +82,7 @@ def test_a_dry_run_reads_everything_and_stores_nothing(run, jobs, file, environm
     assert jobs.ledger.reader.campaign("sale") is None
 
 
-def test_a_dry_run_prints_json(run, jobs, environment):
+def test_a_dry_run_prints_json(run: Run, jobs: Jobs, environment: pytest.MonkeyPatch) -> None:
     """The JSON has every rejected row and every page."""
     environment.setenv("HARASOCIAL_PAGE_RATE", "20")
     jobs.enqueue()
@@ -113,7 +119,7 @@ def test_a_dry_run_prints_json(run, jobs, environment):
     }
 
 
-def test_a_dry_run_needs_no_campaign(run, jobs, file):
+def test_a_dry_run_needs_no_campaign(run: Run, jobs: Jobs, file: Path) -> None:
     """Without keys, the preview does not report duplicates."""
     file.write_text(HEADER + table(2) + table(2))
     result = run("enqueue", file, "--dry-run")
@@ -121,7 +127,7 @@ def test_a_dry_run_needs_no_campaign(run, jobs, file):
     assert not any(jobs.producer.count_states().values())
 
 
-def test_a_campaign_is_enqueued_once(run, jobs, file):
+def test_a_campaign_is_enqueued_once(run: Run, jobs: Jobs, file: Path) -> None:
     """Each row gets a key, so a duplicate row or another run does not send it again."""
     file.write_text(HEADER + table(1300) + table(5) + "x,p,1,,,\n")
     result = run("enqueue", file, "--campaign", "sale", "--yes")
@@ -130,7 +136,7 @@ def test_a_campaign_is_enqueued_once(run, jobs, file):
     again = run("enqueue", file, "--campaign", "sale", "--yes", "--json")
     report = json.loads(again.stdout)
     assert (report["new"], report["already_enqueued"], len(report["rejected"])) == (0, 1305, 1)
-    campaign = jobs.ledger.reader.campaign("sale")
+    campaign = jobs.campaign("sale")
     assert (campaign.rows, campaign.states[State.QUEUED]) == (1300, 1300)
     job = jobs.producer.find_jobs(limit=1)[0]
     assert job.campaign == "sale"
@@ -139,7 +145,7 @@ def test_a_campaign_is_enqueued_once(run, jobs, file):
     assert "1,300 new" in run("enqueue", file, "--campaign", "sale2", "--yes").stdout
 
 
-def test_a_campaign_from_a_pipe_is_read_twice(program, jobs):
+def test_a_campaign_from_a_pipe_is_read_twice(program: list[str], jobs: Jobs) -> None:
     """The input is copied to a temporary file."""
     result = subprocess.run(
         [*program, "enqueue", "-", "--campaign", "sale", "--yes"],
@@ -150,19 +156,23 @@ def test_a_campaign_from_a_pipe_is_read_twice(program, jobs):
         check=False,
     )
     assert (result.returncode, result.stdout) == (0, "700 new, 0 already there, 0 rejected\n")
-    assert jobs.ledger.reader.campaign("sale").enqueued == 700
+    assert jobs.campaign("sale").enqueued == 700
 
 
-def test_duplicates_may_be_allowed_and_are_still_enqueued_once_each(run, jobs, file):
+def test_duplicates_may_be_allowed_and_are_still_enqueued_once_each(
+    run: Run, jobs: Jobs, file: Path
+) -> None:
     """Repeated rows are separate jobs, and a second run enqueues none of them again."""
     file.write_text(HEADER + table(3) + table(3, metadata="second") + table(1))
     options = ["--campaign", "sale", "--yes", "--allow-duplicates"]
     assert run("enqueue", file, *options).stdout == "7 new, 0 already there, 0 rejected\n"
     assert run("enqueue", file, *options).stdout == "0 new, 7 already there, 0 rejected\n"
-    assert jobs.ledger.reader.campaign("sale").rows == 7
+    assert jobs.campaign("sale").rows == 7
 
 
-def test_rows_with_keys_of_other_campaigns_do_not_block_completion(run, jobs, file):
+def test_rows_with_keys_of_other_campaigns_do_not_block_completion(
+    run: Run, jobs: Jobs, file: Path
+) -> None:
     """Rows whose keys belong to jobs of other campaigns are not counted."""
     file.write_text(HEADER + table(1, idempotency_key="k") + table(1))
     jobs.producer.enqueue(
@@ -171,10 +181,10 @@ def test_rows_with_keys_of_other_campaigns_do_not_block_completion(run, jobs, fi
     )
     result = run("enqueue", file, "--campaign", "sale", "--yes")
     assert result.stdout == "1 new, 1 already there, 0 rejected\n"
-    assert jobs.ledger.reader.campaign("sale").rows == 1
+    assert jobs.campaign("sale").rows == 1
 
 
-def test_a_key_with_another_body_is_a_rejected_row(run, jobs, file):
+def test_a_key_with_another_body_is_a_rejected_row(run: Run, jobs: Jobs, file: Path) -> None:
     """The rule also applies to derived keys: a changed row of the same campaign is rejected."""
     file.write_text(HEADER + table(2))
     run("enqueue", file, "--campaign", "sale", "--yes")
@@ -183,10 +193,10 @@ def test_a_key_with_another_body_is_a_rejected_row(run, jobs, file):
     assert (result.exit_code, result.stdout) == (3, "0 new, 1 already there, 1 rejected\n")
     assert "line 3: idempotency_key: The key belongs to job" in result.stderr
     assert "which has another metadata." in result.stderr
-    assert jobs.ledger.reader.campaign("sale").rows == 2
+    assert jobs.campaign("sale").rows == 2
 
 
-def test_without_a_valid_row_there_is_no_prompt(run, jobs, file):
+def test_without_a_valid_row_there_is_no_prompt(run: Run, jobs: Jobs, file: Path) -> None:
     """The rejected rows are still written."""
     rejected = file.with_name("rejected.csv")
     file.write_text(HEADER + "x,p,1,,,\n")
@@ -196,11 +206,13 @@ def test_without_a_valid_row_there_is_no_prompt(run, jobs, file):
     assert jobs.ledger.reader.campaign("sale") is None
 
 
-def test_the_options_of_a_campaign_are_stored_before_its_rows(run, jobs, file, monkeypatch):
+def test_the_options_of_a_campaign_are_stored_before_its_rows(
+    run: Run, jobs: Jobs, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise, the first rows would be sent without the hold."""
     calls = []
 
-    def announce(self, name, **options):
+    def announce(self: Ledger, name: str, **options: Any) -> None:
         calls.append((name, options, sum(self.reader.count_states().values())))
 
     monkeypatch.setattr(Ledger, "announce_campaign", announce)
@@ -214,7 +226,7 @@ def test_the_options_of_a_campaign_are_stored_before_its_rows(run, jobs, file, m
     assert "@" in by
 
 
-def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
+def test_a_canary_is_sent_before_the_other_rows(run: Run, jobs: Jobs, file: Path) -> None:
     """The other rows wait for a release, also after the file is enqueued again."""
     file.write_text(HEADER + table(20))
     command = ["enqueue", file, "--campaign", "sale", "--yes", "--canary", "3"]
@@ -222,7 +234,7 @@ def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
     assert len(jobs.ledger.claim(100).claims) == 3
     assert run(*command).stdout == "0 new, 20 already there, 0 rejected\n"
     assert not jobs.ledger.claim(100).claims
-    assert jobs.ledger.reader.campaign("sale").held
+    assert jobs.campaign("sale").held
     jobs.ledger.release_campaign("sale", by="somebody")
     assert len(jobs.ledger.claim(100).claims) == 17
 
@@ -243,7 +255,9 @@ def test_a_canary_is_sent_before_the_other_rows(run, jobs, file):
         ),
     ],
 )
-def test_invalid_combinations_of_options_are_wrong_usage(run, jobs, file, options, message):
+def test_invalid_combinations_of_options_are_wrong_usage(
+    run: Run, jobs: Jobs, file: Path, options: list[str], message: str
+) -> None:
     """Nothing is stored."""
     file.write_text(HEADER + table(2))
     result = run("enqueue", file, *options)
@@ -252,7 +266,7 @@ def test_invalid_combinations_of_options_are_wrong_usage(run, jobs, file, option
     assert not any(jobs.producer.count_states().values())
 
 
-def test_a_canceled_campaign_rejects_rows(run, jobs, file):
+def test_a_canceled_campaign_rejects_rows(run: Run, jobs: Jobs, file: Path) -> None:
     """Its rows would never be sent."""
     file.write_text(HEADER + table(2))
     run("enqueue", file, "--campaign", "sale", "--yes")
@@ -262,7 +276,7 @@ def test_a_canceled_campaign_rejects_rows(run, jobs, file):
     assert "campaign 'sale' is canceled" in result.stderr
 
 
-def test_pauses_are_shown_before_a_campaign_is_enqueued(run, jobs, file):
+def test_pauses_are_shown_before_a_campaign_is_enqueued(run: Run, jobs: Jobs, file: Path) -> None:
     """A pause does not change the forecast, so it is printed separately."""
     jobs.producer.pause_page(PAGE, reason="the shop is closed")
     jobs.producer.pause_all(for_seconds=3600)
@@ -272,7 +286,9 @@ def test_pauses_are_shown_before_a_campaign_is_enqueued(run, jobs, file):
     assert lines[3].startswith("all pages are paused now (manual) until 2")
 
 
-def test_pages_of_a_token_that_has_a_rate_share_it(run, jobs, file, environment):
+def test_pages_of_a_token_that_has_a_rate_share_it(
+    run: Run, jobs: Jobs, file: Path, environment: pytest.MonkeyPatch
+) -> None:
     """Each page alone may meet its deadlines, but not all pages together."""
     environment.setenv("HARASOCIAL_TOKEN", "a-token-of-all-pages")
     environment.setenv("HARASOCIAL_TOKEN_RATE", "1")
@@ -290,8 +306,8 @@ def test_pages_of_a_token_that_has_a_rate_share_it(run, jobs, file, environment)
 
 @pytest.mark.parametrize(("answer", "status", "count"), [("y\n", 0, 700), ("n\n", 1, 0)])
 def test_on_a_terminal_a_campaign_is_shown_and_confirmed(
-    program, jobs, file, answer, status, count
-):
+    program: list[str], jobs: Jobs, file: Path, answer: str, status: int, count: int
+) -> None:
     """The preview is printed before the prompt. The answer "no" stores nothing."""
     file.write_text(HEADER + table(700))
     text, ended = on_terminal([*program, "enqueue", str(file), "--campaign", "sale"], answer)
@@ -313,10 +329,10 @@ from harasocial_dispatch.cli import main; main()
 """
 
 
-def test_memory_does_not_grow_with_the_file(environment, file):
+def test_memory_does_not_grow_with_the_file(environment: pytest.MonkeyPatch, file: Path) -> None:
     """Memory is bounded while the file is read and enqueued, with keys and rejected rows."""
 
-    def peak_mib(rows, *options):
+    def peak_mib(rows: int, *options: str) -> float:
         # All keys are different, and a tenth of the rows is rejected.
         file.write_text(HEADER + table(rows) + "x,p,1,,,\n" * (rows // 10))
         command = ["enqueue", str(file), "--campaign", f"sale{rows}", *options]
@@ -335,10 +351,12 @@ def test_memory_does_not_grow_with_the_file(environment, file):
         assert peak_mib(40_000, *options) - peak_mib(1000, *options) < 12
 
 
-def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
+def test_after_ctrl_c_the_same_command_continues(
+    program: list[str], jobs: Jobs, file: Path
+) -> None:
     """Every row is enqueued exactly once, for any time of the interruption."""
 
-    def has_more_than(count):
+    def has_more_than(count: int) -> bool:
         return jobs.producer.count_states()[State.QUEUED] > count
 
     file.write_text(HEADER + table(30_000))
@@ -353,26 +371,21 @@ def test_after_ctrl_c_the_same_command_continues(program, jobs, file):
         assert b"Run the same command again to continue; no row is enqueued twice" in errors
     stored = jobs.producer.count_states()[State.QUEUED]
     assert 0 < stored < 30_000
-    campaign = jobs.ledger.reader.campaign("sale")
+    campaign = jobs.campaign("sale")
     assert (campaign.rows, campaign.finished_at) == (30_000, None)
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout == f"{30_000 - stored:,} new, {stored:,} already there, 0 rejected\n"
     assert jobs.producer.count_states()[State.QUEUED] == 30_000
-    assert jobs.ledger.reader.campaign("sale").rows == 30_000
+    assert jobs.campaign("sale").rows == 30_000
 
 
-def test_after_a_lost_redis_the_same_command_continues(run, jobs, file, monkeypatch):
+def test_after_a_lost_redis_the_same_command_continues(
+    run: Run, jobs: Jobs, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The exit status is 4."""
-    store, calls = Ledger.enqueue, []
-
-    def fail_at_second(self, jobs, **options):
-        calls.append(jobs)
-        if len(calls) == 2:
-            raise QueueUnavailable("Redis at test is away")
-        return store(self, jobs, **options)
-
-    monkeypatch.setattr(Ledger, "enqueue", fail_at_second)
+    error = QueueUnavailable("Redis at test is away")
+    monkeypatch.setattr(Ledger, "enqueue", failing_at(2, error, Ledger.enqueue))
     file.write_text(HEADER + table(1200))
     command = ["enqueue", file, "--campaign", "sale", "--yes"]
     result = run(*command)

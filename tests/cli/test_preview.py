@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from datetime import datetime, timezone
 
 import pytest
 from harasocial_dispatch.producer.forecast import Load
 from harasocial_dispatch.producer.preview import Preview, SeenKeys
-from harasocial_dispatch.schemas import from_ms, parse_row
+from harasocial_dispatch.schemas import NewJob, from_ms, parse_row
 from hypothesis import given
 from hypothesis import strategies as st
 from support.harness import body
@@ -19,16 +20,18 @@ NOW = 1000 * int(datetime.now(timezone.utc).timestamp())
 LIFE = 3600
 
 
-def time(milliseconds):
+def time(milliseconds: int) -> str:
     return from_ms(milliseconds).isoformat()
 
 
-def new_job(key=None, page_id="1", metadata=None, **options):
+def new_job(
+    key: str | None = None, page_id: str = "1", metadata: str | None = None, **options: str
+) -> NewJob:
     fields = body(page_id=page_id, metadata=metadata)
     return parse_row(fields | options | ({"idempotency_key": key} if key else {}))
 
 
-def test_rows_with_the_same_key_are_duplicates_or_in_conflict():
+def test_rows_with_the_same_key_are_duplicates_or_in_conflict() -> None:
     """The result equals the ledger's result. Rows without a key are not duplicates."""
     rows = [new_job(), new_job(), new_job("a"), new_job("a"), new_job("a", metadata="m"),
             new_job("b", metadata="m"), new_job("a")]  # fmt: skip
@@ -38,7 +41,7 @@ def test_rows_with_the_same_key_are_duplicates_or_in_conflict():
         assert (preview.job_count, preview.duplicate_count) == (4, 2)
 
 
-def test_jobs_are_counted_by_page_and_time():
+def test_jobs_are_counted_by_page_and_time() -> None:
     """A job without a deadline gets the lifetime of the settings, from its `send_at`."""
     in_half_an_hour = NOW + 1_800_000
     with closing(Preview(NOW)) as preview:
@@ -58,7 +61,7 @@ def test_jobs_are_counted_by_page_and_time():
     }
 
 
-def test_the_number_of_different_times_is_bounded():
+def test_the_number_of_different_times_is_bounded() -> None:
     """A deadline is never rounded up, and rounded down only slightly."""
     with closing(Preview(NOW)) as preview:
         for minutes in range(1, 300 * 24 * 60, 7):
@@ -82,17 +85,18 @@ def test_the_number_of_different_times_is_bounded():
 
 
 @given(st.lists(st.tuples(st.text(max_size=2), st.integers(0, 2)), max_size=50))
-def test_occurrences_are_counted(occurrences):
+def test_occurrences_are_counted(occurrences: list[tuple[str, int]]) -> None:
     """Each occurrence is numbered and compared with the body of the first one."""
-    counts, first = {}, {}
+    counts: Counter[str] = Counter()
+    first: dict[str, int] = {}
     with closing(SeenKeys()) as seen:
         for key, value in occurrences:
-            counts[key] = counts.get(key, 0) + 1
+            counts[key] += 1
             assert seen.add(key, value) == (counts[key], first.setdefault(key, value) == value)
 
 
 @pytest.mark.parametrize("count", [200_000])
-def test_many_keys_are_not_held_in_memory(count):
+def test_many_keys_are_not_held_in_memory(count: int) -> None:
     """Keys are stored in a temporary SQLite file with a bounded cache."""
     peak = peak_bytes(
         f"seen = SeenKeys()\nfor number in range({count}): seen.add(str(number))",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Literal
 
 import pytest
 from harasocial_dispatch.cli.output import printing
@@ -24,7 +25,7 @@ HOSTILE = "\x1b[31mred\x1b[0m [bold]x[/bold]\x00\x07\x9b2J\r\n\u202eevil\ud800"
 
 @given(st.text())
 @example("\x00\x7f\x9b\u2028\ud800")
-def test_json_is_printable_ascii_with_the_same_value(text):
+def test_json_is_printable_ascii_with_the_same_value(text: str) -> None:
     """The output has no control characters, and parsing it returns the same value."""
     written = json_text({"text": text})
     assert written.isascii()
@@ -33,7 +34,9 @@ def test_json_is_printable_ascii_with_the_same_value(text):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_hostile_texts_are_sanitized(monkeypatch, capsys, terminal):
+def test_hostile_texts_are_sanitized(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
     """Escape sequences and rich's markup have no effect, on a terminal or in a file."""
     monkeypatch.setattr(printing, "is_terminal", lambda: terminal)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -45,7 +48,7 @@ def test_hostile_texts_are_sanitized(monkeypatch, capsys, terminal):
     assert all("[31mred [0m [bold]x[/bold]" in line for line in lines[1:])
 
 
-def test_without_a_terminal_a_table_is_aligned_text(capsys):
+def test_without_a_terminal_a_table_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:
     """Lines are complete, for programs such as grep."""
     long = "x" * 300
     print_table([Column("id"), Column("n", right=True), Column("text", fit="cut")],
@@ -54,7 +57,9 @@ def test_without_a_terminal_a_table_is_aligned_text(capsys):
 
 
 @pytest.mark.parametrize("missing", ["rich.cells", "rich.console"])
-def test_without_rich_a_terminal_gets_plain_text(monkeypatch, capsys, missing):
+def test_without_rich_a_terminal_gets_plain_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
     """The extra `cli` is optional."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -63,7 +68,9 @@ def test_without_rich_a_terminal_gets_plain_text(monkeypatch, capsys, missing):
 
 
 @pytest.mark.parametrize("width", ["20", "60", "200"])
-def test_on_a_terminal_of_any_width_an_id_stays_whole(monkeypatch, capsys, width):
+def test_on_a_terminal_of_any_width_an_id_stays_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: str
+) -> None:
     """IDs are never cut, so that they can be copied. Long texts are cut instead."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", width)
@@ -84,7 +91,9 @@ def test_on_a_terminal_of_any_width_an_id_stays_whole(monkeypatch, capsys, width
     ),
     st.integers(1, 400),
 )
-def test_column_widths_fit_the_terminal_if_possible(columns, terminal_width):
+def test_column_widths_fit_the_terminal_if_possible(
+    columns: list[tuple[Literal["whole", "cut", "wrap"], int]], terminal_width: int
+) -> None:
     """Fixed columns keep their width. The others fill the terminal, if possible."""
     layout = [Column("abc", fit=fit) for fit, _ in columns]
     widest = [width for _, width in columns]
@@ -117,14 +126,16 @@ RESULTS = (
      (105, ["page", "payload", "message"]), (80, ["page", "payload", "message"]),
      (40, ["page", "payload", "message"])],
 )  # fmt: skip
-def test_a_narrow_terminal_omits_optional_columns(terminal_width, left_out):
+def test_a_narrow_terminal_omits_optional_columns(terminal_width: int, left_out: list[str]) -> None:
     """Columns are omitted before texts become too short; `show` prints everything."""
     columns, widest = RESULTS
     kept = kept_columns(columns, widest, terminal_width)
     assert [c.title for i, c in enumerate(columns) if i not in kept] == left_out
 
 
-def test_on_a_dumb_terminal_nothing_is_cut(monkeypatch, capsys):
+def test_on_a_dumb_terminal_nothing_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The width of a dumb terminal is unknown."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setenv("TERM", "dumb")

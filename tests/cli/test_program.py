@@ -10,12 +10,16 @@ import signal
 import subprocess
 import urllib.request
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from harasocial_dispatch.cli import commands
 from harasocial_dispatch.ledger import Ledger
-from harasocial_dispatch.schemas import EnqueueUnknown, State
+from harasocial_dispatch.schemas import EnqueueUnknown, Settings, State
+from support.command_line import Jobs, Run, read_line
+from support.failures import raising
 from support.terminal import on_terminal
 
 SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
@@ -25,7 +29,9 @@ OURS = ["send", "enqueue", "worker", "flower", "results", "errors", "show", "sta
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in OURS)])
-def test_help_works_with_broken_settings_and_without_redis(run, environment, command):
+def test_help_works_with_broken_settings_and_without_redis(
+    run: Run, environment: pytest.MonkeyPatch, command: list[str]
+) -> None:
     """Each command's help has examples."""
     environment.setenv("HARASOCIAL_REDIS_URL", "nonsense")
     result = run(*command, "--help")
@@ -38,11 +44,11 @@ def test_help_works_with_broken_settings_and_without_redis(run, environment, com
         assert "..." not in result.stdout.partition("Options")[2]  # Nothing is cut at 80 columns.
 
 
-def test_every_example_in_the_help_is_a_command_line_that_parses():
+def test_every_example_in_the_help_is_a_command_line_that_parses() -> None:
     """The test finds examples with options that were renamed."""
     examples = re.findall(
         r"^  harasocial-dispatch (.*)$",
-        "\n".join(commands.commands[name].epilog for name in OURS),
+        "\n".join(commands.commands[name].epilog or "" for name in OURS),
         re.MULTILINE,
     )
     assert len(examples) >= 2 * len(OURS)
@@ -56,7 +62,7 @@ def test_every_example_in_the_help_is_a_command_line_that_parses():
             command.make_context(name, arguments, parent=context)
 
 
-def test_the_version_is_shown(run):
+def test_the_version_is_shown(run: Run) -> None:
     """The version is printed on one line."""
     result = run("--version")
     assert result.exit_code == 0
@@ -91,7 +97,14 @@ def test_the_version_is_shown(run):
         ({}, ["nonsense"], 2, "nonsense"),
     ],
 )
-def test_errors_are_a_message_and_a_status(run, environment, variables, arguments, status, message):
+def test_errors_are_a_message_and_a_status(
+    run: Run,
+    environment: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    arguments: list[str] | tuple[str, str, str, str, str, str, str],
+    status: int,
+    message: str,
+) -> None:
     """The error is on standard error, without a traceback or password."""
     for name, value in variables.items():
         environment.setenv(name, value)
@@ -126,8 +139,12 @@ def test_errors_are_a_message_and_a_status(run, environment, variables, argument
     ],
 )
 def test_with_json_an_error_is_one_object_on_standard_error(
-    run, environment, variables, arguments, error
-):
+    run: Run,
+    environment: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    arguments: list[str],
+    error: dict[str, Any],
+) -> None:
     """All kinds of errors are JSON. The exit status is the same as without --json."""
     for name, value in variables.items():
         environment.setenv(name, value)
@@ -142,27 +159,24 @@ def test_with_json_an_error_is_one_object_on_standard_error(
     assert ("fields" in printed) is (error["type"] == "invalid_job")
 
 
-def test_json_after_two_dashes_is_a_value(run):
+def test_json_after_two_dashes_is_a_value(run: Run) -> None:
     """After `--`, `--json` is a value."""
     assert run("show", "--", "--json").stderr.startswith("Error: no job has the id '--json'")
 
 
-def test_a_lost_reply_prints_how_to_find_the_job(run, monkeypatch):
+def test_a_lost_reply_prints_how_to_find_the_job(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outcome is unknown, but the error has the job's ID."""
-
-    def lose_reply(self, jobs, **options):
-        raise EnqueueUnknown("Redis did not answer", job_ids=["1f0c"])
-
-    monkeypatch.setattr(Ledger, "enqueue", lose_reply)
+    lost = EnqueueUnknown("Redis did not answer", job_ids=["1f0c"])
+    monkeypatch.setattr(Ledger, "enqueue", raising(lost))
     result = run(*SEND)
     assert result.exit_code == 4
     assert "harasocial-dispatch show 1f0c" in result.stderr
 
 
-def test_a_bug_prints_no_traceback(run, monkeypatch):
+def test_a_bug_prints_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message has the file and the line, for a bug report."""
 
-    def fail(settings):
+    def fail(settings: Settings) -> None:
         raise RuntimeError("\x1b[31moops")
 
     monkeypatch.setattr(import_module("harasocial_dispatch.cli.commands.check"), "inspect", fail)
@@ -172,7 +186,7 @@ def test_a_bug_prints_no_traceback(run, monkeypatch):
     assert result.stderr.strip().isprintable()
 
 
-def test_ctrl_c_ends_a_wait_with_130(program, jobs):
+def test_ctrl_c_ends_a_wait_with_130(program: list[str], jobs: Jobs) -> None:
     """The job's ID is printed before the wait."""
     process = subprocess.Popen(
         [*program, *SEND, "--wait", "60"],
@@ -180,7 +194,7 @@ def test_ctrl_c_ends_a_wait_with_130(program, jobs):
         stderr=subprocess.PIPE,
         text=True,
     )
-    job_id = process.stdout.readline().strip()
+    job_id = read_line(process).strip()
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -189,7 +203,9 @@ def test_ctrl_c_ends_a_wait_with_130(program, jobs):
     assert jobs.state(job_id) is State.QUEUED
 
 
-def test_a_closed_pipe_prints_no_error(program, jobs, environment):
+def test_a_closed_pipe_prints_no_error(
+    program: list[str], jobs: Jobs, environment: pytest.MonkeyPatch
+) -> None:
     """For example with `results --json | head`."""
     # Unbuffered output would leave no data that could fail at exit.
     environment.delenv("PYTHONUNBUFFERED", raising=False)
@@ -210,7 +226,7 @@ def test_a_closed_pipe_prints_no_error(program, jobs, environment):
     assert (process.returncode, process.stderr) == (141, "")
 
 
-def test_on_a_terminal_send_prints_the_next_command(program, jobs):
+def test_on_a_terminal_send_prints_the_next_command(program: list[str], jobs: Jobs) -> None:
     """A terminal gets a hint instead of only the ID."""
     text, status = on_terminal([*program, *SEND])
     assert status == 0
@@ -221,7 +237,9 @@ def test_on_a_terminal_send_prints_the_next_command(program, jobs):
 @pytest.mark.parametrize(
     ("answer", "status", "state"), [("y\n", 0, "queued"), ("n\n", 1, "failed")]
 )
-def test_on_a_terminal_replay_asks_for_confirmation(program, jobs, answer, status, state):
+def test_on_a_terminal_replay_asks_for_confirmation(
+    program: list[str], jobs: Jobs, answer: str, status: int, state: str
+) -> None:
     """The prompt has the number of jobs."""
     job_id = jobs.failed()
     text, ended = on_terminal([*program, "replay", "--all"], answer)
@@ -230,7 +248,9 @@ def test_on_a_terminal_replay_asks_for_confirmation(program, jobs, answer, statu
     assert jobs.state(job_id).value == state
 
 
-def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp_path):
+def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(
+    program: list[str], jobs: Jobs, tmp_path: Path
+) -> None:
     """At the end, the bar is removed and only the summary remains."""
     file = tmp_path / "a.csv"
     file.write_text("recipient_id,payload_id,page_id\n" + "1,p,2\n" * 700)
@@ -240,7 +260,9 @@ def test_on_a_terminal_a_file_is_enqueued_with_a_progress_bar(program, jobs, tmp
     assert jobs.producer.count_states()[State.QUEUED] == 700
 
 
-def test_a_progress_bar_has_the_count_the_rate_and_the_time_left(program, jobs, tmp_path):
+def test_a_progress_bar_has_the_count_the_rate_and_the_time_left(
+    program: list[str], jobs: Jobs, tmp_path: Path
+) -> None:
     """There is a bar while the file is read, and while its rows are enqueued."""
     file = tmp_path / "a.csv"
     file.write_text(
@@ -254,7 +276,9 @@ def test_a_progress_bar_has_the_count_the_rate_and_the_time_left(program, jobs, 
 
 
 @pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
-def test_no_color_is_respected(program, jobs, monkeypatch, no_color, colored):
+def test_no_color_is_respected(
+    program: list[str], jobs: Jobs, monkeypatch: pytest.MonkeyPatch, no_color: str, colored: bool
+) -> None:
     """Both click and rich respect it."""
     monkeypatch.setenv("NO_COLOR", no_color)
     text, _ = on_terminal([*program, "show", jobs.failed()], term="xterm")
@@ -262,7 +286,7 @@ def test_no_color_is_respected(program, jobs, monkeypatch, no_color, colored):
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nb", "tôken"])
-def test_an_invalid_token_is_wrong_usage(run, token):
+def test_an_invalid_token_is_wrong_usage(run: Run, token: str) -> None:
     """The token is checked before anything is started."""
     result = run("sandbox", "--token", token)
     assert result.exit_code == 2
@@ -270,7 +294,9 @@ def test_an_invalid_token_is_wrong_usage(run, token):
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_the_sandbox_prints_its_settings_and_serves(program, end):
+def test_the_sandbox_prints_its_settings_and_serves(
+    program: list[str], end: signal.Signals
+) -> None:
     """--redis also starts a Redis server. SIGINT and SIGTERM stop both, with exit status 0."""
     process = subprocess.Popen(
         [*program, "sandbox", "--token", "a$b", "--redis"],
@@ -279,7 +305,7 @@ def test_the_sandbox_prints_its_settings_and_serves(program, end):
         text=True,
     )
     try:
-        export, *pairs = shlex.split(process.stdout.readline())
+        export, *pairs = shlex.split(read_line(process))
         settings = dict(pair.split("=", 1) for pair in pairs)
         assert export == "export"
         assert settings["HARASOCIAL_TOKEN"] == "a$b"
@@ -301,15 +327,15 @@ def test_the_sandbox_prints_its_settings_and_serves(program, end):
         process.communicate()
 
 
-def test_a_port_in_use_is_wrong_usage(run, redis_url):
+def test_a_port_in_use_is_wrong_usage(run: Run, redis_url: str) -> None:
     """The error names the port."""
-    port = redis_url.split(":")[-1].split("/")[0]
+    port = redis_url.rsplit(":", maxsplit=1)[-1].split("/", maxsplit=1)[0]
     result = run("sandbox", "--port", port)
     assert result.exit_code == 2
     assert f"cannot listen on {port}" in result.stderr
 
 
-def test_a_sandbox_with_a_closed_pipe_does_not_report_the_port(program):
+def test_a_sandbox_with_a_closed_pipe_does_not_report_the_port(program: list[str]) -> None:
     """A broken pipe is not reported as an error of the port."""
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -6,26 +6,29 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from click.testing import Result
 from harasocial_dispatch.cli.output.pause_view import pause_rows
 from harasocial_dispatch.cli.output.times import local
-from harasocial_dispatch.ledger import Ledger, Pause
+from harasocial_dispatch.ledger import Claim, Ledger, Pause
 from harasocial_dispatch.schemas import LaneVerdict, OutcomeClass, State
-from harasocial_dispatch.schemas.language import LANGUAGES
+from harasocial_dispatch.schemas.language import LANGUAGES, Language
 from harasocial_dispatch.schemas.pause_reasons import PAUSE_REASONS
 from harasocial_dispatch.worker.outcome.policy import pause_seconds
+from support.command_line import Jobs, Run
+from support.harness import present
 from support.results import make_result
 
 PAGE, OTHER_PAGE, RECIPIENT = "500725830264749", "600", "2560816460648749"
 HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
 
 
-def listed(result):
+def listed(result: Result) -> set[str]:
     """Return the ids of the jobs that `results --json` printed."""
     assert result.exit_code == 0
     return {json.loads(line)["job_id"] for line in result.stdout.splitlines()}
 
 
-def test_results_applies_all_filters(run, jobs):
+def test_results_applies_all_filters(run: Run, jobs: Jobs) -> None:
     """Filters by state, error code, page and time work alone and together."""
     sent = jobs.sent()
     window = jobs.failed("10/2018278")
@@ -49,7 +52,7 @@ def test_results_applies_all_filters(run, jobs):
     assert len(listed(run("results", "--json", "--limit", "2"))) == 2
 
 
-def test_results_prints_a_table(run, jobs):
+def test_results_prints_a_table(run: Run, jobs: Jobs) -> None:
     """Each job has one line, with local times and without the recipient."""
     job_id = jobs.failed(message="outside of the window")
     key = f"{{{jobs.producer.settings.namespace}}}:job:{job_id}"
@@ -65,13 +68,13 @@ def test_results_prints_a_table(run, jobs):
         "id",
         "message",
     ]
-    when = jobs.producer.get_job(job_id).finished_at.astimezone()
+    when = present(jobs.producer.get_job(job_id).finished_at).astimezone()
     assert line.startswith(f"{when:%Y-%m-%d %H:%M:%S}  failed  10/2018278  {PAGE}")
     assert line.endswith(f"{job_id}  outside of the window")
     assert RECIPIENT not in line
 
 
-def test_results_prints_a_notice_if_there_are_more_or_none(run, jobs):
+def test_results_prints_a_notice_if_there_are_more_or_none(run: Run, jobs: Jobs) -> None:
     """Notices are on standard error, so that standard output has only data."""
     assert "no jobs found" in run("results").stderr
     jobs.enqueue()
@@ -80,7 +83,7 @@ def test_results_prints_a_notice_if_there_are_more_or_none(run, jobs):
     assert run("results", "--limit", "3").stderr == ""
 
 
-def test_errors_counts_by_code(run, jobs):
+def test_errors_counts_by_code(run: Run, jobs: Jobs) -> None:
     """The most frequent code is first, with the latest message; filters apply."""
     for _ in range(2):
         jobs.failed("190", message="token expired")
@@ -103,13 +106,13 @@ def test_errors_counts_by_code(run, jobs):
     assert "The token expired, was revoked, or belongs to another page." in lines[1]
 
 
-def test_errors_prints_a_notice_if_there_are_none(run):
+def test_errors_prints_a_notice_if_there_are_none(run: Run) -> None:
     """With --json, the output is still valid JSON."""
     assert (run("errors").stdout, run("errors").stderr) == ("", "no failed jobs\n")
     assert run("errors", "--json").stdout == "{}\n"
 
 
-def test_show_json_is_the_complete_record(run, jobs):
+def test_show_json_is_the_complete_record(run: Run, jobs: Jobs) -> None:
     """The JSON has the body as it was sent, and times in UTC."""
     job_id = jobs.failed(metadata="order 1001", idempotency_key="k-1")
     shown = json.loads(run("show", job_id, "--json").stdout)
@@ -119,7 +122,7 @@ def test_show_json_is_the_complete_record(run, jobs):
     assert [attempt["error_code"] for attempt in shown["attempts"]] == ["10/2018278"]
 
 
-def test_show_prints_the_attempts_in_order(run, jobs):
+def test_show_prints_the_attempts_in_order(run: Run, jobs: Jobs) -> None:
     """Each attempt has its reply. Only the end of the recipient's ID is shown."""
     job_id = jobs.failed(metadata="order 1001")
     jobs.producer.replay(job_id, by="thao")
@@ -138,7 +141,7 @@ def test_show_prints_the_attempts_in_order(run, jobs):
     ]
 
 
-def test_show_prints_the_meaning_and_remedy_of_an_error_code(run, jobs):
+def test_show_prints_the_meaning_and_remedy_of_an_error_code(run: Run, jobs: Jobs) -> None:
     """Each has one line. For an unknown code, the text refers to the API's message."""
     window = run("show", jobs.failed("10/2018278")).stdout
     assert "meaning:         The messaging window is closed" in window
@@ -157,7 +160,7 @@ def test_show_prints_the_meaning_and_remedy_of_an_error_code(run, jobs):
     assert "to do:" not in text
 
 
-def test_an_unknown_id_is_status_1(run):
+def test_an_unknown_id_is_status_1(run: Run) -> None:
     """The error has a message, and standard output is empty."""
     result = run("show", "nope", "--json")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -165,7 +168,7 @@ def test_an_unknown_id_is_status_1(run):
 
 
 @pytest.mark.parametrize("command", ["results", "errors", "show"])
-def test_hostile_texts_are_sanitized(run, jobs, command):
+def test_hostile_texts_are_sanitized(run: Run, jobs: Jobs, command: str) -> None:
     """Control characters are removed, on a terminal and in JSON."""
     job_id = jobs.failed(
         error_code=HOSTILE, message=HOSTILE, metadata=HOSTILE.replace("\x9b", "\n")
@@ -178,7 +181,7 @@ def test_hostile_texts_are_sanitized(run, jobs, command):
         assert "[bold]x[/bold]" in result.stdout
 
 
-def test_an_invalid_job_of_another_client_is_shown_partially(run, jobs):
+def test_an_invalid_job_of_another_client_is_shown_partially(run: Run, jobs: Jobs) -> None:
     """Missing or invalid values in Redis do not prevent the output of the rest."""
     key = f"{{{jobs.producer.settings.namespace}}}:job:odd"
     client = jobs.ledger._client
@@ -187,7 +190,7 @@ def test_an_invalid_job_of_another_client_is_shown_partially(run, jobs):
     assert json.loads(run("show", "odd", "--json").stdout)["state"] == "failed"
 
 
-def test_stats_counts_states_pages_and_pauses(run, jobs):
+def test_stats_counts_states_pages_and_pauses(run: Run, jobs: Jobs) -> None:
     """JSON has every state. The text output has the same data as tables."""
     jobs.sent()
     jobs.enqueue(page_id=OTHER_PAGE)
@@ -217,7 +220,7 @@ def test_stats_counts_states_pages_and_pauses(run, jobs):
     assert "Set a new token in HARASOCIAL_TOKEN" in printed
 
 
-def test_stats_prints_a_notice_if_no_worker_runs(run, jobs):
+def test_stats_prints_a_notice_if_no_worker_runs(run: Run, jobs: Jobs) -> None:
     """The notice has the time of the last sweep; each worker sweeps every second."""
     clock = f"{{{jobs.producer.settings.namespace}}}:clock"
     assert "no worker runs; start one: harasocial-dispatch worker" in run("stats").stdout
@@ -232,7 +235,7 @@ def test_stats_prints_a_notice_if_no_worker_runs(run, jobs):
     assert f"no worker runs, since {local(hour_ago)[:10]}" in run("stats").stdout
 
 
-def test_an_elapsed_pause_waits_for_the_next_job():
+def test_an_elapsed_pause_waits_for_the_next_job() -> None:
     """A pause end in the past is not printed, because it looks like a fault."""
     now = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
     paused = pause_of("failing", until=now)
@@ -244,7 +247,7 @@ def test_an_elapsed_pause_waits_for_the_next_job():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("reason", ["auth", "failing", "throttled", "restricted", "refused"])
-def test_each_reason_to_pause_is_explained(reason, language):
+def test_each_reason_to_pause_is_explained(reason: str, language: Language) -> None:
     """The meaning follows the worker's reason."""
     assert pause_seconds(reason, 1) > 0
     now = datetime.now(timezone.utc)
@@ -264,12 +267,12 @@ def pause_of(reason: str, *, until: datetime) -> Pause:
     )
 
 
-def claimed_at(claim):
+def claimed_at(claim: Claim) -> datetime:
     """Return when the job was claimed."""
     return datetime.fromtimestamp(claim.claimed_at_ms / 1000, timezone.utc)
 
 
-def pause(ledger: Ledger, claim) -> None:
+def pause(ledger: Ledger, claim: Claim) -> None:
     """Fail the job because of its token, which pauses the page."""
     lane = LaneVerdict(effect="pause", reason="auth", pause_seconds=60)
     refused = OutcomeClass.AUTH

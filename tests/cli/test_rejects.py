@@ -16,6 +16,8 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import QueueUnavailable
 from hypothesis import given
 from hypothesis import strategies as st
+from support.command_line import Jobs, Run
+from support.failures import raising
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 HEADER = "recipient_id,payload_id,page_id,metadata,idempotency_key"
@@ -24,7 +26,9 @@ HEADER = "recipient_id,payload_id,page_id,metadata,idempotency_key"
 @pytest.mark.parametrize(
     ("encoding", "delimiter"), [("utf-8", ","), ("utf-8-sig", ";"), ("utf-16", "\t")]
 )
-def test_rejected_rows_are_corrected_and_enqueued(run, jobs, tmp_path, encoding, delimiter):
+def test_rejected_rows_are_corrected_and_enqueued(
+    run: Run, jobs: Jobs, tmp_path: Path, encoding: str, delimiter: str
+) -> None:
     """The file has the spreadsheet's format: byte order mark, separator, and IDs as text."""
     held = jobs.enqueue(idempotency_key="held")
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
@@ -72,7 +76,7 @@ def test_rejected_rows_are_corrected_and_enqueued(run, jobs, tmp_path, encoding,
     }  # fmt: skip
 
 
-def test_rejected_json_lines_stay_json_lines(run, jobs, tmp_path):
+def test_rejected_json_lines_stay_json_lines(run: Run, jobs: Jobs, tmp_path: Path) -> None:
     """The reason is a field that is ignored on reading. Invalid JSON is included as text."""
     body = {"recipient": {"id": RECIPIENT}, "message": {"payload_id": "p"}, "page_id": 5}
     file, rejected = tmp_path / "a.jsonl", tmp_path / "rejected.jsonl"
@@ -98,7 +102,7 @@ def test_rejected_json_lines_stay_json_lines(run, jobs, tmp_path):
     assert job.state.value == "scheduled"
 
 
-def test_rows_that_cannot_be_repeated_keep_their_reason(run, tmp_path):
+def test_rows_that_cannot_be_repeated_keep_their_reason(run: Run, tmp_path: Path) -> None:
     """An unreadable row is written only with its reason, so it cannot be sent by mistake."""
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     rows = [
@@ -118,7 +122,7 @@ def test_rows_that_cannot_be_repeated_keep_their_reason(run, tmp_path):
     assert run("enqueue", rejected).stdout == "0 new, 0 already there, 4 rejected\n"
 
 
-def test_without_rejected_rows_the_file_has_its_header(run, tmp_path):
+def test_without_rejected_rows_the_file_has_its_header(run: Run, tmp_path: Path) -> None:
     """The rows of an earlier run are removed."""
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     rejected.write_text("old")
@@ -136,7 +140,9 @@ def test_without_rejected_rows_the_file_has_its_header(run, tmp_path):
         ("nowhere/b.csv", "No such file or directory"),
     ],
 )
-def test_an_unusable_rejects_file_is_wrong_usage(run, jobs, tmp_path, name, message):
+def test_an_unusable_rejects_file_is_wrong_usage(
+    run: Run, jobs: Jobs, tmp_path: Path, name: str, message: str
+) -> None:
     """The file is checked before a row is enqueued."""
     file = tmp_path / "a.csv"
     file.write_text(f"{HEADER}\n{RECIPIENT},p,{PAGE},,k\n")
@@ -148,13 +154,11 @@ def test_an_unusable_rejects_file_is_wrong_usage(run, jobs, tmp_path, name, mess
     assert file.read_text().startswith(HEADER)
 
 
-def test_an_interrupted_run_does_not_change_the_file(run, tmp_path, monkeypatch):
+def test_an_interrupted_run_does_not_change_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An incomplete rejects file could be mistaken for a complete one."""
-
-    def fail(self, jobs, **options):
-        raise QueueUnavailable("Redis at test is away")
-
-    monkeypatch.setattr(Ledger, "enqueue", fail)
+    monkeypatch.setattr(Ledger, "enqueue", raising(QueueUnavailable("Redis at test is away")))
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     file.write_text(f"{HEADER}\n{RECIPIENT},p,{PAGE},,k\n1\n")
     rejected.write_text("old")
@@ -173,7 +177,9 @@ def test_an_interrupted_run_does_not_change_the_file(run, tmp_path, monkeypatch)
     delimiter=st.sampled_from(",;\t"),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-def test_a_rejected_row_is_read_back_as_it_was(metadata, delimiter, encoding):
+def test_a_rejected_row_is_read_back_as_it_was(
+    metadata: list[str], delimiter: str, encoding: str
+) -> None:
     """Any cells are read back unchanged, in any format of the file."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter)

@@ -9,8 +9,10 @@ import select
 import time
 
 import pytest
-from harasocial_dispatch.ledger import Ledger
+from harasocial_dispatch.ledger import AuditEntry, Ledger
 from harasocial_dispatch.schemas import QueueUnavailable, State
+from support.command_line import Jobs, Run
+from support.failures import failing_at
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 WINDOW_CLOSED = """\
@@ -23,7 +25,7 @@ warning: 1 job should not be replayed: it would fail again, or reach a person tw
 """
 
 
-def test_a_failed_job_is_replayed_by_its_id(run, jobs):
+def test_a_failed_job_is_replayed_by_its_id(run: Run, jobs: Jobs) -> None:
     """Without a terminal, only the ID is printed; standard error has the cause of failure."""
     job_id = jobs.failed()
     result = run("replay", job_id, job_id)
@@ -32,7 +34,7 @@ def test_a_failed_job_is_replayed_by_its_id(run, jobs):
     assert jobs.state(job_id) is State.QUEUED
 
 
-def test_a_job_that_has_not_failed_is_listed_with_its_state(run, jobs):
+def test_a_job_that_has_not_failed_is_listed_with_its_state(run: Run, jobs: Jobs) -> None:
     """The failed jobs among the IDs are still replayed, and the exit status is 1."""
     sent, failed = jobs.sent(), jobs.failed()
     result = run("replay", sent, failed, "nope", "--json")
@@ -64,7 +66,9 @@ def test_a_job_that_has_not_failed_is_listed_with_its_state(run, jobs):
         (["--passing", "--fixable", "--since", "1h"], {"b", "c"}),
     ],
 )
-def test_failed_jobs_are_replayed_by_filters(run, jobs, options, expected):
+def test_failed_jobs_are_replayed_by_filters(
+    run: Run, jobs: Jobs, options: list[str], expected: set[str]
+) -> None:
     """A dry run counts the same jobs and does not change them."""
     by_name = {
         "a": jobs.failed("10/2018278"),
@@ -82,7 +86,9 @@ def test_failed_jobs_are_replayed_by_filters(run, jobs, options, expected):
 
 
 @pytest.mark.parametrize("by_ids", [True, False])
-def test_causes_and_remedies_are_printed_before_the_prompt(run, jobs, by_ids):
+def test_causes_and_remedies_are_printed_before_the_prompt(
+    run: Run, jobs: Jobs, by_ids: bool
+) -> None:
     """Causes are grouped by error code, the most frequent first, as text and as JSON."""
     ids = [jobs.failed("190"), jobs.failed(), jobs.failed("190"), jobs.failed("weird\x1b[31m")]
     ids.append(jobs.failed("http_503"))
@@ -117,7 +123,7 @@ def test_causes_and_remedies_are_printed_before_the_prompt(run, jobs, by_ids):
 
 
 @pytest.mark.parametrize("by_ids", [True, False])
-def test_the_prompt_follows_the_causes(program, jobs, by_ids):
+def test_the_prompt_follows_the_causes(program: list[str], jobs: Jobs, by_ids: bool) -> None:
     """A terminal gets a prompt, also for IDs if there is a warning. "No" changes nothing."""
     job_id = jobs.failed()
     pid, terminal = pty.fork()
@@ -137,7 +143,7 @@ def test_the_prompt_follows_the_causes(program, jobs, by_ids):
     assert jobs.state(job_id) is State.FAILED
 
 
-def test_a_large_replay_never_blocks_redis(run, jobs):
+def test_a_large_replay_never_blocks_redis(run: Run, jobs: Jobs) -> None:
     """Thousands of failed jobs are counted by index, without reading jobs or slow calls."""
     body = {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "p"}}
     jobs.producer.enqueue_many({**body, "page_id": str(i % 7 + 1)} for i in range(3000))
@@ -157,7 +163,7 @@ def test_a_large_replay_never_blocks_redis(run, jobs):
 
 
 @pytest.mark.parametrize("name", ["show", "cancel", "replay"])
-def test_a_unique_prefix_of_an_id_is_enough(run, jobs, name):
+def test_a_unique_prefix_of_an_id_is_enough(run: Run, jobs: Jobs, name: str) -> None:
     """A prefix has at least 8 characters. If it is ambiguous, the candidates are listed."""
     job_id = jobs.enqueue() if name == "cancel" else jobs.failed()
     result = run(name, job_id[:8].upper(), "--json")
@@ -176,12 +182,14 @@ def test_a_unique_prefix_of_an_id_is_enough(run, jobs, name):
     assert run(name, job_id[:8] + "*").exit_code == 1
 
 
-def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch):
+def test_a_job_that_fails_again_at_once_is_replayed_once(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fast worker and a permanent error do not cause an endless replay."""
     job_ids = {jobs.failed() for _ in range(3)}
     replay = Ledger.replay
 
-    def replay_and_fail(self, ids, audit):
+    def replay_and_fail(self: Ledger, ids: list[str], audit: AuditEntry) -> list[State | None]:
         done = replay(self, ids, audit)
         jobs.end(State.FAILED, "10/2018278")
         return done
@@ -192,7 +200,7 @@ def test_a_job_that_fails_again_at_once_is_replayed_once(run, jobs, monkeypatch)
     assert {jobs.producer.get_job(job_id).attempt_count for job_id in job_ids} == {2}
 
 
-def test_a_filter_without_a_terminal_requires_yes(run, jobs):
+def test_a_filter_without_a_terminal_requires_yes(run: Run, jobs: Jobs) -> None:
     """Without a terminal, a replay requires --yes or --dry-run."""
     job_id = jobs.failed()
     result = run("replay", "--all", stdin="y\n")
@@ -212,14 +220,14 @@ def test_a_filter_without_a_terminal_requires_yes(run, jobs):
         ["--all", "--fixable"],
     ],
 )
-def test_exactly_one_of_ids_filters_and_all_is_required(run, arguments):
+def test_exactly_one_of_ids_filters_and_all_is_required(run: Run, arguments: list[str]) -> None:
     """Any other combination is a usage error, also with --yes."""
     result = run("replay", *arguments, "--yes")
     assert result.exit_code == 2
     assert "either by ID" in result.stderr
 
 
-def test_the_rate_spreads_jobs_over_time(run, jobs):
+def test_the_rate_spreads_jobs_over_time(run: Run, jobs: Jobs) -> None:
     """Five jobs at 20 per second take at least four intervals."""
     for _ in range(5):
         jobs.failed()
@@ -229,25 +237,20 @@ def test_the_rate_spreads_jobs_over_time(run, jobs):
     assert time.monotonic() - began >= 4 / 20
 
 
-def test_nothing_to_replay_is_not_an_error(run):
+def test_nothing_to_replay_is_not_an_error(run: Run) -> None:
     """A notice is printed."""
     result = run("replay", "--error-code", "190", "--yes")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no failed jobs found\n")
 
 
-def test_when_redis_fails_the_number_of_replayed_jobs_is_printed(run, jobs, monkeypatch):
+def test_when_redis_fails_the_number_of_replayed_jobs_is_printed(
+    run: Run, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same command replays the rest, because the replayed jobs are not failed anymore."""
     for _ in range(3):
         jobs.failed()
-    replay, calls = Ledger.replay, []
-
-    def fail_at_second(self, job_ids, audit):
-        calls.append(job_ids)
-        if len(calls) == 2:
-            raise QueueUnavailable("Redis at test is away")
-        return replay(self, job_ids, audit)
-
-    monkeypatch.setattr(Ledger, "replay", fail_at_second)
+    error = QueueUnavailable("Redis at test is away")
+    monkeypatch.setattr(Ledger, "replay", failing_at(2, error, Ledger.replay))
     result = run("replay", "--all", "--yes", "--rate", "10", "--json")
     replayed = json.loads(result.stdout)["replayed"]
     assert result.exit_code == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+from typing import Any
 
 import click
 import pytest
@@ -17,7 +18,9 @@ BODY = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"
 HEADER = "recipient_id,payload_id,page_id"
 
 
-def read(data, name="-", file_format=None):
+def read(
+    data: str | bytes, name: str = "-", file_format: str | None = None
+) -> list[tuple[int, Any]]:
     """Return (line, body or errors) of each row."""
     data = data.encode() if isinstance(data, str) else data
     return [
@@ -26,7 +29,7 @@ def read(data, name="-", file_format=None):
     ]
 
 
-def test_json_lines_are_numbered_from_1_and_blank_ones_skipped():
+def test_json_lines_are_numbered_from_1_and_blank_ones_skipped() -> None:
     """The number of a row is its line number in the file."""
     text = f"\n{json.dumps(BODY)}\n\n  \n{json.dumps(BODY)}"
     assert read(text) == [(2, BODY), (5, BODY)]
@@ -42,20 +45,20 @@ def test_json_lines_are_numbered_from_1_and_blank_ones_skipped():
         (b" " * MAX_LINE_CHARACTERS + b"{}", f"Is longer than {MAX_LINE_CHARACTERS} characters."),
     ],
 )
-def test_an_unreadable_json_line_is_a_row_with_errors(line, message):
+def test_an_unreadable_json_line_is_a_row_with_errors(line: bytes, message: str) -> None:
     """The row has an error, and the next line is read normally."""
     good = json.dumps(BODY).encode()
     assert read(line + b"\n" + good, file_format="jsonl") == [(1, {"job": [message]}), (2, BODY)]
 
 
-def test_endless_nesting_is_an_unreadable_line():
+def test_endless_nesting_is_an_unreadable_line() -> None:
     """Nesting that exceeds the JSON parser's limit does not stop the program."""
     ((line, errors),) = read("[" * 200_000 + "]", file_format="jsonl")
     assert line == 1
     assert errors["job"][0].startswith("Is not valid JSON")
 
 
-def test_csv_cells_become_the_body_and_its_options():
+def test_csv_cells_become_the_body_and_its_options() -> None:
     """Columns can be in any order, empty cells are ignored, and quoted line breaks are kept."""
     text = (
         "metadata,page_id,payload_id,recipient_id,urgent,idempotency_key,delivery\r\n"
@@ -67,7 +70,7 @@ def test_csv_cells_become_the_body_and_its_options():
     assert read(text) == [(2, BODY | {"metadata": 'a, "b"\r\nc'} | options), (5, BODY)]
 
 
-def test_blank_lines_before_the_header_count_as_lines():
+def test_blank_lines_before_the_header_count_as_lines() -> None:
     """The number of a row is its line number in the file."""
     assert read(f"\n\n{HEADER}\n1,p,2\n") == [(4, BODY)]
 
@@ -75,7 +78,7 @@ def test_blank_lines_before_the_header_count_as_lines():
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-16-be-sig"]
 
 
-def encoded(text, encoding):
+def encoded(text: str, encoding: str) -> bytes:
     if encoding == "utf-16-be-sig":
         return codecs.BOM_UTF16_BE + text.encode("utf-16-be")
     return text.encode(encoding)
@@ -84,7 +87,7 @@ def encoded(text, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
-def test_formats_of_spreadsheets_are_read(encoding, delimiter, end):
+def test_formats_of_spreadsheets_are_read(encoding: str, delimiter: str, end: str) -> None:
     """All encodings, separators and line endings of spreadsheets are read."""
     lines = [f"{HEADER},metadata", f'1,p,2,"xin{end}chào 👋"', ",,,", "1,p,2,", "1,p"]
     text = "".join(line.replace(",", delimiter) + end for line in lines)
@@ -96,7 +99,7 @@ def test_formats_of_spreadsheets_are_read(encoding, delimiter, end):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_json_lines_are_read_in_any_encoding(encoding):
+def test_json_lines_are_read_in_any_encoding(encoding: str) -> None:
     """PowerShell writes JSON lines in UTF-16."""
     body = BODY | {"metadata": "chào 👋"}
     text = json.dumps(body, ensure_ascii=False) + "\r\n"
@@ -104,7 +107,7 @@ def test_json_lines_are_read_in_any_encoding(encoding):
 
 
 @pytest.mark.parametrize("broken", ["\udc80".encode("utf-16-le", "surrogatepass") + b"\n\0", b"x"])
-def test_a_row_that_is_not_utf_16_is_a_row_with_errors(broken):
+def test_a_row_that_is_not_utf_16_is_a_row_with_errors(broken: bytes) -> None:
     """The row has half of a surrogate pair, or an odd byte at the end."""
     data = f"{HEADER}\n1,p,".encode("utf-16") + broken
     ((line, errors),) = read(data)
@@ -120,14 +123,14 @@ def test_a_row_that_is_not_utf_16_is_a_row_with_errors(broken):
         (b'1,"p"q,2', "Is not CSV: ',' expected after '\"'."),
     ],
 )
-def test_an_unreadable_csv_row_is_a_row_with_errors(cells, message):
+def test_an_unreadable_csv_row_is_a_row_with_errors(cells: bytes, message: str) -> None:
     """The row has an error, and the next row is read normally."""
     data = HEADER.encode() + b"\n" + cells + b"\n1,p,2\n"
     assert read(data) == [(2, {"job": [message]}), (3, BODY)]
 
 
 @pytest.mark.parametrize("rounded", ["2.56082E+15", "2,56E+15", "3e15"])
-def test_the_error_of_a_rounded_id_explains_the_rounding(rounded):
+def test_the_error_of_a_rounded_id_explains_the_rounding(rounded: str) -> None:
     """The error explains the rounding, instead of requiring a string of digits."""
     message = "Was rounded by a spreadsheet. Format the column as text, and enter the value again."
     text = f'{HEADER}\n"{rounded}",p,2\n1,p,"{rounded}"\n1,3e15,2\n'
@@ -138,7 +141,7 @@ def test_the_error_of_a_rounded_id_explains_the_rounding(rounded):
     ]
 
 
-def test_ids_that_all_end_in_zeros_were_rounded():
+def test_ids_that_all_end_in_zeros_were_rounded() -> None:
     """In a wide column, a spreadsheet replaces the lost digits by zeros."""
     rounded = [f"{25608164606487 + i}0{'0' * (i % 2 + 1)}" for i in range(600)]
     text = "\n".join(
@@ -162,7 +165,7 @@ def test_ids_that_all_end_in_zeros_were_rounded():
     ]
 
 
-def test_ids_that_may_have_been_rounded_are_read_and_warned_of():
+def test_ids_that_may_have_been_rounded_are_read_and_warned_of() -> None:
     """The rounding is not certain, so the rows are not rejected."""
     ids = [f"{25608164606487 + i}00" for i in range(5)] + ["2560816460648749"]
     rows = Rows(io.BytesIO("\n".join([HEADER, *(f"{i},p,2" for i in ids)]).encode()), "-", None)
@@ -170,7 +173,7 @@ def test_ids_that_may_have_been_rounded_are_read_and_warned_of():
     assert "many ids in the column recipient_id of - end in zeros" in rows.notices[0]
 
 
-def test_a_key_that_a_spreadsheet_rounded_is_refused():
+def test_a_key_that_a_spreadsheet_rounded_is_refused() -> None:
     """Many rows would have the same rounded key, and only one of them would be sent."""
     text = f"{HEADER},idempotency_key\n1,p,2,2.56082E+15\n1,p,2,12e34\n"
     (_, errors), (_, body) = read(text)
@@ -178,27 +181,27 @@ def test_a_key_that_a_spreadsheet_rounded_is_refused():
     assert body["idempotency_key"] == "12e34"
 
 
-EXPORTED = {
+EXPORTED: dict[str, Any] = {
     "job_id": "ab12", "state": "failed", "error_code": "551", "page_id": "2", "job": BODY,
     "idempotency_key": "k", "delivery": "at_most_once", "send_at": None, "attempts": [],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_an_exported_job_is_a_row(state):
+def test_an_exported_job_is_a_row(state: str) -> None:
     """The key is derived from its ID, because its own key belongs to the failed job."""
     options = {"idempotency_key": "again:ab12", "delivery": "at_most_once"}
     assert read(json.dumps(EXPORTED | {"state": state})) == [(1, BODY | options)]
 
 
 @pytest.mark.parametrize("state", ["sent", "queued", "sending", None, ["failed"]])
-def test_an_exported_job_that_may_have_been_sent_is_rejected(state):
+def test_an_exported_job_that_may_have_been_sent_is_rejected(state: str | list[str] | None) -> None:
     """For example, a job that `results --json` lists."""
     ((_, errors),) = read(json.dumps(EXPORTED | {"state": state}))
     assert errors.keys() == {"state"}
 
 
-def test_the_error_of_an_unclosed_quote_has_the_last_line():
+def test_the_error_of_an_unclosed_quote_has_the_last_line() -> None:
     """The error has the last line that the quoted cell includes."""
     ((line, errors),) = read(f'{HEADER}\n1,"p,2\n1,p,2\n1,p,2\n')
     assert (line, errors["job"]) == (2, ["Is not CSV: unexpected end of data. Read up to line 4."])
@@ -218,7 +221,7 @@ def test_the_error_of_an_unclosed_quote_has_the_last_line():
         ("[\n{},\n{}\n]", "a.json", "expected one object per line"),
     ],
 )
-def test_an_unreadable_file_is_wrong_usage(data, name, message):
+def test_an_unreadable_file_is_wrong_usage(data: str | bytes, name: str, message: str) -> None:
     """No row is read."""
     with pytest.raises(click.UsageError, match=message):
         read(data, name)
@@ -239,8 +242,8 @@ def test_an_unreadable_file_is_wrong_usage(data, name, message):
     ],
 )
 def test_the_format_comes_from_the_option_the_extension_or_the_first_character(
-    name, file_format, data, rows
-):
+    name: str, file_format: str | None, data: str, rows: int
+) -> None:
     """The sources have this order of precedence."""
     assert len(read(data, name, file_format)) == rows
 
@@ -251,7 +254,7 @@ def test_the_format_comes_from_the_option_the_extension_or_the_first_character(
     | st.binary(max_size=200).map(lambda data: f"{HEADER}\n".encode("utf-16") + data),
     st.sampled_from(["a.csv", "a.jsonl", "-"]),
 )
-def test_any_bytes_are_read_or_rejected(data, name):
+def test_any_bytes_are_read_or_rejected(data: bytes, name: str) -> None:
     """Any file gives rows with a body, rows with errors, or a usage error."""
     try:
         rows = list(Rows(io.BytesIO(data), name, None))
@@ -265,11 +268,11 @@ def test_any_bytes_are_read_or_rejected(data, name):
 class EndlessLines(io.BufferedIOBase):
     """A stream that generates the given number of bytes of lines when it is read."""
 
-    def __init__(self, line, size):
+    def __init__(self, line: bytes, size: int) -> None:
         self._line = line
         self._left = size
 
-    def read1(self, limit=-1):
+    def read1(self, limit: int = -1) -> bytes:
         """Return one line, or its first `limit` bytes."""
         line = self._line[: min(limit, self._left)]
         self._left -= len(line)
@@ -283,7 +286,7 @@ class EndlessLines(io.BufferedIOBase):
         (b"x" * (MAX_LINE_CHARACTERS + 1), 30_000_000, 6_000_000),
     ],
 )
-def test_a_large_file_is_not_held_in_memory(line, size, most):
+def test_a_large_file_is_not_held_in_memory(line: bytes, size: int, most: int) -> None:
     """Many lines, or one endless line, need only a small part of their size in memory."""
     peak = peak_bytes(
         f"assert sum(1 for _ in Rows(EndlessLines({line!r}, {size}), '-', 'jsonl')) >= 1",

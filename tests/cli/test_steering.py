@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harasocial_dispatch.schemas import State
+from support.command_line import Jobs, Run
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 ME = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -29,7 +30,7 @@ def paused(run: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_page_is_paused_and_resumed(run, jobs):
+def test_a_page_is_paused_and_resumed(run: Run, jobs: Jobs) -> None:
     """Both print the effect on the page's jobs. Other pages are still sent."""
     waiting = [jobs.enqueue(), jobs.enqueue()]
     other = jobs.enqueue(page_id=OTHER_PAGE)
@@ -61,7 +62,7 @@ def test_a_page_is_paused_and_resumed(run, jobs):
     ]
 
 
-def test_an_unknown_page_can_be_paused(run, jobs):
+def test_an_unknown_page_can_be_paused(run: Run, jobs: Jobs) -> None:
     """The output shows that the page has no waiting jobs, since the ID may be mistyped."""
     result = run("pause", "123")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -71,7 +72,7 @@ def test_an_unknown_page_can_be_paused(run, jobs):
     assert "page 123 has no waiting jobs" in result.stderr
 
 
-def test_a_second_pause_replaces_the_first_with_a_notice(run, jobs):
+def test_a_second_pause_replaces_the_first_with_a_notice(run: Run, jobs: Jobs) -> None:
     """The notice has the operator and reason of the replaced pause."""
     jobs.producer.pause_page(PAGE, by="hoa@shop", reason="sold out")
     result = run("pause", PAGE, "--for", "2h", "--json")
@@ -86,7 +87,7 @@ def test_a_second_pause_replaces_the_first_with_a_notice(run, jobs):
     assert stderr.endswith(": sold out\n")
 
 
-def test_all_pages_are_paused_and_resumed(run, jobs):
+def test_all_pages_are_paused_and_resumed(run: Run, jobs: Jobs) -> None:
     """Individually paused pages stay paused, and are listed."""
     job_id = jobs.enqueue()
     run("pause", PAGE, "--reason", "by name")
@@ -116,7 +117,7 @@ def waiting_of(run: Any, job_id: str) -> str:
     return found[0].removeprefix("waiting:").strip() if found else ""
 
 
-def test_show_prints_why_a_job_waits_and_the_jobs_ahead(run, jobs):
+def test_show_prints_why_a_job_waits_and_the_jobs_ahead(run: Run, jobs: Jobs) -> None:
     """It has the pauses with operator and time, a campaign's hold, and the jobs ahead."""
     ahead = [jobs.enqueue() for _ in range(29)]
     job_id = jobs.enqueue()
@@ -147,7 +148,7 @@ def test_show_prints_why_a_job_waits_and_the_jobs_ahead(run, jobs):
     assert waiting_of(run, job_id) == ""
 
 
-def test_a_page_that_is_not_paused_cannot_be_resumed(run, jobs):
+def test_a_page_that_is_not_paused_cannot_be_resumed(run: Run, jobs: Jobs) -> None:
     """A notice is printed, the exit status is 1, and nothing is changed or recorded."""
     jobs.enqueue()
     for arguments, what in (([PAGE], f"page {PAGE} is not"), (["--all"], "there is no pause")):
@@ -160,7 +161,7 @@ def test_a_page_that_is_not_paused_cannot_be_resumed(run, jobs):
     assert audited(run) == []
 
 
-def test_the_rate_of_a_page_is_set_listed_and_reset(run, jobs):
+def test_the_rate_of_a_page_is_set_listed_and_reset(run: Run, jobs: Jobs) -> None:
     """A rate above 40 per second prints a warning with the reason."""
     result = run("rate", PAGE, "20", "--burst", "5")
     assert result.exit_code == 0
@@ -227,7 +228,9 @@ def test_the_rate_of_a_page_is_set_listed_and_reset(run, jobs):
         ("rate 1 5 --fast", "unexpected extra argument"),
     ],
 )
-def test_wrong_input_is_named_and_changes_nothing(run, jobs, arguments, message):
+def test_wrong_input_is_named_and_changes_nothing(
+    run: Run, jobs: Jobs, arguments: str, message: str
+) -> None:
     """The exit status is 2."""
     client = jobs.ledger._client
     prefix = f"{{{jobs.producer.settings.namespace}}}:"

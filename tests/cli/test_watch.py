@@ -17,14 +17,15 @@ from harasocial_dispatch.cli.commands.watch import Watcher
 from harasocial_dispatch.cli.output.watch_views import live_view
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
-from support.harness import eventually
+from support.command_line import Jobs, read_line
+from support.harness import eventually, present
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 WINDOW_MEANING = "The messaging window is closed"
 HOSTILE = "\x1b[31mred\x9b2J [bold]x[/bold]"
 
 
-def test_a_snapshot_counts_the_changes_since_the_previous_one(jobs):
+def test_a_snapshot_counts_the_changes_since_the_previous_one(jobs: Jobs) -> None:
     """The count is exact. The first snapshot has no previous one to compare with."""
     # given jobs that ended before the first read
     jobs.sent()
@@ -52,7 +53,9 @@ def test_a_snapshot_counts_the_changes_since_the_previous_one(jobs):
     assert (third.sent, third.failed) == (0, 0)
 
 
-def test_a_clock_that_was_set_back_counts_no_failure(jobs, monkeypatch):
+def test_a_clock_that_was_set_back_counts_no_failure(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time between them is negative, which is not an error."""
     watcher = Watcher(jobs.ledger)
     first = watcher.read()
@@ -62,7 +65,7 @@ def test_a_clock_that_was_set_back_counts_no_failure(jobs, monkeypatch):
     assert watcher.read().failed == 0
 
 
-def test_deleted_jobs_do_not_hide_sent_jobs(jobs):
+def test_deleted_jobs_do_not_hide_sent_jobs(jobs: Jobs) -> None:
     """The number of kept jobs can be constant, and the last counted job can be deleted."""
     watcher = Watcher(jobs.ledger)
     for _ in range(2):
@@ -77,7 +80,7 @@ def test_deleted_jobs_do_not_hide_sent_jobs(jobs):
     assert watcher.read().sent == 1
 
 
-def start(program, *options: str) -> subprocess.Popen[str]:
+def start(program: list[str], *options: str) -> subprocess.Popen[str]:
     """Start `watch` with its output in a pipe."""
     return subprocess.Popen(
         [*program, "watch", "--every", "0.1", *options],
@@ -90,13 +93,15 @@ def start(program, *options: str) -> subprocess.Popen[str]:
 
 def lines_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> list[str]:
     """Return the lines up to the first one that matches."""
-    lines = [process.stdout.readline()]
+    lines = [read_line(process)]
     while lines[-1] and not wanted(lines[-1]):
-        lines.append(process.stdout.readline())
+        lines.append(read_line(process))
     return lines
 
 
-def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(program, jobs):
+def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(
+    program: list[str], jobs: Jobs
+) -> None:
     """Failures have the meaning of the error code. Ctrl-C is not an error."""
     old = jobs.failed()
     process = start(program)
@@ -116,11 +121,11 @@ def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(program, 
     assert (process.returncode, stderr) == (0, "")
 
 
-def test_as_json_it_prints_an_object_each_time(program, jobs):
+def test_as_json_it_prints_an_object_each_time(program: list[str], jobs: Jobs) -> None:
     """The JSON has states and rates."""
     jobs.enqueue(page_id=OTHER_PAGE)
     process = start(program, "--json")
-    first, second = json.loads(process.stdout.readline()), json.loads(process.stdout.readline())
+    first, second = json.loads(read_line(process)), json.loads(read_line(process))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 0
@@ -130,21 +135,25 @@ def test_as_json_it_prints_an_object_each_time(program, jobs):
     assert second["paused"] == {}
 
 
-def test_it_continues_after_a_stop_that_is_longer_than_its_interval(program, jobs):
+def test_it_continues_after_a_stop_that_is_longer_than_its_interval(
+    program: list[str], jobs: Jobs
+) -> None:
     """After a delay, such as Ctrl-Z, the next update is immediate and raises no error."""
     process = start(program)
     lines_until(process, lambda line: "sent 0.0/s" in line)
     process.send_signal(signal.SIGSTOP)
     time.sleep(0.5)
     process.send_signal(signal.SIGCONT)
-    lines = [process.stdout.readline() for _ in range(5)]
+    lines = [read_line(process) for _ in range(5)]
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert all("sent 0.0/s" in line for line in lines)
     assert (process.returncode, stderr) == (0, "")
 
 
-def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(program, environment):
+def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(
+    program: list[str], environment: pytest.MonkeyPatch
+) -> None:
     """An outage at the start is an error. A later outage is printed once."""
     # given an unreachable Redis
     environment.setenv("HARASOCIAL_REDIS_URL", "redis://127.0.0.1:1/0")
@@ -155,7 +164,7 @@ def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(program, envi
         environment.setenv("HARASOCIAL_REDIS_URL", server.url)
         process = start(program)
         lines_until(process, lambda line: "sent 0.0/s" in line)
-    printed = process.stderr.readline()
+    printed = present(process.stderr).readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, more = process.communicate(timeout=20)
@@ -165,7 +174,7 @@ def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(program, envi
     assert (process.returncode, more) == (0, "")
 
 
-def test_on_a_terminal_the_view_is_updated_in_place(program, jobs):
+def test_on_a_terminal_the_view_is_updated_in_place(program: list[str], jobs: Jobs) -> None:
     """The view has all data, sanitizes hostile texts, and restores the cursor at the end."""
     jobs.enqueue(page_id=OTHER_PAGE)
     jobs.end(State.RETRYING)
@@ -208,7 +217,7 @@ def test_on_a_terminal_the_view_is_updated_in_place(program, jobs):
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
-def test_without_rich_a_terminal_gets_lines(monkeypatch):
+def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package rich is optional."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert live_view("", "en") is not None

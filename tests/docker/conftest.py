@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from harasocial_dispatch.schemas import Settings
+from support.instructions import Instruction
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """An instruction of a Dockerfile. Stages are counted from 0."""
-
-    stage: int
-    keyword: str
-    text: str
-
-    @property
-    def words(self) -> list[str]:
-        """The arguments, in the shell form or the exec form."""
-        words: list[str] = (
-            json.loads(self.text) if self.text.startswith("[") else shlex.split(self.text)
-        )
-        return words
 
 
 @pytest.fixture(scope="session")

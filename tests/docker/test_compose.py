@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,19 +18,25 @@ from harasocial_dispatch.cli import commands
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings
 from harasocial_dispatch.worker.pump import FINAL_RECORD_TIMEOUT_SECONDS, SLICE_SECONDS
+from support.harness import present
 
 COMPOSE_FILE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 VALIDATE = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
 
 
-def network_of(compose, name):
-    """Return the service whose network namespace a service uses, or its networks."""
+def networks_of(compose: dict[str, Any], name: str) -> set[str]:
+    """Return the networks of a service. In the namespace of another service, it has none."""
     service = compose["services"][name]
-    mode = service.get("network_mode")
-    return mode.partition(":")[2] if mode else set(service.get("networks", ["default"]))
+    return set() if "network_mode" in service else set(service.get("networks", ["default"]))
 
 
-def options_of(command):
+def namespace_of(compose: dict[str, Any], name: str) -> str | None:
+    """Return the service whose network namespace a service uses."""
+    found = re.fullmatch("service:(.*)", compose["services"][name].get("network_mode", ""))
+    return found and found[1]
+
+
+def options_of(command: str) -> set[str]:
     """Return the options of a command, including those of Celery and Flower."""
     if command == "flower":
         return {f"--{name.replace('_', '-')}" for name in flower_options}
@@ -36,7 +44,7 @@ def options_of(command):
     return {option for param in params for option in param.opts}
 
 
-def test_the_file_is_valid():
+def test_the_file_is_valid() -> None:
     """The JSON schema of the Compose specification accepts it."""
     checked = subprocess.run([*VALIDATE, COMPOSE_FILE], capture_output=True, text=True, check=False)
 
@@ -51,7 +59,9 @@ def test_the_file_is_valid():
         ("init: true", "init: []"),
     ],
 )
-def test_the_validation_finds_mistakes(compose_text, tmp_path, right, wrong):
+def test_the_validation_finds_mistakes(
+    compose_text: str, tmp_path: Path, right: str, wrong: str
+) -> None:
     """The schema rejects invalid files."""
     broken = tmp_path / "compose.yaml"
     broken.write_text(compose_text.replace(right, wrong))
@@ -59,9 +69,9 @@ def test_the_validation_finds_mistakes(compose_text, tmp_path, right, wrong):
     assert subprocess.run([*VALIDATE, broken], capture_output=True, check=False).returncode == 1
 
 
-def test_the_profiles_are_live_and_sandbox(compose):
+def test_the_profiles_are_live_and_sandbox(compose: dict[str, Any]) -> None:
     """Each service is in exactly one profile, so that a profile starts only its own services."""
-    by_profile = {}
+    by_profile: dict[str, set[str]] = {}
     for name, service in compose["services"].items():
         (profile,) = service["profiles"]
         by_profile.setdefault(profile, set()).add(name)
@@ -72,18 +82,18 @@ def test_the_profiles_are_live_and_sandbox(compose):
     }
 
 
-def test_services_refer_only_to_services_of_their_profile(compose):
+def test_services_refer_only_to_services_of_their_profile(compose: dict[str, Any]) -> None:
     """A service of another profile, in `depends_on` or `network_mode`, would not run."""
     services = compose["services"]
     for name, service in services.items():
         referred = set(service.get("depends_on", ()))
         if "network_mode" in service:
-            referred.add(network_of(compose, name))
+            referred.add(namespace_of(compose, name))
         for other in referred:
             assert services[other]["profiles"] == service["profiles"]
 
 
-def test_commands_and_options_exist(our_services):
+def test_commands_and_options_exist(our_services: dict[str, Any]) -> None:
     """Each service runs an existing command with existing options."""
     for service in our_services.values():
         program, command, *options = service["command"]
@@ -92,7 +102,7 @@ def test_commands_and_options_exist(our_services):
         assert {option.split("=")[0] for option in options} <= options_of(command)
 
 
-def test_the_image_is_built_once_in_each_profile(our_services):
+def test_the_image_is_built_once_in_each_profile(our_services: dict[str, Any]) -> None:
     """The build uses docker/Dockerfile, with the repository as context."""
     built = [service for service in our_services.values() if "build" in service]
 
@@ -103,14 +113,14 @@ def test_the_image_is_built_once_in_each_profile(our_services):
         assert (context / "setup.cfg").is_file()
 
 
-def test_variables_are_settings(our_services, setting_names):
+def test_variables_are_settings(our_services: dict[str, Any], setting_names: set[str]) -> None:
     """Each HARASOCIAL_ variable is a setting, or names a file with the value of a setting."""
     with_files = setting_names | {f"{name}_FILE" for name in setting_names}
     for service in our_services.values():
         assert set(service.get("environment", {})) <= with_files
 
 
-def test_nothing_secret_is_in_the_file(our_services):
+def test_nothing_secret_is_in_the_file(our_services: dict[str, Any]) -> None:
     """Tokens and passwords come from files. The sandbox's token is not secret."""
     for service in our_services.values():
         for name, text in service.get("environment", {}).items():
@@ -119,7 +129,9 @@ def test_nothing_secret_is_in_the_file(our_services):
             assert urlsplit(text).password is None
 
 
-def test_each_service_has_only_the_secrets_that_it_reads(compose, make_secrets):
+def test_each_service_has_only_the_secrets_that_it_reads(
+    compose: dict[str, Any], make_secrets: Callable[..., Path]
+) -> None:
     """make-secrets.sh creates the file of each secret."""
     made = make_secrets()
     for service in compose["services"].values():
@@ -131,7 +143,12 @@ def test_each_service_has_only_the_secrets_that_it_reads(compose, make_secrets):
     assert len(list(made.iterdir())) == len(compose["secrets"])
 
 
-def test_the_settings_of_each_service_are_valid(compose, our_services, make_secrets, monkeypatch):
+def test_the_settings_of_each_service_are_valid(
+    compose: dict[str, Any],
+    our_services: dict[str, Any],
+    make_secrets: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Redis is a reachable service, the worker has a token, and Flower has a login."""
     made = make_secrets("a-token")
     for name, service in our_services.items():
@@ -143,14 +160,16 @@ def test_the_settings_of_each_service_are_valid(compose, our_services, make_secr
             settings = Settings.from_environment(None)
         host = urlsplit(settings.redis_url).hostname
         if host == "127.0.0.1":
-            assert network_of(compose, name) == network_of(compose, "sandbox-redis") == "sandbox"
+            assert (
+                namespace_of(compose, name) == namespace_of(compose, "sandbox-redis") == "sandbox"
+            )
         else:
-            assert network_of(compose, name) & network_of(compose, host)
+            assert networks_of(compose, name) & networks_of(compose, present(host))
         assert bool(settings.token) == ("worker" in name)
         assert bool(settings.flower_basic_auth) == ("flower" in name)
 
 
-def test_the_sandbox_worker_finds_the_stand_in(our_services):
+def test_the_sandbox_worker_finds_the_stand_in(our_services: dict[str, Any]) -> None:
     """It uses the URL and token of the sandbox service, in the same network namespace."""
     with Sandbox() as sandbox:
         path = urlsplit(sandbox.url).path
@@ -163,7 +182,7 @@ def test_the_sandbox_worker_finds_the_stand_in(our_services):
     assert worker["network_mode"] == "service:sandbox"
 
 
-def test_only_flower_is_published_and_only_on_this_machine(compose):
+def test_only_flower_is_published_and_only_on_this_machine(compose: dict[str, Any]) -> None:
     """The published port is the one where Flower listens, on all addresses of its container."""
     published = {
         name: service["ports"]
@@ -174,21 +193,21 @@ def test_only_flower_is_published_and_only_on_this_machine(compose):
     # In the sandbox profile, the service that owns Flower's network namespace publishes the port.
     assert published == {
         "flower": ["127.0.0.1:5555:5555"],
-        network_of(compose, "sandbox-flower"): ["127.0.0.1:5556:5555"],
+        namespace_of(compose, "sandbox-flower"): ["127.0.0.1:5556:5555"],
     }
     for name in ("flower", "sandbox-flower"):
         assert compose["services"][name]["command"][2:] == ["--address=0.0.0.0", "--port=5555"]
 
 
-def test_redis_is_only_in_the_internal_network(compose):
+def test_redis_is_only_in_the_internal_network(compose: dict[str, Any]) -> None:
     """The network is internal. Worker and Flower are also on another network."""
-    assert network_of(compose, "redis") == {"queue"}
+    assert networks_of(compose, "redis") == {"queue"}
     assert compose["networks"]["queue"] == {"internal": True}
     for name in ("worker", "flower"):
-        assert network_of(compose, name) == {"queue", "outside"}
+        assert networks_of(compose, name) == {"queue", "outside"}
 
 
-def test_the_worker_service_can_be_scaled(compose):
+def test_the_worker_service_can_be_scaled(compose: dict[str, Any]) -> None:
     """No option of the service is limited to one container."""
     worker = compose["services"]["worker"]
 
@@ -197,7 +216,7 @@ def test_the_worker_service_can_be_scaled(compose):
 
 
 @pytest.mark.parametrize("name", ["worker", "sandbox-worker"])
-def test_a_stopped_worker_has_time_to_end_its_calls(compose, name):
+def test_a_stopped_worker_has_time_to_end_its_calls(compose: dict[str, Any], name: str) -> None:
     """The grace period is longer than a slice, a call and the final record timeout together."""
     grace_seconds = int(compose["services"][name]["stop_grace_period"].removesuffix("s"))
 
@@ -207,7 +226,7 @@ def test_a_stopped_worker_has_time_to_end_its_calls(compose, name):
     )
 
 
-def test_containers_have_no_rights_they_do_not_need(compose):
+def test_containers_have_no_rights_they_do_not_need(compose: dict[str, Any]) -> None:
     """They have no capabilities, no new privileges, a read-only file system, and a normal user."""
     for service in compose["services"].values():
         assert service["cap_drop"] == ["ALL"]
@@ -218,20 +237,20 @@ def test_containers_have_no_rights_they_do_not_need(compose):
         assert service.get("user", "redis") == "redis"
 
 
-def bytes_of(size):
+def bytes_of(size: str) -> int:
     """Return a size of Docker or Redis in bytes."""
-    number, unit = re.fullmatch(r"(\d+)(mb|gb)", size).groups()
-    return int(number) * 1024 ** {"mb": 2, "gb": 3}[unit]
+    number, unit = size[:-2], size[-2:]
+    return int(number) * {"mb": 1024**2, "gb": 1024**3}[unit]
 
 
-def test_every_container_has_memory_and_process_limits(compose):
+def test_every_container_has_memory_and_process_limits(compose: dict[str, Any]) -> None:
     """The limits are for memory, and for processes and threads."""
     for name, service in compose["services"].items():
         assert 256 * 1024**2 <= bytes_of(service["mem_limit"]) <= 4 * 1024**3, name
         assert 50 <= int(service["pids_limit"]) <= 2048, name
 
 
-def test_the_limits_are_large_enough_for_the_processes(compose):
+def test_the_limits_are_large_enough_for_the_processes(compose: dict[str, Any]) -> None:
     """The defaults allow a worker's processes and threads, and a health check."""
     worker = compose["services"]["worker"]
     (processes,) = re.findall(r"--concurrency=(\d+)", " ".join(worker["command"]))
@@ -241,7 +260,9 @@ def test_the_limits_are_large_enough_for_the_processes(compose):
 
 
 @pytest.mark.parametrize("name", ["redis", "sandbox-redis"])
-def test_redis_refuses_jobs_below_its_memory_limit_and_evicts_none(compose, name):
+def test_redis_refuses_jobs_below_its_memory_limit_and_evicts_none(
+    compose: dict[str, Any], name: str
+) -> None:
     """`maxmemory` is half of the container's limit, because a rewrite may need the other half."""
     service = compose["services"][name]
     command = " ".join(service["command"])
@@ -250,7 +271,7 @@ def test_redis_refuses_jobs_below_its_memory_limit_and_evicts_none(compose, name
     assert re.findall(r"maxmemory-policy (\w+)", command) == ["noeviction"]
 
 
-def test_the_paths_of_health_checks_exist(our_services):
+def test_the_paths_of_health_checks_exist(our_services: dict[str, Any]) -> None:
     """The path of Flower is checked here. Another test checks that of the sandbox."""
     for name in ("flower", "sandbox-flower"):
         (url,) = re.findall(r"http://[^']+", our_services[name]["healthcheck"]["test"][-1])

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from configparser import ConfigParser
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harasocial_dispatch.cli import commands
+from support.instructions import Instruction
+from support.parts import SETUP_CFG
 
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(scope="module")
-def setup_cfg():
-    config = ConfigParser()
-    config.read(ROOT / "setup.cfg", encoding="utf-8")
-    return config
+#: The type of the fixture `of`.
+Pick = Callable[..., list[Instruction]]
 
 
 @pytest.fixture
-def of(dockerfile):
+def of(dockerfile: list[Instruction]) -> Pick:
     """Return a function that selects instructions by keyword, optionally of the last stage."""
 
-    def pick(keyword, *, last_stage=False):
+    def pick(keyword: str, *, last_stage: bool = False) -> list[Instruction]:
         last = dockerfile[-1].stage
         return [
             each
@@ -34,7 +32,7 @@ def of(dockerfile):
 
 
 @pytest.fixture
-def copied(of):
+def copied(of: Pick) -> dict[str, str]:
     """The files that are copied from the repository → their destinations."""
     return {
         source: destination
@@ -45,21 +43,21 @@ def copied(of):
     }
 
 
-def test_every_stage_uses_the_same_pinned_image(of, setup_cfg):
+def test_every_stage_uses_the_same_pinned_image(of: Pick) -> None:
     """It has one version of Python, which this package supports."""
     base, *stages = [each.words for each in of("FROM")]
 
     assert base == ["python:3.13-slim", "AS", "python"]
     assert len(stages) >= 2
     assert {stage[0] for stage in stages} == {"python"}
-    assert "Programming Language :: Python :: 3.13" in setup_cfg["metadata"]["classifiers"]
+    assert "Programming Language :: Python :: 3.13" in SETUP_CFG["metadata"]["classifiers"]
 
 
-def test_every_required_file_is_copied(copied, setup_cfg):
+def test_every_required_file_is_copied(copied: dict[str, str]) -> None:
     """These are all parts of the package, and the files that the build needs."""
     folders = {
         line.split("=")[1].strip()
-        for line in setup_cfg["options"]["package_dir"].split("\n")
+        for line in SETUP_CFG["options"]["package_dir"].split("\n")
         if line
     }
     files = {"setup.cfg", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
@@ -68,7 +66,7 @@ def test_every_required_file_is_copied(copied, setup_cfg):
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_nothing_else_reaches_the_build(copied):
+def test_nothing_else_reaches_the_build(copied: dict[str, str]) -> None:
     """The ignore file excludes all files that are not copied, such as .env and secrets."""
     ignore = (ROOT / "docker" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
     first, *others = [line for line in ignore.splitlines() if line and line[0] != "#"]
@@ -77,7 +75,7 @@ def test_nothing_else_reaches_the_build(copied):
     assert {line for line in others if line[0] == "!"} == {f"!{source}" for source in copied}
 
 
-def test_installed_packages_are_pinned(of, setup_cfg):
+def test_installed_packages_are_pinned(of: Pick) -> None:
     """The constraints apply to every pip command, and the extra exists."""
     (workdir,) = of("WORKDIR")
     variables = dict(word.split("=", 1) for word in of("ENV")[0].words)
@@ -86,12 +84,14 @@ def test_installed_packages_are_pinned(of, setup_cfg):
     assert variables["PIP_CONSTRAINT"] == f"{workdir.text}/constraints.txt"
     assert of("ENV")[0].stage == workdir.stage == run.stage
     assert "[all]" in run.text
-    assert "all" in setup_cfg["options.extras_require"]
+    assert "all" in SETUP_CFG["options.extras_require"]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert all(f"\n{name}==" in pinned for name in ("celery", "flower", "setuptools"))
 
 
-def test_the_image_contains_only_the_installed_package(of, dockerfile):
+def test_the_image_contains_only_the_installed_package(
+    of: Pick, dockerfile: list[Instruction]
+) -> None:
     """The last stage copies no files from the repository, and only root can write to the files."""
     (copy,) = of("COPY", last_stage=True)
 
@@ -101,7 +101,7 @@ def test_the_image_contains_only_the_installed_package(of, dockerfile):
     assert path.startswith(f"{copy.words[-1]}/bin:")
 
 
-def test_the_image_does_not_run_as_root(of, dockerfile):
+def test_the_image_does_not_run_as_root(of: Pick, dockerfile: list[Instruction]) -> None:
     """The user is a number, is created before its use, and runs all following instructions."""
     (user,) = of("USER", last_stage=True)
     number, _ = user.text.split(":")
@@ -113,7 +113,7 @@ def test_the_image_does_not_run_as_root(of, dockerfile):
     assert [each.keyword for each in following] == ["HEALTHCHECK", "CMD"]
 
 
-def test_no_secret_is_in_a_layer(dockerfile):
+def test_no_secret_is_in_a_layer(dockerfile: list[Instruction]) -> None:
     """No build argument or variable has the name of a secret."""
     assert not [each for each in dockerfile if each.keyword == "ARG"]
     for each in dockerfile:
@@ -122,7 +122,7 @@ def test_no_secret_is_in_a_layer(dockerfile):
             assert not any(name.startswith("HARASOCIAL_") for name in names)
 
 
-def test_the_image_starts_a_worker_by_default(of):
+def test_the_image_starts_a_worker_by_default(of: Pick) -> None:
     """Another command can replace the default."""
     (command,) = of("CMD")
 

@@ -124,7 +124,7 @@ def containers(
             made.close()
 
 
-def test_the_sandbox_profile_sends_a_message(containers):
+def test_the_sandbox_profile_sends_a_message(containers: Containers) -> None:
     """Endpoint and worker become healthy, a message is sent, and the worker stops on request."""
     containers.start("sandbox")
     worker = containers.start("sandbox-worker")
@@ -140,26 +140,31 @@ def test_the_sandbox_profile_sends_a_message(containers):
     assert not containers.is_healthy("sandbox-worker")
 
 
-def test_flower_requires_the_created_password(containers, flower_port, make_secrets):
+def test_flower_requires_the_created_password(
+    containers: Containers, flower_port: int, make_secrets: Callable[..., Path]
+) -> None:
     """The health check needs no login. All other pages need the password in the secret."""
     containers.start("sandbox-flower")
     containers.wait_until_healthy("sandbox-flower")
 
-    def status(login=None):
+    def status(login: str | None = None) -> int:
         request = urllib.request.Request(f"http://127.0.0.1:{flower_port}/workers")
         if login:
             request.add_header("Authorization", f"Basic {b64encode(login.encode()).decode()}")
         try:
             with urllib.request.urlopen(request, timeout=10) as reply:
-                return reply.status
+                status: int = reply.status
         except urllib.error.HTTPError as error:
             return error.code
+        return status
 
     login = (make_secrets() / "flower_basic_auth").read_text().strip()
     assert [status(), status("harasocial:wrong"), status(login)] == [401, 401, 200]
 
 
-def test_redis_has_a_password_and_keeps_its_data(compose, make_secrets, tmp_path):
+def test_redis_has_a_password_and_keeps_its_data(
+    compose: dict[str, Any], make_secrets: Callable[..., Path], tmp_path: Path
+) -> None:
     """It requires the password, writes every change to disk, and evicts nothing."""
     secrets, port = make_secrets(), free_port()
     programs = tmp_path / "bin"
@@ -176,11 +181,11 @@ def test_redis_has_a_password_and_keeps_its_data(compose, make_secrets, tmp_path
     try:
         password = (secrets / "redis_password").read_text().strip()
         url = (secrets / "redis_url").read_text().strip().replace("redis:6379", f"127.0.0.1:{port}")
-        client = redis.Redis.from_url(url, decode_responses=True, retry=None)
+        client: Any = redis.Redis.from_url(url, decode_responses=True, retry=None)
         eventually(lambda: answers(client))
 
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=port, retry=None).ping()
+            redis.Redis.from_url(f"redis://127.0.0.1:{port}", retry=None).ping()
         config = client.config_get("append*", "maxmemory*")
         assert (config["appendonly"], config["maxmemory-policy"]) == ("yes", "noeviction")
         assert int(config["maxmemory"]) == 1024**3
@@ -206,7 +211,7 @@ def answers(client: redis.Redis) -> bool:
         return False
 
 
-def test_secrets_are_created_once_and_are_private(make_secrets):
+def test_secrets_are_created_once_and_are_private(make_secrets: Callable[..., Path]) -> None:
     """They are random, existing ones are kept, and only the owner can enter the folder."""
     made = make_secrets("my-token")
     first = {file.name: file.read_text() for file in made.iterdir()}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -26,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
     """A Valkey that only this test's user may use, also through a Unix socket."""
     # Not in pytest's own folder: the path of a socket must be short.
     with EmbeddedValkey(unixsocket="valkey.sock") as running:
-        admin = redis.Redis.from_url(running.url)
+        admin: Any = redis.Redis.from_url(running.url)
         admin.execute_command("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~*", "&*", "+@all")
         admin.execute_command("ACL", "SETUSER", "default", "off")
         yield running

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import redis
@@ -17,34 +15,9 @@ from harasocial_dispatch.producer import Producer, Settings
 from harasocial_dispatch.producer import _default as default_producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import use_host_settings
+from support.web_apps import Answer, Outage, WebApp
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The response of a web app."""
-
-    status: int
-    headers: Mapping[str, str]
-    json: Any
-
-
-@dataclass(frozen=True)
-class WebApp:
-    """One of the examples, with the same interface for every framework's client."""
-
-    framework: str
-    #: (method, path, body, headers) → response
-    request: Callable[[str, str, bytes, dict[str, str]], Answer]
-
-    def get(self, path: str) -> Answer:
-        return self.request("GET", path, b"", {})
-
-    def post(self, body: bytes, idempotency_key: str | None = None) -> Answer:
-        """POST JSON to /messages."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self.request("POST", "/messages", body, headers)
 
 
 def load_example(name: str) -> ModuleType:
@@ -74,7 +47,7 @@ def valkey(shared_valkey: EmbeddedValkey) -> EmbeddedValkey:
 
 
 @pytest.fixture
-def away(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]:
+def away(valkey: EmbeddedValkey) -> Outage:
     """Stop listening on the server's port during the block."""
 
     @contextmanager
@@ -89,7 +62,7 @@ def away(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]:
 
 
 @pytest.fixture
-def halted(valkey: EmbeddedValkey) -> Callable[[], AbstractContextManager[None]]:
+def halted(valkey: EmbeddedValkey) -> Outage:
     """Accept connections without replies during the block."""
 
     @contextmanager

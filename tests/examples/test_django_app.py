@@ -5,31 +5,40 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlencode
 
 import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.sandbox import EmbeddedValkey
+from harasocial_dispatch.testing import TestKit
+from support.web_apps import Answer, Outage, WebApp
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_app.py"
 PSID = "2560816460648749"
 
+#: The type of the fixture `place`: its arguments are the fields of the form.
+Place = Callable[..., Answer]
+
 
 @pytest.fixture
-def place(django_app):
+def place(django_app: WebApp) -> Place:
     """POST a form to /orders."""
 
-    def post(**fields):
+    def post(**fields: str) -> Answer:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return django_app.request("POST", "/orders", urlencode(fields).encode(), headers)
 
     return post
 
 
-def count_jobs(producer):
+def count_jobs(producer: Producer) -> int:
     return sum(producer.count_states().values())
 
 
-def test_field_errors_are_a_bad_request(django_app):
+def test_field_errors_are_a_bad_request(django_app: WebApp) -> None:
     """The status is 400, with errors by field as in a Django form."""
     answer = django_app.post(b'{"recipient": {"id": 5}, "colour": "red"}', idempotency_key=" ")
 
@@ -45,7 +54,9 @@ def test_field_errors_are_a_bad_request(django_app):
         assert list(django_app.post(body).json["errors"]) == ["__all__"]
 
 
-def test_an_order_is_followed_by_its_message(place, django_module, harasocial):
+def test_an_order_is_followed_by_its_message(
+    place: Place, django_module: ModuleType, harasocial: TestKit
+) -> None:
     """The status is 201, and the order's job is enqueued."""
     answer = place(number="1001", customer_psid=PSID)
 
@@ -56,7 +67,9 @@ def test_an_order_is_followed_by_its_message(place, django_module, harasocial):
     assert job.job_id == order.job_id
 
 
-def test_an_invalid_order_is_rejected_by_the_form(place, django_module, harasocial):
+def test_an_invalid_order_is_rejected_by_the_form(
+    place: Place, django_module: ModuleType, harasocial: TestKit
+) -> None:
     """The status is 400 with Django's messages, without an order or a job."""
     answer = place(number="10 01", customer_psid="someone")
 
@@ -67,14 +80,16 @@ def test_an_invalid_order_is_rejected_by_the_form(place, django_module, harasoci
     harasocial.assert_enqueued(count=0)
 
 
-def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, harasocial):
+def test_a_rollback_leaves_neither_order_nor_message(
+    django_app: WebApp, django_module: ModuleType, harasocial: TestKit
+) -> None:
     """If the transaction fails later, nothing was enqueued."""
     from django.db import transaction
 
     class OutOfStockError(Exception):
         pass
 
-    def order_what_is_out_of_stock():
+    def order_what_is_out_of_stock() -> None:
         with transaction.atomic():
             django_module.save_order(django_module.Order(number="1001", customer_psid=PSID))
             raise OutOfStockError
@@ -86,7 +101,9 @@ def test_a_rollback_leaves_neither_order_nor_message(django_app, django_module, 
     harasocial.assert_enqueued(count=0)
 
 
-def test_nothing_is_enqueued_before_the_commit(django_app, django_module, harasocial):
+def test_nothing_is_enqueued_before_the_commit(
+    django_app: WebApp, django_module: ModuleType, harasocial: TestKit
+) -> None:
     """A worker never claims a job whose order is not committed."""
     from django.db import transaction
 
@@ -98,7 +115,9 @@ def test_nothing_is_enqueued_before_the_commit(django_app, django_module, haraso
     assert job.job_id == order.job_id
 
 
-def test_an_outage_does_not_reject_the_order(place, away, django_module, producer):
+def test_an_outage_does_not_reject_the_order(
+    place: Place, away: Outage, django_module: ModuleType, producer: Producer
+) -> None:
     """The order is stored without its message, which is enqueued once when Redis is back."""
     with away():
         answer = place(number="1001", customer_psid=PSID)
@@ -112,7 +131,9 @@ def test_an_outage_does_not_reject_the_order(place, away, django_module, produce
     assert count_jobs(producer) == 1
 
 
-def test_a_lost_reply_does_not_create_a_second_message(place, halted, django_module, producer):
+def test_a_lost_reply_does_not_create_a_second_message(
+    place: Place, halted: Outage, django_module: ModuleType, producer: Producer
+) -> None:
     """If the message was stored, it is found by its idempotency key."""
     assert place(number="1000", customer_psid=PSID).json["job_id"]
     with halted():
@@ -123,7 +144,9 @@ def test_a_lost_reply_does_not_create_a_second_message(place, halted, django_mod
     assert count_jobs(producer) == 2
 
 
-def test_one_order_in_conflict_does_not_block_the_others(place, django_module, producer):
+def test_one_order_in_conflict_does_not_block_the_others(
+    place: Place, django_module: ModuleType, producer: Producer
+) -> None:
     """An earlier order has the same key. Its message stays, and the next ones are enqueued."""
     assert place(number="1001", customer_psid=PSID).status == 201
     django_module.Order.objects.all().delete()
@@ -136,7 +159,7 @@ def test_one_order_in_conflict_does_not_block_the_others(place, django_module, p
     assert count_jobs(producer) == 2
 
 
-def test_the_commands_at_the_top_of_the_file_work(valkey, tmp_path):
+def test_the_commands_at_the_top_of_the_file_work(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     """As a program, the file creates its table and passes Django's checks."""
     environment = {
         "PATH": "",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harasocial_dispatch.producer import Producer
+from harasocial_dispatch.testing import TestKit
+from support.web_apps import Answer, Outage, WebApp
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
@@ -23,11 +27,13 @@ BODY = json.dumps(MESSAGE).encode()
 MOST_SECONDS = 2 + 1
 
 
-def count_jobs(producer):
+def count_jobs(producer: Producer) -> int:
     return sum(producer.count_states().values())
 
 
-def test_a_message_is_accepted_and_its_status_can_be_read(web_app, harasocial):
+def test_a_message_is_accepted_and_its_status_can_be_read(
+    web_app: WebApp, harasocial: TestKit
+) -> None:
     """The status is 202 with the job's ID, and `Location` is the URL of its state."""
     answer = web_app.post(BODY, idempotency_key="order-1001-paid")
 
@@ -41,7 +47,7 @@ def test_a_message_is_accepted_and_its_status_can_be_read(web_app, harasocial):
     assert status.json == {"state": "queued", "error_code": None, "error_message": None}
 
 
-def test_the_status_shows_how_a_message_ended(web_app, harasocial):
+def test_the_status_shows_how_a_message_ended(web_app: WebApp, harasocial: TestKit) -> None:
     """The status is sent, or failed with the reason."""
     harasocial.reply_next("code:551", recipient_id="77")
     refused = {**MESSAGE, "recipient": {"id": "77"}}
@@ -55,7 +61,9 @@ def test_the_status_shows_how_a_message_ended(web_app, harasocial):
     assert [(status["state"], status["error_code"]) for status in shown] == outcomes
 
 
-def test_two_requests_with_the_same_key_create_one_job(web_app, harasocial):
+def test_two_requests_with_the_same_key_create_one_job(
+    web_app: WebApp, harasocial: TestKit
+) -> None:
     """A repeated request returns the same ID. Another key, or none, creates another job."""
     first, again, other, none = (
         web_app.post(BODY, idempotency_key=key).json["job_id"] for key in ("a", "a", "b", None)
@@ -65,7 +73,9 @@ def test_two_requests_with_the_same_key_create_one_job(web_app, harasocial):
     assert [job.job_id for job in harasocial.enqueued()] == [first, other, none]
 
 
-def test_an_idempotency_key_of_another_message_is_a_conflict(web_app, harasocial):
+def test_an_idempotency_key_of_another_message_is_a_conflict(
+    web_app: WebApp, harasocial: TestKit
+) -> None:
     """The status is 409 with the fields but not their values. Nothing is enqueued."""
     web_app.post(BODY, idempotency_key="a")
     other = {**MESSAGE, "recipient": {"id": "77"}, "metadata": "order 1002"}
@@ -79,7 +89,7 @@ def test_an_idempotency_key_of_another_message_is_a_conflict(web_app, harasocial
 
 
 @pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no%20id", "%C3%A9"])
-def test_an_unknown_message_is_not_found(web_app, job_id):
+def test_an_unknown_message_is_not_found(web_app: WebApp, job_id: str) -> None:
     """The status is 404 in JSON, without internal details."""
     answer = web_app.get(f"/messages/{job_id}")
 
@@ -91,7 +101,9 @@ def test_an_unknown_message_is_not_found(web_app, job_id):
     "body",
     [b"", b"{", b"[]", b"null", b'"text"', b"{}", b'{"page_id": 1}', b"\xff"],
 )
-def test_an_invalid_body_is_rejected_and_nothing_is_stored(web_app, harasocial, body):
+def test_an_invalid_body_is_rejected_and_nothing_is_stored(
+    web_app: WebApp, harasocial: TestKit, body: bytes
+) -> None:
     """For any invalid body, the response is a 4xx with the errors in JSON."""
     answer = web_app.post(body)
 
@@ -100,11 +112,17 @@ def test_an_invalid_body_is_rejected_and_nothing_is_stored(web_app, harasocial, 
     harasocial.assert_enqueued(count=0)
 
 
-def test_without_redis_the_client_gets_retry_after(web_app, away, producer):
+def test_without_redis_the_client_gets_retry_after(
+    web_app: WebApp, away: Outage, producer: Producer
+) -> None:
     """Both endpoints quickly return 503 with `Retry-After`, and recover with Redis."""
     location = web_app.post(BODY).headers["Location"]
     with away():
-        for ask in (lambda: web_app.post(BODY), lambda: web_app.get(location)):
+        asks: list[Callable[[], Answer]] = [
+            lambda: web_app.post(BODY),
+            lambda: web_app.get(location),
+        ]
+        for ask in asks:
             began = time.monotonic()
             answer = ask()
 
@@ -117,7 +135,9 @@ def test_without_redis_the_client_gets_retry_after(web_app, away, producer):
     assert count_jobs(producer) == 2
 
 
-def test_after_a_lost_reply_the_same_key_creates_one_job(web_app, halted, producer):
+def test_after_a_lost_reply_the_same_key_creates_one_job(
+    web_app: WebApp, halted: Outage, producer: Producer
+) -> None:
     """The status is 503 with the job's ID. The same request later returns the same job."""
     assert web_app.post(BODY, idempotency_key="earlier").status == 202
     with halted():
@@ -138,7 +158,7 @@ def test_after_a_lost_reply_the_same_key_creates_one_job(web_app, halted, produc
     assert count_jobs(producer) == 2
 
 
-def test_a_halted_redis_does_not_block_the_first_request(web_app, halted):
+def test_a_halted_redis_does_not_block_the_first_request(web_app: WebApp, halted: Outage) -> None:
     """The response is in time, also without an open connection."""
     with halted():
         began = time.monotonic()
@@ -150,7 +170,7 @@ def test_a_halted_redis_does_not_block_the_first_request(web_app, halted):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_only_the_producer_is_imported(example):
+def test_only_the_producer_is_imported(example: Path) -> None:
     """A web app only imports the producer, and the Django app if it uses Django."""
     imported = set()
     for node in ast.walk(ast.parse(example.read_text(encoding="utf-8"))):

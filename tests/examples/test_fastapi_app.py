@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+from support.web_apps import Outage, WebApp
 
-def test_field_errors_are_a_list_of_locations_and_messages(fastapi_app):
+
+def test_field_errors_are_a_list_of_locations_and_messages(fastapi_app: WebApp) -> None:
     """The status is 422, with all errors in FastAPI's format of `detail`."""
     answer = fastapi_app.post(b'{"recipient": {"id": 5}, "colour": "red"}')
 
@@ -26,7 +28,7 @@ def test_field_errors_are_a_list_of_locations_and_messages(fastapi_app):
     }
 
 
-def test_an_invalid_header_is_reported_with_its_location(fastapi_app):
+def test_an_invalid_header_is_reported_with_its_location(fastapi_app: WebApp) -> None:
     """The error of a long idempotency key has the location of the header."""
     answer = fastapi_app.post(b"[]", idempotency_key="k" * 201)
 
@@ -36,7 +38,9 @@ def test_an_invalid_header_is_reported_with_its_location(fastapi_app):
     ]
 
 
-def test_waiting_for_redis_does_not_block_the_event_loop(fastapi_app, halted):
+def test_waiting_for_redis_does_not_block_the_event_loop(
+    fastapi_app: WebApp, halted: Outage
+) -> None:
     """While one request waits for a halted Redis, another one is handled."""
     body = b'{"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}'
     with halted(), ThreadPoolExecutor() as threads:
@@ -52,7 +56,7 @@ def test_waiting_for_redis_does_not_block_the_event_loop(fastapi_app, halted):
     assert answered > 3
 
 
-def test_the_documentation_shows_a_body_that_is_accepted(fastapi_app):
+def test_the_documentation_shows_a_body_that_is_accepted(fastapi_app: WebApp) -> None:
     """The example request at /docs works."""
     documented = fastapi_app.get("/openapi.json").json["paths"]["/messages"]["post"]
     (example,) = documented["requestBody"]["content"]["application/json"]["schema"]["examples"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.web_apps import WebApp
 
 
-def test_field_errors_are_unprocessable(flask_app):
+def test_field_errors_are_unprocessable(flask_app: WebApp) -> None:
     """The status is 422, with all invalid fields of body and header."""
     answer = flask_app.post(b'{"recipient": {"id": 5}, "colour": "red"}', idempotency_key=" ")
 
@@ -29,7 +30,9 @@ def test_field_errors_are_unprocessable(flask_app):
     ("method", "path", "status"),
     [("POST", "/messages", 400), ("GET", "/messages", 405), ("GET", "/elsewhere", 404)],
 )
-def test_flasks_own_errors_are_json_too(flask_app: Any, method: str, path: str, status: int):
+def test_flasks_own_errors_are_json_too(
+    flask_app: Any, method: str, path: str, status: int
+) -> None:
     """A JSON client never gets an HTML page."""
     answer = flask_app.request(method, path, b"{" if method == "POST" else b"", {})
 
@@ -37,7 +40,9 @@ def test_flasks_own_errors_are_json_too(flask_app: Any, method: str, path: str, 
     assert list(answer.json) == ["error"]
 
 
-def test_an_invalid_setting_prevents_the_start(monkeypatch, flask_app):
+def test_an_invalid_setting_prevents_the_start(
+    monkeypatch: pytest.MonkeyPatch, flask_app: WebApp
+) -> None:
     """The app is not created, and the error names the variable."""
     import sys
 

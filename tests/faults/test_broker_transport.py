@@ -64,7 +64,7 @@ def test_the_delay_between_connection_attempts_is_short() -> None:
 def test_connections_with_other_logins_are_not_shared() -> None:
     """Kombu shares pools in a process. A doorbell must not use the login of another user."""
     with EmbeddedValkey() as server:
-        admin = redis.Redis.from_url(server.url)
+        admin: Any = redis.Redis.from_url(server.url)
         admin.execute_command("ACL", "SETUSER", "one", "on", ">a", "~one*", "&*", "+@all")
         admin.execute_command("ACL", "SETUSER", "two", "on", ">b", "~*", "&*", "+@all")
         for user, password in (("one", "a"), ("two", "b")):

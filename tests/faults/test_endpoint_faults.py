@@ -114,7 +114,8 @@ def test_every_endpoint_fault_has_one_outcome_within_time_and_memory_limits(
     # given a faulty endpoint
     endpoint.reset()
     with ExitStack() as stack:
-        payload_id, settings, raw = PAYLOAD, {}, None
+        payload_id, raw = PAYLOAD, None
+        settings: dict[str, Any] = {}
         match fault.endpoint:
             case str(payload_id):
                 url = endpoint.url

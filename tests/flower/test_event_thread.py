@@ -43,8 +43,9 @@ class Listener:
     """Receives the messages that are published to Flower."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(url, decode_responses=True)
-        self._pubsub = self._client.pubsub()
+        client: Any = redis.Redis.from_url(url, decode_responses=True)
+        self._client = client
+        self._pubsub = client.pubsub()
         self._pubsub.psubscribe("/0.celeryev*")
         confirmed = self._pubsub.get_message(timeout=10)
         assert confirmed is not None

@@ -12,6 +12,7 @@ from celery.events.state import Task
 from flower.utils.search import TaskSearchEngine
 from harasocial_dispatch.schemas import Attempt, State, from_ms
 from harasocial_dispatch.worker.observe.job_event import SEND_TASK, JobEvent, events_of
+from support.harness import present
 
 JOB_ID = "1f0c3d1eff5fd4e6a8ce0b8dbd3ce6cc"
 BODY = {
@@ -58,7 +59,8 @@ class Watcher:
                 }
             )
             self.engine.upsert(self.state.tasks[job_event.job_id])
-        return self.state.tasks[job_event.job_id]
+        task: Task = self.state.tasks[job_event.job_id]
+        return task
 
     def finds(self, query: str) -> bool:
         return JOB_ID in self.engine.search(self.state.tasks, query).task_ids
@@ -73,7 +75,7 @@ def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
     """The UUID is the job's ID. Exception and result begin with the error code."""
     task = watcher.receive(JOB_EVENT)
     assert (task.name, task.state, task.uuid) == (SEND_TASK, "FAILURE", JOB_ID)
-    assert task.exception.startswith("10/2018278: outside")
+    assert present(task.exception).startswith("10/2018278: outside")
     assert task.result.startswith("10/2018278: outside")
     assert (task.parent_id, task.root_id) == ("d-1", "d-1")
     assert task.retries == 1
@@ -82,7 +84,7 @@ def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
 
 def test_the_traceback_lists_the_attempts(watcher: Watcher) -> None:
     """Each attempt has one line with time, status, duration and error."""
-    lines = watcher.receive(JOB_EVENT).traceback.splitlines()
+    lines = present(watcher.receive(JOB_EVENT).traceback).splitlines()
     assert lines[0] == "2026-01-31T09:00:00.250Z  HTTP 503 after 120 ms  http_503: try later"
     assert len(lines) == 2
 
@@ -117,7 +119,7 @@ def test_flowers_search_does_not_find_other_values(watcher: Watcher, query: str)
 
 def test_only_the_last_digits_of_the_recipient_are_sent(watcher: Watcher) -> None:
     """No event has the complete ID."""
-    assert "recipient_id=************8749" in watcher.receive(JOB_EVENT).args
+    assert "recipient_id=************8749" in present(watcher.receive(JOB_EVENT).args)
     assert "2560816460648749" not in repr(events_of(JOB_EVENT))
 
 
@@ -132,7 +134,7 @@ def test_a_retry_waits_until_it_is_due_and_then_succeeds(watcher: Watcher) -> No
         replace(JOB_EVENT, state=State.SENT, error_code=None, error_message=None)
     )
     assert (task.state, task.result, task.exception, task.eta) == ("SUCCESS", "sent", None, None)
-    assert len(task.traceback.splitlines()) == 2
+    assert len(present(task.traceback).splitlines()) == 2
     assert not watcher.finds("result:2018278")
 
 

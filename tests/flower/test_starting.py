@@ -18,7 +18,7 @@ from harasocial_dispatch.cli.commands.flower import _joined
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
-from support.harness import environment
+from support.harness import environment, present
 
 COMMANDS = {
     "harasocial-dispatch": (
@@ -164,7 +164,7 @@ def test_read_only_applies_to_our_pages(start_flower: StartFlower, ledger: Ledge
     ]:
         refused = flower.post(path, fields)
         assert (refused.status_code, "--read-only" in refused.text) == (403, True)
-    assert str(ledger.reader.get(job_id).state) == "failed"
+    assert str(present(ledger.reader.get(job_id)).state) == "failed"
 
 
 def test_flowers_own_controls_can_be_enabled(start_flower: StartFlower, ledger: Ledger) -> None:

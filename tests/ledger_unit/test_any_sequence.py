@@ -376,7 +376,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(counts) <= {state.value for state in ENDED}
 
 
-def test_any_sequence_of_operations_keeps_everything_in_agreement(scenario: Scenario):
+def test_any_sequence_of_operations_keeps_everything_in_agreement(scenario: Scenario) -> None:
     """Every step of a few hundred random sequences is checked."""
     machine: Any = type("Machine", (LedgerMachine,), {"story_class": type(scenario)})
     run_state_machine_as_test(

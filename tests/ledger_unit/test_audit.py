@@ -20,7 +20,7 @@ def entries(scenario: Scenario, **options: Any) -> list[AuditEntry]:
 
 def test_a_replay_of_many_calls_is_one_entry_with_all_jobs(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """The entry has author, time, interface, jobs and count; each call adds its jobs."""
     for _ in range(5):
         scenario.fail()
@@ -43,7 +43,7 @@ def test_a_replay_of_many_calls_is_one_entry_with_all_jobs(
 
 def test_a_change_whose_reply_is_lost_is_in_the_audit(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """One script makes the change and the entry, so a crash cannot separate them."""
     replayed, canceled = scenario.fail(), scenario.enqueue("2")
     producer = Producer(scenario.settings, ledger=scenario.ledger)
@@ -76,7 +76,7 @@ def test_operations_of_one_millisecond_keep_their_order(scenario: Scenario) -> N
     assert entries(scenario, limit=50, until=found[0].at) == found
 
 
-def test_what_changes_nothing_is_not_in_the_audit(scenario: Scenario):
+def test_what_changes_nothing_is_not_in_the_audit(scenario: Scenario) -> None:
     """Jobs that are not failed or have ended, and unknown ids, change nothing."""
     job_id = scenario.fail()
     scenario.ledger.cancel([job_id, "unknown"])
@@ -84,7 +84,7 @@ def test_what_changes_nothing_is_not_in_the_audit(scenario: Scenario):
     assert entries(scenario) == []
 
 
-def test_a_job_has_its_replays_with_who_made_them(scenario: Scenario):
+def test_a_job_has_its_replays_with_who_made_them(scenario: Scenario) -> None:
     """A job keeps its latest 20 replays in order. Its next claim has no spent attempts."""
     job_id = scenario.fail()
     for number in range(22):
@@ -104,7 +104,7 @@ def test_a_job_has_its_replays_with_who_made_them(scenario: Scenario):
     }  # fmt: skip
 
 
-def test_entries_are_found_by_time_the_latest_first(scenario: Scenario):
+def test_entries_are_found_by_time_the_latest_first(scenario: Scenario) -> None:
     """`since` and `until` are inclusive."""
     times = []
     for name in "abcd":
@@ -119,7 +119,7 @@ def test_entries_are_found_by_time_the_latest_first(scenario: Scenario):
     assert (entries(scenario)[0].page_id, entries(scenario)[0].reason) == ("1", "a test")
 
 
-def test_entries_are_forgotten_after_90_days(scenario: Scenario):
+def test_entries_are_forgotten_after_90_days(scenario: Scenario) -> None:
     """Old entries are not returned, and the next entry deletes them from Redis."""
     scenario.ledger.write_audit(AuditEntry(action="pause", by="old"))
     scenario.wait(timedelta(days=AUDIT_DAYS).total_seconds() - 1)
@@ -131,7 +131,7 @@ def test_entries_are_forgotten_after_90_days(scenario: Scenario):
     assert scenario.client.hlen(scenario.key("audit_entries")) == 1
 
 
-def test_no_more_entries_are_kept_than_the_latest_10_000(scenario: Scenario):
+def test_no_more_entries_are_kept_than_the_latest_10_000(scenario: Scenario) -> None:
     """Many single replays cannot fill Redis."""
     now = scenario.clock_ms()
     text = json.dumps({"action": "replay", "by": "x", "via": "cli", "at_ms": now, "count": 1})
@@ -148,7 +148,9 @@ def test_no_more_entries_are_kept_than_the_latest_10_000(scenario: Scenario):
 @pytest.mark.parametrize(
     "text", ["", "[", "5", "null", "[]", "{}", '{"at_ms": 1e300, "action": 1, "by": {}, "via": []}']
 )
-def test_what_another_client_put_into_the_audit_stops_nothing(scenario: Scenario, text: str):
+def test_what_another_client_put_into_the_audit_stops_nothing(
+    scenario: Scenario, text: str
+) -> None:
     """Invalid entries are skipped, and changes are still recorded."""
     scenario.ledger.write_audit(AuditEntry(action="pause", by="ours", operation_id="ours"))
     scenario.client.zadd(
@@ -159,7 +161,7 @@ def test_what_another_client_put_into_the_audit_stops_nothing(scenario: Scenario
     scenario.ledger.write_audit(AuditEntry(action="pause", by="ours", operation_id="theirs"))
 
 
-def test_texts_of_an_entry_are_short_without_control_characters(scenario: Scenario):
+def test_texts_of_an_entry_are_short_without_control_characters(scenario: Scenario) -> None:
     """A reason is one line of at most 200 characters."""
     reason = "\x1b[2J\n" + "x" * 1000
     scenario.ledger.write_audit(AuditEntry(action="pause", by="a\nb", reason=reason))

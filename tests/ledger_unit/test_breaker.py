@@ -80,7 +80,7 @@ def record_together(scenario: QuickScenario, claims: list[Claim], *outcomes: Out
 )
 def test_a_page_is_paused_by(
     quick_scenario: QuickScenario, outcomes: list[Outcome], expected: list[str]
-):
+) -> None:
     """Consecutive failures, consecutive refusals with one code, or one restriction pause a page."""
     enqueue(quick_scenario, ["p"] * 30)
     record(quick_scenario, take(quick_scenario, len(outcomes)), *outcomes)
@@ -88,7 +88,9 @@ def test_a_page_is_paused_by(
 
 
 @pytest.mark.parametrize("failed", [BROKEN, refusal("10")])
-def test_calls_that_ended_together_have_no_order(quick_scenario: QuickScenario, failed: Outcome):
+def test_calls_that_ended_together_have_no_order(
+    quick_scenario: QuickScenario, failed: Outcome
+) -> None:
     """If a call of the batch succeeded, failures do not count, in any order."""
     enqueue(quick_scenario, ["p"] * 60)
     claims = take(quick_scenario, 24)
@@ -112,7 +114,7 @@ def test_calls_that_ended_together_have_no_order(quick_scenario: QuickScenario, 
 )
 def test_a_page_is_paused_for(
     quick_scenario: QuickScenario, outcomes: list[Outcome], seconds: list[float]
-):
+) -> None:
     """Each consecutive pause is longer, and exactly one message is sent at its end."""
     enqueue(quick_scenario, ["p"] * 50)
     record(quick_scenario, take(quick_scenario, len(outcomes)), *outcomes)
@@ -126,7 +128,9 @@ def test_a_page_is_paused_for(
         record(quick_scenario, probe, outcomes[0])
 
 
-def test_a_restriction_during_the_recovery_continues_the_pauses(quick_scenario: QuickScenario):
+def test_a_restriction_during_the_recovery_continues_the_pauses(
+    quick_scenario: QuickScenario,
+) -> None:
     """The pauses continue to grow: 30 minutes, then one hour, then two."""
     enqueue(quick_scenario, ["p"] * 50)
     record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
@@ -141,7 +145,7 @@ def test_a_restriction_during_the_recovery_continues_the_pauses(quick_scenario: 
 # Promise 14
 
 
-def test_after_a_restriction_one_message_is_sent_per_pause(quick_scenario: QuickScenario):
+def test_after_a_restriction_one_message_is_sent_per_pause(quick_scenario: QuickScenario) -> None:
     """Hundreds of calls in flight and their outcomes do not change this."""
     enqueue(quick_scenario, ["p"] * 1000)
     claims = take(quick_scenario, 300)
@@ -165,7 +169,7 @@ def test_after_a_restriction_one_message_is_sent_per_pause(quick_scenario: Quick
 @pytest.mark.parametrize("ending", ["its worker died", "refused for its person"])
 def test_a_probe_without_a_result_is_followed_by_another_after_the_pause(
     quick_scenario: QuickScenario, ending: str
-):
+) -> None:
     """The next probe waits for a full pause, because each may prolong the restriction."""
     enqueue(quick_scenario, ["p"] * 5)
     record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
@@ -182,7 +186,7 @@ def test_a_probe_without_a_result_is_followed_by_another_after_the_pause(
     assert len(quick_scenario.claim()) == 1
 
 
-def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_scenario: QuickScenario):
+def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_scenario: QuickScenario) -> None:
     """A web app that enqueues one message at a time does not cause a probe for each."""
     enqueue(quick_scenario, ["p"])
     record(quick_scenario, quick_scenario.claim(), RESTRICTED)
@@ -194,7 +198,7 @@ def test_a_page_whose_lane_ran_empty_is_probed_no_more_often(quick_scenario: Qui
     assert quick_scenario.claim() == []
 
 
-def test_a_restricted_probe_goes_behind_the_others(quick_scenario: QuickScenario):
+def test_a_restricted_probe_goes_behind_the_others(quick_scenario: QuickScenario) -> None:
     """If the code concerns only one recipient, it does not block the page."""
     ids = enqueue(quick_scenario, ["p"] * 3)
     record(quick_scenario, take(quick_scenario, 1), RESTRICTED)
@@ -218,7 +222,9 @@ def fail_until_paused(scenario: QuickScenario) -> None:
         scenario.sweep()
 
 
-def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(quick_scenario: QuickScenario):
+def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(
+    quick_scenario: QuickScenario,
+) -> None:
     """The forty jobs were first in the lane, and each has failed before."""
     enqueue(quick_scenario, [f"bad-{number}" for number in range(40)])
     fail_until_paused(quick_scenario)
@@ -231,7 +237,7 @@ def test_a_good_job_behind_forty_that_always_fail_is_the_next_probe(quick_scenar
 @pytest.mark.parametrize("bad", [20, 49])
 def test_a_probe_has_another_payload_than_those_that_failed(
     quick_scenario: QuickScenario, bad: int
-):
+) -> None:
     """The probe is a job that has not failed. Skipped jobs go to the end of the lane."""
     enqueue(quick_scenario, ["bad"] * (8 + bad))
     claims = take(quick_scenario, 8)
@@ -241,7 +247,9 @@ def test_a_probe_has_another_payload_than_those_that_failed(
     assert quick_scenario.claim_ids() == [good]
 
 
-def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(quick_scenario: QuickScenario):
+def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(
+    quick_scenario: QuickScenario,
+) -> None:
     """The failures may be caused by the page. No job is lost or duplicated."""
     ids = enqueue(quick_scenario, ["bad"] * 80)
     claims = take(quick_scenario, 5)
@@ -259,7 +267,7 @@ def test_a_page_with_nothing_but_failed_payloads_is_probed_with_one(quick_scenar
     assert sent == set(ids)
 
 
-def test_with_the_endpoint_down_one_probe_is_sent_per_pause(quick_scenario: QuickScenario):
+def test_with_the_endpoint_down_one_probe_is_sent_per_pause(quick_scenario: QuickScenario) -> None:
     """Design promise 7, for any number of waiting jobs."""
     enqueue(quick_scenario, [f"p{number % 3}" for number in range(400)])
     posts: list[float] = []
@@ -318,7 +326,7 @@ class Simulation:
 @pytest.mark.parametrize("where", ["everywhere", "first"])
 def test_the_others_are_delivered_at_four_fifths_of_the_undisturbed_rate(
     make_quick_scenario: Callable[..., QuickScenario], where: str
-):
+) -> None:
     """5% of the payloads always fail, at the default rate."""
     pace = {"page_rate": 30.0, "page_burst": 10}
     payloads = ["good"] * 950

@@ -26,7 +26,7 @@ EVENT = {
     "clock": 3,
     "pid": 4,
 }
-COMMAND = {"method": "ping", "arguments": {}, "destination": None}
+COMMAND: dict[str, Any] = {"method": "ping", "arguments": {}, "destination": None}
 
 
 def doorbell(**changes: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_waiting_jobs_that_fit_are_canceled_and_no_others(
     by_name: dict[str, str],
     conditions: dict[str, Any],
     expected: set[str],
-):
+) -> None:
     """A dry run finds the same jobs and cancels none."""
     before = {name: scenario.state(job_id) for name, job_id in by_name.items()}
     counts = scenario.counts()
@@ -102,7 +102,7 @@ def test_waiting_jobs_that_fit_are_canceled_and_no_others(
 
 def test_since_and_until_are_about_when_a_job_was_enqueued(
     scenario: Scenario, producer: Producer, by_name: dict[str, str]
-):
+) -> None:
     """The time to send does not matter."""
     now = from_ms(scenario.clock_ms())
     plan = producer.cancel_many(until=now - timedelta(seconds=30), dry_run=True)
@@ -115,7 +115,7 @@ def test_since_and_until_are_about_when_a_job_was_enqueued(
 
 def test_calls_in_flight_end_normally_and_are_counted(
     scenario: Scenario, producer: Producer, by_name: dict[str, str]
-):
+) -> None:
     """The holder of the claim records the result."""
     report = producer.cancel_many(page_id="1")
     assert report.in_flight == 1
@@ -123,7 +123,9 @@ def test_calls_in_flight_end_normally_and_are_counted(
     assert producer.cancel_many(page_id="2", payload_id=OTHER_PAYLOAD).in_flight == 0
 
 
-def test_a_lane_keeps_its_order_and_the_others_are_sent(scenario: Scenario, producer: Producer):
+def test_a_lane_keeps_its_order_and_the_others_are_sent(
+    scenario: Scenario, producer: Producer
+) -> None:
     """The list is long, and is read and changed in many steps."""
     kept, canceled = [], []
     for _ in range(150):
@@ -138,7 +140,7 @@ def test_a_lane_keeps_its_order_and_the_others_are_sent(scenario: Scenario, prod
     assert {scenario.state(job_id) for job_id in canceled} == {State.CANCELLED}
 
 
-def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(scenario: Scenario):
+def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(scenario: Scenario) -> None:
     """Lists change at both ends during the scan. Jobs that are enqueued later are not canceled."""
     old = enqueue(scenario, "1", 900)
     scenario.wait(0.001)
@@ -159,7 +161,9 @@ def test_claims_releases_and_new_jobs_in_between_make_it_miss_nothing(scenario: 
     assert State.CANCELLED not in {scenario.state(job_id) for job_id in new}
 
 
-def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(scenario: Scenario):
+def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(
+    scenario: Scenario,
+) -> None:
     """The job was neither in `due` nor in a lane when these were read."""
     job_ids = enqueue(scenario, "1", 300)
     claims = scenario.claim(10)
@@ -174,7 +178,7 @@ def test_a_call_that_returns_its_job_meanwhile_is_canceled_by_a_further_pass(sce
 
 def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
     scenario: Scenario, producer: Producer
-):
+) -> None:
     """A second cancellation cancels the other jobs."""
     enqueue(scenario, "1", 500)
     wanted = JobFilter(page_ids=("1",))
@@ -216,7 +220,7 @@ def test_an_interrupted_cancellation_is_one_entry_with_what_was_done(
 )
 def test_a_wrong_filter_is_refused_and_nothing_is_canceled(
     scenario: Scenario, producer: Producer, conditions: dict[str, Any], message: str
-):
+) -> None:
     """A filter without conditions would match every job."""
     (job_id,) = enqueue(scenario, "1")
     with pytest.raises(ValueError, match=message):
@@ -227,7 +231,7 @@ def test_a_wrong_filter_is_refused_and_nothing_is_canceled(
 
 def test_many_short_lanes_cost_few_calls(
     scenario: Scenario, producer: Producer, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """One script call scans many lists."""
     for page in range(300):
         enqueue(scenario, str(page))
@@ -247,7 +251,7 @@ def test_many_short_lanes_cost_few_calls(
 
 def test_far_from_both_ends_of_a_long_list_ids_stay_and_are_skipped(
     scenario: Scenario, producer: Producer
-):
+) -> None:
     """To remove them would block Redis. The counts still match."""
     head, tail = (["gone"] * 50_200 for _ in range(2))
     (canceled,) = enqueue(scenario, "1")

@@ -169,7 +169,7 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_counts_agree_with_a_model_after_every_step(make_scenario: MakeScenario, seed: int):
+def test_counts_agree_with_a_model_after_every_step(make_scenario: MakeScenario, seed: int) -> None:
     """Campaigns are canceled in half of the lives. In some, jobs are deleted during the life."""
     ttl_seconds = 300.0 if seed % 4 == 3 else 1e6
     scenario = make_scenario(

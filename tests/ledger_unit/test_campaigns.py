@@ -14,6 +14,7 @@ from harasocial_dispatch.schemas import (
     CampaignCanceled,
     CampaignNotFound,
     IdempotencyConflict,
+    NewJob,
     OutcomeClass,
     State,
     from_ms,
@@ -50,7 +51,7 @@ def finish_cancel(scenario: Scenario, name: str) -> None:
 # Lanes.
 
 
-def test_urgent_and_single_messages_go_before_campaigns(scenario: Scenario):
+def test_urgent_and_single_messages_go_before_campaigns(scenario: Scenario) -> None:
     """Even messages that are enqueued last are sent first."""
     campaign = enqueue(scenario, 2, "c")
     single = enqueue(scenario, 2, None)
@@ -59,7 +60,7 @@ def test_urgent_and_single_messages_go_before_campaigns(scenario: Scenario):
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 7])
-def test_campaigns_of_a_page_share_its_rate(scenario: Scenario, at_once: int):
+def test_campaigns_of_a_page_share_its_rate(scenario: Scenario, at_once: int) -> None:
     """For any size of a claim, a campaign is never ahead of another by more than that size.
 
     A campaign with few new jobs does not overtake the large one each time.
@@ -78,7 +79,9 @@ def test_campaigns_of_a_page_share_its_rate(scenario: Scenario, at_once: int):
 
 
 @pytest.mark.parametrize("campaign", [None, "c"])
-def test_every_fourth_job_is_one_that_has_failed_before(scenario: Scenario, campaign: str | None):
+def test_every_fourth_job_is_one_that_has_failed_before(
+    scenario: Scenario, campaign: str | None
+) -> None:
     """Neither failing jobs nor new jobs block the others."""
     again = enqueue(scenario, 2, campaign)
     for claim in scenario.claim():
@@ -94,7 +97,7 @@ def test_every_fourth_job_is_one_that_has_failed_before(scenario: Scenario, camp
 # Counts.
 
 
-def test_a_campaign_counts_its_jobs_by_state_page_and_error(scenario: Scenario):
+def test_a_campaign_counts_its_jobs_by_state_page_and_error(scenario: Scenario) -> None:
     """Given jobs with every kind of result, then totals, pages and errors match."""
     for page_id in ("1", "2"):
         enqueue(scenario, 3, "c", page_id)
@@ -116,7 +119,7 @@ def test_a_campaign_counts_its_jobs_by_state_page_and_error(scenario: Scenario):
     assert campaign.pages[second.page_id].errors == {"551": 1}
 
 
-def test_finished_means_that_every_row_has_ended(scenario: Scenario):
+def test_finished_means_that_every_row_has_ended(scenario: Scenario) -> None:
     """A campaign is not finished while announced rows are missing or a row waits for a retry."""
     scenario.ledger.announce_campaign("c", rows=2)
     enqueue(scenario, 1, "c")
@@ -143,7 +146,7 @@ def test_finished_means_that_every_row_has_ended(scenario: Scenario):
 
 def test_counts_outlive_the_jobs_and_are_forgotten_after_the_last_change(
     make_scenario: MakeScenario,
-):
+) -> None:
     """Sent jobs are kept for a day, their campaign for a month."""
     scenario = make_scenario(sent_ttl_seconds=10, failed_ttl_seconds=20, campaign_ttl_seconds=1000)
     job_ids = enqueue(scenario, 2, "c")
@@ -162,7 +165,7 @@ def test_counts_outlive_the_jobs_and_are_forgotten_after_the_last_change(
     assert left == []
 
 
-def test_a_campaign_whose_jobs_wait_is_not_forgotten(make_scenario: MakeScenario):
+def test_a_campaign_whose_jobs_wait_is_not_forgotten(make_scenario: MakeScenario) -> None:
     """It is kept for any time without changes."""
     scenario = make_scenario(campaign_ttl_seconds=100, expires_seconds=10_000)
     enqueue(scenario, 1, "c")
@@ -172,7 +175,7 @@ def test_a_campaign_whose_jobs_wait_is_not_forgotten(make_scenario: MakeScenario
     assert states(scenario, "c") == {"queued": 1}
 
 
-def test_the_rate_is_that_of_the_latest_half_minute(scenario: Scenario):
+def test_the_rate_is_that_of_the_latest_half_minute(scenario: Scenario) -> None:
     """Given 60 jobs sent within 20 seconds, then 3 per second; later none."""
     enqueue(scenario, 60, "c")
     for _ in range(20):
@@ -191,7 +194,7 @@ def test_the_rate_is_that_of_the_latest_half_minute(scenario: Scenario):
 # Idempotency keys.
 
 
-def new_job(recipient_id: str = "1", **options: str):
+def new_job(recipient_id: str = "1", **options: str) -> NewJob:
     body = {
         "recipient": {"id": recipient_id},
         "message": {"payload_id": "__hrf_f_" + "9" * 200},
@@ -203,7 +206,7 @@ def new_job(recipient_id: str = "1", **options: str):
     )
 
 
-def test_a_row_without_a_key_is_one_message_per_recipient_and_payload(scenario: Scenario):
+def test_a_row_without_a_key_is_one_message_per_recipient_and_payload(scenario: Scenario) -> None:
     """The same row again is the same job. The job shows its complete key."""
     first, same, other = scenario.ledger.enqueue(
         [new_job(campaign="c"), new_job(campaign="c"), new_job("2", campaign="c")]
@@ -218,7 +221,7 @@ def test_a_row_without_a_key_is_one_message_per_recipient_and_payload(scenario: 
 @pytest.mark.parametrize("end", [ACCEPTED, PERMANENT, None])
 def test_a_key_of_a_campaign_outlives_its_job(
     make_scenario: MakeScenario, end: OutcomeClass | None
-):
+) -> None:
     """For CAMPAIGN_TTL_SECONDS, the same row is not sent again; another body is a conflict."""
     scenario = make_scenario(sent_ttl_seconds=10, failed_ttl_seconds=10, campaign_ttl_seconds=1000)
     (job_id,) = scenario.ledger.enqueue([new_job(campaign="c")]).job_ids
@@ -240,7 +243,7 @@ def test_a_key_of_a_campaign_outlives_its_job(
 # Hold, release, cancel.
 
 
-def test_holding_does_not_affect_the_pages_other_messages(scenario: Scenario):
+def test_holding_does_not_affect_the_pages_other_messages(scenario: Scenario) -> None:
     """Given two campaigns and a single message, only the held one waits until its release."""
     scenario.sweep()
     held, other = enqueue(scenario, 3, "held"), enqueue(scenario, 2, "other")
@@ -264,7 +267,7 @@ def test_holding_does_not_affect_the_pages_other_messages(scenario: Scenario):
     assert not scenario.ledger.release_campaign("held", by="ann")
 
 
-def test_a_release_that_stops_half_way_is_finished_by_the_workers(scenario: Scenario):
+def test_a_release_that_stops_half_way_is_finished_by_the_workers(scenario: Scenario) -> None:
     """Given a release whose process died after its first call, then every page sends again."""
     for page in range(300):
         enqueue(scenario, 1, "c", str(page))
@@ -276,7 +279,7 @@ def test_a_release_that_stops_half_way_is_finished_by_the_workers(scenario: Scen
     assert len(scenario.claim_ids(1000)) == 300
 
 
-def test_canceling_stops_a_campaign_at_once_and_permanently(scenario: Scenario):
+def test_canceling_stops_a_campaign_at_once_and_permanently(scenario: Scenario) -> None:
     """Waiting jobs in all states are canceled; calls in flight end."""
     later = scenario.enqueue(campaign="c", send_at=from_ms(scenario.clock_ms() + 3_600_000))
     enqueue(scenario, 30, "c")
@@ -310,7 +313,7 @@ def test_canceling_stops_a_campaign_at_once_and_permanently(scenario: Scenario):
             action("c", by="ann")
 
 
-def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(scenario: Scenario):
+def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(scenario: Scenario) -> None:
     """Any worker takes the remaining steps, and each step is limited."""
     for page_id in ("1", "2", "3"):
         enqueue(scenario, 20, "c", page_id)
@@ -326,7 +329,7 @@ def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(scenario: Scena
     assert scenario.counts() == scenario.recount()
 
 
-def test_a_claim_that_was_lost_sends_nothing_of_a_canceled_campaign(scenario: Scenario):
+def test_a_claim_that_was_lost_sends_nothing_of_a_canceled_campaign(scenario: Scenario) -> None:
     """Given jobs of a lost claim, when they are released, then they are canceled."""
     enqueue(scenario, 3, "c")
     scenario.claim_and_lose_the_reply()
@@ -336,18 +339,18 @@ def test_a_claim_that_was_lost_sends_nothing_of_a_canceled_campaign(scenario: Sc
     assert states(scenario, "c") == {"cancelled": 3}
 
 
-def test_an_unknown_campaign_is_an_error(scenario: Scenario):
+def test_an_unknown_campaign_is_an_error(scenario: Scenario) -> None:
     """It does not create a hold that never ends."""
-    for action in (
-        lambda: scenario.ledger.hold_campaign("c", by="ann"),
-        lambda: scenario.ledger.release_campaign("c", by="ann"),
-        lambda: scenario.ledger.cancel_campaign("c", by="ann"),
-    ):
-        with pytest.raises(CampaignNotFound):
-            action()
+    ledger = scenario.ledger
+    with pytest.raises(CampaignNotFound):
+        ledger.hold_campaign("c", by="ann")
+    with pytest.raises(CampaignNotFound):
+        ledger.release_campaign("c", by="ann")
+    with pytest.raises(CampaignNotFound):
+        ledger.cancel_campaign("c", by="ann")
 
 
-def test_what_was_done_to_a_campaign_is_in_the_audit(scenario: Scenario):
+def test_what_was_done_to_a_campaign_is_in_the_audit(scenario: Scenario) -> None:
     """The entry has the author, the reason, and the number of waiting jobs."""
     enqueue(scenario, 3, "c")
     scenario.ledger.hold_campaign("c", "wrong text", by="ann", via="cli")
@@ -402,7 +405,7 @@ def test_a_canary_goes_first_and_decides_about_the_rest(
     max_failures: float | None,
     failed: int,
     decision: Hold | ReleaseCanary,
-):
+) -> None:
     """Given 20 rows on two pages and a canary of 5, then 5 are sent, with their retries."""
     scenario = make_scenario(lease_seconds=3600)
     scenario.sweep()
@@ -437,7 +440,7 @@ def test_a_canary_goes_first_and_decides_about_the_rest(
     assert len(scenario.claim_ids()) == 15
 
 
-def test_a_campaign_is_held_when_too_many_of_its_latest_jobs_fail(scenario: Scenario):
+def test_a_campaign_is_held_when_too_many_of_its_latest_jobs_fail(scenario: Scenario) -> None:
     """After an operator released it, the share is measured from the release."""
     scenario.ledger.announce_campaign("c", hold_at=0.2)
     enqueue(scenario, 200, "c")
@@ -453,7 +456,7 @@ def test_a_campaign_is_held_when_too_many_of_its_latest_jobs_fail(scenario: Scen
     assert guard(scenario) == Hold("5 of the latest 20 failed, more than 20%")
 
 
-def test_only_the_latest_500_outcomes_decide(scenario: Scenario):
+def test_only_the_latest_500_outcomes_decide(scenario: Scenario) -> None:
     """Old failures do not hold a campaign that works now."""
     scenario.ledger.announce_campaign("c", hold_at=0.2)
     enqueue(scenario, 900, "c")
@@ -485,7 +488,7 @@ def test_time_left(
     page_rates: dict[str, float],
     pause_seconds: dict[str, float],
     seconds: float | None,
-):
+) -> None:
     """Given 300 jobs waiting on page 1 and 100 on page 2, then the slowest page decides."""
 
     def counts(waiting: int) -> dict[State, int]:
@@ -503,7 +506,7 @@ def test_time_left(
     assert eta_seconds(campaign, page_rates, pause_seconds) == seconds
 
 
-def test_a_campaigns_time_left_follows_rates_and_pauses(make_scenario: MakeScenario):
+def test_a_campaigns_time_left_follows_rates_and_pauses(make_scenario: MakeScenario) -> None:
     """The page's own rate or the setting applies; a pause without an end makes it unknown."""
     scenario = make_scenario(page_rate=2.0)
     enqueue(scenario, 10, "c")

@@ -19,7 +19,7 @@ def set_back(scenario: Scenario, seconds: float) -> None:
 
 
 @BACK
-def test_waiting_jobs_are_sent_at_once(scenario: Scenario, seconds: int):
+def test_waiting_jobs_are_sent_at_once(scenario: Scenario, seconds: int) -> None:
     """Lanes that were served before have a time in the future."""
     ids = [scenario.enqueue(page) for page in "121212"]
     first = scenario.claim_ids(2)
@@ -28,7 +28,7 @@ def test_waiting_jobs_are_sent_at_once(scenario: Scenario, seconds: int):
 
 
 @BACK
-def test_a_worker_is_woken_for_them(scenario: Scenario, seconds: int):
+def test_a_worker_is_woken_for_them(scenario: Scenario, seconds: int) -> None:
     """The state of the bell does not matter."""
     scenario.enqueue()
     scenario.sweep()
@@ -38,7 +38,7 @@ def test_a_worker_is_woken_for_them(scenario: Scenario, seconds: int):
 
 
 @pytest.mark.parametrize("seconds", [600, 86_400])
-def test_a_pause_is_neither_shorter_nor_much_longer(scenario: Scenario, seconds: int):
+def test_a_pause_is_neither_shorter_nor_much_longer(scenario: Scenario, seconds: int) -> None:
     """The pause starts again: of 30 s, 10 s have passed, and it lasts 30 s more."""
     for _ in range(2):
         scenario.enqueue()
@@ -54,7 +54,7 @@ def test_a_pause_is_neither_shorter_nor_much_longer(scenario: Scenario, seconds:
 
 
 @BACK
-def test_a_page_rate_is_kept(make_scenario: Callable[..., Scenario], seconds: int):
+def test_a_page_rate_is_kept(make_scenario: Callable[..., Scenario], seconds: int) -> None:
     """4 per second, 3 at once (a burst of 4): the level of the bucket does not change."""
     scenario = make_scenario(page_rate=4.0, page_burst=4)
     for _ in range(10):

@@ -9,7 +9,7 @@ from harasocial_dispatch.schemas import State
 from support.scenario import Scenario
 
 
-def test_a_deleted_job_leaves_every_count(scenario: Scenario):
+def test_a_deleted_job_leaves_every_count(scenario: Scenario) -> None:
     """It leaves the counts of its code and its page before its retention ends."""
     deleted, kept = scenario.fail("1", "551"), scenario.fail("2", "100")
     scenario.client.delete(scenario.key(f"job:{deleted}"))
@@ -21,7 +21,7 @@ def test_a_deleted_job_leaves_every_count(scenario: Scenario):
     assert scenario.state(kept) is State.FAILED
 
 
-def test_it_is_found_among_thousands(scenario: Scenario):
+def test_it_is_found_among_thousands(scenario: Scenario) -> None:
     """Each sweep checks some entries, from a random position."""
     ids = [f"job-{number}" for number in range(1000)]
     fields = {"state": "failed", "page_id": "1", "error_code": "551"}
@@ -39,7 +39,7 @@ def test_it_is_found_among_thousands(scenario: Scenario):
     assert scenario.counts() == {"failed": 999}
 
 
-def test_nothing_is_left_of_it_after_its_retention(make_scenario: Callable[..., Scenario]):
+def test_nothing_is_left_of_it_after_its_retention(make_scenario: Callable[..., Scenario]) -> None:
     """Its hash with the code and page is missing; the indexes are repaired without it."""
     scenario = make_scenario(failed_ttl_seconds=3600.0)
     scenario.client.delete(scenario.key(f"job:{scenario.fail('1', '551')}"))

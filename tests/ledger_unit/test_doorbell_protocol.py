@@ -19,12 +19,12 @@ def rings(scenario: Scenario, **options: Any) -> bool:
     return scenario.rings(lambda: scenario.ledger.enqueue([parse_new_job(body, options)]))
 
 
-def test_the_first_job_rings_and_the_next_do_not(scenario: Scenario):
+def test_the_first_job_rings_and_the_next_do_not(scenario: Scenario) -> None:
     """One unanswered doorbell is enough to wake a worker."""
     assert [rings(scenario) for _ in range(5)] == [True, False, False, False, False]
 
 
-def test_an_unanswered_doorbell_is_rung_again(scenario: Scenario):
+def test_an_unanswered_doorbell_is_rung_again(scenario: Scenario) -> None:
     """After two seconds it counts as lost for a sweep. More enqueued jobs do not ring again."""
     assert rings(scenario)
     scenario.wait(1.999)
@@ -38,7 +38,7 @@ def test_an_unanswered_doorbell_is_rung_again(scenario: Scenario):
     assert scenario.rings(scenario.sweep)
 
 
-def test_a_job_for_later_does_not_ring(scenario: Scenario):
+def test_a_job_for_later_does_not_ring(scenario: Scenario) -> None:
     """No job is ready; the sweep rings when it is."""
     assert not rings(scenario, send_at=from_ms(START_MS + 60_000))
     assert not scenario.rings(scenario.sweep)
@@ -46,7 +46,7 @@ def test_a_job_for_later_does_not_ring(scenario: Scenario):
     assert scenario.rings(scenario.sweep)
 
 
-def test_a_claim_that_leaves_work_rings_for_another_worker(scenario: Scenario):
+def test_a_claim_that_leaves_work_rings_for_another_worker(scenario: Scenario) -> None:
     """Idle processes join one after the other."""
     for _ in range(10):
         rings(scenario)
@@ -56,7 +56,7 @@ def test_a_claim_that_leaves_work_rings_for_another_worker(scenario: Scenario):
     assert not scenario.rings(lambda: scenario.claim(100, answers_bell=True))
 
 
-def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(scenario: Scenario):
+def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(scenario: Scenario) -> None:
     """One process answers one doorbell every 5 s, and rings for the rest."""
     rung = sum(rings(scenario) for _ in range(20))
     answered = 0
@@ -70,7 +70,7 @@ def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(scenario: Scenario
     assert 0 < rung - answered < 10
 
 
-def test_doorbells_lost_together_are_rung_again_before_long(scenario: Scenario):
+def test_doorbells_lost_together_are_rung_again_before_long(scenario: Scenario) -> None:
     """The broker's data was deleted. A pump with no jobs left resets the count."""
     rings(scenario)
     for _ in range(600):
@@ -88,7 +88,7 @@ def test_doorbells_lost_together_are_rung_again_before_long(scenario: Scenario):
     assert scenario.rings(scenario.sweep)
 
 
-def test_an_attentive_pump_needs_no_doorbell(scenario: Scenario):
+def test_an_attentive_pump_needs_no_doorbell(scenario: Scenario) -> None:
     """The pump claims again within the announced time."""
     rings(scenario)
     scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=0.04)
@@ -97,7 +97,7 @@ def test_an_attentive_pump_needs_no_doorbell(scenario: Scenario):
     assert not scenario.rings(scenario.sweep)
 
 
-def test_an_attentive_pump_is_woken_by_the_ledger(scenario: Scenario):
+def test_an_attentive_pump_is_woken_by_the_ledger(scenario: Scenario) -> None:
     """It is woken once for any number of jobs, and only for jobs that may be sent now."""
     scenario.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     rings(scenario, send_at=from_ms(START_MS + 60_000))
@@ -110,7 +110,7 @@ def test_an_attentive_pump_is_woken_by_the_ledger(scenario: Scenario):
     assert scenario.client.llen(scenario.key("wake")) == 0
 
 
-def test_an_attentive_pump_that_cannot_take_everything_wakes_another(scenario: Scenario):
+def test_an_attentive_pump_that_cannot_take_everything_wakes_another(scenario: Scenario) -> None:
     """The other pump waits at the same list."""
     scenario.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
     for _ in range(3):
@@ -121,7 +121,7 @@ def test_an_attentive_pump_that_cannot_take_everything_wakes_another(scenario: S
 
 
 @pytest.mark.parametrize("value", ["1", b"\xff"])
-def test_a_wake_list_of_another_type_is_repaired(scenario: Scenario, value: str | bytes):
+def test_a_wake_list_of_another_type_is_repaired(scenario: Scenario, value: str | bytes) -> None:
     """The pump does not wait until the next script replaces the key."""
     scenario.client.set(scenario.key("wake"), value)
     scenario.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
@@ -130,7 +130,7 @@ def test_a_wake_list_of_another_type_is_repaired(scenario: Scenario, value: str 
     assert scenario.client.llen(scenario.key("wake")) == 1
 
 
-def test_a_pump_that_does_not_claim_in_time_is_not_waited_for(scenario: Scenario):
+def test_a_pump_that_does_not_claim_in_time_is_not_waited_for(scenario: Scenario) -> None:
     """The pump may have been killed."""
     rings(scenario)
     scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=0.04)
@@ -138,7 +138,7 @@ def test_a_pump_that_does_not_claim_in_time_is_not_waited_for(scenario: Scenario
     assert rings(scenario)
 
 
-def test_a_pump_that_leaves_rings_for_ready_jobs(scenario: Scenario):
+def test_a_pump_that_leaves_rings_for_ready_jobs(scenario: Scenario) -> None:
     """Jobs that are enqueued later also ring."""
     rings(scenario)
     scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
@@ -149,7 +149,7 @@ def test_a_pump_that_leaves_rings_for_ready_jobs(scenario: Scenario):
     assert scenario.rings(scenario.ledger.leave)
 
 
-def test_a_pump_may_stop_after_a_claim(scenario: Scenario):
+def test_a_pump_may_stop_after_a_claim(scenario: Scenario) -> None:
     """Without an announced time, the next job rings."""
     rings(scenario)
     scenario.ledger.claim(10, answers_bell=True, next_claim_in_seconds=60.0)
@@ -157,7 +157,7 @@ def test_a_pump_may_stop_after_a_claim(scenario: Scenario):
     assert rings(scenario)
 
 
-def test_a_paused_lane_does_not_ring(make_scenario: Callable[..., Scenario]):
+def test_a_paused_lane_does_not_ring(make_scenario: Callable[..., Scenario]) -> None:
     """It rings when the pause ends."""
     scenario = make_scenario()
     rings(scenario)
@@ -172,7 +172,7 @@ def test_a_paused_lane_does_not_ring(make_scenario: Callable[..., Scenario]):
 
 
 @pytest.mark.parametrize("bell", ["", "soon", "attentive ", "-1", "9 1e400", f"{START_MS + 1} 1"])
-def test_a_bell_of_another_client_counts_as_lost(scenario: Scenario, bell: str):
+def test_a_bell_of_another_client_counts_as_lost(scenario: Scenario, bell: str) -> None:
     """So does a bell from before the clock was set back. It must not block doorbells."""
     scenario.client.set(scenario.key("bell"), bell)
     rings(scenario)

@@ -41,7 +41,7 @@ def new_job(
     return parse_new_job(job.body(), options)
 
 
-def test_the_same_key_and_body_give_the_same_job(scenario: Scenario):
+def test_the_same_key_and_body_give_the_same_job(scenario: Scenario) -> None:
     """The first call's options apply: a repeated `send_at` of "in two hours" is another time."""
     options: dict[str, Any] = {
         "send_at": START + timedelta(hours=2),
@@ -80,7 +80,7 @@ def test_the_same_key_and_body_give_the_same_job(scenario: Scenario):
 )
 def test_the_same_key_with_another_body_is_a_conflict(
     scenario: Scenario, first: dict[str, Any], second: dict[str, Any], fields: list[str]
-):
+) -> None:
     """The error lists the differences, and nothing is stored, in any order (design promise 3)."""
     for number, (one, other) in enumerate([(first, second), (second, first)], start=1):
         key = f"k-{number}"
@@ -95,7 +95,7 @@ def test_the_same_key_with_another_body_is_a_conflict(
         assert scenario.counts() == scenario.recount() == {"queued": number}
 
 
-def test_conflicts_can_be_skipped(scenario: Scenario):
+def test_conflicts_can_be_skipped(scenario: Scenario) -> None:
     """Conflicts with stored jobs and within the call are skipped; the other jobs are stored."""
     before = scenario.enqueue(idempotency_key="before")
     jobs = [
@@ -117,7 +117,7 @@ def test_conflicts_can_be_skipped(scenario: Scenario):
     assert scenario.counts() == scenario.recount() == {"queued": 3}
 
 
-def test_a_conflict_within_one_call_stores_none_of_it(scenario: Scenario):
+def test_a_conflict_within_one_call_stores_none_of_it(scenario: Scenario) -> None:
     """It is unknown which of the two jobs was meant."""
     jobs = [new_job(), new_job(idempotency_key="a"), new_job(idempotency_key="a", page_id="2")]
     with pytest.raises(IdempotencyConflict, match="belongs to an earlier row") as caught:
@@ -133,7 +133,9 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
     return {**body, "idempotency_key": f"order-{number}", **fields}
 
 
-def test_enqueue_many_counts_what_is_new_and_what_was_there(scenario: Scenario, producer: Producer):
+def test_enqueue_many_counts_what_is_new_and_what_was_there(
+    scenario: Scenario, producer: Producer
+) -> None:
     """It counts over several batches, and a repeated row as known."""
     first = producer.enqueue_many(row(number) for number in range(3))
     assert (first.new_count, first.already_enqueued_count) == (3, 0)
@@ -146,7 +148,7 @@ def test_enqueue_many_counts_what_is_new_and_what_was_there(scenario: Scenario, 
 
 def test_enqueue_many_raises_a_conflict_and_reports_what_it_stored(
     scenario: Scenario, producer: Producer
-):
+) -> None:
     """Earlier batches are stored; the batch with the conflict is not (design promise 2)."""
     (known,) = producer.enqueue_many([row(700)]).accepted
     rows = [row(number) for number in range(1200)]
@@ -161,7 +163,7 @@ def test_enqueue_many_raises_a_conflict_and_reports_what_it_stored(
     assert scenario.counts() == {"queued": 501}
 
 
-def test_enqueue_many_may_skip_rows_in_conflict(scenario: Scenario, producer: Producer):
+def test_enqueue_many_may_skip_rows_in_conflict(scenario: Scenario, producer: Producer) -> None:
     """They are reported with the invalid rows; all other rows are stored."""
     (known,) = producer.enqueue_many([row(1)]).accepted
     rows = [row(number) for number in range(1200)]
@@ -195,7 +197,7 @@ def test_enqueue_many_may_skip_rows_in_conflict(scenario: Scenario, producer: Pr
 
 
 @pytest.mark.parametrize("is_a_list", ["job", "key", "neither"])
-def test_a_key_whose_job_is_gone_is_free(scenario: Scenario, is_a_list: str):
+def test_a_key_whose_job_is_gone_is_free(scenario: Scenario, is_a_list: str) -> None:
     """Otherwise the id of a job that is never sent would be returned (promise 1)."""
     job_id = scenario.enqueue(idempotency_key="k")
     hash_key, idem_key = scenario.key(f"job:{job_id}"), scenario.key("idem:k")
@@ -210,7 +212,7 @@ def test_a_key_whose_job_is_gone_is_free(scenario: Scenario, is_a_list: str):
     assert scenario.state(other) is State.QUEUED
 
 
-def test_a_job_that_another_client_damaged_is_no_match(scenario: Scenario):
+def test_a_job_that_another_client_damaged_is_no_match(scenario: Scenario) -> None:
     """No caller enqueued the message with the damaged body."""
     job_id = scenario.enqueue(idempotency_key="k")
     scenario.client.hdel(scenario.key(f"job:{job_id}"), "recipient_id")
@@ -219,7 +221,9 @@ def test_a_job_that_another_client_damaged_is_no_match(scenario: Scenario):
 
 
 @pytest.mark.parametrize("end", ["sent", "cancelled", "failed"])
-def test_a_key_and_its_job_are_forgotten_together(make_scenario: Callable[..., Scenario], end: str):
+def test_a_key_and_its_job_are_forgotten_together(
+    make_scenario: Callable[..., Scenario], end: str
+) -> None:
     """No key is compared with a deleted job, and no key outlives its job."""
     scenario = make_scenario(sent_ttl_seconds=100, failed_ttl_seconds=100)
     job_id = scenario.enqueue(idempotency_key="k")
@@ -235,7 +239,7 @@ def test_a_key_and_its_job_are_forgotten_together(make_scenario: Callable[..., S
         assert [scenario.client.exists(name) == 1 for name in names] == [kept, kept]
 
 
-def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario):
+def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario) -> None:
     """A file may contain a row twice."""
     jobs = [new_job(idempotency_key="a"), new_job(), new_job(idempotency_key="a"), new_job()]
     a, plain, again, other = scenario.ledger.enqueue(jobs).job_ids
@@ -244,7 +248,7 @@ def test_the_same_key_within_one_call_gives_the_same_job(scenario: Scenario):
     assert scenario.counts() == {"queued": 3}
 
 
-def test_different_keys_are_different_jobs(scenario: Scenario):
+def test_different_keys_are_different_jobs(scenario: Scenario) -> None:
     """Keys that a pattern or a separator could confuse are different too."""
     keys = ["a", "A", "a ", "*", "a:b", "a}", "ạ", "a" * 200, "job:1", "0"]
     ids = [scenario.enqueue(idempotency_key=key) for key in keys]
@@ -252,7 +256,7 @@ def test_different_keys_are_different_jobs(scenario: Scenario):
     assert [scenario.enqueue(idempotency_key=key) for key in keys] == ids
 
 
-def test_jobs_without_a_key_are_all_different(scenario: Scenario):
+def test_jobs_without_a_key_are_all_different(scenario: Scenario) -> None:
     """The caller may want to send the same message twice."""
     assert scenario.enqueue() != scenario.enqueue()
 
@@ -260,7 +264,9 @@ def test_jobs_without_a_key_are_all_different(scenario: Scenario):
 @pytest.mark.parametrize(
     "outcome_class", [None, OutcomeClass.ACCEPTED, OutcomeClass.PERMANENT, OutcomeClass.TRANSIENT]
 )
-def test_a_key_holds_while_its_job_is_kept(scenario: Scenario, outcome_class: OutcomeClass | None):
+def test_a_key_holds_while_its_job_is_kept(
+    scenario: Scenario, outcome_class: OutcomeClass | None
+) -> None:
     """The result of the job does not matter."""
     job_id = scenario.enqueue(idempotency_key="k")
     (claim,) = scenario.claim()
@@ -271,7 +277,7 @@ def test_a_key_holds_while_its_job_is_kept(scenario: Scenario, outcome_class: Ou
     assert scenario.state(job_id) is state
 
 
-def test_a_known_key_does_not_ring(scenario: Scenario):
+def test_a_known_key_does_not_ring(scenario: Scenario) -> None:
     """No new job is ready."""
     scenario.enqueue(idempotency_key="k")
     scenario.claim(answers_bell=True)
@@ -298,7 +304,7 @@ BROKEN = redis.ConnectionError("reset by peer")
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_connection_that_breaks_once_makes_one_job(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, arrived: bool
-):
+) -> None:
     """The second call has the same ids, so it does not matter whether the first arrived."""
     faulty = Faulty(scenario.ledger._scripts.run, arrives=[arrived], error=BROKEN)
     monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
@@ -317,7 +323,7 @@ def test_a_connection_that_breaks_once_makes_one_job(
 )
 def test_a_reply_that_stays_lost_raises_enqueue_unknown(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, arrived: bool
-):
+) -> None:
     """The error has the ids; another call with the same key makes one job (design promise 2)."""
     faulty = Faulty(scenario.ledger._scripts.run, arrives=[arrived] * tries, error=error)
     monkeypatch.setattr(scenario.ledger._scripts, "run", faulty)
@@ -332,7 +338,7 @@ def test_a_reply_that_stays_lost_raises_enqueue_unknown(
 
 def test_without_a_key_the_error_advises_to_look_up_the_ids_first(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Without a key, a second call could create a second job."""
     faulty = Faulty(
         scenario.ledger._scripts.run, arrives=[True], error=redis.TimeoutError("no answer")
@@ -344,7 +350,9 @@ def test_without_a_key_the_error_advises_to_look_up_the_ids_first(
     assert all(scenario.state(job_id) is State.QUEUED for job_id in caught.value.job_ids)
 
 
-def test_a_refusal_by_redis_stores_nothing(scenario: Scenario, monkeypatch: pytest.MonkeyPatch):
+def test_a_refusal_by_redis_stores_nothing(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For example, Redis is out of memory. Then the result is certain."""
     faulty = Faulty(
         scenario.ledger._scripts.run,
@@ -358,7 +366,7 @@ def test_a_refusal_by_redis_stores_nothing(scenario: Scenario, monkeypatch: pyte
     assert scenario.counts() == scenario.recount() == {}
 
 
-def test_namespaces_share_nothing(make_scenario: Callable[..., Scenario]):
+def test_namespaces_share_nothing(make_scenario: Callable[..., Scenario]) -> None:
     """Namespaces on one Redis share neither jobs nor keys."""
     one = make_scenario()
     other = type(one)(one.client, one.clock, replace(one.settings, namespace="other"))

@@ -38,12 +38,12 @@ def as_hash(new: NewJob) -> dict[str, str]:
     return found
 
 
-def test_only_what_is_not_the_default_is_stored():
+def test_only_what_is_not_the_default_is_stored() -> None:
     """Most jobs need three fields in addition to the script's fields."""
     assert as_hash(NEW) == {"recipient_id": "2560", "payload_id": "p"}
 
 
-def test_every_option_is_stored():
+def test_every_option_is_stored() -> None:
     """The worker and readers need all options."""
     new = NewJob(
         job=SendJob(page_id="500", recipient_id="2560", payload_id="p", metadata="m"),
@@ -76,7 +76,7 @@ def test_every_option_is_stored():
         ("ơ" * 17, {"payload_id": "ơ" * 16, "payload_id+1": "ơ"}),
     ],
 )
-def test_a_long_text_is_split_into_fields(payload_id: str, expected: dict[str, str]):
+def test_a_long_text_is_split_into_fields(payload_id: str, expected: dict[str, str]) -> None:
     """Each field has at most 64 bytes, so that Redis keeps the hash compact."""
     new = NewJob(job=SendJob(page_id="500", recipient_id="2560", payload_id=payload_id))
     assert as_hash(new) == {"recipient_id": "2560", **expected}
@@ -135,7 +135,7 @@ options = st.fixed_dictionaries(
     },
     {},
 )
-def test_any_job_comes_back_as_it_was(body: dict[str, object], chosen: dict[str, object]):
+def test_any_job_comes_back_as_it_was(body: dict[str, object], chosen: dict[str, object]) -> None:
     """The body is identical, and only the key may be too long for a compact hash."""
     new = parse_new_job(body, chosen)
     stored = as_hash(new)
@@ -153,7 +153,7 @@ def test_any_job_comes_back_as_it_was(body: dict[str, object], chosen: dict[str,
     )
 
 
-def test_an_empty_hash_is_a_job_without_anything():
+def test_an_empty_hash_is_a_job_without_anything() -> None:
     """Another client may leave an empty hash; reading it raises nothing."""
     record = to_record("id", {}, None)
     assert record.state is State.FAILED
@@ -163,7 +163,7 @@ def test_an_empty_hash_is_a_job_without_anything():
 
 
 @pytest.mark.parametrize("state", State)
-def test_only_a_job_that_waits_for_a_time_has_a_next_attempt(state: State):
+def test_only_a_job_that_waits_for_a_time_has_a_next_attempt(state: State) -> None:
     """For a job that is being sent, `due` has the end of its lease."""
     record = to_record("id", {"state": state.value}, 1_769_851_800_000.0)
     waits = state in (State.SCHEDULED, State.RETRYING)
@@ -171,12 +171,12 @@ def test_only_a_job_that_waits_for_a_time_has_a_next_attempt(state: State):
 
 
 @pytest.mark.parametrize("due", [float("inf"), float("-inf"), float("nan"), 1e300, -1e300])
-def test_a_due_time_beyond_all_calendars_is_none(due: float):
+def test_a_due_time_beyond_all_calendars_is_none(due: float) -> None:
     """Another client may have written it."""
     assert to_record("id", {"state": "retrying"}, due).next_attempt_at is None
 
 
-def test_attempts_come_in_their_order():
+def test_attempts_come_in_their_order() -> None:
     """They are ordered by number, because the fields of a hash have no order."""
     fields = {
         f"attempt:{number}": attempt_text(number * 1000, 5, 500, f"code{number}", None)
@@ -204,7 +204,7 @@ attempts = st.tuples(
 @given(attempts)
 def test_an_attempt_comes_back_as_it_was(
     attempt: tuple[int, int, int | None, str | None, str | None],
-):
+) -> None:
     """Its time is exact to the millisecond."""
     at_ms, duration_ms, http_status, error_code, error_message = attempt
     (found,) = to_record("id", {"attempt:1": attempt_text(*attempt)}, None).attempts
@@ -246,7 +246,7 @@ hashes = st.dictionaries(
 
 @given(hashes, st.none() | st.floats())
 @example({"expires_at": "9" * 400, "attempts": "9" * 400, "enqueued_at": "9" * 400}, None)
-def test_any_hash_can_be_looked_at_and_claimed(fields: dict[str, str], due: float | None):
+def test_any_hash_can_be_looked_at_and_claimed(fields: dict[str, str], due: float | None) -> None:
     """Other clients may write anything; the record can still be converted to JSON."""
     json.dumps(to_record("id", fields, due).as_json(), allow_nan=False)
     flat = [text for pair in fields.items() for text in pair]

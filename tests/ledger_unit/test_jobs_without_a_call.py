@@ -28,7 +28,7 @@ def put_ghost(scenario: Scenario, page_id: str) -> None:
     scenario.client.zadd(scenario.key("lanes"), {page_id: 0})
 
 
-def test_a_claim_returns_what_cannot_be_sent(scenario: Scenario):
+def test_a_claim_returns_what_cannot_be_sent(scenario: Scenario) -> None:
     """It returns expired jobs and entries without a job, next to jobs to be sent."""
     late = scenario.enqueue("1", expires_at=from_ms(START_MS + 1000))
     put_ghost(scenario, "2")
@@ -45,7 +45,9 @@ def test_a_claim_returns_what_cannot_be_sent(scenario: Scenario):
     assert scenario.counts() == {"sending": 1, "failed": 2}
 
 
-def test_what_cannot_be_sent_uses_nothing_of_its_page(make_scenario: Callable[..., Scenario]):
+def test_what_cannot_be_sent_uses_nothing_of_its_page(
+    make_scenario: Callable[..., Scenario],
+) -> None:
     """It uses neither the page's rate nor the probe of its pause."""
     scenario = make_scenario(page_rate=1.0, page_burst=1)
     scenario.enqueue(expires_at=from_ms(START_MS + 1))
@@ -55,7 +57,7 @@ def test_what_cannot_be_sent_uses_nothing_of_its_page(make_scenario: Callable[..
     assert [claim.job_id for claim in scenario.claim()] == good[:1]
 
 
-def test_a_sweep_returns_ended_leases_and_entries_that_are_no_job(scenario: Scenario):
+def test_a_sweep_returns_ended_leases_and_entries_that_are_no_job(scenario: Scenario) -> None:
     """They are claimed for the sweeper, with their attempts unchanged."""
     lost = scenario.enqueue("1", delivery="at_most_once")
     (first,) = scenario.claim()
@@ -70,7 +72,9 @@ def test_a_sweep_returns_ended_leases_and_entries_that_are_no_job(scenario: Scen
 
 
 @pytest.mark.parametrize("ending", ["lease", "ghost in due", "ghost in a lane", "wrong lane"])
-def test_a_claimant_that_dies_before_it_records_loses_nothing(scenario: Scenario, ending: str):
+def test_a_claimant_that_dies_before_it_records_loses_nothing(
+    scenario: Scenario, ending: str
+) -> None:
     """After that lease, the next sweep claims the job again; one attempt is recorded per call."""
     job_id, spent = "ghost", 0
     if ending == "lease":
@@ -106,7 +110,7 @@ def test_a_claimant_that_dies_before_it_records_loses_nothing(scenario: Scenario
     assert "defect" not in scenario.client.hgetall(scenario.key(f"job:{job_id}"))
 
 
-def test_an_ended_lease_does_not_pause_its_page(make_scenario: Callable[..., Scenario]):
+def test_an_ended_lease_does_not_pause_its_page(make_scenario: Callable[..., Scenario]) -> None:
     """A worker that dies during many calls of a page does not pause the page."""
     scenario = make_scenario(in_flight=8)
     for _ in range(8):
@@ -117,7 +121,7 @@ def test_an_ended_lease_does_not_pause_its_page(make_scenario: Callable[..., Sce
     assert scenario.client.hgetall(scenario.key("pauses")) == {}
 
 
-def test_a_defective_claim_whose_reply_is_lost_is_released_as_such(scenario: Scenario):
+def test_a_defective_claim_whose_reply_is_lost_is_released_as_such(scenario: Scenario) -> None:
     """It returns to its lane, and is claimed again with its defect."""
     put_ghost(scenario, "1")
     scenario.claim_and_lose_the_reply()

@@ -30,7 +30,7 @@ def after(seconds: float) -> Any:
     return START + timedelta(seconds=seconds)
 
 
-def test_an_enqueued_job_is_queued(scenario: Scenario):
+def test_an_enqueued_job_is_queued(scenario: Scenario) -> None:
     """All given values can be read at once."""
     job_id = scenario.enqueue("500", idempotency_key="order-1001", delivery="at_most_once")
     record = scenario.get(job_id)
@@ -44,7 +44,7 @@ def test_an_enqueued_job_is_queued(scenario: Scenario):
     assert record.next_attempt_at is record.send_at is record.finished_at is None
 
 
-def test_ids_come_back_in_the_order_of_the_jobs(scenario: Scenario):
+def test_ids_come_back_in_the_order_of_the_jobs(scenario: Scenario) -> None:
     """One call may store many jobs."""
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}}
     jobs = [parse_new_job({**body, "page_id": str(page)}) for page in range(20)]
@@ -55,7 +55,7 @@ def test_ids_come_back_in_the_order_of_the_jobs(scenario: Scenario):
     assert scenario.ledger.enqueue([]).job_ids == []
 
 
-def test_a_job_for_later_is_scheduled_until_its_time(scenario: Scenario):
+def test_a_job_for_later_is_scheduled_until_its_time(scenario: Scenario) -> None:
     """The sweep queues it when it is due, not earlier. Its lifetime begins then."""
     job_id = scenario.enqueue(send_at=after(60))
     record = scenario.get(job_id)
@@ -72,12 +72,12 @@ def test_a_job_for_later_is_scheduled_until_its_time(scenario: Scenario):
     assert scenario.claim_ids() == [job_id]
 
 
-def test_a_time_that_has_passed_is_now(scenario: Scenario):
+def test_a_time_that_has_passed_is_now(scenario: Scenario) -> None:
     """Clocks differ, so such a job is sent at once."""
     assert scenario.state(scenario.enqueue(send_at=after(-60))) is State.QUEUED
 
 
-def test_a_claimed_job_is_sending(scenario: Scenario):
+def test_a_claimed_job_is_sending(scenario: Scenario) -> None:
     """The claim contains all that a worker needs, and no other worker gets the job."""
     job_id = scenario.enqueue("500", delivery="at_most_once")
     scenario.wait(10)
@@ -91,7 +91,9 @@ def test_a_claimed_job_is_sending(scenario: Scenario):
     assert scenario.claim() == []
 
 
-def test_an_accepted_job_is_sent_and_forgotten_in_time(make_scenario: Callable[..., Scenario]):
+def test_an_accepted_job_is_sent_and_forgotten_in_time(
+    make_scenario: Callable[..., Scenario],
+) -> None:
     """It is deleted SENT_TTL_SECONDS after it was sent, with its idempotency key."""
     scenario = make_scenario(sent_ttl_seconds=60)
     job_id = scenario.enqueue(idempotency_key="k")
@@ -112,7 +114,7 @@ def test_an_accepted_job_is_sent_and_forgotten_in_time(make_scenario: Callable[.
     assert scenario.enqueue(idempotency_key="k") != job_id
 
 
-def test_a_refused_job_has_failed(scenario: Scenario):
+def test_a_refused_job_has_failed(scenario: Scenario) -> None:
     """It is stored with the reason in every index, and is not sent again automatically."""
     job_id = scenario.fail("500", "10/2018278")
     record = scenario.get(job_id)
@@ -130,7 +132,7 @@ def test_a_refused_job_has_failed(scenario: Scenario):
     assert scenario.state(job_id) is State.FAILED
 
 
-def test_a_transient_failure_is_retried_after_its_backoff(scenario: Scenario):
+def test_a_transient_failure_is_retried_after_its_backoff(scenario: Scenario) -> None:
     """2 s after the first attempt, 4 s after the second; each attempt is stored."""
     job_id = scenario.enqueue()
     for attempt, backoff in ((1, 2), (2, 4), (3, 8)):
@@ -156,7 +158,7 @@ def test_a_transient_failure_is_retried_after_its_backoff(scenario: Scenario):
     assert [attempt.http_status for attempt in record.attempts] == [500, 500, 500, 200]
 
 
-def test_attempts_come_to_an_end(make_scenario: Callable[..., Scenario]):
+def test_attempts_come_to_an_end(make_scenario: Callable[..., Scenario]) -> None:
     """The job has the code of the last attempt."""
     scenario = make_scenario(max_attempts=2, retry_base_seconds=1.0)
     job_id = scenario.enqueue()
@@ -169,7 +171,7 @@ def test_attempts_come_to_an_end(make_scenario: Callable[..., Scenario]):
     assert (record.state, record.error_code, record.attempt_count) == (State.FAILED, "timeout", 2)
 
 
-def test_throttled_jobs_go_back_to_the_front_of_their_lane(scenario: Scenario):
+def test_throttled_jobs_go_back_to_the_front_of_their_lane(scenario: Scenario) -> None:
     """They are released unsent, and no attempt is spent (design promise 7)."""
     first, second = scenario.enqueue(), scenario.enqueue()
     (claim,) = scenario.claim(1)
@@ -184,7 +186,7 @@ def test_throttled_jobs_go_back_to_the_front_of_their_lane(scenario: Scenario):
     assert scenario.claim_ids() == [second]
 
 
-def test_a_throttled_urgent_job_stays_urgent(scenario: Scenario):
+def test_a_throttled_urgent_job_stays_urgent(scenario: Scenario) -> None:
     """It returns to the front of the urgent jobs."""
     first = scenario.enqueue(urgent=True)
     second = scenario.enqueue(urgent=True)
@@ -198,7 +200,7 @@ def test_a_throttled_urgent_job_stays_urgent(scenario: Scenario):
     assert scenario.claim_ids(1) == [second]
 
 
-def test_a_job_with_a_longer_wait_than_a_lane_may_have_waits_alone(scenario: Scenario):
+def test_a_job_with_a_longer_wait_than_a_lane_may_have_waits_alone(scenario: Scenario) -> None:
     """It is retrying, but no attempt was spent."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
@@ -208,7 +210,7 @@ def test_a_job_with_a_longer_wait_than_a_lane_may_have_waits_alone(scenario: Sce
     assert record.next_attempt_at == after(7200)
 
 
-def test_a_job_past_its_deadline_is_not_sent(make_scenario: Callable[..., Scenario]):
+def test_a_job_past_its_deadline_is_not_sent(make_scenario: Callable[..., Scenario]) -> None:
     """The deadline is EXPIRES_SECONDS after enqueuing, or its own; no attempt is made."""
     scenario = make_scenario(expires_seconds=100)
     default = scenario.enqueue(idempotency_key="k")
@@ -230,7 +232,7 @@ def test_a_job_past_its_deadline_is_not_sent(make_scenario: Callable[..., Scenar
 
 
 @pytest.mark.parametrize("state", [State.SCHEDULED, State.QUEUED, State.RETRYING])
-def test_a_job_not_sent_yet_can_be_canceled(scenario: Scenario, state: State):
+def test_a_job_not_sent_yet_can_be_canceled(scenario: Scenario, state: State) -> None:
     """It is never sent, and is deleted after its retention."""
     job_id = scenario.enqueue(
         send_at=after(60) if state is State.SCHEDULED else None, idempotency_key="k"
@@ -268,7 +270,7 @@ def test_a_job_not_sent_yet_can_be_canceled(scenario: Scenario, state: State):
 )
 def test_a_job_in_flight_or_ended_cannot_be_canceled(
     scenario: Scenario, outcome_class: OutcomeClass | None, state: State
-):
+) -> None:
     """The call returns its state and changes nothing."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
@@ -279,7 +281,7 @@ def test_a_job_in_flight_or_ended_cannot_be_canceled(
     assert scenario.get(job_id) == before
 
 
-def test_a_canceled_job_is_canceled_once(scenario: Scenario):
+def test_a_canceled_job_is_canceled_once(scenario: Scenario) -> None:
     """A second cancellation is not an error and is not counted."""
     job_id = scenario.enqueue()
     assert scenario.ledger.cancel([job_id, job_id]) == [State.CANCELLED, State.CANCELLED]
@@ -288,7 +290,7 @@ def test_a_canceled_job_is_canceled_once(scenario: Scenario):
 
 def test_a_canceled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
     make_scenario: Callable[..., Scenario],
-):
+) -> None:
     """Its id in the lane may outlive it; that causes no failure."""
     scenario = make_scenario(failed_ttl_seconds=10)
     scenario.ledger.cancel([scenario.enqueue()])
@@ -301,7 +303,7 @@ def test_a_canceled_job_whose_retention_ended_leaves_no_trace_in_its_lane(
     assert set(scenario.client.scan_iter("*")) <= {scenario.key(name) for name in kept}
 
 
-def test_a_failed_job_can_be_replayed(scenario: Scenario):
+def test_a_failed_job_can_be_replayed(scenario: Scenario) -> None:
     """It gets the full number of attempts and a new deadline; its history is kept."""
     job_id = scenario.fail(expires_at=after(10), idempotency_key="k")
     scenario.wait(100)
@@ -321,7 +323,7 @@ def test_a_failed_job_can_be_replayed(scenario: Scenario):
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.FAILED])
-def test_only_failed_jobs_are_replayed(scenario: Scenario, state: State):
+def test_only_failed_jobs_are_replayed(scenario: Scenario, state: State) -> None:
     """A sent job is never sent again (design promise 4)."""
     job_id = scenario.enqueue(send_at=after(60) if state is State.SCHEDULED else None)
     if state is State.CANCELLED:
@@ -338,14 +340,14 @@ def test_only_failed_jobs_are_replayed(scenario: Scenario, state: State):
     assert scenario.get(job_id) == before
 
 
-def test_replaying_twice_queues_once(scenario: Scenario):
+def test_replaying_twice_queues_once(scenario: Scenario) -> None:
     """At the second replay, the job is no longer failed."""
     job_id = scenario.fail()
     assert scenario.ledger.replay([job_id, job_id]) == [State.FAILED, State.QUEUED]
     assert scenario.claim_ids() == [job_id]
 
 
-def test_a_replayed_urgent_job_is_urgent_again(scenario: Scenario):
+def test_a_replayed_urgent_job_is_urgent_again(scenario: Scenario) -> None:
     """It is queued as it was enqueued."""
     urgent = scenario.fail(urgent=True)
     waiting = scenario.enqueue()
@@ -360,7 +362,7 @@ def test_a_replayed_urgent_job_is_urgent_again(scenario: Scenario):
 )
 def test_a_lease_that_ends_leaves_an_unknown_outcome(
     scenario: Scenario, options: dict[str, str], state: State
-):
+) -> None:
     """The worker died: the job is sent again or fails, depending on its delivery."""
     job_id = scenario.enqueue("500", **options)
     scenario.claim()
@@ -384,7 +386,7 @@ def test_a_lease_that_ends_leaves_an_unknown_outcome(
         assert scenario.ledger.reader.count_by_error_code().by_name == {"unknown_outcome": 1}
 
 
-def test_lost_leases_come_to_an_end_too(make_scenario: Callable[..., Scenario]):
+def test_lost_leases_come_to_an_end_too(make_scenario: Callable[..., Scenario]) -> None:
     """A message that kills its worker each time must not be sent forever."""
     scenario = make_scenario(max_attempts=2)
     job_id = scenario.enqueue()
@@ -402,7 +404,7 @@ def test_lost_leases_come_to_an_end_too(make_scenario: Callable[..., Scenario]):
     )
 
 
-def test_a_replayed_job_may_lose_its_worker_again(make_scenario: Callable[..., Scenario]):
+def test_a_replayed_job_may_lose_its_worker_again(make_scenario: Callable[..., Scenario]) -> None:
     """Attempts before the replay do not count, also for the sweep."""
     scenario = make_scenario(max_attempts=2)
     job_id = scenario.fail()
@@ -413,7 +415,7 @@ def test_a_replayed_job_may_lose_its_worker_again(make_scenario: Callable[..., S
     assert (scenario.state(job_id), scenario.get(job_id).attempt_count) == (State.RETRYING, 2)
 
 
-def test_a_lost_lease_is_not_retried_after_the_deadline(scenario: Scenario):
+def test_a_lost_lease_is_not_retried_after_the_deadline(scenario: Scenario) -> None:
     """Design promise 5 also applies to the sweep."""
     job_id = scenario.enqueue(expires_at=after(60))
     scenario.claim()
@@ -423,7 +425,7 @@ def test_a_lost_lease_is_not_retried_after_the_deadline(scenario: Scenario):
 
 
 @pytest.mark.parametrize("token", ["", "another", "*"])
-def test_only_the_holder_of_the_claim_records(scenario: Scenario, token: str):
+def test_only_the_holder_of_the_claim_records(scenario: Scenario, token: str) -> None:
     """A wrong token changes nothing (design promise 6)."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
@@ -435,7 +437,7 @@ def test_only_the_holder_of_the_claim_records(scenario: Scenario, token: str):
     assert scenario.record(claim, OutcomeClass.ACCEPTED)
 
 
-def test_a_holder_whose_lease_ended_records_nothing(scenario: Scenario):
+def test_a_holder_whose_lease_ended_records_nothing(scenario: Scenario) -> None:
     """Another worker may send the job now, and only its claim counts."""
     job_id = scenario.enqueue()
     (late,) = scenario.claim()
@@ -452,7 +454,7 @@ def test_a_holder_whose_lease_ended_records_nothing(scenario: Scenario):
     assert scenario.get(job_id).attempt_count == 2
 
 
-def test_a_late_holder_may_record_before_the_next_sweep(scenario: Scenario):
+def test_a_late_holder_may_record_before_the_next_sweep(scenario: Scenario) -> None:
     """The claim is still valid."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
@@ -462,7 +464,7 @@ def test_a_late_holder_may_record_before_the_next_sweep(scenario: Scenario):
     assert scenario.sweep().claims == []
 
 
-def test_one_call_records_many_jobs_and_returns_which_claims_were_valid(scenario: Scenario):
+def test_one_call_records_many_jobs_and_returns_which_claims_were_valid(scenario: Scenario) -> None:
     """A lost claim in a batch does not affect the other results."""
     ids = [scenario.enqueue() for _ in range(3)]
     claims = scenario.claim()
@@ -477,7 +479,7 @@ def test_one_call_records_many_jobs_and_returns_which_claims_were_valid(scenario
     assert scenario.ledger.record([]) == []
 
 
-def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario):
+def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario) -> None:
     """Even if the reply to the claim is slow, a call ends before its lease."""
     scenario.enqueue()
     before = time.monotonic()
@@ -488,7 +490,7 @@ def test_a_lease_is_counted_from_before_it_was_asked_for(scenario: Scenario):
 
 def test_a_claim_whose_reply_was_lost_is_released(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """The next claim gets the same jobs in the same order, with no attempt spent."""
     ids = [scenario.enqueue() for _ in range(3)]
     run = scenario.ledger._scripts.and_ring
@@ -510,7 +512,7 @@ def test_a_claim_whose_reply_was_lost_is_released(
 
 def test_failed_jobs_are_kept_for_their_retention_and_no_longer(
     make_scenario: Callable[..., Scenario],
-):
+) -> None:
     """They are searchable until then (design promise 12), and completely deleted after it."""
     scenario = make_scenario(failed_ttl_seconds=1000)
     job_id = scenario.fail(idempotency_key="k")
@@ -532,7 +534,7 @@ def test_failed_jobs_are_kept_for_their_retention_and_no_longer(
     assert not [name for name in left if "failed" in name], left
 
 
-def test_fifty_attempts_are_kept(make_scenario: Callable[..., Scenario]):
+def test_fifty_attempts_are_kept(make_scenario: Callable[..., Scenario]) -> None:
     """The latest are kept, recorded by a worker or after a lost lease; all are counted."""
     scenario = make_scenario(max_attempts=100, retry_base_seconds=0.01, retry_max_seconds=0.01)
     job_id = scenario.enqueue()

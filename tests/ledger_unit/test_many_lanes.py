@@ -55,7 +55,7 @@ def pause(scenario: Scenario, page_id: str, seconds: float = 900.0) -> None:
     scenario.client.hset(scenario.key("pauses"), page_id, json.dumps(text))
 
 
-def test_one_claim_reaches_lanes_behind_many_paused_ones(scenario: Scenario):
+def test_one_claim_reaches_lanes_behind_many_paused_ones(scenario: Scenario) -> None:
     """300 pages with a refused token get new jobs; the job of another page does not wait."""
     for page in range(100, 400):
         pause(scenario, str(page))
@@ -65,7 +65,7 @@ def test_one_claim_reaches_lanes_behind_many_paused_ones(scenario: Scenario):
     assert scenario.claim_ids(8) == [good]
 
 
-def test_one_claim_reaches_lanes_behind_many_emptied_ones(scenario: Scenario):
+def test_one_claim_reaches_lanes_behind_many_emptied_ones(scenario: Scenario) -> None:
     """The jobs of 200 pages were canceled."""
     scenario.ledger.cancel([scenario.enqueue(str(page)) for page in range(100, 300)])
     scenario.wait(0.01)
@@ -73,7 +73,7 @@ def test_one_claim_reaches_lanes_behind_many_emptied_ones(scenario: Scenario):
     assert scenario.claim_ids(8) == [good]
 
 
-def test_a_canceled_campaign_delays_no_other_page(scenario: Scenario):
+def test_a_canceled_campaign_delays_no_other_page(scenario: Scenario) -> None:
     """After a claim has scanned its limit of ids, the other lanes keep their turn."""
     canceled = [scenario.enqueue("1") for _ in range(1500)]
     scenario.ledger.cancel(canceled)
@@ -82,7 +82,7 @@ def test_a_canceled_campaign_delays_no_other_page(scenario: Scenario):
     assert scenario.claim_ids(8) + scenario.claim_ids(8) == [good]
 
 
-def test_many_possible_poisons_delay_no_other_page(scenario: Scenario):
+def test_many_possible_poisons_delay_no_other_page(scenario: Scenario) -> None:
     """700 jobs of a dead worker are sent one at a time; another page does not wait."""
     for _ in range(700):
         scenario.enqueue("1")
@@ -99,7 +99,7 @@ def test_many_possible_poisons_delay_no_other_page(scenario: Scenario):
     assert [claim.job_id for claim in claims] == [good]
 
 
-def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: Scenario):
+def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: Scenario) -> None:
     """Two jobs on each of 1000 pages, and a page with many more: the latest come first."""
     for page in range(2000, 3000):
         scenario.enqueue(str(page))
@@ -116,7 +116,7 @@ def test_the_latest_queued_jobs_of_many_lanes_take_a_few_round_trips(scenario: S
     assert len(asked) < 50
 
 
-def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario):
+def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario) -> None:
     """Its position in the lane does not matter, nor do invalid ids of another client."""
     first = scenario.enqueue("1")
     made = [scenario.enqueue(page, urgent=urgent) for urgent in (True, False) for page in "1234"]
@@ -132,7 +132,7 @@ def test_no_queued_job_is_left_out_of_a_search(scenario: Scenario):
     assert {record.job_id for record in only_old} == {first, *made[:8]}
 
 
-def test_one_call_may_store_more_jobs_of_a_page_than_one_command_takes(scenario: Scenario):
+def test_one_call_may_store_more_jobs_of_a_page_than_one_command_takes(scenario: Scenario) -> None:
     """They keep their order, with urgent jobs first."""
     body = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "1"}
     jobs = [parse_new_job(body, {"urgent": number % 4 == 0}) for number in range(9000)]

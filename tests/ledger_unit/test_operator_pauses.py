@@ -21,7 +21,7 @@ def only(found: list[T]) -> T:
     return one
 
 
-def test_a_paused_page_waits_until_it_is_resumed(scenario: Scenario):
+def test_a_paused_page_waits_until_it_is_resumed(scenario: Scenario) -> None:
     """Jobs that are enqueued during the pause wait too; other pages are sent."""
     waiting = [scenario.enqueue("1"), scenario.enqueue("1", urgent=True)]
     assert scenario.ledger.pause_page("1", reason="wrong price", by=BY) == 2
@@ -47,7 +47,7 @@ def test_a_paused_page_waits_until_it_is_resumed(scenario: Scenario):
     assert scenario.ledger.reader.pauses() == []
 
 
-def test_a_resumed_page_sends_at_once(scenario: Scenario):
+def test_a_resumed_page_sends_at_once(scenario: Scenario) -> None:
     """A worker is woken for it."""
     job_id = scenario.enqueue()
     scenario.ledger.pause_page("1", by=BY)
@@ -56,7 +56,7 @@ def test_a_resumed_page_sends_at_once(scenario: Scenario):
     assert scenario.claim_ids() == [job_id]
 
 
-def test_a_pause_with_a_time_ends_by_itself(scenario: Scenario):
+def test_a_pause_with_a_time_ends_by_itself(scenario: Scenario) -> None:
     """It ends at the exact millisecond, and its entry is deleted."""
     job_id = scenario.enqueue()
     scenario.ledger.pause_page("1", by=BY, for_seconds=7200)
@@ -68,14 +68,14 @@ def test_a_pause_with_a_time_ends_by_itself(scenario: Scenario):
     assert not scenario.client.exists(scenario.key("pauses"))
 
 
-def test_a_page_may_be_paused_before_it_has_jobs(scenario: Scenario):
+def test_a_page_may_be_paused_before_it_has_jobs(scenario: Scenario) -> None:
     """No job waits yet; jobs that are enqueued later do."""
     assert scenario.ledger.pause_page("77", by=BY) == 0
     scenario.enqueue("77")
     assert scenario.claim_ids() == []
 
 
-def test_calls_in_flight_end_normally(scenario: Scenario):
+def test_calls_in_flight_end_normally(scenario: Scenario) -> None:
     """Neither a success nor a failure ends the operator's pause."""
     for _ in range(4):
         scenario.enqueue()
@@ -88,7 +88,7 @@ def test_calls_in_flight_end_normally(scenario: Scenario):
     assert [pause.reason for pause in scenario.ledger.reader.pauses()] == [MANUAL]
 
 
-def test_an_operators_pause_and_an_automatic_one_are_two(scenario: Scenario):
+def test_an_operators_pause_and_an_automatic_one_are_two(scenario: Scenario) -> None:
     """The operator's pause is ended first. Then the probe of the automatic pause can be sent."""
     for _ in range(3):
         scenario.enqueue()
@@ -104,7 +104,7 @@ def test_an_operators_pause_and_an_automatic_one_are_two(scenario: Scenario):
     assert scenario.claim() == []
 
 
-def test_a_new_token_does_not_end_an_operators_pause(scenario: Scenario):
+def test_a_new_token_does_not_end_an_operators_pause(scenario: Scenario) -> None:
     """It ends only the pause of the refused token."""
     scenario.enqueue()
     scenario.enqueue()
@@ -115,7 +115,7 @@ def test_a_new_token_does_not_end_an_operators_pause(scenario: Scenario):
     assert [pause.reason for pause in scenario.ledger.reader.pauses()] == [MANUAL]
 
 
-def test_all_pages_may_be_paused(scenario: Scenario):
+def test_all_pages_may_be_paused(scenario: Scenario) -> None:
     """No worker is woken during the pause. Pauses of single pages stay in effect after it."""
     first = scenario.enqueue("1")
     scenario.enqueue("2")
@@ -139,7 +139,7 @@ def test_all_pages_may_be_paused(scenario: Scenario):
     assert scenario.counts()["queued"] == 1
 
 
-def test_a_pause_of_all_pages_may_have_a_time(scenario: Scenario):
+def test_a_pause_of_all_pages_may_have_a_time(scenario: Scenario) -> None:
     """The sweep wakes a worker when it is over."""
     job_id = scenario.enqueue()
     scenario.sweep()
@@ -184,7 +184,7 @@ def test_a_pause_of_all_pages_may_have_a_time(scenario: Scenario):
 )
 def test_a_wrong_request_is_named_and_changes_nothing(
     scenario: Scenario, call: Callable[[Any], object], named: str
-):
+) -> None:
     """It is checked before anything is stored (design promise 10)."""
     before = set(scenario.client.scan_iter())
     with pytest.raises(InvalidRequest, match=named):
@@ -195,7 +195,7 @@ def test_a_wrong_request_is_named_and_changes_nothing(
 # Rates
 
 
-def test_a_page_may_have_a_rate_of_its_own(make_scenario: Callable[..., Scenario]):
+def test_a_page_may_have_a_rate_of_its_own(make_scenario: Callable[..., Scenario]) -> None:
     """The other pages keep the default."""
     scenario = make_scenario(page_rate=2.0, page_burst=1)
     scenario.ledger.set_rate("1", 10, 5, by=BY)
@@ -213,7 +213,7 @@ def test_a_page_may_have_a_rate_of_its_own(make_scenario: Callable[..., Scenario
     assert counted == {"1": 23, "2": 5}
 
 
-def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario]):
+def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario]) -> None:
     """The burst of the settings applies."""
     scenario = make_scenario(page_rate=2.0, page_burst=7)
     scenario.ledger.set_rate("1", 20, by=BY)
@@ -221,7 +221,7 @@ def test_without_a_burst_the_default_holds(make_scenario: Callable[..., Scenario
 
 
 @pytest.mark.parametrize("rate", [None, 0], ids=["default", "no limit"])
-def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None):
+def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None) -> None:
     """The old rate may have set the page's turn to the next day."""
     scenario.ledger.set_rate("1", 1 / 86_400, 1, by=BY)
     for _ in range(5):
@@ -241,7 +241,7 @@ def test_a_new_rate_holds_at_once(scenario: Scenario, rate: float | None):
     "text", ["", "x", "[]", "{}", '{"rate": -1, "burst": 1}', '{"rate": 1e300, "burst": 1}',
              '{"rate": 1, "burst": 0}', '{"rate": "x", "burst": []}', "[" * 2000]
 )  # fmt: skip
-def test_an_invalid_rate_is_the_default(make_scenario: Callable[..., Scenario], text: str):
+def test_an_invalid_rate_is_the_default(make_scenario: Callable[..., Scenario], text: str) -> None:
     """Another client wrote an invalid rate."""
     scenario = make_scenario(page_rate=2.0, page_burst=1)
     scenario.client.hset(scenario.key("rates"), "1", text)

@@ -65,7 +65,7 @@ def failed(scenario: Scenario, job_id: str) -> JobRecord:
     return record
 
 
-def test_a_complete_job_of_another_client_is_sent(scenario: Scenario):
+def test_a_complete_job_of_another_client_is_sent(scenario: Scenario) -> None:
     """Migrations create such jobs."""
     put(scenario, "by-hand", GOOD)
     (claim,) = scenario.claim()
@@ -73,7 +73,7 @@ def test_a_complete_job_of_another_client_is_sent(scenario: Scenario):
     assert scenario.record(claim, OutcomeClass.ACCEPTED)
 
 
-def test_an_id_without_a_job_is_recorded(scenario: Scenario):
+def test_an_id_without_a_job_is_recorded(scenario: Scenario) -> None:
     """It becomes a failed job of this page."""
     put(scenario, "ghost", None)
     assert scenario.claim() == []
@@ -98,7 +98,7 @@ def test_an_id_without_a_job_is_recorded(scenario: Scenario):
 @pytest.mark.parametrize("where", ["lane", "due"])
 def test_a_key_that_is_no_job_is_recorded(
     scenario: Scenario, make: Callable[[Any, str], object], where: str
-):
+) -> None:
     """The job's key may have any type."""
     make(scenario.client, scenario.key("job:odd"))
     if where == "lane":
@@ -112,7 +112,7 @@ def test_a_key_that_is_no_job_is_recorded(
         assert scenario.client.zcard(scenario.key("due")) == 0
 
 
-def test_a_job_in_the_wrong_lane_is_recorded(scenario: Scenario):
+def test_a_job_in_the_wrong_lane_is_recorded(scenario: Scenario) -> None:
     """It is unknown which page should send it."""
     put(scenario, "lost", {**GOOD, "page_id": "2"})
     assert scenario.claim() == []
@@ -134,7 +134,7 @@ def test_a_job_in_the_wrong_lane_is_recorded(scenario: Scenario):
 )
 def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
     scenario: Scenario, changes: dict[str, str], field: str
-):
+) -> None:
     """The worker names the invalid field and records the job."""
     put(scenario, "bad", {**GOOD, **changes})
     (claim,) = scenario.claim()
@@ -153,7 +153,7 @@ def test_a_job_that_does_not_validate_reaches_the_worker_with_its_body(
 
 
 @pytest.mark.parametrize("field", ["recipient_id", "payload_id"])
-def test_a_job_that_lacks_a_field_reaches_the_worker_too(scenario: Scenario, field: str):
+def test_a_job_that_lacks_a_field_reaches_the_worker_too(scenario: Scenario, field: str) -> None:
     """The missing field is null."""
     put(scenario, "bad", {name: value for name, value in GOOD.items() if name != field})
     (claim,) = scenario.claim()
@@ -184,7 +184,7 @@ NUMBERS = [
     "field",
     ["attempts", "attempts_before_replay", "expires_at", "enqueued_at", "send_at", "urgent"],
 )
-def test_an_invalid_number_stops_nothing(scenario: Scenario, field: str, ending: str):
+def test_an_invalid_number_stops_nothing(scenario: Scenario, field: str, ending: str) -> None:
     """Claims, records, sweeps and reads continue."""
     ids = [f"odd-{number}" for number in range(len(NUMBERS))]
     for job_id, value in zip(ids, NUMBERS, strict=True):
@@ -221,7 +221,7 @@ def test_an_invalid_number_stops_nothing(scenario: Scenario, field: str, ending:
         {"attempt:1": "[99999999999999999,2,3,null,null]"},
     ],
 )
-def test_invalid_attempts_are_left_out(scenario: Scenario, attempts: dict[str, str]):
+def test_invalid_attempts_are_left_out(scenario: Scenario, attempts: dict[str, str]) -> None:
     """If some parts are valid, they are shown, without control characters."""
     put(scenario, "odd", {**GOOD, **attempts, "attempt:2": '[5000,1,200,null,"fine"]'})
     record = scenario.get("odd")
@@ -234,7 +234,7 @@ def test_invalid_attempts_are_left_out(scenario: Scenario, attempts: dict[str, s
 
 @pytest.mark.parametrize("state", ["", "QUEUED", "lost", "\x1b[2J"])
 @pytest.mark.parametrize("where", ["lane", "due"])
-def test_an_invalid_state_is_shown_as_failed(scenario: Scenario, state: str, where: str):
+def test_an_invalid_state_is_shown_as_failed(scenario: Scenario, state: str, where: str) -> None:
     """The job is not sent and does not block others."""
     put(scenario, "odd", {**GOOD, "state": state})
     scenario.client.zadd(scenario.key("due"), {"odd": 1} if where == "due" else {"other": 1})
@@ -263,7 +263,9 @@ PAUSES = [
 
 
 @pytest.mark.parametrize("outcome_class", OutcomeClass)
-def test_a_pause_that_cannot_be_read_stops_nothing(scenario: Scenario, outcome_class: OutcomeClass):
+def test_a_pause_that_cannot_be_read_stops_nothing(
+    scenario: Scenario, outcome_class: OutcomeClass
+) -> None:
     """Claims, records, resumes and reads continue."""
     pages = [str(number) for number in range(1, len(PAUSES) + 1)]
     for page, pause in zip(pages, PAUSES, strict=True):
@@ -286,7 +288,7 @@ def test_a_pause_that_cannot_be_read_stops_nothing(scenario: Scenario, outcome_c
         '{"level": 1e400, "reason": "auth", "until_ms": Infinity}',
     ],
 )
-def test_a_pause_that_cannot_be_read_is_not_shown(scenario: Scenario, pause: str):
+def test_a_pause_that_cannot_be_read_is_not_shown(scenario: Scenario, pause: str) -> None:
     """Other pauses are still shown."""
     scenario.client.hset(scenario.key("pauses"), "1", pause)
     scenario.fail_token("2")
@@ -296,7 +298,9 @@ def test_a_pause_that_cannot_be_read_is_not_shown(scenario: Scenario, pause: str
 
 
 @pytest.mark.parametrize("field", ["page_id", "claim", "state"])
-def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(scenario: Scenario, field: str):
+def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(
+    scenario: Scenario, field: str
+) -> None:
     """The other results of the batch are recorded."""
     scenario.enqueue()
     scenario.enqueue()
@@ -309,7 +313,9 @@ def test_a_job_that_loses_a_field_while_it_is_sent_is_not_recorded(scenario: Sce
     assert scenario.get(broken.job_id).error_code in ("invalid_job", "unknown_outcome")
 
 
-def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(scenario: Scenario):
+def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(
+    scenario: Scenario,
+) -> None:
     """It cannot return to a lane; its lease ends, and the ledger continues."""
     job_id = scenario.enqueue()
     scenario.claim_and_lose_the_reply()
@@ -322,7 +328,7 @@ def test_a_job_that_loses_its_page_in_a_claim_whose_reply_is_lost_is_recorded(sc
     assert scenario.get(job_id).error_code == "invalid_job"
 
 
-def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(scenario: Scenario):
+def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(scenario: Scenario) -> None:
     """It is recorded when its lease ends, because the message may have been sent."""
     job_id = scenario.enqueue()
     (claim,) = scenario.claim()
@@ -333,7 +339,7 @@ def test_a_job_that_vanishes_while_it_is_sent_leaves_a_record(scenario: Scenario
     assert scenario.get(job_id).error_code == "invalid_job"
 
 
-def test_an_invalid_due_time_is_due_now(scenario: Scenario):
+def test_an_invalid_due_time_is_due_now(scenario: Scenario) -> None:
     """Neither infinity stops the sweep."""
     job_id = scenario.enqueue(send_at="2026-02-01T00:00:00Z")
     scenario.client.zadd(scenario.key("due"), {job_id: float("-inf"), "ghost": float("-inf")})
@@ -341,7 +347,7 @@ def test_an_invalid_due_time_is_due_now(scenario: Scenario):
     assert scenario.state(job_id) is State.QUEUED
 
 
-def test_a_failed_record_without_a_page_cannot_be_replayed(scenario: Scenario):
+def test_a_failed_record_without_a_page_cannot_be_replayed(scenario: Scenario) -> None:
     """It never was a job, so a replay would send nothing."""
     scenario.client.zadd(scenario.key("due"), {"ghost": 1})
     scenario.sweep()
@@ -349,7 +355,7 @@ def test_a_failed_record_without_a_page_cannot_be_replayed(scenario: Scenario):
     assert scenario.state("ghost") is State.FAILED
 
 
-def test_a_failed_record_of_another_page_replays_into_another_failure(scenario: Scenario):
+def test_a_failed_record_of_another_page_replays_into_another_failure(scenario: Scenario) -> None:
     """An id without a job fails again."""
     put(scenario, "ghost", None)
     scenario.claim()
@@ -360,7 +366,7 @@ def test_a_failed_record_of_another_page_replays_into_another_failure(scenario: 
     assert scenario.ledger.reader.count_by_error_code().by_name == {"invalid_job": 1}
 
 
-def test_jobs_put_by_hand_do_not_hide_ours(scenario: Scenario):
+def test_jobs_put_by_hand_do_not_hide_ours(scenario: Scenario) -> None:
     """Such jobs were never counted; the counts of the others stay correct."""
     for number in range(3):
         put(scenario, f"by-hand-{number}", GOOD)

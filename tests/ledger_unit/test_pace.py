@@ -70,7 +70,7 @@ steps = st.lists(
 @given(rates, bursts, steps)
 def test_no_second_has_more_than_the_burst_and_the_rate(
     rate: float, burst: int, steps: list[tuple[int, int, int, tuple[float, int] | None]]
-):
+) -> None:
     """It also holds where requests arrive, up to `START_WITHIN_SECONDS` after the claim.
 
     With several rates in one second, the highest rate and the highest burst are the limit.
@@ -97,7 +97,7 @@ def test_no_second_has_more_than_the_burst_and_the_rate(
         assert allowed <= max(burst for _, burst in limits) + highest_rate + 1e-6
 
 
-def test_by_default_no_second_has_more_than_forty():
+def test_by_default_no_second_has_more_than_forty() -> None:
     """Design promise 13: above that, a page's inbox is disabled."""
     defaults = Settings()
     at_once = claimed_at_once(defaults.page_rate, defaults.page_burst)
@@ -106,7 +106,7 @@ def test_by_default_no_second_has_more_than_forty():
 
 @pytest.mark.parametrize(("rate", "burst"), [(30.0, 10), (0.5, 2), (7.7, 3), (100.0, 25)])
 @pytest.mark.parametrize("look_ms", [1, 10])
-def test_the_permitted_rate_is_used(rate: float, burst: int, look_ms: int):
+def test_the_permitted_rate_is_used(rate: float, burst: int, look_ms: int) -> None:
     """Two workers that claim every few milliseconds with few slots reach at least 95% of it."""
     seconds = max(2.0, 40 / rate)
     with time_machine.travel(START, tick=False) as clock:
@@ -123,7 +123,9 @@ def test_the_permitted_rate_is_used(rate: float, burst: int, look_ms: int):
     assert sent <= rate * passed_ms / 1000 + burst
 
 
-def test_a_recovering_page_sends_faster_step_by_step(make_scenario: Callable[..., Scenario]):
+def test_a_recovering_page_sends_faster_step_by_step(
+    make_scenario: Callable[..., Scenario],
+) -> None:
     """The rate grows step by step to the page's own rate."""
     scenario = make_scenario(page_rate=30.0, page_burst=10)
     sent = recover(scenario, reason="throttled", periods=8, looks=20)
@@ -134,7 +136,7 @@ def test_a_recovering_page_sends_faster_step_by_step(make_scenario: Callable[...
     assert not scenario.client.exists(scenario.key("pauses")), "nothing is left of the pause"
 
 
-def test_after_a_restriction_a_page_recovers_slowly(make_scenario: Callable[..., Scenario]):
+def test_after_a_restriction_a_page_recovers_slowly(make_scenario: Callable[..., Scenario]) -> None:
     """It takes minutes, because more messages prolong a restriction."""
     scenario = make_scenario(page_rate=30.0, page_burst=10)
     sent = recover(scenario, reason="restricted", periods=90, looks=4)

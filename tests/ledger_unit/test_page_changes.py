@@ -25,7 +25,7 @@ def seen(changes: list[PageChange]) -> list[tuple[str, str, str | None, int]]:
 
 def test_a_failing_page_is_reported_once_at_each_turn(
     scenario: Scenario, changes: list[PageChange]
-):
+) -> None:
     """Paused, probed, paused for longer, probed, resumed: for any number of failed calls."""
     for _ in range(12):
         scenario.enqueue()
@@ -66,7 +66,7 @@ def test_a_failing_page_is_reported_once_at_each_turn(
 )
 def test_calls_in_flight_together_pause_their_page_once(
     scenario: Scenario, changes: list[PageChange], outcome: OutcomeClass, reason: str
-):
+) -> None:
     """Outcomes after the first do not matter."""
     for _ in range(5):
         scenario.enqueue()
@@ -75,7 +75,7 @@ def test_calls_in_flight_together_pause_their_page_once(
     assert [(each.change, each.reason) for each in changes] == [("paused", reason)]
 
 
-def test_a_new_token_resumes_its_pages(scenario: Scenario, changes: list[PageChange]):
+def test_a_new_token_resumes_its_pages(scenario: Scenario, changes: list[PageChange]) -> None:
     """Each page is reported, and no other."""
     scenario.fail_token("1")
     scenario.fail_token("2")
@@ -86,7 +86,7 @@ def test_a_new_token_resumes_its_pages(scenario: Scenario, changes: list[PageCha
     ]
 
 
-def test_jobs_of_campaigns_count_as_waiting(scenario: Scenario, changes: list[PageChange]):
+def test_jobs_of_campaigns_count_as_waiting(scenario: Scenario, changes: list[PageChange]) -> None:
     """They count in addition to single and urgent jobs."""
     first = scenario.enqueue()
     (claim,) = scenario.claim()
@@ -100,7 +100,7 @@ def test_jobs_of_campaigns_count_as_waiting(scenario: Scenario, changes: list[Pa
 
 def test_nothing_is_reported_twice_where_a_reply_was_lost(
     scenario: Scenario, changes: list[PageChange]
-):
+) -> None:
     """A batch that is recorded again has no valid claims."""
     scenario.enqueue()
     (claim,) = scenario.claim()
@@ -109,7 +109,9 @@ def test_nothing_is_reported_twice_where_a_reply_was_lost(
     assert len(changes) == 1
 
 
-def test_a_throttled_app_is_reported_for_its_token(scenario: Scenario, changes: list[PageChange]):
+def test_a_throttled_app_is_reported_for_its_token(
+    scenario: Scenario, changes: list[PageChange]
+) -> None:
     """It is reported once for any number of throttled calls, and when its probe succeeds."""
     for page_id in "123":
         scenario.enqueue(page_id)

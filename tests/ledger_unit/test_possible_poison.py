@@ -27,7 +27,7 @@ def scenario(make_scenario: Callable[..., Scenario]) -> Scenario:
     return make_scenario(retry_base_seconds=1.0)
 
 
-def test_a_job_that_comes_back_from_a_lost_worker_is_possible_poison(scenario: Scenario):
+def test_a_job_that_comes_back_from_a_lost_worker_is_possible_poison(scenario: Scenario) -> None:
     """Other jobs are not."""
     lost = scenario.enqueue()
     lose(scenario, [lost])
@@ -38,7 +38,7 @@ def test_a_job_that_comes_back_from_a_lost_worker_is_possible_poison(scenario: S
     }
 
 
-def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
+def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario) -> None:
     """The limit is per process: another process takes the next one."""
     lost = [scenario.enqueue() for _ in range(4)]
     lose(scenario, lost)
@@ -49,7 +49,7 @@ def test_possible_poisons_are_claimed_one_at_a_time(scenario: Scenario):
 
 
 @pytest.mark.parametrize("urgent", [False, True])
-def test_possible_poisons_delay_no_other_job(scenario: Scenario, urgent: bool):
+def test_possible_poisons_delay_no_other_job(scenario: Scenario, urgent: bool) -> None:
     """The other jobs may be on any page, at any position in the lane."""
     lost = [scenario.enqueue("1", urgent=urgent) for _ in range(3)]
     lose(scenario, lost)
@@ -58,7 +58,7 @@ def test_possible_poisons_delay_no_other_job(scenario: Scenario, urgent: bool):
     assert taken == set(fresh)
 
 
-def test_a_page_of_possible_poisons_goes_to_the_back(scenario: Scenario):
+def test_a_page_of_possible_poisons_goes_to_the_back(scenario: Scenario) -> None:
     """With one free slot, the other pages still get it."""
     lost = [scenario.enqueue("1") for _ in range(3)]
     lose(scenario, lost)
@@ -71,7 +71,7 @@ def test_a_page_of_possible_poisons_goes_to_the_back(scenario: Scenario):
     assert sorted(taken) == sorted(fresh)
 
 
-def test_possible_poisons_all_get_their_turn(scenario: Scenario):
+def test_possible_poisons_all_get_their_turn(scenario: Scenario) -> None:
     """All are sent, one after the other."""
     lost = [scenario.enqueue(page) for page in ("1", "1", "2", "3")]
     lose(scenario, lost)
@@ -84,7 +84,7 @@ def test_possible_poisons_all_get_their_turn(scenario: Scenario):
     assert sorted(taken) == sorted(lost)
 
 
-def test_an_outcome_clears_a_possible_poison(scenario: Scenario):
+def test_an_outcome_clears_a_possible_poison(scenario: Scenario) -> None:
     """The worker did not stop during this attempt."""
     lost = scenario.enqueue()
     lose(scenario, [lost])

@@ -42,19 +42,23 @@ def one_of_each(scenario: Scenario) -> dict[State, str]:
 
 
 @pytest.mark.parametrize("state", State)
-def test_jobs_are_found_by_state(scenario: Scenario, one_of_each: dict[State, str], state: State):
+def test_jobs_are_found_by_state(
+    scenario: Scenario, one_of_each: dict[State, str], state: State
+) -> None:
     """A page can be given too; other pages have no jobs."""
     assert ids(scenario, states=(state,)) == [one_of_each[state]]
     assert ids(scenario, states=(state,), page_ids=("1",)) == [one_of_each[state]]
     assert ids(scenario, states=(state,), page_ids=("2",)) == []
 
 
-def test_without_a_state_every_job_is_found_once(scenario: Scenario, one_of_each: dict[State, str]):
+def test_without_a_state_every_job_is_found_once(
+    scenario: Scenario, one_of_each: dict[State, str]
+) -> None:
     """A canceled job whose id is still in its lane is found once too."""
     assert sorted(ids(scenario)) == sorted(one_of_each.values())
 
 
-def test_of_a_long_lane_the_latest_jobs_are_found(scenario: Scenario):
+def test_of_a_long_lane_the_latest_jobs_are_found(scenario: Scenario) -> None:
     """Not the jobs that are sent next; if the limit allows, each job once."""
     waiting = [scenario.enqueue() for _ in range(505)]
     scenario.clock.shift(60)
@@ -66,13 +70,13 @@ def test_of_a_long_lane_the_latest_jobs_are_found(scenario: Scenario):
     assert sorted(ids(scenario, limit=1000)) == sorted([*waiting, later, latest])
 
 
-def test_counts_are_by_state(scenario: Scenario, one_of_each: dict[State, str]):
+def test_counts_are_by_state(scenario: Scenario, one_of_each: dict[State, str]) -> None:
     """There is one job in each state."""
     assert scenario.ledger.reader.count_states() == dict.fromkeys(State, 1)
     assert scenario.recount() == {state.value: 1 for state in State}
 
 
-def test_an_empty_ledger_counts_nothing(scenario: Scenario):
+def test_an_empty_ledger_counts_nothing(scenario: Scenario) -> None:
     """All states are listed."""
     assert scenario.ledger.reader.count_states() == dict.fromkeys(State, 0)
     assert scenario.ledger.reader.count_by_error_code().by_name == {}
@@ -85,7 +89,7 @@ def test_an_empty_ledger_counts_nothing(scenario: Scenario):
 @pytest.fixture
 def failures(scenario: Scenario) -> dict[str, str]:
     """Four failed jobs, one per minute: two pages, two error codes."""
-    made = {}
+    made: dict[str, str] = {}
     for page_id, error_code in (("1", "551"), ("1", "190"), ("2", "551"), ("2", "551")):
         made[f"{page_id}:{error_code}:{len(made)}"] = scenario.fail(page_id, error_code)
         scenario.wait(60)
@@ -115,7 +119,7 @@ def failures(scenario: Scenario) -> dict[str, str]:
 )
 def test_failed_jobs_are_found_by_code_page_and_time(
     scenario: Scenario, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
-):
+) -> None:
     """The latest come first; the times are those of the failures (design promise 12)."""
     made = list(failures.values())
     wanted = [made[number] for number in expected]
@@ -139,7 +143,7 @@ def test_failed_jobs_are_found_by_code_page_and_time(
 )
 def test_a_range_of_times_that_means_nothing_is_refused(
     scenario: Scenario, conditions: dict[str, Any], message: str
-):
+) -> None:
     """A naive time depends on the host, and an empty range matches nothing."""
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     with pytest.raises(ValueError, match=message):
@@ -152,7 +156,7 @@ def test_a_range_of_times_that_means_nothing_is_refused(
                 producer.count_errors(page_id=page_id, **conditions)
 
 
-def test_one_moment_is_a_range(scenario: Scenario, failures: dict[str, str]):
+def test_one_moment_is_a_range(scenario: Scenario, failures: dict[str, str]) -> None:
     """Both bounds are inclusive."""
     moment = START + timedelta(seconds=60)
     assert ids(scenario, since=moment, until=moment) == [list(failures.values())[1]]
@@ -170,7 +174,7 @@ def test_one_moment_is_a_range(scenario: Scenario, failures: dict[str, str]):
 )
 def test_a_filter_has_one_value_or_several(
     scenario: Scenario, failures: dict[str, str], conditions: dict[str, Any], expected: list[int]
-):
+) -> None:
     """A string is one value; several values match any of them."""
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     made = list(failures.values())
@@ -181,7 +185,7 @@ def test_a_filter_has_one_value_or_several(
 @pytest.mark.parametrize(
     "conditions", [{"error_code": []}, {"page_id": ()}, {"page_id": [str(n) for n in range(101)]}]
 )
-def test_no_value_or_very_many_are_refused(scenario: Scenario, conditions: dict[str, Any]):
+def test_no_value_or_very_many_are_refused(scenario: Scenario, conditions: dict[str, Any]) -> None:
     """As "no condition", an empty list would match every job, also in a replay."""
     producer = Producer(scenario.settings, ledger=scenario.ledger)
     with pytest.raises(ValueError, match=r"has no value|has 101 values; at most 100"):
@@ -190,7 +194,9 @@ def test_no_value_or_very_many_are_refused(scenario: Scenario, conditions: dict[
         producer.iterate_failed(**conditions)
 
 
-def test_an_error_code_alone_means_failed_jobs(scenario: Scenario, failures: dict[str, str]):
+def test_an_error_code_alone_means_failed_jobs(
+    scenario: Scenario, failures: dict[str, str]
+) -> None:
     """Jobs that wait for a retry with the same code do not match."""
     scenario.enqueue("3")
     (claim,) = scenario.claim()
@@ -215,13 +221,15 @@ def test_errors_are_counted_by_code(
     failures: dict[str, str],
     conditions: dict[str, Any],
     expected: dict[str, int],
-):
+) -> None:
     """The most frequent come first."""
     found = scenario.ledger.reader.count_by_error_code(JobFilter(**conditions)).by_name
     assert list(found.items()) == list(expected.items())
 
 
-def test_a_replay_takes_a_job_out_of_every_index(scenario: Scenario, failures: dict[str, str]):
+def test_a_replay_takes_a_job_out_of_every_index(
+    scenario: Scenario, failures: dict[str, str]
+) -> None:
     """The job is no longer failed. If it fails again, it is found by its new code."""
     job_id = failures["1:190:1"]
     scenario.ledger.replay([job_id])
@@ -234,14 +242,14 @@ def test_a_replay_takes_a_job_out_of_every_index(scenario: Scenario, failures: d
 
 
 @pytest.mark.parametrize("code", ["", "a:b", "{x}", "*", "10/2018278", "đã lỗi", "x" * 64])
-def test_any_error_code_is_an_index_of_its_own(scenario: Scenario, code: str):
+def test_any_error_code_is_an_index_of_its_own(scenario: Scenario, code: str) -> None:
     """The API may return any code."""
     job_id = scenario.fail(error_code=code or "none")
     assert scenario.ledger.reader.count_by_error_code().by_name == {code or "none": 1}
     assert ids(scenario, error_codes=(code or "none",)) == [job_id]
 
 
-def test_more_jobs_than_one_round_trip_reads_are_all_found(scenario: Scenario):
+def test_more_jobs_than_one_round_trip_reads_are_all_found(scenario: Scenario) -> None:
     """The limit still applies."""
     for _ in range(3):
         for _ in range(400):
@@ -251,7 +259,7 @@ def test_more_jobs_than_one_round_trip_reads_are_all_found(scenario: Scenario):
     assert scenario.ledger.reader.waiting_by_page() == {"1": 1200}
 
 
-def test_waiting_jobs_are_counted_by_page(scenario: Scenario):
+def test_waiting_jobs_are_counted_by_page(scenario: Scenario) -> None:
     """Urgent jobs are included; the longest lane comes first."""
     for page, count in (("1", 1), ("2", 3), ("3", 2)):
         for number in range(count):
@@ -260,7 +268,7 @@ def test_waiting_jobs_are_counted_by_page(scenario: Scenario):
     assert list(scenario.ledger.reader.waiting_by_page(limit=1)) == ["2"]
 
 
-def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(scenario: Scenario):
+def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(scenario: Scenario) -> None:
     """A job that has not finished has no other time."""
     early = scenario.enqueue()
     scenario.wait(60)
@@ -270,7 +278,7 @@ def test_jobs_that_wait_are_found_by_the_time_of_their_enqueueing(scenario: Scen
     assert ids(scenario, until=between) == [early]
 
 
-def test_reading_changes_nothing(scenario: Scenario, one_of_each: dict[State, str]):
+def test_reading_changes_nothing(scenario: Scenario, one_of_each: dict[State, str]) -> None:
     """Neither a key nor the bell changes."""
 
     def everything() -> dict[str, bytes]:
@@ -288,7 +296,7 @@ def test_reading_changes_nothing(scenario: Scenario, one_of_each: dict[State, st
     assert everything() == before
 
 
-def test_indexes_without_jobs_show_nothing(make_scenario: Callable[..., Scenario]):
+def test_indexes_without_jobs_show_nothing(make_scenario: Callable[..., Scenario]) -> None:
     """Ids whose jobs another client deleted are skipped without an error."""
     scenario = make_scenario()
     job_id = scenario.fail()

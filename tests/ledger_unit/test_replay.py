@@ -52,7 +52,7 @@ def fail_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *numbers:
 )
 def test_a_plan_counts_what_a_run_replays(
     scenario: Scenario, make: Callable[..., Replay], which: Any
-):
+) -> None:
     """For every selection of jobs, the count, the causes and the run match."""
     ids = [scenario.fail(*job) for job in [("1", "551"), ("1", "190"), ("2", "551")]]
     replay = make(job_ids=ids) if which == "ids" else make(**which)
@@ -78,7 +78,7 @@ KINDS = {
 @pytest.mark.parametrize("names", [["passing"], ["fixable"], ["passing", "fixable"], ["never"]])
 def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
     scenario: Scenario, make: Callable[..., Replay], names: list[str], wanted: Any, text: str
-):
+) -> None:
     """Unknown codes are `fixable`: a person must check them first."""
     codes = {"http_503": "passing", "timeout": "passing", "190": "fixable", "E7": "fixable"}
     codes |= {"551": "never", "10/2018278": "never"}
@@ -100,7 +100,7 @@ def test_a_replay_of_some_kinds_takes_the_jobs_whose_codes_are_of_them(
 
 def test_a_replay_of_a_kind_that_no_job_has_takes_none(
     scenario: Scenario, make: Callable[..., Replay]
-):
+) -> None:
     """No matching code is not the same as no condition."""
     scenario.fail("1", "551")
     replay = make(kinds=[ReplayKind.PASSING])
@@ -109,7 +109,9 @@ def test_a_replay_of_a_kind_that_no_job_has_takes_none(
     assert scenario.ledger.reader.count_failed() == 1
 
 
-def test_a_kind_may_have_more_codes_than_a_filter(scenario: Scenario, make: Callable[..., Replay]):
+def test_a_kind_may_have_more_codes_than_a_filter(
+    scenario: Scenario, make: Callable[..., Replay]
+) -> None:
     """An API may put an id into each code, so that each job has its own code."""
     ids = {scenario.fail("1", f"E{number}") for number in range(MAX_VALUES + 5)}
     replay = make(kinds=[ReplayKind.FIXABLE])
@@ -117,7 +119,9 @@ def test_a_kind_may_have_more_codes_than_a_filter(scenario: Scenario, make: Call
     assert set(replayed(replay)) == ids
 
 
-def test_a_plan_warns_of_what_a_replay_would_do(scenario: Scenario, make: Callable[..., Replay]):
+def test_a_plan_warns_of_what_a_replay_would_do(
+    scenario: Scenario, make: Callable[..., Replay]
+) -> None:
     """The warnings exist in each language, and only if they apply."""
     ids = [scenario.fail("1", code) for code in ("551", "551", "timeout", "190", "http_503")]
     by_ids, by_filter = make(job_ids=ids).plan(), make().plan()
@@ -141,7 +145,7 @@ def test_a_plan_warns_of_what_a_replay_would_do(scenario: Scenario, make: Callab
 
 def test_jobs_named_by_id_that_are_not_failed_are_refused(
     scenario: Scenario, make: Callable[..., Replay]
-):
+) -> None:
     """The plan has their states. The run reports jobs that stop being failed later."""
     failed, later, queued = scenario.fail(), scenario.fail(), scenario.enqueue("2")
     replay = make(job_ids=[failed, queued, "gone", failed, later])
@@ -155,7 +159,7 @@ def test_jobs_named_by_id_that_are_not_failed_are_refused(
 @pytest.mark.parametrize("rate", [None, 1e6])
 def test_a_job_that_fails_again_is_not_replayed_twice(
     scenario: Scenario, make: Callable[..., Replay], is_planned: bool, rate: float | None
-):
+) -> None:
     """Neither the same run nor a run that continues after an outage replays it again."""
     ids = {scenario.fail() for _ in range(3)}
     replay = make()
@@ -176,7 +180,7 @@ def test_an_outage_shorter_than_its_retries_does_not_stop_it(
     monkeypatch: pytest.MonkeyPatch,
     reads: tuple[int, ...],
     replays: tuple[int, ...],
-):
+) -> None:
     """The outage may begin while the next jobs are read, or while they are queued."""
     ids = [scenario.fail() for _ in range(5)]
     errors: list[QueueUnavailable] = []
@@ -197,7 +201,7 @@ def test_an_outage_shorter_than_its_retries_does_not_stop_it(
 @pytest.mark.parametrize("by_ids", [True, False])
 def test_after_an_outage_another_run_continues(
     scenario: Scenario, make: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch, by_ids: bool
-):
+) -> None:
     """Without retries the error is raised; jobs that were not reached are still failed."""
     ids = [scenario.fail() for _ in range(3)]
     replay = make(job_ids=ids) if by_ids else make()
@@ -209,7 +213,9 @@ def test_after_an_outage_another_run_continues(
     assert sorted(first + replayed(replay)) == sorted(ids)
 
 
-def test_a_stop_ends_it_between_two_batches(scenario: Scenario, make: Callable[..., Replay]):
+def test_a_stop_ends_it_between_two_batches(
+    scenario: Scenario, make: Callable[..., Replay]
+) -> None:
     """It also ends waits for the rate or for Redis."""
     for _ in range(3):
         scenario.fail()
@@ -221,7 +227,7 @@ def test_a_stop_ends_it_between_two_batches(scenario: Scenario, make: Callable[.
     assert scenario.ledger.reader.count_failed() == 2
 
 
-def test_a_producer_replays_many_the_same_way(scenario: Scenario):
+def test_a_producer_replays_many_the_same_way(scenario: Scenario) -> None:
     """It replays the failed jobs, each once."""
     failed, queued = scenario.fail(), scenario.enqueue("2")
     producer = Producer(scenario.settings, ledger=scenario.ledger)

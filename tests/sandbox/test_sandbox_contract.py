@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from harasocial_dispatch.sandbox.contract import InvalidBodyError, Job, parse_body
 from hypothesis import given
 from hypothesis import strategies as st
+from support.exact_client import Client
 
 #: The example of the API page, as curl sends it.
 EXAMPLE = b"""{
@@ -23,7 +25,7 @@ EXAMPLE = b"""{
 }"""
 
 
-def test_the_documented_example_is_accepted(client):
+def test_the_documented_example_is_accepted(client: Client) -> None:
     """The example of the API page is accepted, and its four fields identify the job."""
     assert client.exchange(client.request(EXAMPLE, connection="close")).status == 200
 
@@ -62,7 +64,9 @@ def test_the_documented_example_is_accepted(client):
     ],
     ids=str,
 )
-def test_only_the_documented_request_line_and_headers_are_accepted(client, changes, status):
+def test_only_the_documented_request_line_and_headers_are_accepted(
+    client: Client, changes: dict[str, Any], status: int
+) -> None:
     """Each deviation has its own status, and the message is not accepted."""
     received = client.exchange(client.request(client.body(), **{"connection": "close", **changes}))
 
@@ -71,7 +75,7 @@ def test_only_the_documented_request_line_and_headers_are_accepted(client, chang
     assert client.sandbox.totals().accepted == (1 if status == 200 else 0)
 
 
-def test_the_header_allow_names_the_method(client):
+def test_the_header_allow_names_the_method(client: Client) -> None:
     """A 405 has the header Allow. A HEAD request gets no body."""
     received = client.exchange(client.request(b"", method="HEAD", connection="close"))
 
@@ -108,7 +112,9 @@ def without(name: str) -> dict[str, object]:
     ],
     ids=str,
 )
-def test_a_wrong_field_is_refused_and_named(client, changes, message):
+def test_a_wrong_field_is_refused_and_named(
+    client: Client, changes: dict[str, Any], message: str
+) -> None:
     """The reply is a 400 in the documented format that names the field."""
     received = client.post(**changes)
 
@@ -124,7 +130,7 @@ def test_a_wrong_field_is_refused_and_named(client, changes, message):
 
 
 @pytest.mark.parametrize("metadata", [None, "", "m" * 500, "\N{SNOWMAN}" * 500, 'a "quoted"\nline'])
-def test_metadata_is_optional_text_of_500_characters(client, metadata):
+def test_metadata_is_optional_text_of_500_characters(client: Client, metadata: str | None) -> None:
     """The limit is in characters, not bytes."""
     assert client.post(metadata=metadata).status == 200
     assert client.sandbox.jobs()[0].metadata == metadata
@@ -148,7 +154,7 @@ def test_metadata_is_optional_text_of_500_characters(client, metadata):
     ],
     ids=lambda body: repr(body[:12]),
 )
-def test_a_body_that_is_not_the_documented_object_is_refused(client, body):
+def test_a_body_that_is_not_the_documented_object_is_refused(client: Client, body: bytes) -> None:
     """A body must be one JSON object without repeated names. Otherwise the reply is a 400."""
     received = client.exchange(client.request(body, connection="close"))
 
@@ -178,7 +184,7 @@ def test_any_body_is_a_job_or_refused(body: bytes) -> None:
         assert str(refused)
 
 
-def test_each_page_has_its_own_token(client):
+def test_each_page_has_its_own_token(client: Client) -> None:
     """A page's token is valid only for this page. `*` is the token of all other pages."""
     client.sandbox.tokens = {"1": "one", "2": "two", "*": "rest"}
 
@@ -202,7 +208,7 @@ def test_each_page_has_its_own_token(client):
     assert [(job.posts, job.accepted) for job in client.sandbox.jobs()] == [(3, 1)] * 3
 
 
-def test_page_without_a_token_is_refused(client):
+def test_page_without_a_token_is_refused(client: Client) -> None:
     """Without `*`, an unlisted page has no valid token."""
     client.sandbox.tokens = {"1": "one"}
 

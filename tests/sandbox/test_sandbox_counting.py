@@ -8,10 +8,12 @@ import time
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
+from support.exact_client import Client
+from support.harness import eventually
 from support.memory import peak_bytes
 
 
-def test_jobs_are_identified_by_their_four_fields(client):
+def test_jobs_are_identified_by_their_four_fields(client: Client) -> None:
     """A change of any of the four fields makes another job."""
     client.post()
     client.post()
@@ -26,7 +28,7 @@ def test_jobs_are_identified_by_their_four_fields(client):
     assert len(client.sandbox.jobs(page_id="500725830264749", payload_id="payload")) == 3
 
 
-def test_posts_and_accepted_replies_are_counted_separately(client):
+def test_posts_and_accepted_replies_are_counted_separately(client: Client) -> None:
     """Every POST counts. An accepted reply is counted in addition."""
     for payload_id in ("sandbox:ok", "sandbox:drop", "sandbox:status:500", "sandbox:reset"):
         client.exchange(client.request(client.body(payload_id), connection="close"))
@@ -35,7 +37,7 @@ def test_posts_and_accepted_replies_are_counted_separately(client):
     assert (totals.requests, totals.posts, totals.accepted, totals.jobs) == (4, 4, 1, 4)
 
 
-def test_an_unread_post_is_a_request_but_not_a_post(client):
+def test_an_unread_post_is_a_request_but_not_a_post(client: Client) -> None:
     """`drop_before` simulates that the body was not read."""
     client.post("sandbox:drop_before")
 
@@ -43,7 +45,7 @@ def test_an_unread_post_is_a_request_but_not_a_post(client):
     assert (totals.requests, totals.posts, totals.jobs) == (1, 0, 0)
 
 
-def test_each_post_has_its_arrival_time_on_both_clocks(client):
+def test_each_post_has_its_arrival_time_on_both_clocks(client: Client) -> None:
     """The times are in order, between the request and the reply."""
     before, before_wall = time.monotonic(), time.time()
     client.post("sandbox:slow:0.05")
@@ -57,12 +59,12 @@ def test_each_post_has_its_arrival_time_on_both_clocks(client):
     assert before_wall - 0.1 <= job.arrived_at[0] <= job.arrived_at[1] <= after_wall + 0.1
 
 
-def test_concurrent_requests_are_counted(client, wait_until):
+def test_concurrent_requests_are_counted(client: Client) -> None:
     """The maximum number of requests in progress is recorded."""
     connections = [client.connect() for _ in range(6)]
     for number, connection in enumerate(connections):
         connection.sendall(client.request(client.body(f"sandbox:hang#{number}")))
-    wait_until(lambda: client.sandbox.totals().posts == 6)
+    eventually(lambda: client.sandbox.totals().posts == 6)
 
     assert client.sandbox.totals().max_concurrent == 6
     for connection in connections:
@@ -71,7 +73,7 @@ def test_concurrent_requests_are_counted(client, wait_until):
     assert client.sandbox.totals().max_concurrent >= 6
 
 
-def test_raw_requests_are_kept_unchanged(client):
+def test_raw_requests_are_kept_unchanged(client: Client) -> None:
     """Names, values, bytes and order are unchanged. The oldest requests are dropped."""
     content = json.dumps(client.body("\N{SNOWMAN}")).encode() + b"\r\n "
     head = (
@@ -95,10 +97,10 @@ def test_raw_requests_are_kept_unchanged(client):
     )
 
 
-def test_only_the_last_requests_are_kept(client_of):
+def test_only_the_last_requests_are_kept() -> None:
     """`keep_requests` limits the raw requests, not the counts."""
     with Sandbox(keep_requests=2) as sandbox:
-        client = client_of(sandbox)
+        client = Client(sandbox)
         for number in range(3):
             client.post(f"sandbox:ok#{number}")
 
@@ -110,7 +112,7 @@ def test_only_the_last_requests_are_kept(client_of):
         assert sandbox.totals().posts == 3
 
 
-def test_counts_over_http_are_the_same(client):
+def test_counts_over_http_are_the_same(client: Client) -> None:
     """Another process gets the same numbers, and its requests are not counted."""
     client.post("sandbox:flaky:1")
     client.post("sandbox:flaky:1")
@@ -139,7 +141,7 @@ def test_counts_over_http_are_the_same(client):
     }
 
 
-def test_requests_over_http_mask_the_token(client):
+def test_requests_over_http_mask_the_token(client: Client) -> None:
     """Raw requests are available over HTTP, with masked tokens."""
     client.post("sandbox:ok")
 
@@ -151,7 +153,7 @@ def test_requests_over_http_mask_the_token(client):
 
 
 @pytest.mark.parametrize("over_http", [False, True])
-def test_a_reset_clears_all_counts(client, over_http):
+def test_a_reset_clears_all_counts(client: Client, over_http: bool) -> None:
     """The counts start from 0 again, including those that behaviors use."""
     client.post("sandbox:flaky:1")
     if over_http:
@@ -166,27 +168,27 @@ def test_a_reset_clears_all_counts(client, over_http):
     assert client.post("sandbox:flaky:1").status == 503
 
 
-def test_a_reply_in_progress_during_a_reset_is_not_counted(client, wait_until):
+def test_a_reply_in_progress_during_a_reset_is_not_counted(client: Client) -> None:
     """An acceptance after the reset belongs to a deleted job."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:slow:0.1")))
-        wait_until(lambda: client.sandbox.totals().posts == 1)
+        eventually(lambda: client.sandbox.totals().posts == 1)
         client.sandbox.reset()
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
 
     assert client.sandbox.totals().accepted == 0
 
 
-def test_counts_are_available_after_the_stop(client_of):
+def test_counts_are_available_after_the_stop() -> None:
     """Received data can be read after the server has stopped."""
     with Sandbox() as sandbox:
-        client_of(sandbox).post()
+        Client(sandbox).post()
 
     assert sandbox.totals().accepted == 1
     assert len(sandbox.jobs()) == 1
 
 
-def test_many_jobs_need_little_memory():
+def test_many_jobs_need_little_memory() -> None:
     """A received job needs much less than a kilobyte."""
     count = 5_000
     size = peak_bytes(

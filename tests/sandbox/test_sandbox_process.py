@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox, exports
+from support.exact_client import Client
+from support.harness import present
 
 COMMAND = [sys.executable, "-m", "harasocial_dispatch.sandbox"]
 
@@ -31,12 +33,12 @@ def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_it_prints_its_settings_serves_and_ends_cleanly(client_of, end):
+def test_it_prints_its_settings_serves_and_ends_cleanly(end: signal.Signals) -> None:
     """The printed settings work, and both signals end the process with status 0."""
     with process("--token", "a b$c") as (running, settings):
         address = urlsplit(settings["HARASOCIAL_API_URL"])
         assert settings["HARASOCIAL_TOKEN"] == "a b$c"
-        there = client_of(Sandbox(address.hostname, address.port))
+        there = Client(Sandbox(present(address.hostname), present(address.port)))
         request = there.request(there.body(), authorization="Bearer a b$c", connection="close")
 
         assert there.exchange(request).status == 200
@@ -45,7 +47,7 @@ def test_it_prints_its_settings_serves_and_ends_cleanly(client_of, end):
         assert running.wait(timeout=5) == 0
 
 
-def test_a_port_in_use_is_reported_in_one_line(sandbox):
+def test_a_port_in_use_is_reported_in_one_line(sandbox: Sandbox) -> None:
     """The message has the address, and there is no traceback."""
     failed = subprocess.run(
         [*COMMAND, "--port", str(sandbox.port)], capture_output=True, text=True, check=False
@@ -56,7 +58,7 @@ def test_a_port_in_use_is_reported_in_one_line(sandbox):
     assert failed.stderr.count("\n") == 1
 
 
-def test_the_printed_line_has_the_url_and_the_common_token():
+def test_the_printed_line_has_the_url_and_the_common_token() -> None:
     """The line has the URL, and the token for every page if there is one."""
     with Sandbox(tokens={"*": "it's"}) as sandbox:
         assert exports(sandbox) == (
@@ -66,7 +68,7 @@ def test_the_printed_line_has_the_url_and_the_common_token():
         assert exports(sandbox) == f"export HARASOCIAL_API_URL={sandbox.url}"
 
 
-def test_the_url_can_be_connected_to():
+def test_the_url_can_be_connected_to() -> None:
     """A wildcard address is replaced, and an IPv6 address is in brackets."""
     with Sandbox("0.0.0.0") as sandbox:
         assert sandbox.url == f"http://127.0.0.1:{sandbox.port}/social/messages.json"

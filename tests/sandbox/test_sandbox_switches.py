@@ -9,9 +9,11 @@ from contextlib import suppress
 
 import pytest
 from harasocial_dispatch.sandbox import Sandbox
+from support.exact_client import Client
+from support.harness import eventually
 
 
-def test_fail_with_applies_to_every_post(client):
+def test_fail_with_applies_to_every_post(client: Client) -> None:
     """Every POST, valid or not, gets the status until it is disabled. All POSTs are counted."""
     client.sandbox.fail_with(503)
     for payload_id in ("sandbox:ok", "sandbox:drop", "sandbox:unheard-of"):
@@ -24,7 +26,7 @@ def test_fail_with_applies_to_every_post(client):
     assert (totals.posts, totals.accepted) == (5, 1)
 
 
-def test_latency_delays_every_post(client):
+def test_latency_delays_every_post(client: Client) -> None:
     """The sandbox's own paths have no delay."""
     client.sandbox.latency_seconds = 0.15
 
@@ -36,7 +38,7 @@ def test_latency_delays_every_post(client):
     assert time.monotonic() - started >= 0.15
 
 
-def test_a_replaced_token_is_valid_immediately(client):
+def test_a_replaced_token_is_valid_immediately(client: Client) -> None:
     """A page with a refused token is accepted after the tokens were replaced."""
     client.sandbox.tokens = {"*": "new"}
     assert client.post().status == 401
@@ -45,7 +47,7 @@ def test_a_replaced_token_is_valid_immediately(client):
     assert client.post().status == 200
 
 
-def test_tokens_are_a_copy(client):
+def test_tokens_are_a_copy(client: Client) -> None:
     """A later change of the given mapping has no effect."""
     tokens = {"*": "sandbox-token"}
     client.sandbox.tokens = tokens
@@ -54,7 +56,7 @@ def test_tokens_are_a_copy(client):
     assert client.post().status == 200
 
 
-def test_down_refuses_connections_and_up_accepts_them_on_the_same_port(client):
+def test_down_refuses_connections_and_up_accepts_them_on_the_same_port(client: Client) -> None:
     """The port is closed. Received data and the port number are kept."""
     port = client.sandbox.port
     with client.connect() as idle:
@@ -73,7 +75,7 @@ def test_down_refuses_connections_and_up_accepts_them_on_the_same_port(client):
     assert client.sandbox.totals().accepted == 2
 
 
-def test_down_closes_a_connection_that_is_being_accepted(client):
+def test_down_closes_a_connection_that_is_being_accepted(client: Client) -> None:
     """Repeated attempts cover the moment in which a connection is accepted."""
     for _ in range(30):
         with client.connect() as connection:
@@ -83,18 +85,18 @@ def test_down_closes_a_connection_that_is_being_accepted(client):
         client.sandbox.up()
 
 
-def test_down_completes_replies_in_progress(client, wait_until):
+def test_down_completes_replies_in_progress(client: Client) -> None:
     """A received request gets its reply. Then its connection closes."""
     with client.connect() as connection:
         connection.sendall(client.request(client.body("sandbox:slow:0.1")))
-        wait_until(lambda: client.sandbox.totals().posts == 1)
+        eventually(lambda: client.sandbox.totals().posts == 1)
         client.sandbox.down()
         connection.settimeout(5)
         reply = b"".join(iter(lambda: connection.recv(65536), b""))
         assert reply.startswith(b"HTTP/1.1 200 OK")
 
 
-def test_switches_over_http(client):
+def test_switches_over_http(client: Client) -> None:
     """A JSON object with the changes is sent to the sandbox of another process."""
     reply = client.control("POST", "switch", {"fail_with": 502, "tokens": {"*": "another"}})
     assert reply == {"fail_with": 502, "latency_seconds": 0.0, "tokens": {"*": "***"}}
@@ -121,7 +123,9 @@ def test_switches_over_http(client):
         ([], "the switches are an object"),
     ],
 )
-def test_an_invalid_switch_is_named_and_changes_nothing(client, changes, message):
+def test_an_invalid_switch_is_named_and_changes_nothing(
+    client: Client, changes: object, message: str
+) -> None:
     """One invalid value refuses all changes."""
     reply = client.control("POST", "switch", changes)
 
@@ -129,7 +133,7 @@ def test_an_invalid_switch_is_named_and_changes_nothing(client, changes, message
     assert client.post().status == 200
 
 
-def test_invalid_switches_raise_in_python_too():
+def test_invalid_switches_raise_in_python_too() -> None:
     """The constructor and the properties validate in the same way."""
     with pytest.raises(ValueError, match="tokens must map"):
         Sandbox(tokens={"1": ""})
@@ -140,7 +144,7 @@ def test_invalid_switches_raise_in_python_too():
         sandbox.fail_with(700)
 
 
-def test_an_unknown_path_lists_the_paths_of_the_sandbox(client):
+def test_an_unknown_path_lists_the_paths_of_the_sandbox(client: Client) -> None:
     """An unknown path under /_sandbox/ lists the paths. A wrong method names the right one."""
     assert "/_sandbox/received" in client.control("GET", "recieved")["error"]
     assert client.control("GET", "reset") == {"error": "use POST"}
@@ -152,7 +156,7 @@ def sandboxes_running() -> int:
     return sum(thread.name == "harasocial-sandbox" for thread in threading.enumerate())
 
 
-def test_it_starts_once_stops_twice_and_starts_again(client_of):
+def test_it_starts_once_stops_twice_and_starts_again() -> None:
     """A second start is an error, a second stop is not. A restart keeps port and counts."""
     before = sandboxes_running()
     sandbox = Sandbox()
@@ -164,26 +168,26 @@ def test_it_starts_once_stops_twice_and_starts_again(client_of):
     with pytest.raises(RuntimeError, match="already started"):
         sandbox.start()
     url = sandbox.url
-    client_of(sandbox).post()
+    Client(sandbox).post()
     sandbox.stop()
     sandbox.stop()
 
     with sandbox:
         assert sandbox.url == url
-        client_of(sandbox).post()
+        Client(sandbox).post()
     assert sandbox.totals().accepted == 2
     assert sandboxes_running() == before
 
 
-def test_stop_ends_all_replies_in_progress(client_of, wait_until, caplog):
+def test_stop_ends_all_replies_in_progress(caplog: pytest.LogCaptureFixture) -> None:
     """Hanging, slow and endless replies do not delay the stop, and end with it."""
     with Sandbox() as sandbox:
-        client = client_of(sandbox)
+        client = Client(sandbox)
         connections = []
         for payload_id in ("sandbox:hang", "sandbox:drip:9", "sandbox:endless"):
             connections.append(client.connect())
             connections[-1].sendall(client.request(client.body(payload_id)))
-        wait_until(lambda: sandbox.totals().posts == 3)
+        eventually(lambda: sandbox.totals().posts == 3)
         started = time.monotonic()
 
     assert time.monotonic() - started < 1
@@ -193,7 +197,7 @@ def test_stop_ends_all_replies_in_progress(client_of, wait_until, caplog):
         connection.close()
 
 
-def test_a_port_in_use_is_an_error_at_the_start(sandbox):
+def test_a_port_in_use_is_an_error_at_the_start(sandbox: Sandbox) -> None:
     """The system's error is raised, and no thread remains."""
     before = sandboxes_running()
     second = Sandbox(port=sandbox.port)

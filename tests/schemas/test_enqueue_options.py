@@ -42,7 +42,7 @@ def errors_of(body: Any, options: dict[str, Any]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("options", [None, {}, {"idempotency_key": None, "send_at": None}])
-def test_defaults_without_options(options: dict[str, Any] | None):
+def test_defaults_without_options(options: dict[str, Any] | None) -> None:
     """At least once, not urgent, without delay."""
     assert parse_new_job(BODY, options) == NewJob(
         job=parse_send_job(BODY),
@@ -54,7 +54,7 @@ def test_defaults_without_options(options: dict[str, Any] | None):
     )
 
 
-def test_every_option_is_kept():
+def test_every_option_is_kept() -> None:
     """Times are converted to milliseconds."""
     new = parse_new_job(
         BODY,
@@ -88,7 +88,7 @@ def test_every_option_is_kept():
         datetime(2026, 1, 31, 9, 30, tzinfo=timezone(timedelta(hours=7))),
     ],
 )
-def test_a_time_has_many_formats(time: Any):
+def test_a_time_has_many_formats(time: Any) -> None:
     """All formats and time zones of one instant give the same result."""
     assert parse_new_job(BODY, {"send_at": time}).send_at_ms == SPRING_MS
 
@@ -127,19 +127,19 @@ DATETIME = "Must be a datetime with a time zone."
         (datetime.min.replace(tzinfo=timezone(timedelta(hours=23))), "Is before the year 2000."),
     ],
 )
-def test_an_ambiguous_time_is_refused(name: str, value: Any, expected: str):
+def test_an_ambiguous_time_is_refused(name: str, value: Any, expected: str) -> None:
     """Values without a time zone, without a date, or too far away are refused."""
     assert errors_of(BODY, {name: value}) == {name: [expected]}
 
 
-def test_the_latest_time_is_a_year_ahead():
+def test_the_latest_time_is_a_year_ahead() -> None:
     """A later time is most likely a mistake in units."""
     ahead = datetime.now(timezone.utc) + timedelta(days=365)
     assert parse_new_job(BODY, {"send_at": ahead}).send_at_ms == round(ahead.timestamp() * 1000)
 
 
 @pytest.mark.parametrize("expires_at", ["2026-01-31T09:30:00+07:00", "2026-01-30T00:00:00Z"])
-def test_a_job_must_not_expire_before_it_is_due(expires_at: str):
+def test_a_job_must_not_expire_before_it_is_due(expires_at: str) -> None:
     """Such a job would never be sent."""
     options = {"send_at": "2026-01-31T09:30:00+07:00", "expires_at": expires_at}
     assert errors_of(BODY, options) == {"expires_at": ["Must be after send_at."]}
@@ -176,24 +176,26 @@ BLANK = "Must be a string of printable characters, not blank."
         ({"priority": 3}, {"priority": ["Unknown field."]}),
     ],
 )
-def test_an_invalid_option_is_named(options: dict[str, Any], expected: dict[str, list[str]]):
+def test_an_invalid_option_is_named(
+    options: dict[str, Any], expected: dict[str, list[str]]
+) -> None:
     """The error is under the option's name."""
     assert errors_of(BODY, options) == expected
 
 
 @pytest.mark.parametrize("key", ["a", "k" * 200, "đơn hàng 1001", "*", "a:b{c}"])
-def test_an_idempotency_key_is_kept_unchanged(key: str):
+def test_an_idempotency_key_is_kept_unchanged(key: str) -> None:
     """Any printable characters are valid."""
     assert parse_new_job(BODY, {"idempotency_key": key}).idempotency_key == key
 
 
-def test_errors_of_body_and_options_are_reported_together():
+def test_errors_of_body_and_options_are_reported_together() -> None:
     """One exception has all errors of the call."""
     found = errors_of({**BODY, "page_id": 5}, {"urgent": "x", "delivery": "y"})
     assert set(found) == {"page_id", "urgent", "delivery"}
 
 
-def test_a_row_has_the_fields_of_the_body_and_options():
+def test_a_row_has_the_fields_of_the_body_and_options() -> None:
     """A line of a file can describe a complete job."""
     row = {**BODY, "metadata": "m", "idempotency_key": "k", "urgent": "true", "send_at": None}
     assert parse_row(row) == parse_new_job(
@@ -202,12 +204,12 @@ def test_a_row_has_the_fields_of_the_body_and_options():
     assert row["idempotency_key"] == "k", "the caller's row is not changed"
 
 
-def test_a_row_without_options_is_the_body():
+def test_a_row_without_options_is_the_body() -> None:
     """The JSON body of the API is a valid row."""
     assert parse_row(BODY) == parse_new_job(BODY)
 
 
-def test_invalid_fields_and_options_of_a_row_are_named():
+def test_invalid_fields_and_options_of_a_row_are_named() -> None:
     """A name that is neither a field nor an option gets the error of an unknown field."""
     with pytest.raises(InvalidJob) as caught:
         parse_row({**BODY, "urgent": "maybe", "color": "red", "page_id": ""})
@@ -219,7 +221,7 @@ def test_invalid_fields_and_options_of_a_row_are_named():
 
 
 @pytest.mark.parametrize("row", [None, "x", 5, ["page_id"], [BODY]])
-def test_a_row_that_is_not_an_object_is_refused(row: Any):
+def test_a_row_that_is_not_an_object_is_refused(row: Any) -> None:
     """Values that resemble an object are refused too."""
     with pytest.raises(InvalidJob) as caught:
         parse_row(row)
@@ -252,7 +254,7 @@ scalars = (
 @example({"send_at": "2026-01-31T09:30:00+24:00"})
 @example({"send_at": "0001-01-01T00:00:00+23:59"})
 @example({"expires_at": "24:00"})
-def test_any_options_are_accepted_or_named(options: dict[str, Any]):
+def test_any_options_are_accepted_or_named(options: dict[str, Any]) -> None:
     """The only possible exception is `InvalidJob`, and accepted values are valid."""
     try:
         new = parse_new_job(BODY, options)
@@ -267,7 +269,7 @@ def test_any_options_are_accepted_or_named(options: dict[str, Any]):
             assert time is None or 946_000_000_000 < time < 10_000_000_000_000
 
 
-def test_an_option_in_the_body_gets_its_own_error():
+def test_an_option_in_the_body_gets_its_own_error() -> None:
     """If the option was ignored, two calls would make two jobs."""
     with pytest.raises(InvalidJob) as caught:
         parse_new_job(BODY | {"idempotency_key": "k", "color": "red"})

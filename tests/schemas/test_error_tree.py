@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 from harasocial_dispatch import schemas
@@ -40,7 +41,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_pickling(error: DispatchError, protocol: int):
+def test_an_error_survives_pickling(error: DispatchError, protocol: int) -> None:
     """Celery and multiprocessing pickle errors."""
     found = pickle.loads(pickle.dumps(error, protocol))
     assert type(found) is type(error)
@@ -49,7 +50,7 @@ def test_an_error_survives_pickling(error: DispatchError, protocol: int):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_survives_copying(error: DispatchError):
+def test_an_error_survives_copying(error: DispatchError) -> None:
     """A copy has the same attributes."""
     assert vars(copy.deepcopy(error)) == vars(error)
     assert str(copy.copy(error)) == str(error)
@@ -70,21 +71,21 @@ def test_an_error_survives_copying(error: DispatchError):
         (EnqueueUnknown, {DispatchError, QueueUnavailable}),
     ],
 )
-def test_each_error_has_its_parents(kind: type[Exception], parents: set[type[Exception]]):
+def test_each_error_has_its_parents(kind: type[Exception], parents: set[type[Exception]]) -> None:
     """One handler can catch all errors. `SettingsError` is not a `ValueError`."""
     ours = {type(error) for error in ERRORS}
     assert {parent for parent in ours if issubclass(kind, parent)} - {kind} == parents & ours
     assert all(issubclass(kind, parent) for parent in parents)
 
 
-def test_the_tree_has_every_error():
+def test_the_tree_has_every_error() -> None:
     """Every public error is in the tree."""
     kinds = {error for error in vars(schemas).values() if isinstance(error, type)}
     errors = {kind for kind in kinds if issubclass(kind, Exception)}
     assert errors == {type(error) for error in ERRORS}
 
 
-def test_the_message_of_an_invalid_job_has_every_error():
+def test_the_message_of_an_invalid_job_has_every_error() -> None:
     """The message is one line for a log. `errors` has the same content for programs."""
     error = InvalidJob({"recipient.id": ("Is blank.", "Is bad."), "page_id": ["Is missing."]})
     assert str(error) == "recipient.id: Is blank. Is bad.; page_id: Is missing."
@@ -111,12 +112,14 @@ def test_the_message_of_an_invalid_job_has_every_error():
         ),
     ],
 )
-def test_the_message_of_a_conflict_has_key_fields_and_result(attributes, text):
+def test_the_message_of_a_conflict_has_key_fields_and_result(
+    attributes: dict[str, Any], text: str
+) -> None:
     """The message is one line for a log."""
     assert str(IdempotencyConflict(idempotency_key="k", **attributes)) == text
 
 
-def test_a_lost_reply_has_the_ids_of_its_jobs():
+def test_a_lost_reply_has_the_ids_of_its_jobs() -> None:
     """It has the ids of stored jobs, and of jobs that may be stored."""
     error = EnqueueUnknown("lost", job_ids=("c",), accepted=("a",))
     assert (error.job_ids, error.accepted) == (["c"], ["a"])
@@ -124,6 +127,6 @@ def test_a_lost_reply_has_the_ids_of_its_jobs():
     assert QueueUnavailable("away").accepted == []
 
 
-def test_a_hostile_job_id_is_quoted():
+def test_a_hostile_job_id_is_quoted() -> None:
     """Control characters in it have no effect in a terminal."""
     assert "\x1b" not in str(JobNotFound("\x1b[2J"))

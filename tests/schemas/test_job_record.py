@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 HANOI = timezone(timedelta(hours=7))
 
 
-def test_a_complete_job_is_printed_as_documented():
+def test_a_complete_job_is_printed_as_documented() -> None:
     """The fields have the order of `show --json`. Times are ISO 8601 in UTC."""
     record = JobRecord(
         job_id="0123abcd",
@@ -88,7 +88,7 @@ def test_a_complete_job_is_printed_as_documented():
     ]
 
 
-def test_an_empty_job_has_every_field():
+def test_an_empty_job_has_every_field() -> None:
     """Programs do not need to check whether a field exists."""
     record = JobRecord(job_id="x", state=State.QUEUED, page_id=None, job={})
     printed = record.as_json()
@@ -118,13 +118,13 @@ def test_an_empty_job_has_every_field():
 @pytest.mark.parametrize(
     ("word", "enum"), [*((s.value, State) for s in State), *((d.value, Delivery) for d in Delivery)]
 )
-def test_a_state_is_printed_as_its_value(word: str, enum: type[State] | type[Delivery]):
+def test_a_state_is_printed_as_its_value(word: str, enum: type[State] | type[Delivery]) -> None:
     """F-strings give the same result, on every version of Python."""
     assert f"{enum(word)}" == str(enum(word)) == word
 
 
 @given(st.integers(0, 4_000_000_000_000))
-def test_a_time_in_milliseconds_is_printed_to_the_millisecond(milliseconds: int):
+def test_a_time_in_milliseconds_is_printed_to_the_millisecond(milliseconds: int) -> None:
     """A round trip does not change the time."""
     text = iso_utc(from_ms(milliseconds))
     assert text is not None and text.endswith("Z")
@@ -133,7 +133,7 @@ def test_a_time_in_milliseconds_is_printed_to_the_millisecond(milliseconds: int)
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()))
-def test_any_time_zone_is_printed_in_utc(time: datetime):
+def test_any_time_zone_is_printed_in_utc(time: datetime) -> None:
     """The instant is the same, truncated to milliseconds."""
     text = iso_utc(time)
     assert text is not None

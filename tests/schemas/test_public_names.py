@@ -6,7 +6,7 @@ import importlib
 import inspect
 
 
-def test_dir_lists_the_functions_of_the_producer():
+def test_dir_lists_the_functions_of_the_producer() -> None:
     """Completion in a shell or notebook uses `dir`. Every listed name exists."""
     producer = importlib.import_module("harasocial_dispatch.producer")
     assert set(producer.__all__) <= set(dir(producer))

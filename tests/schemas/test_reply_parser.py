@@ -83,7 +83,7 @@ def refusal(**fields: object) -> bytes:
         (b"\xef\xbb\xbf" + DOCUMENTED, ApiReply(has_error=False, success=True)),
     ],
 )
-def test_the_documented_format_is_parsed(body: bytes, expected: ApiReply):
+def test_the_documented_format_is_parsed(body: bytes, expected: ApiReply) -> None:
     """Missing fields, additional fields, and codes that are not strings are accepted."""
     assert parse_reply(body) == expected
 
@@ -124,13 +124,13 @@ def test_the_documented_format_is_parsed(body: bytes, expected: ApiReply):
         b'{"has_error": true, "error_code": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     ],
 )
-def test_any_other_format_is_an_invalid_reply(body: bytes):
+def test_any_other_format_is_an_invalid_reply(body: bytes) -> None:
     """Ambiguous JSON is invalid."""
     assert parse_reply(body) is None
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
-def test_deep_nesting_is_an_invalid_reply(opening: bytes):
+def test_deep_nesting_is_an_invalid_reply(opening: bytes) -> None:
     """At some depths, a value can be parsed but not serialized."""
     closing = b"]" if opening == b"[" else b"}"
     for depth in range(sys.getrecursionlimit() - 400, sys.getrecursionlimit()):
@@ -139,7 +139,7 @@ def test_deep_nesting_is_an_invalid_reply(opening: bytes):
         assert found is None or len(found.error_code or "") <= 64
 
 
-def test_a_long_error_is_shortened():
+def test_a_long_error_is_shortened() -> None:
     """64 characters of a code and 500 of a message are kept."""
     found = parse_reply(refusal(error_code="c" * 1_000_000, error_message="m" * 1_000_000))
     assert found == ApiReply(
@@ -158,7 +158,7 @@ def test_a_long_error_is_shortened():
         ("m" * 495 + SECRET, "m" * 495 + "[tok…"),
     ],
 )
-def test_an_echoed_token_is_removed(echo: object, expected: str):
+def test_an_echoed_token_is_removed(echo: object, expected: str) -> None:
     """It is removed completely, even at the point where the text is cut (design promise 9)."""
     found = parse_reply(refusal(error_code=SECRET, error_message=echo), secret=SECRET)
     assert found == ApiReply(has_error=True, error_code="[token]", error_message=expected)
@@ -175,7 +175,7 @@ json_values = st.recursive(
 
 
 @given(st.binary(max_size=2_000), st.none() | secrets)
-def test_any_bytes_are_a_reply_or_invalid(body: bytes, secret: str | None):
+def test_any_bytes_are_a_reply_or_invalid(body: bytes, secret: str | None) -> None:
     """Parsing never raises."""
     assert isinstance(parse_reply(body, secret=secret), (ApiReply, type(None)))
 
@@ -190,7 +190,7 @@ def test_any_bytes_are_a_reply_or_invalid(body: bytes, secret: str | None):
         },
     )
 )
-def test_the_texts_of_any_reply_are_safe_to_show(reply: dict[str, object]):
+def test_the_texts_of_any_reply_are_safe_to_show(reply: dict[str, object]) -> None:
     """They are printable, on one line, limited in length, and never blank."""
     found = parse_reply(json.dumps(reply).encode())
     for text, limit in (
@@ -207,7 +207,7 @@ CODE = re.compile(r"-?[0-9]{1,10}(/[0-9]{1,10})?", re.ASCII)
     st.text(st.characters())
     | st.from_regex(r"\A\(#-?[0-9]{1,12}(/[0-9]{0,3})?\)? ?", fullmatch=False)
 )
-def test_a_message_has_a_code_or_none(message: str):
+def test_a_message_has_a_code_or_none(message: str) -> None:
     """Only text between `(#` and `)` at the beginning is a code."""
     found = parse_reply(refusal(error_code=None, error_message=message))
     assert found is not None
@@ -218,7 +218,7 @@ def test_a_message_has_a_code_or_none(message: str):
 
 @given(secrets, st.data())
 @example("]xxxxxxx", None)
-def test_a_token_is_removed_from_any_text(secret: str, data: st.DataObject | None):
+def test_a_token_is_removed_from_any_text(secret: str, data: st.DataObject | None) -> None:
     """The text around it may even contain parts of the token."""
     if data is None:
         echo = "]" + "xxxxxxx" * 5
@@ -235,7 +235,7 @@ def test_a_token_is_removed_from_any_text(secret: str, data: st.DataObject | Non
 @given(st.text(st.characters(), max_size=60), st.integers(1, 50))
 @example("\x1b[2J", 3)
 @example("\ud800\udfff", 1)
-def test_sanitized_text_is_one_printable_line_within_the_limit(text: str, limit: int):
+def test_sanitized_text_is_one_printable_line_within_the_limit(text: str, limit: int) -> None:
     """Text that is already safe is not changed."""
     found = sanitize(text, limit)
     assert found.isprintable()
@@ -255,6 +255,6 @@ def test_sanitized_text_is_one_printable_line_within_the_limit(text: str, limit:
         ("\x9b31m", " 31m"),
     ],
 )
-def test_shortened_text_ends_with_a_mark(text: str, expected: str):
+def test_shortened_text_ends_with_a_mark(text: str, expected: str) -> None:
     """The limit here is five characters."""
     assert sanitize(text, 5) == expected

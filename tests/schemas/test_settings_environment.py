@@ -31,7 +31,7 @@ def error_of(environment: dict[str, str], env_file: Path | None = None) -> str:
     return str(caught.value)
 
 
-def test_the_defaults_are_as_documented():
+def test_the_defaults_are_as_documented() -> None:
     """24 hours is Messenger's window; no page sends more than 40 messages in a second."""
     assert read({}) == Settings(
         token=None,
@@ -106,7 +106,7 @@ GOOD = {
 }
 
 
-def test_every_setting_is_read_from_its_variable():
+def test_every_setting_is_read_from_its_variable() -> None:
     """Every field has a variable."""
     assert {field.name.upper() for field in fields(Settings)} == set(GOOD)
     found = read({name: text for name, (text, _) in GOOD.items()})
@@ -116,7 +116,7 @@ def test_every_setting_is_read_from_its_variable():
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "TOKENS_FILE", "FLOWER_BASIC_AUTH", "PROXY_URL"])
-def test_an_empty_value_means_not_set(name: str):
+def test_an_empty_value_means_not_set(name: str) -> None:
     """Compose files use `NAME=${NAME:-}` for variables that are not set."""
     assert getattr(read({name: ""}), name.lower()) is None
 
@@ -143,7 +143,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_number_must_be_within_its_bounds(name: str):
+def test_a_number_must_be_within_its_bounds(name: str) -> None:
     """Both bounds are valid. The error for any other value has the expected range."""
     kind, lowest, highest = NUMBERS[name]
     expected = f"HARASOCIAL_{name} must be a {kind} from {lowest} to {highest}"
@@ -260,7 +260,7 @@ FLOWER_ERROR = "HARASOCIAL_FLOWER_BASIC_AUTH must be user:password"
         ("FLOWER_BASIC_AUTH", f"user:{SECRET}\x1b", FLOWER_ERROR),
     ],
 )
-def test_an_invalid_value_is_named_and_never_quoted(name: str, value: str, expected: str):
+def test_an_invalid_value_is_named_and_never_quoted(name: str, value: str, expected: str) -> None:
     """The message has the variable and the expected format. Any value may be a secret."""
     assert error_of({name: value}) == expected
 
@@ -282,12 +282,12 @@ def test_an_invalid_value_is_named_and_never_quoted(name: str, value: str, expec
         ("ERROR_CODE_CLASSES", "551=transient,"),
     ],
 )
-def test_unusual_valid_values_are_accepted(name: str, value: str):
+def test_unusual_valid_values_are_accepted(name: str, value: str) -> None:
     """The validation accepts all working configurations."""
     read({name: value})
 
 
-def test_secrets_are_not_in_the_repr():
+def test_secrets_are_not_in_the_repr() -> None:
     """Logs and tracebacks may contain the repr."""
     found = read(
         {
@@ -303,7 +303,7 @@ def test_secrets_are_not_in_the_repr():
     assert "shown" in repr(found)
 
 
-def test_the_env_file_provides_missing_variables(tmp_path: Path):
+def test_the_env_file_provides_missing_variables(tmp_path: Path) -> None:
     """The environment takes precedence. It is not changed, so child processes inherit no secret."""
     file = tmp_path / ".env"
     file.write_text(
@@ -325,7 +325,7 @@ def test_the_env_file_provides_missing_variables(tmp_path: Path):
     assert dict(os.environ) == before
 
 
-def test_an_empty_variable_takes_precedence_over_the_env_file(tmp_path: Path):
+def test_an_empty_variable_takes_precedence_over_the_env_file(tmp_path: Path) -> None:
     """An empty variable counts as set."""
     file = tmp_path / ".env"
     file.write_text("HARASOCIAL_TOKEN=from-the-file\n")
@@ -334,7 +334,7 @@ def test_an_empty_variable_takes_precedence_over_the_env_file(tmp_path: Path):
 
 def test_the_env_file_is_read_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """A file in a parent directory may belong to another program."""
     below = tmp_path / "below"
     below.mkdir()
@@ -346,19 +346,19 @@ def test_the_env_file_is_read_from_the_working_directory(
 
 
 @pytest.mark.parametrize("name", [None, "missing.env", "."])
-def test_without_an_env_file_only_the_environment_is_used(tmp_path: Path, name: str | None):
+def test_without_an_env_file_only_the_environment_is_used(tmp_path: Path, name: str | None) -> None:
     """No file is given, the file is missing, or it is a directory."""
     assert read({"NAMESPACE": "n"}, tmp_path / name if name else None).namespace == "n"
 
 
-def test_an_invalid_value_in_the_env_file_is_named(tmp_path: Path):
+def test_an_invalid_value_in_the_env_file_is_named(tmp_path: Path) -> None:
     """The value is not quoted."""
     file = tmp_path / ".env"
     file.write_text(f'HARASOCIAL_TOKEN="Bearer {SECRET}"\n')
     assert error_of({}, file) == TOKEN_ERROR
 
 
-def test_an_env_file_that_is_not_text_is_named(tmp_path: Path):
+def test_an_env_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     """Its content is not quoted."""
     file = tmp_path / ".env"
     file.write_bytes(b"HARASOCIAL_TOKEN=\xff\xfe" + SECRET.encode())
@@ -368,7 +368,7 @@ def test_an_env_file_that_is_not_text_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_setting_may_come_from_a_file(tmp_path: Path, name: str):
+def test_every_setting_may_come_from_a_file(tmp_path: Path, name: str) -> None:
     """Container secrets are files. A line break at the end is not part of the value."""
     text, value = GOOD[name]
     file = tmp_path / "secret"
@@ -378,7 +378,7 @@ def test_every_setting_may_come_from_a_file(tmp_path: Path, name: str):
     assert getattr(read({}, tmp_path / ".env"), name.lower()) == value
 
 
-def test_an_invalid_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Path):
+def test_an_invalid_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Path) -> None:
     """The error is the same as for a value in the variable."""
     file = tmp_path / "secret"
     file.write_text(f"Bearer {SECRET}\n")
@@ -400,7 +400,7 @@ def test_an_invalid_value_in_a_secret_file_is_named_and_not_quoted(tmp_path: Pat
 @pytest.mark.parametrize("name", ["TOKEN", "REDIS_URL", "MAX_ATTEMPTS"])
 def test_a_secret_file_that_cannot_be_read_is_named(
     tmp_path: Path, name: str, make: Callable[[Path], Path | str]
-):
+) -> None:
     """The error has only the variable: its value may be the secret itself."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "binary").write_bytes(b"\xff\xfe" + SECRET.encode())
@@ -418,7 +418,7 @@ def test_a_secret_file_that_cannot_be_read_is_named(
     st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=30),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_is_accepted_or_named(name: str, beginning: str, text: str):
+def test_any_text_is_accepted_or_named(name: str, beginning: str, text: str) -> None:
     """The only possible exception is `SettingsError`, and it never quotes the value."""
     marked = f"{beginning}{text}~{SECRET}"
     try:
@@ -431,13 +431,13 @@ def test_any_text_is_accepted_or_named(name: str, beginning: str, text: str):
 @pytest.mark.parametrize(
     ("deadline", "lease", "expected"), [(20.0, 60.0, 20.0), (60.0, 60.0, 48.0), (20.0, 1.0, 0.8)]
 )
-def test_no_call_outlasts_its_lease(deadline: float, lease: float, expected: float):
+def test_no_call_outlasts_its_lease(deadline: float, lease: float, expected: float) -> None:
     """Otherwise a second worker would send a job that the first one is still sending."""
     found = Settings(call_deadline_seconds=deadline, lease_seconds=lease)
     assert found.safe_call_deadline_seconds == pytest.approx(expected)
 
 
-def test_settings_are_immutable():
+def test_settings_are_immutable() -> None:
     """Parts of the package read them at different times."""
     found: Any = Settings()
     with pytest.raises(AttributeError):

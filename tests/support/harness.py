@@ -29,7 +29,7 @@ StartWorker = Callable[..., "WorkerProcess"]
 
 
 def eventually(
-    condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, what: str = "it"
+    condition: Callable[[], T | None], *, seconds: float = DEADLINE_SECONDS, what: str = "it"
 ) -> T:
     """Wait until `condition` returns a true value, and return it. Fail after a timeout."""
     deadline = time.monotonic() + seconds
@@ -39,6 +39,12 @@ def eventually(
             return result
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
         time.sleep(0.02)
+
+
+def present(value: T | None, what: str = "the value") -> T:
+    """Return a value that is optional for the type checker. Fail if it is None."""
+    assert value is not None, f"{what} is None"
+    return value
 
 
 def body(

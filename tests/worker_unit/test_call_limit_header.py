@@ -37,20 +37,20 @@ from hypothesis import strategies as st
 )
 def test_only_whole_numbers_of_used_and_limit_are_valid(
     value: str | None, expected: CallLimit | None
-):
+) -> None:
     """An invalid bucket must not stop a page."""
     assert parse_call_limit(value) == expected
 
 
 @given(st.text(st.characters(max_codepoint=255)) | st.from_regex(r"[0-9]{1,9} ?/ ?[0-9]{1,9}"))
-def test_any_header_is_a_valid_bucket_or_ignored(value: str):
+def test_any_header_is_a_valid_bucket_or_ignored(value: str) -> None:
     """The header comes from the network and may be any text."""
     found = parse_call_limit(value)
     assert found is None or (0 <= found.used <= found.limit and 1 <= found.limit <= 1_000_000)
 
 
 @given(st.integers(0, 1_000_000), st.integers(1, 1_000_000))
-def test_every_valid_bucket_is_parsed(used: int, limit: int):
+def test_every_valid_bucket_is_parsed(used: int, limit: int) -> None:
     """The numbers are not changed."""
     expected = CallLimit(used, limit) if used <= limit else None
     assert parse_call_limit(f"{used}/{limit}") == expected

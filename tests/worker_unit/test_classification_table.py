@@ -160,7 +160,7 @@ def test_each_reply_has_the_class_of_its_row(
     body: bytes | None,
     outcome_class: OutcomeClass,
     error_code: str | None,
-):
+) -> None:
     """A reply without a code gets a fallback code. Every error has a message."""
     found = classify(status, body)
     assert (found.outcome_class, found.error_code) == (outcome_class, error_code), signal
@@ -178,7 +178,7 @@ def test_each_reply_has_the_class_of_its_row(
         ("internal_error", ambiguous),
     ],
 )
-def test_each_failure_has_the_class_of_its_row(kind: str, outcome_class: OutcomeClass):
+def test_each_failure_has_the_class_of_its_row(kind: str, outcome_class: OutcomeClass) -> None:
     """A retry is safe only if the request certainly did not go out."""
     found = classify_failure(kind, "ConnectionRefusedError")
     assert (found.outcome_class, found.error_code) == (outcome_class, kind)
@@ -189,14 +189,14 @@ def test_each_failure_has_the_class_of_its_row(kind: str, outcome_class: Outcome
     assert classify_failure(kind).error_message
 
 
-def test_a_missing_token_is_auth_without_a_post():
+def test_a_missing_token_is_auth_without_a_post() -> None:
     """The job fails and the lane pauses, without an attempt."""
     found = token_missing("500725830264749")
     assert (found.outcome_class, found.error_code, found.posted) == (auth, "token_missing", False)
     assert "500725830264749" in (found.error_message or "")
 
 
-def test_other_jobs_of_a_page_without_a_token_are_released():
+def test_other_jobs_of_a_page_without_a_token_are_released() -> None:
     """One job reports the missing token. The others spend no attempt."""
     found = page_paused(token_missing("500"))
     assert (found.outcome_class, found.error_code, found.posted) == (
@@ -206,7 +206,7 @@ def test_other_jobs_of_a_page_without_a_token_are_released():
     )
 
 
-def test_an_invalid_stored_job_is_permanent_without_a_post():
+def test_an_invalid_stored_job_is_permanent_without_a_post() -> None:
     """The error names the invalid field."""
     found = invalid_job("page_id: Must not be blank.")
     assert (found.outcome_class, found.error_code, found.posted) == (
@@ -248,7 +248,7 @@ ABOUT_PERSON = {
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429])
 @pytest.mark.parametrize("code", CODES)
-def test_each_code_has_the_class_of_its_row(code: str, status: int):
+def test_each_code_has_the_class_of_its_row(code: str, status: int) -> None:
     """The class is the same for every 2xx or 4xx status, and the code is the job's error code."""
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.error_code) == (CODES[code], code)
@@ -258,7 +258,7 @@ def test_each_code_has_the_class_of_its_row(code: str, status: int):
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_code_in_the_message_is_used_if_there_is_no_error_code(code: str):
+def test_a_code_in_the_message_is_used_if_there_is_no_error_code(code: str) -> None:
     """Graph puts the code at the beginning of the message."""
     message = f"(#{code}) This message is sent outside of the allowed window."
     found = classify(400, refusal(None, message))
@@ -267,7 +267,7 @@ def test_a_code_in_the_message_is_used_if_there_is_no_error_code(code: str):
 
 
 @pytest.mark.parametrize("code", ["80000", "80015", "199", "300", "-2", "0", "E7", "999999"])
-def test_a_code_outside_the_ranges_is_unknown_and_may_be_about_the_page(code: str):
+def test_a_code_outside_the_ranges_is_unknown_and_may_be_about_the_page(code: str) -> None:
     """Its cause is unknown, so a page pauses after several refusals with it."""
     found = classify(400, refusal(code))
     assert (found.outcome_class, found.error_code) == (permanent, code)
@@ -289,14 +289,16 @@ def test_a_code_outside_the_ranges_is_unknown_and_may_be_about_the_page(code: st
         (500, refusal("10"), False),
     ],
 )
-def test_a_status_alone_is_not_about_the_page(status: int, body: bytes, about_page: bool):
+def test_a_status_alone_is_not_about_the_page(status: int, body: bytes, about_page: bool) -> None:
     """A permanent refusal counts. A 403 pauses the page itself, so it does not need to count."""
     assert classify(status, body).about_page == about_page
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("code", ["-1", "1", "1/33"])
-def test_with_at_most_once_an_unknown_error_of_messenger_is_ambiguous(code: str, status: int):
+def test_with_at_most_once_an_unknown_error_of_messenger_is_ambiguous(
+    code: str, status: int
+) -> None:
     """With Graph's unknown error, the message may have been processed."""
     assert classify(status, refusal(code)).outcome_class is transient
     assert classify(status, refusal(code), at_most_once=True).outcome_class is ambiguous
@@ -306,13 +308,13 @@ def test_with_at_most_once_an_unknown_error_of_messenger_is_ambiguous(code: str,
 
 
 @pytest.mark.parametrize("code", ["2", "508", "1200", "9"])
-def test_with_at_most_once_a_definite_refusal_is_retried(code: str):
+def test_with_at_most_once_a_definite_refusal_is_retried(code: str) -> None:
     """Messenger did not accept the message."""
     assert classify(400, refusal(code), at_most_once=True).outcome_class is transient
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code.isdigit()])
-def test_a_code_that_is_a_number_is_the_same_code(code: str):
+def test_a_code_that_is_a_number_is_the_same_code(code: str) -> None:
     """The documented type is a string. Messenger uses numbers."""
     assert classify(400, refusal(int(code))) == classify(400, refusal(code))
 
@@ -320,7 +322,7 @@ def test_a_code_that_is_a_number_is_the_same_code(code: str):
 @pytest.mark.parametrize(
     "code", [code for code in CODES if len(code.partition("/")[2]) > 5 and code != "10/2999999"]
 )
-def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str):
+def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str) -> None:
     """The API may pass on either part."""
     subcode = code.partition("/")[2]
     for form in (subcode, f"1/{subcode}", f"999/{subcode}"):
@@ -329,7 +331,7 @@ def test_a_long_subcode_means_the_same_alone_or_with_another_code(code: str):
         assert (found.about_page, found.about_person) == (code in ABOUT_PAGE, code in ABOUT_PERSON)
 
 
-def test_a_short_subcode_means_nothing_by_itself():
+def test_a_short_subcode_means_nothing_by_itself() -> None:
     """1/99 is a permission error. 99 and 2/99 are not."""
     assert classify(503, refusal("99")).outcome_class is transient
     assert classify(400, refusal("2/99")).outcome_class is transient, "the class of its code, 2"
@@ -337,7 +339,7 @@ def test_a_short_subcode_means_nothing_by_itself():
 
 
 @pytest.mark.parametrize("code", ["1/33", "2/1", "1200/5", "17/1", "190/460", "190/463", "100/33"])
-def test_an_unknown_subcode_falls_back_to_its_code(code: str):
+def test_an_unknown_subcode_falls_back_to_its_code(code: str) -> None:
     """The code's class is the best available one."""
     whole = classify(400, refusal(code))
     alone = classify(400, refusal(code.partition("/")[0]))
@@ -346,7 +348,7 @@ def test_an_unknown_subcode_falls_back_to_its_code(code: str):
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429])
-def test_with_an_unknown_code_the_status_determines_the_class(status: int):
+def test_with_an_unknown_code_the_status_determines_the_class(status: int) -> None:
     """A 401 with an unknown code is still a refused token."""
     found = classify(status, refusal("E7", "who are you?"))
     bare = classify(status, b"")
@@ -356,7 +358,7 @@ def test_with_an_unknown_code_the_status_determines_the_class(status: int):
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("code", ["4", "190", "551", "E7"])
-def test_a_server_error_is_transient_with_any_code(status: int, code: str):
+def test_a_server_error_is_transient_with_any_code(status: int, code: str) -> None:
     """Codes only determine the class of 2xx and 4xx. The API's code is still kept."""
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.error_code) == (transient, code)
@@ -364,14 +366,14 @@ def test_a_server_error_is_transient_with_any_code(status: int, code: str):
 
 @pytest.mark.parametrize("status", [200, 302, 400, 500, 503])
 @pytest.mark.parametrize("code", ["1/1357046", "1357046", 1357046, "2/1357046"])
-def test_messages_sent_despite_the_error_are_never_sent_again(status: int, code: str | int):
+def test_messages_sent_despite_the_error_are_never_sent_again(status: int, code: str | int) -> None:
     """The code means that the message was sent, for every status."""
     found = classify(status, refusal(code))
     assert (found.outcome_class, found.final) == (ambiguous, True)
 
 
 @pytest.mark.parametrize("status", [500, 504])
-def test_with_at_most_once_an_unclear_server_error_is_ambiguous(status: int):
+def test_with_at_most_once_an_unclear_server_error_is_ambiguous(status: int) -> None:
     """The error came during processing, or from a gateway with a timeout."""
     assert classify(status, HTML).outcome_class is transient
     found = classify(status, HTML, at_most_once=True)
@@ -379,12 +381,12 @@ def test_with_at_most_once_an_unclear_server_error_is_ambiguous(status: int):
 
 
 @pytest.mark.parametrize("status", [408, 502, 503, 501, 520])
-def test_with_at_most_once_other_server_errors_are_transient(status: int):
+def test_with_at_most_once_other_server_errors_are_transient(status: int) -> None:
     """The message did not reach the server behind the gateway."""
     assert classify(status, HTML, at_most_once=True).outcome_class is transient
 
 
-def test_operators_can_extend_the_list_of_codes():
+def test_operators_can_extend_the_list_of_codes() -> None:
     """Their list takes precedence over the built-in one, for full codes and for families."""
     codes = {"551": transient, "10/7654321": throttled, "E7": auth, "E8": permanent}
     codes |= {"E9": restricted, "7": app_throttled}
@@ -416,12 +418,12 @@ def test_operators_can_extend_the_list_of_codes():
 )
 def test_retry_after_is_used_for_classes_with_a_retry(
     status: int, body: bytes, asked: float | None
-):
+) -> None:
     """It applies to every class that is retried (design promise 5)."""
     assert classify(status, body, retry_after="7.5").retry_after_seconds == asked
 
 
-def test_retry_after_as_a_date_is_relative_to_the_reply():
+def test_retry_after_as_a_date_is_relative_to_the_reply() -> None:
     """Both dates come from the server's clock."""
     found = classify(
         503,
@@ -433,14 +435,14 @@ def test_retry_after_as_a_date_is_relative_to_the_reply():
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, ACCEPTED), (400, refusal("551")), (503, HTML)])
-def test_every_reply_may_have_a_call_limit(status: int, body: bytes):
+def test_every_reply_may_have_a_call_limit(status: int, body: bytes) -> None:
     """An accepting reply may have it too: the bucket must not overflow."""
     found = classify(status, body, call_limit="32/80")
     assert found.call_limit == CallLimit(used=32, limit=80)
     assert classify(status, body).call_limit is None
 
 
-def test_an_outcome_contains_no_echoed_token():
+def test_an_outcome_contains_no_echoed_token() -> None:
     """It is neither in the code nor in the message (design promise 9)."""
     found = classify(401, refusal(f"bad:{SECRET}", f"token {SECRET} is not valid"))
     assert found.error_code == "bad:[token]"
@@ -469,7 +471,7 @@ def test_every_reply_has_exactly_one_class(
     body: bytes | None,
     at_most_once: bool,
     retry_after: str | None,
-):
+) -> None:
     """Only a documented success is accepted. Every other reply has a safe error."""
     found = classify(status, body, at_most_once=at_most_once, retry_after=retry_after)
     api = parse_reply(body) if body is not None else None

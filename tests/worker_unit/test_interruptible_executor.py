@@ -69,7 +69,12 @@ def test_results_and_errors_are_returned_to_the_caller() -> None:
 def test_a_shutdown_ends_the_threads_and_starts_no_more_work() -> None:
     executor = InterruptibleExecutor(1, "ending")
     began, may_end = threading.Event(), threading.Event()
-    executor.submit(lambda: (began.set(), may_end.wait(DEADLINE_SECONDS)))
+
+    def work() -> None:
+        began.set()
+        may_end.wait(DEADLINE_SECONDS)
+
+    executor.submit(work)
     assert began.wait(DEADLINE_SECONDS)
     late = executor.submit(divmod, 7, 2)
     executor.shutdown(cancel_futures=True)

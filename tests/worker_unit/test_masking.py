@@ -18,6 +18,8 @@ from harasocial_dispatch.schemas.masking import masked
         ("\x1b[2J1234", "****1234"),
     ],
 )
-def test_the_last_four_digits_of_a_personal_id_are_shown(personal_id: object, expected: str):
+def test_the_last_four_digits_of_a_personal_id_are_shown(
+    personal_id: object, expected: str
+) -> None:
     """A short id is completely hidden."""
     assert masked(personal_id) == expected

@@ -51,26 +51,26 @@ def write(file: Path, content: Any, *, age: int) -> None:
     os.utime(file, ns=(age, age))
 
 
-def test_one_token_is_used_for_every_page():
+def test_one_token_is_used_for_every_page() -> None:
     """Only TOKEN is set."""
     found = Tokens(Settings(token="common"))
     assert found.for_page("500") == found.for_page("501") == "common"
 
 
-def test_the_file_names_tokens_by_page(file: Path):
+def test_the_file_names_tokens_by_page(file: Path) -> None:
     """A page that is not in the file has the common token, or none."""
     assert Tokens(Settings(tokens_file=file)).for_page("500") == "token-of-500"
     assert Tokens(Settings(tokens_file=file)).for_page("501") is None
     assert Tokens(Settings(token="common", tokens_file=file)).for_page("501") == "common"
 
 
-def test_a_missing_token_stops_the_start():
+def test_a_missing_token_stops_the_start() -> None:
     """The message names both variables."""
     with pytest.raises(SettingsError, match=r"HARASOCIAL_TOKEN .*HARASOCIAL_TOKENS_FILE"):
         Tokens(Settings())
 
 
-def test_a_changed_file_is_read_again_after_a_second(file: Path, clock: Clock):
+def test_a_changed_file_is_read_again_after_a_second(file: Path, clock: Clock) -> None:
     """The file is checked once per second, not for each call."""
     found = Tokens(Settings(tokens_file=file))
     write(file, {"500": "new-token"}, age=1)
@@ -82,7 +82,7 @@ def test_a_changed_file_is_read_again_after_a_second(file: Path, clock: Clock):
 
 def test_an_unchanged_file_is_not_read_again(
     file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Its modification time and size are enough to detect a change."""
     found = Tokens(Settings(tokens_file=file))
     write(file, {"500": "new-token"}, age=1)
@@ -96,7 +96,7 @@ def test_an_unchanged_file_is_not_read_again(
 @pytest.mark.parametrize("content", ["{", "[]", '{"500": ""}', None])
 def test_an_invalid_changed_file_keeps_the_previous_tokens(
     file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: str | None
-):
+) -> None:
     """A warning is logged. When the file is valid again, its tokens are used."""
     found = Tokens(Settings(tokens_file=file))
     if content is None:
@@ -114,7 +114,9 @@ def test_an_invalid_changed_file_keeps_the_previous_tokens(
     assert found.for_page("500") == "mended-token"
 
 
-def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture):
+def test_reading_again_logs_no_token(
+    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     """Only the number of tokens is logged (design promise 9)."""
     found = Tokens(Settings(tokens_file=file))
     write(file, {"500": SECRET, "501": SECRET}, age=1)
@@ -154,7 +156,7 @@ def test_reading_again_logs_no_token(file: Path, clock: Clock, caplog: pytest.Lo
 )
 def test_an_invalid_file_stops_the_start_and_is_not_quoted(
     tmp_path: Path, content: str | bytes, expected: str
-):
+) -> None:
     """The error has the variable and the entry's number. Any text in the file may be a token."""
     file = tmp_path / "tokens.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -167,13 +169,13 @@ def test_an_invalid_file_stops_the_start_and_is_not_quoted(
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."])
-def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, name: str):
+def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, name: str) -> None:
     """The file is missing, or it is a directory."""
     with pytest.raises(SettingsError, match="HARASOCIAL_TOKENS_FILE cannot be read: "):
         Tokens(Settings(tokens_file=tmp_path / name))
 
 
-def test_a_file_may_have_no_pages(tmp_path: Path):
+def test_a_file_may_have_no_pages(tmp_path: Path) -> None:
     """Tokens can be added later."""
     file = tmp_path / "tokens.json"
     file.write_text("{}")
@@ -186,7 +188,7 @@ tokens_of_any_kind = st.text(
 
 
 @given(tokens_of_any_kind, tokens_of_any_kind)
-def test_a_fingerprint_is_unique_and_reveals_nothing(one: str, other: str):
+def test_a_fingerprint_is_unique_and_reveals_nothing(one: str, other: str) -> None:
     """It has 16 hex digits and contains no part of the token."""
     assert (fingerprint_of(one) == fingerprint_of(other)) == (one == other)
     assert len(fingerprint_of(one)) == 16

@@ -33,7 +33,7 @@ NOW = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
         ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
     ],
 )
-def test_seconds_and_dates_are_parsed(value: str, expected: float):
+def test_seconds_and_dates_are_parsed(value: str, expected: float) -> None:
     """Haravan sends a float. HTTP also allows a date. A past date means no wait."""
     assert parse_retry_after(value, date=None, now=NOW) == expected
 
@@ -65,12 +65,12 @@ def test_seconds_and_dates_are_parsed(value: str, expected: float):
         "0 Jan",
     ],
 )
-def test_an_invalid_value_is_ignored(value: str | None):
+def test_an_invalid_value_is_ignored(value: str | None) -> None:
     """The usual backoff applies."""
     assert parse_retry_after(value, date=None, now=NOW) is None
 
 
-def test_a_date_is_relative_to_the_server_clock():
+def test_a_date_is_relative_to_the_server_clock() -> None:
     """The server's clock may be an hour off, but both dates come from it."""
     found = parse_retry_after(
         "Sat, 31 Jan 2026 10:31:00 GMT", date="Sat, 31 Jan 2026 10:30:00 GMT", now=NOW
@@ -79,13 +79,13 @@ def test_a_date_is_relative_to_the_server_clock():
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "9" * 1000])
-def test_an_invalid_date_header_is_ignored(date: str):
+def test_an_invalid_date_header_is_ignored(date: str) -> None:
     """The clock of this host is used instead."""
     found = parse_retry_after("Sat, 31 Jan 2026 09:31:00 GMT", date=date, now=NOW)
     assert found == 60.0
 
 
-def test_seconds_do_not_depend_on_a_clock():
+def test_seconds_do_not_depend_on_a_clock() -> None:
     """A wrong `Date` has no effect."""
     assert parse_retry_after("5", date="Sat, 31 Jan 2037 09:31:00 GMT", now=NOW) == 5.0
 
@@ -107,14 +107,14 @@ texts = st.none() | st.text(st.characters()) | dates | st.floats().map(str) | st
 
 @given(texts, texts)
 @example("Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 1 Jan 0001 00:00:00 +2359")
-def test_any_text_is_a_finite_wait_or_none(value: str | None, date: str | None):
+def test_any_text_is_a_finite_wait_or_none(value: str | None, date: str | None) -> None:
     """Parsing never raises."""
     found = parse_retry_after(value, date=date, now=NOW)
     assert found is None or (math.isfinite(found) and found >= 0)
 
 
 @given(st.integers(0, 10**6))
-def test_a_date_gives_the_time_until_then(seconds: int):
+def test_a_date_gives_the_time_until_then(seconds: int) -> None:
     """HTTP dates have a precision of one second."""
     until = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
     assert parse_retry_after(until, date=None, now=NOW) == seconds

@@ -88,7 +88,7 @@ def judge(
 )
 def test_each_class_has_the_job_verdict_of_its_row(
     outcome_class: OutcomeClass, delivery: Delivery, spent: int, expected: JobVerdict
-):
+) -> None:
     """Three attempts are allowed. `spent` is the number before this one."""
     assert judge(Outcome(outcome_class=outcome_class), delivery, spent) == expected
 
@@ -122,19 +122,19 @@ def test_each_class_has_the_job_verdict_of_its_row(
 )
 def test_retry_after_and_the_deadline_are_both_respected(
     outcome_class: OutcomeClass, asked: float | None, remaining: float, expected: JobVerdict
-):
+) -> None:
     """A retry does not start before `Retry-After`. A retry after the deadline never starts."""
     outcome = Outcome(outcome_class=outcome_class, retry_after_seconds=asked)
     assert judge(outcome, remaining=remaining) == expected
 
 
-def test_a_message_that_was_sent_despite_an_error_is_not_retried():
+def test_a_message_that_was_sent_despite_an_error_is_not_retried() -> None:
     """It applies to both kinds of delivery."""
     assert judge(Outcome(outcome_class=ambiguous, final=True), AT_LEAST) == FAILED
 
 
 @pytest.mark.parametrize("outcome_class", [permanent, auth])
-def test_an_outcome_without_a_post_spends_no_attempt(outcome_class: OutcomeClass):
+def test_an_outcome_without_a_post_spends_no_attempt(outcome_class: OutcomeClass) -> None:
     """The job is invalid, or its page has no token."""
     assert judge(Outcome(outcome_class=outcome_class, posted=False)) == FAILED_UNSPENT
 
@@ -204,12 +204,12 @@ def refused_for(seconds: float) -> LaneVerdict:
 )
 def test_each_class_has_the_lane_verdict_of_its_row(
     outcome: Outcome, level: int, expected: LaneVerdict
-):
+) -> None:
     """`level` is the number of consecutive pauses of the lane when the job was claimed."""
     assert judge_lane(outcome, consecutive_pauses=level) == expected
 
 
-def test_the_fingerprint_of_a_refused_token_is_recorded():
+def test_the_fingerprint_of_a_refused_token_is_recorded() -> None:
     """Another token can then end the pause at once."""
     found = judge_lane(Outcome(outcome_class=auth), consecutive_pauses=0, token_fingerprint="abc")
     assert found.token_fingerprint == "abc"
@@ -228,13 +228,13 @@ def test_the_fingerprint_of_a_refused_token_is_recorded():
         (3, 0.0, 0.0),
     ],
 )
-def test_the_backoff_doubles_up_to_the_cap(spent: int, jitter: float, expected: float):
+def test_the_backoff_doubles_up_to_the_cap(spent: int, jitter: float, expected: float) -> None:
     """The base is 2 s and the cap is 60 s. The jitter is a factor."""
     assert backoff_seconds(spent, base=2.0, cap=60.0, jitter=jitter) == expected
 
 
 @pytest.mark.parametrize("reason", ["throttled", "auth", "failing", "restricted", "refused"])
-def test_the_pauses_of_a_lane_grow_to_a_maximum(reason: str):
+def test_the_pauses_of_a_lane_grow_to_a_maximum(reason: str) -> None:
     """Each pause is at least as long as the previous one, up to a maximum."""
     pauses = [pause_seconds(reason, level) for level in range(1, 2000)]
     assert pauses == sorted(pauses)
@@ -265,7 +265,7 @@ any_settings = st.builds(
 @given(st.integers(1, 10**9), st.floats(0.01, 3600), st.floats(0.01, 86_400), jitters)
 def test_the_backoff_is_never_negative_and_never_above_the_cap(
     spent: int, base: float, cap: float, jitter: float
-):
+) -> None:
     """The limits apply even after a billion attempts."""
     found = backoff_seconds(spent, base=base, cap=cap, jitter=jitter)
     assert 0 <= found <= cap
@@ -280,7 +280,7 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
     remaining: float,
     settings: Settings,
     jitter: float,
-):
+) -> None:
     """Refusals are final, retries respect deadlines, and throttling spends no attempts."""
     found = judge_job(
         outcome,
@@ -309,7 +309,7 @@ def test_promises_4_5_and_7_hold_for_every_outcome(
 
 
 @given(outcomes, st.integers(0, 10**6))
-def test_the_pause_of_a_lane_is_limited(outcome: Outcome, level: int):
+def test_the_pause_of_a_lane_is_limited(outcome: Outcome, level: int) -> None:
     """A pause is at most four hours, is never 0, and only follows from outcomes about the page."""
     found = judge_lane(outcome, consecutive_pauses=level, token_fingerprint="abc")
     assert 0 <= found.pause_seconds <= 4 * HOUR
@@ -321,7 +321,7 @@ def test_the_pause_of_a_lane_is_limited(outcome: Outcome, level: int):
 
 
 @given(outcomes, st.floats(0.01, MAX_LANE_PAUSE_SECONDS), st.integers(0, 100))
-def test_a_throttled_lane_waits_for_retry_after(outcome: Outcome, asked: float, level: int):
+def test_a_throttled_lane_waits_for_retry_after(outcome: Outcome, asked: float, level: int) -> None:
     """A valid time is used exactly."""
     assume(outcome.posted)
     outcome = replace(outcome, outcome_class=throttled, retry_after_seconds=asked)

@@ -18,7 +18,7 @@ def _no_request() -> Iterator[None]:
     shutdown.reset()
 
 
-def test_a_request_is_kept_until_it_is_reset():
+def test_a_request_is_kept_until_it_is_reset() -> None:
     """A repeated request has no further effect."""
     assert not shutdown.requested()
     shutdown.request()
@@ -29,7 +29,7 @@ def test_a_request_is_kept_until_it_is_reset():
 
 
 @pytest.mark.parametrize("asks_in", ["parent", "child"])
-def test_parent_and_child_share_the_flag(asks_in: str):
+def test_parent_and_child_share_the_flag(asks_in: str) -> None:
     """Celery forks its children before a stop is requested."""
     to_child, from_parent = os.pipe()
     child = os.fork()
@@ -49,7 +49,7 @@ def test_parent_and_child_share_the_flag(asks_in: str):
     assert shutdown.requested()
 
 
-def test_a_sigterm_is_handled_at_the_end_of_a_dispatch():
+def test_a_sigterm_is_handled_at_the_end_of_a_dispatch() -> None:
     """The exception of Celery's handler must not occur between a claim and its calls."""
 
     def raise_exit(*_: object) -> None:
@@ -70,7 +70,7 @@ def test_a_sigterm_is_handled_at_the_end_of_a_dispatch():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_outside_the_main_thread_signals_are_not_deferred():
+def test_outside_the_main_thread_signals_are_not_deferred() -> None:
     """In Celery's thread pool, signals do not interrupt a dispatch."""
     with ThreadPoolExecutor(1) as threads:
         before = signal.getsignal(signal.SIGTERM)
