@@ -124,7 +124,7 @@ def _check(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
         if "gevent" in pool or "eventlet" in pool:
             raise SettingsError(
                 "the pools gevent and eventlet are not supported: a process already keeps "
-                "HARASOCIAL_IN_FLIGHT calls in flight on its own threads; use prefork (the "
+                "HARASOCIAL_IN_FLIGHT calls in flight on its own event loop; use prefork (the "
                 "default), threads or solo"
             )
         Tokens(settings)

@@ -84,7 +84,7 @@ class Tokens:
                 self._version = version
                 self._read_at = time.monotonic()
                 logger.info(
-                    "read the tokens of %d pages again",
+                    "reloaded the tokens of %d pages",
                     len(self._by_page),
                     extra={"action": "tokens_read"},
                 )

@@ -53,7 +53,7 @@ def test_a_wrong_setting_stops_the_worker_with_its_name(
 def test_a_pool_that_would_not_work_is_refused_with_the_reason(
     pool: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """The pump uses its own threads, which green threads would not run."""
+    """The pump uses its own event loop and threads, which green threads would not run."""
     # Celery imports the library before our code runs, so a fake module is enough.
     for name in ("gevent", "eventlet"):
         package = tmp_path / name

@@ -123,7 +123,7 @@ def test_reading_again_logs_no_token(
     clock.seconds += 2
     with caplog.at_level(logging.DEBUG):
         found.for_page("500")
-    assert "read the tokens of 2 pages again" in caplog.text
+    assert "reloaded the tokens of 2 pages" in caplog.text
     assert SECRET not in caplog.text
     assert "500" not in caplog.text
 

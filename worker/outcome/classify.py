@@ -128,7 +128,7 @@ _MESSAGES = {
 def _message(reply: Reply, api: ApiReply | None, fallback_code: str) -> str:
     if api is not None and api.error_message:
         return api.error_message
-    return _MESSAGES.get(fallback_code, f"the API answered with HTTP status {reply.status}")
+    return _MESSAGES.get(fallback_code, f"the API replied with HTTP status {reply.status}")
 
 
 #: Messages of calls that got no reply.

@@ -41,7 +41,7 @@ def backoff_seconds(attempts_spent: int, *, base: float, cap: float, jitter: flo
 
 
 def pause_seconds(reason: str, level: int) -> float:
-    """Return the seconds of the `level`-th pause in a row, counted from 1."""
+    """Return the seconds of a pause; `level` is its number among consecutive pauses, from 1."""
     first, longest = _PAUSES[reason]
     return min(longest, first * 2.0 ** min(level - 1, 60))
 
@@ -127,7 +127,7 @@ def judge_lane(
             pause_seconds=min(pause, _PAUSES["restricted"][1]),
         )
     if outcome.outcome_class in _NOT_NOW:
-        # Even if the reply asks for no wait (0, or a past date), the lane backs off. Throttled
+        # Even if the reply requests no wait (0, or a past date), the lane backs off. Throttled
         # POSTs spend no attempts, so nothing else would slow them down.
         of_token = outcome.outcome_class is OutcomeClass.APP_THROTTLED
         level = token_pauses + 1 if of_token else level
