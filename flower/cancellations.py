@@ -17,7 +17,7 @@ from enum import Enum
 from ..producer.cancellation import Cancellation, CancelReport
 from ..schemas import QueueUnavailable
 
-#: Maximum number of cancellations to keep; the oldest finished one is removed first.
+#: Maximum number of cancellations to keep; the oldest that has ended is removed first.
 _KEPT = 50
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class CancelStage(str, Enum):
     DONE = "done"
     #: It was stopped, or not confirmed.
     STOPPED = "stopped"
-    #: Redis was not reachable; it can be started again.
+    #: Redis was not available; it can be started again.
     INTERRUPTED = "interrupted"
 
 
@@ -106,7 +106,7 @@ class Cancellations:
         return True
 
     def stop(self, tracked: TrackedCancellation) -> bool:
-        """Stop it. Return False if it has finished. Canceled jobs stay canceled."""
+        """Stop it. Return False if it has ended. Canceled jobs stay canceled."""
         with self._lock:
             if tracked.stage in (CancelStage.DONE, CancelStage.STOPPED):
                 return False
@@ -134,8 +134,11 @@ class Cancellations:
             except QueueUnavailable as error:
                 stage, tracked.error = CancelStage.INTERRUPTED, str(error)
             except Exception:  # Set a final stage, so that the page shows the failure.
-                logger.exception("a fault in a cancellation", extra={"action": "fault"})
-                stage, tracked.error = CancelStage.INTERRUPTED, "a fault; see Flower's log"
+                logger.exception("internal error in a cancellation", extra={"action": "fault"})
+                stage, tracked.error = (
+                    CancelStage.INTERRUPTED,
+                    "an internal error; see Flower's log",
+                )
             with self._lock:
                 # A cancellation with an incomplete count was not confirmed.
                 incomplete = then is CancelStage.READY and stage is CancelStage.INTERRUPTED

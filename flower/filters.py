@@ -17,7 +17,7 @@ DURATIONS = {
     "7d": (timedelta(days=7), "Last 7 days"),
     "30d": (timedelta(days=30), "Last 30 days"),
 }
-#: Maximum length of a value in characters, above the longest error code or payload ID.
+#: Maximum length of a value in characters, above the longest error code or payload id.
 _MAX_CHARACTERS = 300
 
 
@@ -72,7 +72,7 @@ class FailureFilter:
             )
         since, until = read_time("since", text("since")), read_time("until", text("until"))
         if since and until and until < since:
-            raise InvalidFilter("The filter is empty: until is before since.")
+            raise InvalidFilter("since is after until: no time is between them.")
         return cls(
             error_codes=texts("error_code"),
             page_ids=texts("page_id"),

@@ -51,7 +51,7 @@ class Login(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The response to a rejected request."""
+    """The response to a refused request."""
 
     status: int
     message: str
@@ -79,7 +79,7 @@ class Gate:
         )
 
     def refusal(self, request: HTTPServerRequest, login: Login) -> Refusal | None:
-        """Return why a request is rejected, or None if it is handled."""
+        """Return why a request is refused, or None if it is handled."""
         if self._is_local_only and not _is_for_this_host(request):
             return Refusal(
                 403,
@@ -109,7 +109,7 @@ class Gate:
             return denied if login is Login.REQUIRED else None
         now = time.monotonic()
         client = self._browser(request) or client_of(request.remote_ip or "")
-        # A correct login is rejected too. Otherwise, an attacker could detect the correct guess.
+        # A correct login is refused too. Otherwise, an attacker could detect the correct guess.
         wait_seconds = math.ceil(self._limit.wait_seconds(client, now=now))
         if wait_seconds:
             return Refusal(
@@ -121,7 +121,7 @@ class Gate:
             return None
         if self._limit.count_wrong(client, now=now):
             logger.warning(
-                "too many wrong logins from %s; further logins are rejected for now",
+                "too many wrong logins from %s; further logins are refused for now",
                 client_of(request.remote_ip or ""),
                 extra={"action": "logins_limited"},
             )
@@ -133,7 +133,7 @@ class Gate:
         return sum(hmac.compare_digest(given, login) for login in self._logins) > 0
 
     def _browser(self, request: HTTPServerRequest) -> str | None:
-        """Return the ID of the browser if it has logged in before."""
+        """Return the id of the browser if it has logged in before."""
         cookie = request.cookies.get(_BROWSER_COOKIE)
         value = decode_signed_value(
             self._cookie_secret,

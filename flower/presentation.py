@@ -123,7 +123,7 @@ def duration(milliseconds: float | None) -> str:
 
 
 def body_text(record: JobRecord, *, with_recipient: bool) -> str:
-    """Return the body as indented JSON. The recipient's ID is masked unless it is requested."""
+    """Return the body as indented JSON. The recipient's id is masked unless it is requested."""
     body = json.loads(json.dumps(record.job))
     if not with_recipient:
         body["recipient"]["id"] = masked(body["recipient"]["id"])

@@ -24,11 +24,11 @@ from ..ledger import Ledger, StoredReplay
 from ..producer.bulk_replay import Cause, Replay
 from ..schemas import QueueUnavailable, from_ms
 
-#: Maximum number of IDs of replayed jobs to keep, to show their states.
+#: Maximum number of ids of replayed jobs to keep, to show their states.
 _IDS_KEPT = 2000
-#: Maximum number of these IDs to store in the ledger.
+#: Maximum number of these ids to store in the ledger.
 _IDS_STORED = 200
-#: Seconds before each retry while Redis is not reachable. After the last one, the replay stops.
+#: Seconds before each retry while Redis is not available. After the last one, the replay stops.
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Interval in seconds to store the progress, and to check whether another process stopped it.
 _SAVE_SECONDS = 1.0
@@ -49,9 +49,9 @@ class Stage(str, Enum):
     RUNNING = "running"
     #: All jobs were queued.
     DONE = "done"
-    #: It was canceled.
-    CANCELLED = "canceled"
-    #: Redis was not reachable, or its process ended; it can be started again.
+    #: It was stopped, or not confirmed.
+    STOPPED = "stopped"
+    #: Redis was not available, or its process ended; it can be started again.
     INTERRUPTED = "interrupted"
 
 
@@ -65,7 +65,7 @@ class TrackedReplay:
         causes: the causes of the failures.
         rate: maximum number of jobs per second; None for no limit.
         replayed, skipped: number of jobs queued so far, and of jobs that were no longer failed.
-        latest_ids: the IDs of the jobs that were queued last.
+        latest_ids: the ids of the jobs that were queued last.
     """
 
     about: str
@@ -147,7 +147,7 @@ class TrackedReplay:
         if not tracked.is_over and not stored.has_owner:
             # A replay with an incomplete count was not confirmed.
             was_running = tracked.stage is Stage.RUNNING
-            tracked.stage = Stage.INTERRUPTED if was_running else Stage.CANCELLED
+            tracked.stage = Stage.INTERRUPTED if was_running else Stage.STOPPED
             tracked.error = "Flower was stopped during this replay"
         return tracked
 
@@ -233,17 +233,17 @@ class Replays:
         self._work(self._replay, tracked)
         return True
 
-    def cancel(self, tracked: TrackedReplay) -> bool:
-        """Cancel it. Return False if it has finished. Queued jobs stay queued."""
+    def stop(self, tracked: TrackedReplay) -> bool:
+        """Stop it. Return False if it has ended. Queued jobs stay queued."""
         with self._lock:
-            if tracked.stage in (Stage.DONE, Stage.CANCELLED):
+            if tracked.stage in (Stage.DONE, Stage.STOPPED):
                 return False
             is_own = tracked.replay_id in self._own
             if is_own:
                 tracked.stop.set()
             is_working = not tracked.is_over
             if not is_working:
-                tracked.stage, tracked.ended_at = Stage.CANCELLED, time.time()
+                tracked.stage, tracked.ended_at = Stage.STOPPED, time.time()
         if not is_working:
             self._save(tracked)
         elif not is_own:
@@ -288,15 +288,15 @@ class Replays:
         except QueueUnavailable as error:
             stage, tracked.error = Stage.INTERRUPTED, str(error)
         except Exception:  # Set a final stage, so that the page shows the failure.
-            logger.exception("unexpected error in a replay", extra={"action": "fault"})
-            stage, tracked.error = Stage.INTERRUPTED, "an unexpected error; see Flower's log"
+            logger.exception("internal error in a replay", extra={"action": "fault"})
+            stage, tracked.error = Stage.INTERRUPTED, "an internal error; see Flower's log"
         if tracked.stop.is_set():
-            stage = Stage.CANCELLED
+            stage = Stage.STOPPED
         with self._lock:
             tracked.stage = stage
             if stage is not Stage.READY:
                 tracked.ended_at = time.time()
-        # While Redis is not reachable, the saver retries.
+        # While Redis is not available, the saver retries.
         with suppress(QueueUnavailable):
             self._save(tracked)
 

@@ -53,7 +53,7 @@ class GuardedFlower(FlowerApplication):
     def get_handler_delegate(
         self, request: HTTPServerRequest, target_class: type[RequestHandler], *args: Any, **kw: Any
     ) -> Any:
-        """Return the handler of a request, or a handler that rejects it."""
+        """Return the handler of a request, or a handler that refuses it."""
         refusal = self._gate.refusal(request, _login_of(target_class))
         if refusal is not None:
             return super().get_handler_delegate(request, Refused, {"refusal": refusal})
@@ -83,7 +83,7 @@ class GuardedFlower(FlowerApplication):
 
 @stream_request_body
 class Refused(RequestHandler):
-    """Reject a request as soon as its headers are read, and ignore the body."""
+    """Refuse a request as soon as its headers are read, and ignore the body."""
 
     def initialize(self, refusal: Refusal) -> None:
         self._refusal = refusal

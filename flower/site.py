@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Site:
-    """The shared state; one per Flower process. `read_only` means that changes are rejected."""
+    """The shared state; one per Flower process. `read_only` means that changes are refused."""
 
     settings: Settings
     ledger: Ledger

@@ -1,4 +1,4 @@
-"""`/audit`: the actions of operators."""
+"""`/audit`: the actions of operators, the latest first."""
 
 from __future__ import annotations
 

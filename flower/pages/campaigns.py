@@ -39,7 +39,9 @@ class CampaignHandler(LivePageHandler):
     async def get(self, name: str) -> None:
         campaign = await self.ask(self.site.ledger.reader.campaign, name)
         if campaign is None:
-            raise HTTPError(404, f"There is no campaign {name}, or it was deleted.")
+            raise HTTPError(
+                404, f"There is no campaign {name}: it never existed, or its retention has ended."
+            )
         self.render(
             "campaign.html",
             campaign=campaign,

@@ -102,7 +102,7 @@ class CancellationHandler(PageHandler):
         if tracked is None:
             raise HTTPError(
                 404,
-                "No cancellation has this ID since the start of Flower. The audit has what "
+                "No cancellation has this id since the start of Flower. The audit has what "
                 "earlier ones canceled.",
             )
         return tracked

@@ -42,7 +42,9 @@ class ExportHandler(PageHandler):
             return  # The client has disconnected.
         except HTTPError as error:
             # A part was already sent. Closing the connection marks the file as incomplete.
-            logger.warning("an export broke off: %s", error, extra={"action": "export_failed"})
+            logger.warning(
+                "an export was interrupted: %s", error, extra={"action": "export_failed"}
+            )
             self.detach().close()
 
     async def _write_all(self, kind: str, page: JobPage | None, pages: Iterator[JobPage]) -> None:

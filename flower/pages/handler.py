@@ -28,7 +28,7 @@ T = TypeVar("T")
 PAGE_SIZE = 25
 #: The cookie with the chosen language.
 LANGUAGE_COOKIE = "harasocial_language"
-#: The Retry-After header while Redis is not reachable.
+#: The Retry-After header while Redis is not available.
 _RETRY_AFTER_SECONDS = 5
 #: All files come from this host. Framing and inline scripts are not allowed.
 _CONTENT_POLICY = (
@@ -110,7 +110,7 @@ class PageHandler(FlowerHandler):
             raise HTTPError(400, str(error)) from None
 
     def forbid_if_read_only(self) -> None:
-        """Reject changes if Flower was started with --read-only."""
+        """Refuse changes if Flower was started with --read-only."""
         if self.site.read_only:
             raise HTTPError(403, "Flower was started with --read-only: nothing can be changed.")
 

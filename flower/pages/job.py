@@ -62,7 +62,9 @@ class JobHandler(PageHandler):
     async def _record(self, job_id: str) -> JobRecord:
         record = await self.ask(self.site.ledger.reader.get, job_id)
         if record is None:
-            raise HTTPError(404, "No job has this ID. It never existed, or it was deleted.")
+            raise HTTPError(
+                404, "No job has this id: it never existed, or its retention has ended."
+            )
         return record
 
     def _flowers_tasks(self) -> Any:

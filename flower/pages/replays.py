@@ -78,7 +78,7 @@ class ReplaysHandler(PageHandler):
 
 
 class ReplayHandler(PageHandler):
-    """One replay. A POST starts or cancels it."""
+    """One replay. A POST starts or stops it."""
 
     @authenticated
     async def get(self, replay_id: str) -> None:
@@ -112,10 +112,10 @@ class ReplayHandler(PageHandler):
         action = self.text_argument("action")
         if action == "start":
             done = await self.ask(self.site.replays.start, replay, self._rate())
-        elif action == "cancel":
-            done = await self.ask(self.site.replays.cancel, replay)
+        elif action == "stop":
+            done = await self.ask(self.site.replays.stop, replay)
         else:
-            raise HTTPError(400, f"action={action} is neither start nor cancel.")
+            raise HTTPError(400, f"action={action} is neither start nor stop.")
         if not done:
             raise HTTPError(
                 409, f"This replay is {replay.stage.value}, so the action is not possible."
@@ -125,7 +125,7 @@ class ReplayHandler(PageHandler):
     async def _replay(self, replay_id: str) -> TrackedReplay:
         replay = await self.ask(self.site.replays.get, replay_id)
         if replay is None:
-            raise HTTPError(404, "No replay has this ID. The latest 50 are kept for 7 days.")
+            raise HTTPError(404, "No replay has this id. The latest 50 are kept for 7 days.")
         return replay
 
     def _rate(self) -> float | None:

@@ -154,7 +154,7 @@ def test_a_failure_is_found_explained_and_replayed(own_office: Office) -> None:
         page.get_by_role("button", name="Replay all 3…").click()
         expect(page.locator(".failures-big")).to_have_text("3")
         assert states(own_office, broken).count(State.FAILED) == 3
-        page.get_by_label("Messages per second").fill("50")
+        page.get_by_label("Jobs per second").fill("50")
         page.get_by_role("button", name="Replay 3").click()
         # then the page shows their states
         expect(page.locator(".failures-became")).to_have_text("sent 3")
@@ -247,7 +247,7 @@ def test_the_keyboard_is_enough(office: Office) -> None:
         expect(button).to_be_focused()
         assert "solid" in button.evaluate("element => getComputedStyle(element).outline")
         page.keyboard.press("Enter")
-        expect(page.locator(".failures-replay")).to_contain_text("Nothing has been sent yet")
+        expect(page.locator(".failures-replay")).to_contain_text("Nothing has been replayed yet")
 
 
 def test_the_form_accepts_several_codes(office: Office) -> None:
@@ -303,8 +303,8 @@ def test_a_page_is_paused_limited_and_resumed_by_keyboard(office: Office) -> Non
     """Each control shows its result, and can be undone."""
     page_id = "140725830264749"
     with office.page("/overview") as page:
-        # when a page is opened by its ID and paused with a reason and a duration
-        page.get_by_label("Page ID").focus()
+        # when a page is opened by its id and paused with a reason and a duration
+        page.get_by_label("Page id").focus()
         page.keyboard.type(page_id)
         page.keyboard.press("Enter")
         page.get_by_text("Pause…").focus()
@@ -416,7 +416,7 @@ def test_every_page_is_accessible_also_on_a_phone(office: Office, scheme: str) -
         # The confirmation page is checked too.
         page.goto(f"/failures?page_id={page_id}")
         page.get_by_role("button", name="Replay all 3…").click()
-        expect(page.locator(".failures-replay")).to_contain_text("would be sent again")
+        expect(page.locator(".failures-replay")).to_contain_text("would be replayed")
         assert serious_faults(page) == []
     office.producer.cancel(later)
 

@@ -37,7 +37,7 @@ def plan_of(harness: FlowerHarness, fields: list[tuple[str, str]]) -> str:
     plan = harness.flower.post("/failures/replays", fields)
     assert plan.status_code == 200
     path = plan.url.removeprefix(harness.flower.url)
-    eventually(lambda: "would be sent again" in harness.flower.get(path).text, what="the count")
+    eventually(lambda: "would be replayed" in harness.flower.get(path).text, what="the count")
     return path
 
 
@@ -46,7 +46,7 @@ def test_one_job_is_replayed(harness: FlowerHarness) -> None:
     job_id = harness.fail(page_id=new_page_id())
     fields = fields_of(harness.flower.get(f"/failures/{job_id}"), "Replay…")
     path, second = plan_of(harness, fields), plan_of(harness, fields)
-    assert "1 message would be sent again" in text_of(harness.flower.get(path))
+    assert "1 job would be replayed" in text_of(harness.flower.get(path))
     assert harness.state(job_id) is State.FAILED
     harness.flower.post(path, {"action": "start"})
     eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
@@ -54,7 +54,7 @@ def test_one_job_is_replayed(harness: FlowerHarness) -> None:
     assert f'href="/failures/{job_id}"' in harness.flower.get(path).text
     assert 'data-live="1500"' in harness.flower.get(f"/failures/{job_id}").text
     harness.flower.post(second, {"action": "start"})
-    eventually(lambda: "1 job left alone" in harness.flower.get(second).text, what="the second one")
+    eventually(lambda: "1 job skipped" in harness.flower.get(second).text, what="the second one")
     assert harness.flower.post(f"/failures/{job_id}", {"action": "explode"}).status_code == 400
 
 
@@ -74,7 +74,7 @@ def test_failures_are_grouped_by_whether_a_replay_helps(harness: FlowerHarness) 
     path = plan_of(harness, fields_of(page, 'value="passing"'))
     plan = text_of(harness.flower.get(path))
     assert "(worth another try)" in plan
-    assert "2 messages would be sent again" in plan
+    assert "2 jobs would be replayed" in plan
     harness.flower.post(path, {"action": "start", "rate": ""})
     eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
     replayed = {code for code, job_id in ids.items() if harness.state(job_id) is State.QUEUED}
@@ -177,7 +177,7 @@ def test_several_codes_and_pages_apply_to_the_form_the_exports_and_a_replay(
         assert {job_id for job_id in failed.values() if job_id in text} == wanted
     # The button's form replays the same jobs.
     path = plan_of(harness, fields_of(page, "Replay all"))
-    assert "4 messages" in text_of(harness.flower.get(path))
+    assert "4 jobs" in text_of(harness.flower.get(path))
     harness.flower.post(path, {"action": "start", "rate": ""})
     eventually(lambda: "Done in" in harness.flower.get(path).text, what="the replay")
     assert {i for i in failed.values() if harness.state(i) is State.QUEUED} == wanted
@@ -199,10 +199,10 @@ def test_many_jobs_are_replayed_after_a_count_and_a_confirmation(
     )
     plan = harness.flower.post("/failures/replays", fields)
     path = plan.url.removeprefix(harness.flower.url)
-    eventually(lambda: "would be sent again" in harness.flower.get(path).text, what="the count")
+    eventually(lambda: "would be replayed" in harness.flower.get(path).text, what="the count")
     plan = harness.flower.get(path)
     # then the page shows the count and the causes
-    assert "3 messages would be sent again. Nothing has been sent yet." in text_of(plan)
+    assert "3 jobs would be replayed. Nothing has been replayed yet." in text_of(plan)
     assert "Do not replay; stop sending to this person." in text_of(plan)
     assert {harness.state(job_id) for job_id in failed} == {State.FAILED}
     # and when it is confirmed, only these jobs are queued, and no later job
@@ -228,18 +228,18 @@ def test_an_invalid_rate_is_rejected(harness: FlowerHarness, rate: str) -> None:
     assert harness.state(job_id) is State.FAILED
 
 
-def test_a_running_replay_is_canceled(harness: FlowerHarness) -> None:
+def test_a_running_replay_is_stopped(harness: FlowerHarness) -> None:
     """Its page stops it. While it runs, the other pages show it."""
     page_id = new_page_id()
     failed = [harness.fail(page_id=page_id) for _ in range(4)]
     plan = harness.flower.post("/failures/replays", {"what": "filter", "page_id": page_id})
     path = plan.url.removeprefix(harness.flower.url)
-    eventually(lambda: "4 messages" in text_of(harness.flower.get(path)), what="the count")
+    eventually(lambda: "4 jobs" in text_of(harness.flower.get(path)), what="the count")
     harness.flower.post(path, {"action": "start", "rate": "0.001"})
     eventually(lambda: "1 of 4" in text_of(harness.flower.get(path)), what="the first")
     assert "Being replayed" in harness.flower.get("/failures").text
-    harness.flower.post(path, {"action": "cancel"})
-    eventually(lambda: "canceled" in harness.flower.get(path).text, what="its end")
+    harness.flower.post(path, {"action": "stop"})
+    eventually(lambda: "then stopped" in harness.flower.get(path).text, what="its end")
     assert sum(harness.state(job_id) is State.FAILED for job_id in failed) == 3
 
 
@@ -254,7 +254,7 @@ def test_a_replay_is_kept_after_a_restart(start_flower: StartFlower, ledger: Led
     job_id = fail_job(ledger, page_id=new_page_id())
     flower = start_flower()
     path = flower.post("/failures/replays", {"job_id": job_id}).url.removeprefix(flower.url)
-    eventually(lambda: "1 message would" in text_of(flower.get(path)), what="the count")
+    eventually(lambda: "1 job would" in text_of(flower.get(path)), what="the count")
     flower.restart()
     assert path in flower.get("/failures/replays").text
     assert flower.post(path, {"action": "start", "rate": ""}).status_code == 200

@@ -48,7 +48,7 @@ def enqueue(
 
 
 def control(flower: Flower, page_id: str, **fields: str) -> requests.Response:
-    """Send a form of a page's controls; without a page ID, the form of all pages."""
+    """Send a form of a page's controls; without a page id, the form of all pages."""
     back = {"page_id": page_id, "back": "page" if page_id else ""}
     return flower.post("/overview/page", {**back, **fields})
 
@@ -150,7 +150,7 @@ def test_a_wrong_value_is_named_and_changes_nothing(
 
 @pytest.mark.parametrize("page_id", ["x", "-1", "%00", "12%2F34", "<b>"])
 def test_an_invalid_page_id_is_an_error(harness: FlowerHarness, page_id: str) -> None:
-    """An invalid page ID is rejected in a URL and in a form."""
+    """An invalid page id is rejected in a URL and in a form."""
     assert harness.flower.get(f"/pages/{page_id}").status_code == 400
     assert control(harness.flower, page_id, action="pause").status_code == 400
 

@@ -53,7 +53,7 @@ filters = st.builds(
 
 
 def put_failed(client: Any, rows: Iterable[tuple[float, str, str]]) -> list[str]:
-    """Write failed jobs directly to a ledger's keys; return their IDs."""
+    """Write failed jobs directly to a ledger's keys; return their ids."""
     ids = []
     pipeline = client.pipeline()
     for number, (second, code, page_id) in enumerate(rows):
@@ -179,7 +179,7 @@ def test_invalid_scores_do_not_stop_the_listing(desc: bool) -> None:
 
 
 def test_a_text_is_found_in_every_field_of_a_job(ledger: Ledger) -> None:
-    """Message, metadata, payload, recipient, page, code and ID are searched, case-insensitively."""
+    """Message, metadata, payload, recipient, page, code and id are searched, case-insensitively."""
     job_id = fail_job(
         ledger,
         page_id=new_page_id(),
@@ -258,7 +258,7 @@ def test_a_replay_removes_a_page_from_the_counts(ledger: Ledger) -> None:
 
 
 def test_a_cursor_is_written_and_read() -> None:
-    """An ID of another client can contain any characters."""
+    """An id of another client can contain any characters."""
     for cursor in (
         Cursor(1, "a"),
         Cursor(START_MS, "0" * 32),

@@ -61,7 +61,7 @@ def test_a_spreadsheet_reads_no_cell_as_a_formula(harness: FlowerHarness, metada
 
 
 def test_metrics_of_the_ledger_need_the_login(harness: FlowerHarness) -> None:
-    """Flower's metrics need no login. Our metrics have page IDs and need it."""
+    """Flower's metrics need no login. Our metrics have page ids and need it."""
     page_id = new_page_id()
     harness.fail(page_id=page_id, error_code="77/77")
     new = parse_new_job(body(page_id=page_id))

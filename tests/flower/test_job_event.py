@@ -72,7 +72,7 @@ def watcher() -> Watcher:
 
 
 def test_a_failure_is_a_task_that_failed(watcher: Watcher) -> None:
-    """The UUID is the job's ID. Exception and result begin with the error code."""
+    """The UUID is the job's id. Exception and result begin with the error code."""
     task = watcher.receive(JOB_EVENT)
     assert (task.name, task.state, task.uuid) == (SEND_TASK, "FAILURE", JOB_ID)
     assert present(task.exception).startswith("10/2018278: outside")
@@ -103,7 +103,7 @@ def test_the_traceback_lists_the_attempts(watcher: Watcher) -> None:
     ],
 )
 def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
-    """The search finds code, page, payload and ID."""
+    """The search finds code, page, payload and id."""
     watcher.receive(JOB_EVENT)
     assert watcher.finds(query)
 
@@ -112,13 +112,13 @@ def test_flowers_search_finds_it(watcher: Watcher, query: str) -> None:
     "query", ["result:551", "kwargs:error_code=10", "state:RETRY", "2560816460648749"]
 )
 def test_flowers_search_does_not_find_other_values(watcher: Watcher, query: str) -> None:
-    """The search does not find the recipient's complete ID, which is not in the event."""
+    """The search does not find the recipient's complete id, which is not in the event."""
     watcher.receive(JOB_EVENT)
     assert not watcher.finds(query)
 
 
 def test_only_the_last_digits_of_the_recipient_are_sent(watcher: Watcher) -> None:
-    """No event has the complete ID."""
+    """No event has the complete id."""
     assert "recipient_id=************8749" in present(watcher.receive(JOB_EVENT).args)
     assert "2560816460648749" not in repr(events_of(JOB_EVENT))
 

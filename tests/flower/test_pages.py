@@ -103,7 +103,7 @@ def test_the_list_is_filtered_by_each_of_its_fields(harness: FlowerHarness) -> N
 
 
 def test_a_complete_job_id_redirects_to_the_job(harness: FlowerHarness) -> None:
-    """The ID can be pasted from a log line."""
+    """The id can be pasted from a log line."""
     job_id = harness.fail(page_id=new_page_id())
     found = harness.flower.get(f"/failures?text={job_id}", allow_redirects=False)
     assert (found.status_code, found.headers["Location"]) == (302, f"/failures/{job_id}")
@@ -120,7 +120,7 @@ def test_older_pages_follow_to_the_end(harness: FlowerHarness) -> None:
         found += job_ids(page)
         older = re.search(r'rel="next" href="([^"]+)"', page.text)
         path = "/failures" + unescape(older.group(1)) if older else None
-    # Jobs of the same millisecond are sorted by ID.
+    # Jobs of the same millisecond are sorted by id.
     assert len(found) == len(set(found)) == 120
     assert set(found) == set(failed)
 
@@ -165,7 +165,7 @@ def test_the_page_counts_and_explains(harness: FlowerHarness) -> None:
 
 
 def test_a_job_is_shown_completely(harness: FlowerHarness) -> None:
-    """The page has all data of the job. The recipient's ID is shown on request."""
+    """The page has all data of the job. The recipient's id is shown on request."""
     job_id = harness.fail(
         page_id=new_page_id(),
         error_code="190",
@@ -207,7 +207,7 @@ def test_a_missing_page_is_not_found(harness: FlowerHarness) -> None:
 def test_an_invalid_job_of_another_client_can_be_shown(
     harness: FlowerHarness, valkey: EmbeddedValkey
 ) -> None:
-    """The ID can be any text, and missing values are omitted."""
+    """The id can be any text, and missing values are omitted."""
     strange = "x/../%3Cb%3E?#é"
     prefix = f"{{{harness.settings.namespace}}}:"
     client = redis.Redis.from_url(valkey.url)

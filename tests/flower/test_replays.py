@@ -1,4 +1,4 @@
-"""Replays of many jobs: counted first, rate-limited, canceled, and resumed after an outage."""
+"""Replays of many jobs: counted first, rate-limited, stopped, and resumed after an outage."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def finished(replays: Replays, replay: TrackedReplay, rate: float | None = None)
 
 
 def test_a_plan_counts_and_sends_nothing(ledger: Ledger, replays: Replays, make: Make) -> None:
-    """Jobs are selected by filter or by ID. Of a selection, only failed jobs are replayed."""
+    """Jobs are selected by filter or by id. Of a selection, only failed jobs are replayed."""
     page_id = new_page_id()
     ids = [fail_job(ledger, page_id=page_id, metadata=f"order {n}") for n in range(4)]
     fail_job(ledger, page_id=page_id, error_code="190")
@@ -131,18 +131,18 @@ def test_after_a_cancellation_the_rest_stays_failed(
     replay = planned(replays, make())
     assert replays.start(replay, SLOW)
     eventually(lambda: replay.replayed == 1, what="the first job")
-    assert replays.cancel(replay)
-    eventually(lambda: replay.stage is Stage.CANCELLED, what="its end")
+    assert replays.stop(replay)
+    eventually(lambda: replay.stage is Stage.STOPPED, what="its end")
     assert ledger.reader.count_states()[State.FAILED] == 4
     assert not replays.start(replay, None)
-    assert not replays.cancel(replay)
+    assert not replays.stop(replay)
 
 
-def test_a_plan_can_be_canceled(replays: Replays, make: Make) -> None:
+def test_a_plan_can_be_stopped(replays: Replays, make: Make) -> None:
     """Nothing is sent, even if the start button is clicked afterwards."""
     replay = planned(replays, make())
-    assert replays.cancel(replay)
-    assert replay.stage is Stage.CANCELLED
+    assert replays.stop(replay)
+    assert replay.stage is Stage.STOPPED
     assert not replays.start(replay, None)
 
 
@@ -259,10 +259,10 @@ def test_another_process_can_stop_a_replay(
     other = Replays(ledger)
     eventually(other.running, what="the stored progress")
     (seen,) = other.running()
-    assert other.cancel(seen)
-    eventually(lambda: replay.stage is Stage.CANCELLED, what="the stop")
+    assert other.stop(seen)
+    eventually(lambda: replay.stage is Stage.STOPPED, what="the stop")
     eventually(
-        lambda: (found := other.get(replay.replay_id)) and found.stage is Stage.CANCELLED,
+        lambda: (found := other.get(replay.replay_id)) and found.stage is Stage.STOPPED,
         what="the stored end",
     )
     assert ledger.reader.count_states()[State.FAILED] == 2
@@ -292,4 +292,4 @@ def test_old_replays_are_removed_and_running_ones_are_kept(
         planned(replays, make(job_ids=[]))
     eventually(lambda: len(replays.all()) <= 51, what="the end of the oldest")
     assert replays.get(running.replay_id) is running
-    replays.cancel(running)
+    replays.stop(running)
