@@ -1,8 +1,8 @@
 """The command `harasocial-dispatch`.
 
 Each command is in the module named after it, and is registered in `commands` below.
-Exit status: 0 done; 1 the job or demo failed; 2 wrong usage or settings; 3 some rows were rejected;
-4 Redis not reachable.
+Exit status: 0 done; 1 the job or the demo failed; 2 wrong usage or settings; 3 some rows were
+rejected; 4 Redis is not available.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ _EPILOG = f"""\
 Settings are read from the environment, or from a file .env: HARASOCIAL_REDIS_URL,
 HARASOCIAL_TOKEN and others. '{NAME} check' checks them.
 
-Exit status: 0 done; 1 the job failed; 2 wrong usage or settings; 3 some rows were rejected;
-4 Redis not reachable.
+Exit status: 0 done; 1 the job or the demo failed, or a job was not found; 2 wrong usage or
+settings; 3 some rows were rejected; 4 Redis is not available.
 
-With --json, standard error is JSON too, one object a line: an error as
-{{"error": {{"type": "usage", "message": "…", "exit_status": 2}}}}, anything else as
+With --json, standard error has one JSON object per line: an error as
+{{"error": {{"type": "usage", "message": "…", "exit_status": 2}}}}, a notice as
 {{"notice": "…"}}. Types: usage, settings, invalid_job (with "fields"), idempotency_conflict (with
 "idempotency_key", "job_id", "differing_fields"), job_not_found (with "job_id"),
 campaign_not_found and campaign_canceled (with "name"), ambiguous_job_id (with "candidates"),

@@ -21,8 +21,8 @@ from ..output.times import local
 def audit(*, since: datetime | None, until: datetime | None, limit: int, as_json: bool) -> None:
     """List the actions of operators, the latest first.
 
-    Each entry shows the operator, the time, the client, and the number of jobs or pages.
-    Replays, cancellations, pauses, resumes, holds, releases and rate changes are recorded. They are
+    Each entry shows the operator, the time, the interface, and the number of jobs or pages.
+    Replays, cancellations, pauses, resumes, rates, holds and releases are recorded. They are
     kept for 90 days, up to 10,000 entries. With --json, prints one object per line.
     """
     with open_ledger(Settings.from_environment()) as ledger:

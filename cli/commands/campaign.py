@@ -77,9 +77,9 @@ def _print_campaign(producer: Producer, name: str, *, as_json: bool, watch: bool
 def hold(name: str, reason: str, as_json: bool) -> None:
     """Hold the jobs of a campaign until it is released.
 
-    Takes effect at once in every worker, regardless of the number of waiting jobs. Calls in flight
-    end normally. Other messages of its pages are sent. Waiting jobs use no attempts, but fail when
-    their deadline passes.
+    Takes effect at once in every worker, for any number of waiting jobs. Calls in flight end
+    normally. Other messages of its pages are sent. Waiting jobs spend no attempts, but fail when
+    their deadlines pass.
     """
     with open_producer() as producer:
         is_new = producer.hold_campaign(name, reason=reason, via="cli")
@@ -119,9 +119,9 @@ def release(name: str, as_json: bool) -> None:
 def cancel(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:
     """Cancel a campaign permanently: no more of its jobs are sent.
 
-    Takes effect at once, regardless of the number of waiting jobs. The waiting jobs are then
-    canceled in batches. If this command is interrupted, the workers cancel the rest. Calls in
-    flight end normally.
+    Takes effect at once in every worker, for any number of waiting jobs. The waiting jobs are then
+    canceled in steps. If this command is interrupted, the workers cancel the rest. Calls in flight
+    end normally.
     """
     if not (yes or sys.stdin.isatty()):
         raise click.UsageError("Without a terminal, --yes is required.")

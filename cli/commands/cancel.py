@@ -1,4 +1,4 @@
-"""`cancel`: cancel waiting jobs, selected by ID or by a filter."""
+"""`cancel`: cancel waiting jobs, selected by id or by a filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..output.printing import is_terminal, jobs, print_json, print_notice, progr
 
 #: Maximum number of values of each kind in the text breakdown; --json prints all of them.
 _MAX_SHOWN = 10
-#: Maximum number of job IDs that one script call cancels.
+#: Maximum number of job ids that one script call cancels.
 _IDS_AT_ONCE = 100
 
 
@@ -58,8 +58,8 @@ def cancel(
 ) -> None:
     """Cancel jobs that are scheduled, queued or retrying.
 
-    Select jobs by ID (or a prefix of 8 characters or more) or by filters. Here, --since and --until
-    apply to the time when a job was enqueued. Calls in flight end normally. If a job selected by
+    Select jobs by ID (or its beginning, 8 characters or more) or by filters. Here, --since and
+    --until bound when a job was enqueued. Calls in flight end normally. If a job selected by
     ID is being sent, or has ended, the exit status is 1. A cancellation by filters can be
     interrupted; run the same command again to cancel the rest.
     """
@@ -85,7 +85,7 @@ def cancel(
 
 
 def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_json: bool) -> bool:
-    """Cancel jobs by ID; return whether all of them were (or could be) canceled."""
+    """Cancel jobs by id; return whether all of them were (or could be) canceled."""
     job_ids = whole_ids(ledger.reader.find_id, texts)
     before = ledger.reader.statuses(job_ids)
     states = {job_id: before[job_id].state if job_id in before else None for job_id in job_ids}

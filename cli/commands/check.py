@@ -51,11 +51,11 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, as_json: bool) -> None:
     """Check the settings, the API and Redis.
 
-    If a token is set, checks that the API does not reject it; no message is sent. Connects to
+    If a token is set, checks that the API does not refuse it; no message is sent. Connects to
     Redis as the ledger does, and through Celery as workers and doorbells do. Prints how to fix each
     problem.
     Exit status: 0 if there are no errors (warnings are allowed); 2 if something must be changed;
-    4 if Redis is not reachable.
+    4 if Redis is not available.
     """
     findings: list[Finding] = []
     unreachable: list[Finding] = []
@@ -99,7 +99,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
             "warning",
             "HARASOCIAL_LEASE_SECONDS",
             f"is {settings.lease_seconds:g}, not more than HARASOCIAL_CALL_DEADLINE_SECONDS "
-            f"({settings.call_deadline_seconds:g}): calls are cut off after "
+            f"({settings.call_deadline_seconds:g}): calls end after "
             f"{settings.safe_call_deadline_seconds:g} s, so that no call outlasts its lease; "
             "make the lease longer",
         )
@@ -188,7 +188,7 @@ def check_tokens(settings: Settings) -> Iterator[Finding]:
 
 
 def check_endpoint(settings: Settings) -> Iterator[Finding]:
-    """Yield whether the API is reachable, and whether it rejects a token. Sends no message.
+    """Yield whether the API can be reached, and whether it refuses a token. Sends no message.
 
     The request's body is an empty object, which has no recipient. Only one token is checked.
     """
@@ -223,7 +223,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "API",
-            f"{where} answers with HTTP status {ending.status}: is HARASOCIAL_API_URL right?",
+            f"{where} replies with HTTP status {ending.status}: is HARASOCIAL_API_URL right?",
         )
     else:
         secure = ", its certificate is valid" if parts.scheme == "https" else ""
@@ -232,7 +232,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "ok",
             "API",
-            f"{where} answers{secure}, {answer} (HTTP status {ending.status})",
+            f"{where} replies{secure}, {answer} (HTTP status {ending.status})",
         )
 
 
@@ -285,14 +285,14 @@ def _version(version: str | None, where: str) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "Redis",
-            f"{where} answers, but does not report its version; it must be {oldest} or newer",
+            f"{where} replies, but does not report its version; it must be {oldest} or newer",
         )
     elif numbers < OLDEST_VERSION:
         yield Finding(
             "error", "Redis", f"{where} has version {version}; it must be {oldest} or newer"
         )
     else:
-        yield Finding("ok", "Redis", f"{where} answers, version {version}")
+        yield Finding("ok", "Redis", f"{where} replies, version {version}")
 
 
 def _policy(policy: str | None) -> Iterator[Finding]:

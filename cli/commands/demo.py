@@ -1,4 +1,4 @@
-"""`demo`: run the complete system with a local server and a stand-in endpoint."""
+"""`demo`: run the complete system with an embedded Valkey and a stand-in for the API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DEADLINE_SECONDS = 50.0
 #: Timeout until the worker is ready, and later until it has stopped.
 _WORKER_SECONDS = 20.0
 
-#: The page of the sample whose token the stand-in rejects.
+#: The page of the sample whose token the stand-in refuses.
 _PAGE_WITH_WITHDRAWN_TOKEN = "998877665544332"  # noqa: S105 - a page id
 
 #: Shorter times than in production, so that the demo takes only seconds.
@@ -50,10 +50,10 @@ class DemoFailed(DispatchError):
 
 @click.command()
 def demo() -> None:
-    """Run a demo: Valkey, a stand-in endpoint, a worker, and 309 jobs.
+    """Run a demo of the complete system with 309 jobs.
 
-    Everything except the endpoint is real. Nothing is sent to Harasocial. At the end, all processes
-    are stopped and all files are deleted.
+    Starts an embedded Valkey, a stand-in for the API and a real worker. Nothing is sent to
+    Harasocial. At the end, all processes are stopped and all files are deleted.
     """
     try:
         from ...sandbox import DEFAULT_TOKEN, EmbeddedValkey, Sandbox  # noqa: PLC0415 - an extra
@@ -68,7 +68,7 @@ def demo() -> None:
         except ModuleNotFoundError as error:
             raise click.UsageError(str(error)) from None
         sandbox = stack.enter_context(Sandbox(tokens=tokens))
-        click.echo(f"Valkey runs on {valkey.url}, a stand-in endpoint on {sandbox.root_url}")
+        click.echo(f"Valkey runs on {valkey.url}, a stand-in for the API on {sandbox.root_url}")
         environment = {
             **{name: v for name, v in os.environ.items() if not name.startswith("HARASOCIAL_")},
             **_TIMES,
@@ -188,7 +188,7 @@ def _report(producer: Producer, sandbox: Sandbox, seconds: float) -> None:
             Column("state"),
             Column("error_code"),
             Column("jobs", right=True),
-            Column("what it means", fit="wrap"),
+            Column("meaning", fit="wrap"),
         ],
         [
             [state_cell(state), code, str(count), _meaning(code)]
@@ -225,8 +225,8 @@ def _print_failure(record: JobRecord) -> None:
     click.echo(f"    {record.error_code}: {shown(record.error_message)}")
     click.echo(f"    {record.attempt_count} attempt{'s' if record.attempt_count != 1 else ''}")
     if explanation is not None:
-        click.echo(f"    means: {explanation.meaning}")
-        click.echo(f"    to do: {explanation.remedy}")
+        click.echo(f"    meaning: {explanation.meaning}")
+        click.echo(f"    what to do: {explanation.remedy}")
 
 
 def _meaning(code: str) -> str:

@@ -49,19 +49,19 @@ _CONFLICT_IN_FILE = "An earlier row has the same key and a different body."
     + """
 
 \b
-A JSON line is the API's own body, with options beside its fields if wanted:
+A JSON line is the body of the API's request, which may also contain options:
   {"recipient": {"id": "2560816460648749"}, "message": {"payload_id": "__hrf_f_…"},
    "page_id": "500725830264749", "idempotency_key": "order-1001-paid", "urgent": true}
 
 \b
-CSV has a header row with some of these columns; an empty cell is left out:
+CSV has a header row with some of these columns; an empty cell means that there is no value:
   recipient_id, payload_id, page_id, metadata,
   idempotency_key, campaign, send_at, expires_at, delivery, urgent
 
 \b
 A file is UTF-8 or UTF-16; CSV is separated by commas, semicolons or tabs. send_at and expires_at
 take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
-2026-01-31T09:00:00+07:00. A file from export, or from --rejects, is read as it is.
+2026-01-31T09:00:00+07:00. A file from export or --rejects can be enqueued without changes.
 """
 )
 @click.argument("file", type=click.File("rb"))
@@ -86,7 +86,7 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
     "--rejects",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write rejected rows to this file, with the reason, to correct and enqueue again.",
+    help="Write rejected rows to this file, with the reason. Correct them and enqueue the file.",
 )
 @click.option(
     "--allow-duplicates",
@@ -110,7 +110,8 @@ take 2h or 1d (from when the row is read), 2026-01-31 09:00 (local time), or
     "--hold-at",
     type=PERCENTAGE,
     metavar="P%",
-    help="Campaign only: hold it when more than this share of its last 500 messages fails.",
+    help="Campaign only: hold it if more than this share of its last 500 messages fails "
+    "permanently.",
 )
 @click.option("--yes", is_flag=True, help="Enqueue a campaign without confirmation.")
 @json_option
@@ -132,7 +133,7 @@ def enqueue(
 ) -> None:
     """Enqueue the rows of FILE, or of standard input (-).
 
-    A row is rejected if it is invalid, or if its idempotency key belongs to a job with a different
+    A row is rejected if it is invalid, or if its idempotency key belongs to a job with another
     body. Rejected rows are listed on standard error, and the exit status is 3.
 
     If every row has an idempotency key, the same file can be enqueued again, for example after

@@ -47,7 +47,7 @@ def export(
 ) -> None:
     """Write failed jobs to a file, the latest first.
 
-    The file contains recipients' IDs and metadata. In CSV, an apostrophe precedes long numbers and
+    The file contains recipients' ids and metadata. In CSV, an apostrophe precedes long numbers and
     values that look like a formula or a date, so that a spreadsheet does not change them.
     `enqueue` can read the file: each row becomes a new job.
     """

@@ -27,7 +27,7 @@ _LAST_PORT = 65535
     + """
 
 \b
-Flower's own options that are used most:
+Common options of Flower:
   --port 5555              the port to listen on
   --address 127.0.0.1      the address; any other address requires a login
   --basic-auth u:p         the login, if not in HARASOCIAL_FLOWER_BASIC_AUTH;
@@ -44,7 +44,7 @@ All of them: https://flower.readthedocs.io/en/latest/config.html
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[FLOWER OPTIONS]...")
 def flower(options: tuple[str, ...]) -> None:
-    """Run Flower, the web interface for workers, tasks and failed jobs.
+    """Run Flower, the web interface for jobs and workers.
 
     On the page /failures you can find and replay failed jobs, also after a restart.
     This is `celery -A harasocial_dispatch.worker flower`, with all options of Flower.

@@ -21,7 +21,7 @@ from ..output.times import from_stored, local
         "pause --all",
     )
 )
-@page_or_all("Pause every page, in addition to pauses of single pages.")
+@page_or_all("Pause all pages, in addition to pauses of single pages.")
 @reason_option
 @click.option(
     "--for",
@@ -33,9 +33,9 @@ from ..output.times import from_stored, local
 def pause(*, page_id: str, reason: str, for_seconds: float | None, as_json: bool) -> None:
     """Pause PAGE until it is resumed, or for a duration.
 
-    Takes effect at once in every worker, regardless of the number of waiting jobs, and survives
-    restarts. Calls in flight end normally. Waiting jobs use no attempts, but fail when their
-    deadline passes.
+    Takes effect at once in every worker, for any number of waiting jobs, and survives restarts.
+    Calls in flight end normally. Waiting jobs spend no attempts, but fail when their deadlines
+    pass.
     """
     with open_ledger(Settings.from_environment()) as ledger:
         before = find_manual_pause(ledger, page_id)

@@ -67,9 +67,9 @@ def replay(
 ) -> None:
     """Queue failed jobs again, to be sent.
 
-    Each job gets all its attempts again, and a new deadline. Select jobs by ID (or a prefix of 8
-    characters or more), by filters (including --passing and --fixable), or with --all. Shows why
-    the jobs failed, how to fix the cause, and which jobs should not be replayed. A sent job is
+    Each job gets the full number of attempts and a new deadline. Select jobs by ID (or its
+    beginning, 8 characters or more), by filters (including --passing and --fixable), or with --all.
+    Shows why the jobs failed, what to do, and which jobs should not be replayed. A sent job is
     never sent again.
     """
     kinds = [
@@ -109,7 +109,7 @@ def replay(
 
 
 def _needs_no_answer(plan: ReplayPlan, job_ids: tuple[str, ...]) -> bool:
-    """Return whether no confirmation is needed: jobs selected by ID, without warnings."""
+    """Return whether no confirmation is needed: jobs selected by id, without warnings."""
     return bool(job_ids) and not (plan.warnings("en") and sys.stdin.isatty())
 
 
@@ -148,7 +148,7 @@ def _run(
     rate: float | None,
     as_json: bool,
 ) -> None:
-    """Replay the jobs at the rate and print their IDs; add the refused jobs to `refused`."""
+    """Replay the jobs at the rate and print their ids; add the refused jobs to `refused`."""
     replayed: list[str] = []
     try:
         with progress_bar(plan.total, "jobs") as advance:

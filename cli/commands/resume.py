@@ -20,8 +20,8 @@ from ..output.printing import NAME, print_json, print_notice
 def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
     """End the pause of PAGE, so that its jobs are sent again.
 
-    If the worker paused the page (because its calls fail or are throttled), its next message is
-    tried now. If the page is not paused, the exit status is 1.
+    If the worker paused the page, for example because its calls fail, its next message is sent
+    now. If it succeeds, the others are sent too. If the page is not paused, the exit status is 1.
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
@@ -55,9 +55,11 @@ def _manual_pauses(ledger: Ledger, page_id: str) -> list[Pause]:
 def _print(page_id: str, lifted: Lifted, left: list[Pause], language: Language) -> None:
     everything = page_id == ALL_PAGES
     if lifted is Lifted.MANUAL:
-        click.echo("the pause of all pages is over" if everything else f"page {page_id} is resumed")
+        click.echo(
+            "the pause of all pages has ended" if everything else f"page {page_id} is resumed"
+        )
     elif lifted is Lifted.AUTOMATIC:
-        click.echo(f"page {page_id} was paused by the worker; its next message is tried now")
+        click.echo(f"page {page_id} was paused by the worker; its next message is sent now")
     else:
         print_notice(
             "there is no pause of all pages; nothing was changed"

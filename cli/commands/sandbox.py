@@ -1,4 +1,4 @@
-"""`sandbox`: run a stand-in for the Harasocial endpoint, and optionally a Redis server."""
+"""`sandbox`: run a stand-in for the API, and optionally an embedded Valkey."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _refuse_blanks(_: click.Context, __: click.Parameter, token: str | None) -> 
     epilog=examples("sandbox", "sandbox --port 8080 --token secret", "sandbox --redis")
     + """
 
-Paste the line it prints into another terminal; commands there talk to the sandbox. What it
-answers, the payload id decides:
+Paste the line that it prints into another terminal. Commands there use the sandbox. The payload id
+determines its reply:
 
 \b
   sandbox:code:10/2018278   an error with this code
@@ -47,15 +47,15 @@ answers, the payload id decides:
     "--token",
     metavar="T",
     callback=_refuse_blanks,
-    help="The token that the endpoint accepts.  [default: sandbox-token]",
+    help="The token that the sandbox accepts.  [default: sandbox-token]",
 )
 @click.option(
     "--redis/--no-redis",
     "with_redis",
-    help="Also start a Redis-compatible server. Its data is deleted at the end.",
+    help="Also start an embedded Valkey. Its data is deleted at the end.",
 )
 def sandbox(port: int, token: str | None, with_redis: bool) -> None:
-    """Run a stand-in for the Harasocial endpoint until Ctrl-C."""
+    """Run a stand-in for the API until Ctrl-C."""
     # Imported here: no other command needs it.
     from ...sandbox import (  # noqa: PLC0415
         DEFAULT_TOKEN,

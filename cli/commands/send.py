@@ -52,8 +52,8 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
     )
 )
 @click.option("--page-id", required=True, metavar="P", help="The page that sends.")
-@click.option("--recipient-id", required=True, metavar="R", help="The person's PSID on that page.")
-@click.option("--payload-id", required=True, metavar="X", help="The payload ID, from Harasocial.")
+@click.option("--recipient-id", required=True, metavar="R", help="The person's PSID on this page.")
+@click.option("--payload-id", required=True, metavar="X", help="The payload id, from Harasocial.")
 @click.option("--metadata", metavar="M", help="A text that is returned in the message's echo.")
 @click.option("--idempotency-key", metavar="K", help="All calls with the same key create one job.")
 @click.option(
@@ -62,7 +62,8 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
 @click.option(
     "--expires-at",
     type=moment(ahead=True),
-    help="Latest time to send: 1d, or a date and time.  [default: HARASOCIAL_EXPIRES_SECONDS]",
+    help="Deadline, the latest time to send: 1d, or a date and time.  "
+    "[default: HARASOCIAL_EXPIRES_SECONDS]",
 )
 @click.option(
     "--at-most-once",
@@ -102,12 +103,12 @@ def send(
 ) -> None:
     """Enqueue one message.
 
-    Prints the job's ID; on a terminal, also a hint. If the idempotency key belongs to a job with
-    the same body, prints that job's ID, and a notice on standard error. If the body is different,
+    Prints the job's id; on a terminal, also a hint. If the idempotency key belongs to a job with
+    the same body, prints that job's id, and a notice on standard error. If the body is different,
     nothing is enqueued and the exit status is 2. With --wait and --json, prints the job after the
     wait.
 
-    With --now, no job is created and Redis is not needed. Use it to test a token or a payload ID.
+    With --now, no job is created and Redis is not needed. Use it to test a token or a payload id.
     Prints the reply and its class. The exit status is 1 unless the message was accepted. The limits
     and pauses of the page do not apply.
     """
@@ -133,7 +134,7 @@ def send(
     with open_producer() as producer:
         language = producer.settings.language
         job_id, already_enqueued = _enqueue(producer, row)
-        # Printed before the wait, so that the ID is available even if the wait is interrupted.
+        # Printed before the wait, so that the id is available even if the wait is interrupted.
         if not as_json:
             _print_job_id(job_id, already_enqueued)
         elif wait_seconds is None:
@@ -153,8 +154,8 @@ def send(
         return
     print_notice(_reason(record, wait_seconds))
     if record.state is State.FAILED and (explanation := explain(record.error_code, language)):
-        print_notice(f"means: {explanation.meaning}")
-        print_notice(f"to do: {explanation.remedy}")
+        print_notice(f"meaning: {explanation.meaning}")
+        print_notice(f"what to do: {explanation.remedy}")
     ctx.exit(1)
 
 
@@ -168,7 +169,7 @@ def _refuse_what_is_for_jobs(ctx: click.Context) -> None:
 
 
 def _enqueue(producer: Producer, row: dict[str, Any]) -> tuple[str, bool]:
-    """Enqueue one row; return the job's ID, and whether it was already enqueued.
+    """Enqueue one row; return the job's id, and whether it was already enqueued.
 
     Raises:
         InvalidJob, IdempotencyConflict: with the names of options instead of fields.
@@ -229,7 +230,7 @@ def _reason(record: JobRecord, wait_seconds: float) -> str:
     )
     if record.state is State.FAILED:
         return f"failed: {because}" if because else "failed"
-    still = f"not finished after {wait_seconds:g} s: it is still {record.state}"
+    still = f"not ended after {wait_seconds:g} s: it is still {record.state}"
     if because:
         return f"{still} (latest attempt: {because})"
     if record.state is State.QUEUED:

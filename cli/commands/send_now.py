@@ -76,7 +76,7 @@ def _facts(
         ("error code", shown(outcome.error_code)),
         ("error message", shown(outcome.error_message)),
         ("meaning", explanation.meaning if explanation else ""),
-        ("to do", explanation.remedy if explanation else ""),
+        ("what to do", explanation.remedy if explanation else ""),
         ("HTTP status", shown(outcome.http_status)),
         ("took", f"{duration_ms} ms"),
         ("reply", shown(reply)),

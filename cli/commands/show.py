@@ -24,9 +24,9 @@ _WAITING = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 def show(job_id: str, as_json: bool) -> None:
     """Show a job and its attempts, and why it waits.
 
-    ID may be a unique prefix of a job's ID, of 8 characters or more.
+    ID may be the beginning of a job's id, 8 characters or more.
 
-    Only the last 4 digits of the recipient's ID are shown; --json prints the body as it was sent.
+    Only the last 4 digits of the recipient's id are shown; --json prints the body as it was sent.
     """
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:

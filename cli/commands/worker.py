@@ -16,11 +16,11 @@ _DEFAULTS = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
     + """
 
 \b
-Often used, of Celery's own:
-  --concurrency 4    processes (one a CPU), each with HARASOCIAL_IN_FLIGHT calls at once
+Common options of Celery:
+  --concurrency 4    processes (default: one per CPU), each with HARASOCIAL_IN_FLIGHT calls
   -l WARNING         what is logged: DEBUG, INFO (the default), WARNING or ERROR
-  -n second@%h       a name of its own, for a second worker on one host
-  --pool threads     threads in place of processes
+  -n second@%h       the worker's name; a second worker on a host needs another one
+  --pool threads     threads instead of processes
 All of them: celery -A harasocial_dispatch.worker worker --help
 """,
 )
@@ -28,7 +28,8 @@ All of them: celery -A harasocial_dispatch.worker worker --help
 def worker(options: tuple[str, ...]) -> None:
     """Run a worker that sends the enqueued jobs.
 
-    On Ctrl-C or SIGTERM, it finishes the calls in flight. The next worker sends waiting jobs.
+    After Ctrl-C or SIGTERM, it claims no more jobs and finishes the calls in flight. Other workers
+    send the remaining jobs.
     This is `celery -A harasocial_dispatch.worker worker`, with all options of Celery.
     """
     # Imported here: it reads the settings and is slow to import.

@@ -1,1 +1,1 @@
-"""Parse the command line's input: options, times, rows of files, and job IDs."""
+"""Parse the command line's input: options, times, rows of files, and job ids."""

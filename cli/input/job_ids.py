@@ -1,4 +1,4 @@
-"""Resolve job IDs of a command line, and print the jobs that were refused."""
+"""Resolve job ids of a command line, and print the jobs that were refused."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..output.printing import print_notice
 
 
 def whole_ids(find_id: Callable[[str], str], texts: Sequence[str]) -> list[str]:
-    """Return the IDs that begin with `texts`, without duplicates. An unknown ID stays unchanged.
+    """Return the ids that begin with `texts`, without duplicates. An unknown id stays unchanged.
 
     Raises:
-        AmbiguousJobId: several IDs begin with a text.
+        AmbiguousJobId: several ids begin with a text.
     """
     found: dict[str, None] = {}
     for text in texts:

@@ -2,7 +2,7 @@
 
 A spreadsheet keeps only 15 digits of a number. It saves a longer number as `2.56082E+15` or, in a
 wider column, with zeros as the last digits: `2560816460648740`. The first form is always rounded.
-The second form can be a valid ID, since every tenth ID of 16 digits ends in 0. Therefore the whole
+The second form can be a valid id, since every tenth id of 16 digits ends in 0. Therefore the whole
 column is checked.
 """
 
@@ -25,7 +25,7 @@ _SCIENTIFIC_OF_SPREADSHEET = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+")
 
 
 def is_rounded_id(text: str) -> bool:
-    """Return whether the ID `text` is certainly a rounded number."""
+    """Return whether the id `text` is certainly a rounded number."""
     return not text.isdigit() and _SCIENTIFIC.fullmatch(text) is not None
 
 
@@ -42,8 +42,8 @@ def ends_in_zeros(text: str) -> bool:
 def judge_column(ids: Iterable[str]) -> Literal["rounded", "doubtful", "fine"]:
     """Return whether a spreadsheet has rounded the long numbers among `ids`.
 
-    "rounded": every ID ends in zeros after its 15th digit, and the distinct IDs together have too
-    many of these zeros to be a coincidence. "doubtful": many IDs end in zeros, so some of them may
+    "rounded": every id ends in zeros after its 15th digit, and the distinct ids together have too
+    many of these zeros to be a coincidence. "doubtful": many ids end in zeros, so some of them may
     be rounded.
     """
     long_ids = {text for text in ids if _lost_digits(text)}

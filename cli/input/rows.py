@@ -47,12 +47,12 @@ _DESCRIBING = tuple(title for title in EXPORTED_COLUMNS if title not in _COLUMNS
 #: Spreadsheets write semicolons in locales whose decimal separator is a comma.
 _DELIMITERS = ",;\t"
 
-#: Number of rows to check for IDs that a spreadsheet has rounded.
+#: Number of rows to check for ids that a spreadsheet has rounded.
 _SAMPLE_ROWS = 500
 _ID_COLUMNS = ("recipient_id", "page_id")
 _ROUNDED = "Was rounded by a spreadsheet. Format the column as text, and enter the value again."
 _ROUNDED_LIKE_ALL = (
-    "Ends in zeros after its 15th digit, like every long ID in this column: a spreadsheet has "
+    "Ends in zeros after its 15th digit, like every long id in this column: a spreadsheet has "
     "rounded it. Format the column as text, and enter the value again."
 )
 
@@ -206,7 +206,7 @@ class Rows:
                 yield _csv_row(number, self.columns, cells, rounded)
 
     def _rounded_columns(self, sample: Sequence[Sequence[str]]) -> list[str]:
-        """Return the columns whose long IDs a spreadsheet has rounded; warn about doubtful ones."""
+        """Return the columns whose long ids a spreadsheet has rounded; warn about doubtful ones."""
         found = []
         for index, column in enumerate(self.columns):
             if column not in _ID_COLUMNS:
@@ -366,7 +366,7 @@ def _numbered_cells(reader: Any, first_number: int) -> Iterator[tuple[int, list[
 
 
 def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Iterable[str]) -> Row:
-    """Return the row of `cells`; `rounded` are the columns with rounded IDs."""
+    """Return the row of `cells`; `rounded` are the columns with rounded ids."""
     body: dict[str, Any] = {
         column: unescape_cell(cell) if "'" in cell else cell
         for column, cell in zip(columns, cells, strict=True)
@@ -376,7 +376,7 @@ def _csv_row(number: int, columns: Sequence[str], cells: list[str], rounded: Ite
     if is_rounded_key(body.get("idempotency_key", "")):
         errors["idempotency_key"] = [_ROUNDED]
     for column in rounded:
-        # Use the cell, not the body: an ID with a leading apostrophe is not rounded.
+        # Use the cell, not the body: an id with a leading apostrophe is not rounded.
         if ends_in_zeros(cells[columns.index(column)]):
             errors[column] = [_ROUNDED_LIKE_ALL]
     if errors:

@@ -13,7 +13,7 @@ from .times import local
 
 
 def print_job(record: JobRecord, language: Language, waiting: str = "") -> None:
-    """Print `record`, with only the last digits of the recipient's ID.
+    """Print `record`, with only the last digits of the recipient's id.
 
     `waiting` is the reason why the job waits, or empty.
     """
@@ -45,7 +45,7 @@ def _facts(record: JobRecord, language: Language, waiting: str) -> list[tuple[st
         ("error code", shown(record.error_code)),
         ("error message", shown(record.error_message)),
         ("meaning", explanation.meaning if explanation else ""),
-        ("to do", explanation.remedy if explanation and failed else ""),
+        ("what to do", explanation.remedy if explanation and failed else ""),
         ("HTTP status", shown(record.http_status)),
         ("page", shown(record.page_id)),
         ("recipient", masked(body["recipient"]["id"])),

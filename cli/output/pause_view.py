@@ -16,7 +16,7 @@ PAUSE_COLUMNS = [
     Column("reason"),
     Column("error_code"),
     Column("until", spare=1),
-    Column("what it means", fit="wrap"),
+    Column("meaning", fit="wrap"),
 ]
 
 

@@ -205,12 +205,12 @@ def _print_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]])
 
         console = Console()
         if console.is_dumb_terminal:
-            # rich cannot detect the width of such a terminal, and would cut IDs.
+            # rich cannot detect the width of such a terminal, and would cut ids.
             return False
         grid, width = rich_table(columns, rows, console.width)
     except ImportError:
         return False
-    # Lines may exceed the width, so that values such as IDs are never cut.
+    # Lines may exceed the width, so that values such as ids are never cut.
     Console(width=max(console.width, width)).print(grid)
     return True
 

@@ -141,7 +141,7 @@ def test_a_protected_cell_is_read_back_as_it_was(cell: str) -> None:
 def test_values_that_a_spreadsheet_would_change_are_protected(
     cell: str, is_protected: bool
 ) -> None:
-    """Long IDs would lose digits, and codes would become dates. Other texts are unchanged."""
+    """Long ids would lose digits, and codes would become dates. Other texts are unchanged."""
     assert escape_cell(cell) == ("'" + cell if is_protected else cell)
 
 

@@ -71,7 +71,7 @@ def test_without_rich_a_terminal_gets_plain_text(
 def test_on_a_terminal_of_any_width_an_id_stays_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: str
 ) -> None:
-    """IDs are never cut, so that they can be copied. Long texts are cut instead."""
+    """Ids are never cut, so that they can be copied. Long texts are cut instead."""
     monkeypatch.setattr(printing, "is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", width)
     job_id = "0123456789abcdef0123456789abcdef"

@@ -165,7 +165,7 @@ def test_json_after_two_dashes_is_a_value(run: Run) -> None:
 
 
 def test_a_lost_reply_prints_how_to_find_the_job(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outcome is unknown, but the error has the job's ID."""
+    """The outcome is unknown, but the error has the job's id."""
     lost = EnqueueUnknown("Redis did not answer", job_ids=["1f0c"])
     monkeypatch.setattr(Ledger, "enqueue", raising(lost))
     result = run(*SEND)
@@ -187,7 +187,7 @@ def test_a_bug_prints_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_ctrl_c_ends_a_wait_with_130(program: list[str], jobs: Jobs) -> None:
-    """The job's ID is printed before the wait."""
+    """The job's id is printed before the wait."""
     process = subprocess.Popen(
         [*program, *SEND, "--wait", "60"],
         stdout=subprocess.PIPE,
@@ -227,7 +227,7 @@ def test_a_closed_pipe_prints_no_error(
 
 
 def test_on_a_terminal_send_prints_the_next_command(program: list[str], jobs: Jobs) -> None:
-    """A terminal gets a hint instead of only the ID."""
+    """A terminal gets a hint instead of only the id."""
     text, status = on_terminal([*program, *SEND])
     assert status == 0
     (job,) = jobs.producer.find_jobs()

@@ -123,7 +123,7 @@ def test_show_json_is_the_complete_record(run: Run, jobs: Jobs) -> None:
 
 
 def test_show_prints_the_attempts_in_order(run: Run, jobs: Jobs) -> None:
-    """Each attempt has its reply. Only the end of the recipient's ID is shown."""
+    """Each attempt has its reply. Only the end of the recipient's id is shown."""
     job_id = jobs.failed(metadata="order 1001")
     jobs.producer.replay(job_id, by="thao")
     jobs.end(State.SENT)
@@ -145,12 +145,12 @@ def test_show_prints_the_meaning_and_remedy_of_an_error_code(run: Run, jobs: Job
     """Each has one line. For an unknown code, the text refers to the API's message."""
     window = run("show", jobs.failed("10/2018278")).stdout
     assert "meaning:         The messaging window is closed" in window
-    assert "to do:           Do not replay until the person has written again" in window
+    assert "what to do:      Do not replay until the person has written again" in window
 
     unknown = run("show", jobs.failed("4711", "the API's own words")).stdout
     assert "error message:   the API's own words" in unknown
     assert "meaning:         This code is not in the table" in unknown
-    assert "to do:           Read the message, and replay when" in unknown
+    assert "what to do:      Read the message, and replay when" in unknown
 
     # No action is needed for a job that is retried automatically.
     retrying = jobs.enqueue()

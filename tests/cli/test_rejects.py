@@ -29,7 +29,7 @@ HEADER = "recipient_id,payload_id,page_id,metadata,idempotency_key"
 def test_rejected_rows_are_corrected_and_enqueued(
     run: Run, jobs: Jobs, tmp_path: Path, encoding: str, delimiter: str
 ) -> None:
-    """The file has the spreadsheet's format: byte order mark, separator, and IDs as text."""
+    """The file has the spreadsheet's format: byte order mark, separator, and ids as text."""
     held = jobs.enqueue(idempotency_key="held")
     file, rejected = tmp_path / "a.csv", tmp_path / "rejected.csv"
     lines = [

@@ -26,7 +26,7 @@ warning: 1 job should not be replayed: it would fail again, or reach a person tw
 
 
 def test_a_failed_job_is_replayed_by_its_id(run: Run, jobs: Jobs) -> None:
-    """Without a terminal, only the ID is printed; standard error has the cause of failure."""
+    """Without a terminal, only the id is printed; standard error has the cause of failure."""
     job_id = jobs.failed()
     result = run("replay", job_id, job_id)
     assert (result.exit_code, result.stdout) == (0, f"{job_id}\n")
@@ -35,7 +35,7 @@ def test_a_failed_job_is_replayed_by_its_id(run: Run, jobs: Jobs) -> None:
 
 
 def test_a_job_that_has_not_failed_is_listed_with_its_state(run: Run, jobs: Jobs) -> None:
-    """The failed jobs among the IDs are still replayed, and the exit status is 1."""
+    """The failed jobs among the ids are still replayed, and the exit status is 1."""
     sent, failed = jobs.sent(), jobs.failed()
     result = run("replay", sent, failed, "nope", "--json")
     assert result.exit_code == 1
@@ -124,7 +124,7 @@ def test_causes_and_remedies_are_printed_before_the_prompt(
 
 @pytest.mark.parametrize("by_ids", [True, False])
 def test_the_prompt_follows_the_causes(program: list[str], jobs: Jobs, by_ids: bool) -> None:
-    """A terminal gets a prompt, also for IDs if there is a warning. "No" changes nothing."""
+    """A terminal gets a prompt, also for ids if there is a warning. "No" changes nothing."""
     job_id = jobs.failed()
     pid, terminal = pty.fork()
     if pid == 0:

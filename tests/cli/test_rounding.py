@@ -26,7 +26,7 @@ from hypothesis import strategies as st
     ],
 )
 def test_scientific_notation_is_rounded(text: str, as_id: bool, as_key: bool) -> None:
-    """An ID is always rounded in this form. A key is rounded only in a spreadsheet's form."""
+    """An id is always rounded in this form. A key is rounded only in a spreadsheet's form."""
     assert (is_rounded_id(text), is_rounded_key(text)) == (as_id, as_key)
 
 
@@ -49,13 +49,13 @@ def test_scientific_notation_is_rounded(text: str, as_id: bool, as_key: bool) ->
     ],
 )
 def test_a_column_is_classified_by_its_zeros(ids: list[str], judgment: str) -> None:
-    """A column is certainly rounded only if all long IDs end in many zeros."""
+    """A column is certainly rounded only if all long ids end in many zeros."""
     assert judge_column(ids) == judgment
 
 
 @given(st.lists(st.integers(10**15, 10**18), min_size=6, max_size=30))
 def test_ids_that_a_spreadsheet_rounded_are_found(numbers: list[int]) -> None:
-    """Any column of IDs is found if 6 distinct IDs remain after rounding."""
+    """Any column of ids is found if 6 distinct ids remain after rounding."""
     rounded = {f"{n // 10 ** (len(str(n)) - 15)}".ljust(len(str(n)), "0") for n in numbers}
     if len(rounded) >= 6:
         assert judge_column(rounded) == "rounded"

@@ -154,7 +154,7 @@ def test_ids_that_all_end_in_zeros_were_rounded() -> None:
     )
     found = read(text)
     message = (
-        "Ends in zeros after its 15th digit, like every long ID in this column: a spreadsheet "
+        "Ends in zeros after its 15th digit, like every long id in this column: a spreadsheet "
         "has rounded it. Format the column as text, and enter the value again."
     )
     assert found[:600] == [(line, {"recipient_id": [message]}) for line in range(2, 602)]
@@ -189,7 +189,7 @@ EXPORTED: dict[str, Any] = {
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_an_exported_job_is_a_row(state: str) -> None:
-    """The key is derived from its ID, because its own key belongs to the failed job."""
+    """The key is derived from its id, because its own key belongs to the failed job."""
     options = {"idempotency_key": "again:ab12", "delivery": "at_most_once"}
     assert read(json.dumps(EXPORTED | {"state": state})) == [(1, BODY | options)]
 

@@ -49,7 +49,7 @@ def test_every_option_reaches_the_job(run: Run, jobs: Jobs) -> None:
 
 
 def test_a_repeated_key_returns_the_same_job_with_a_notice(run: Run, jobs: Jobs) -> None:
-    """Standard output has only the ID, for scripts."""
+    """Standard output has only the id, for scripts."""
     first, second = (run(*SEND, "--idempotency-key", "k") for _ in range(2))
     assert first.stdout == second.stdout
     job_id = first.stdout.strip()
@@ -140,7 +140,7 @@ def test_wait_ends_with_0_when_the_job_was_sent(run: Run, jobs: Jobs) -> None:
 
 
 def test_wait_ends_with_1_and_the_reason_when_the_job_failed(run: Run, jobs: Jobs) -> None:
-    """The ID is still printed."""
+    """The id is still printed."""
     thread = ends_when_enqueued(jobs, State.FAILED, "10/2018278", "outside of the window")
     result = run(*SEND, "--wait", "10")
     thread.join()
@@ -148,9 +148,9 @@ def test_wait_ends_with_1_and_the_reason_when_the_job_failed(run: Run, jobs: Job
     assert jobs.state(result.stdout.strip()) is State.FAILED
     assert result.stderr.splitlines() == [
         "failed: 10/2018278: outside of the window",
-        "means: The messaging window is closed: the person has not written to the page lately.",
-        "to do: Do not replay until the person has written again; then the window is open for 24 "
-        "hours.",
+        "meaning: The messaging window is closed: the person has not written to the page lately.",
+        "what to do: Do not replay until the person has written again; then the window is open "
+        "for 24 hours.",
     ]
 
 
@@ -160,7 +160,7 @@ def test_wait_ends_with_1_when_the_time_is_over(run: Run, jobs: Jobs) -> None:
     assert result.exit_code == 1
     assert jobs.state(result.stdout.strip()) is State.QUEUED
     assert result.stderr == (
-        "not finished after 0.2 s: it is still queued; check that a worker runs and the "
+        "not ended after 0.2 s: it is still queued; check that a worker runs and the "
         "page is not paused: harasocial-dispatch stats\n"
     )
 

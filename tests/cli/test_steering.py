@@ -63,7 +63,7 @@ def test_a_page_is_paused_and_resumed(run: Run, jobs: Jobs) -> None:
 
 
 def test_an_unknown_page_can_be_paused(run: Run, jobs: Jobs) -> None:
-    """The output shows that the page has no waiting jobs, since the ID may be mistyped."""
+    """The output shows that the page has no waiting jobs, since the id may be mistyped."""
     result = run("pause", "123")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "it has no waiting jobs" in result.stdout
@@ -101,7 +101,7 @@ def test_all_pages_are_paused_and_resumed(run: Run, jobs: Jobs) -> None:
     run("pause", PAGE, "--reason", "by name")
     result = run("resume", "--all")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (
-        0, "the pause of all pages is over",
+        0, "the pause of all pages has ended",
     )  # fmt: skip
     assert "these pages are still paused individually" in result.stderr
     assert PAGE in result.stdout

@@ -133,7 +133,7 @@ def test_a_page_works_from_top_to_bottom(
     start_worker: StartWorker,
     tmp_path: Path,
 ) -> None:
-    """Its commands and code run in order. `ID` is the job that was enqueued last."""
+    """Its commands and code run in order. `id` is the job that was enqueued last."""
     start_worker()
     reader = Reader(environment(settings, sandbox.url), tmp_path, producer)
     for block in blocks_of(page):

@@ -38,8 +38,8 @@ def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> No
         "timeout": 1,
     }.items():
         assert re.search(rf"^failed +{code} +{count} ", ended.stdout, re.MULTILINE), code
-    assert ended.stdout.count("means:") == 3
-    assert ended.stdout.count("    to do: ") == 3
+    assert ended.stdout.count("    meaning: ") == 3
+    assert ended.stdout.count("    what to do: ") == 3
     assert list(folder.iterdir()) == []
     assert list(temporary.iterdir()) == []
     worker = re.search(r"process (\d+)", ended.stdout)

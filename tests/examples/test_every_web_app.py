@@ -34,7 +34,7 @@ def count_jobs(producer: Producer) -> int:
 def test_a_message_is_accepted_and_its_status_can_be_read(
     web_app: WebApp, harasocial: TestKit
 ) -> None:
-    """The status is 202 with the job's ID, and `Location` is the URL of its state."""
+    """The status is 202 with the job's id, and `Location` is the URL of its state."""
     answer = web_app.post(BODY, idempotency_key="order-1001-paid")
 
     assert answer.status == 202
@@ -64,7 +64,7 @@ def test_the_status_shows_how_a_message_ended(web_app: WebApp, harasocial: TestK
 def test_two_requests_with_the_same_key_create_one_job(
     web_app: WebApp, harasocial: TestKit
 ) -> None:
-    """A repeated request returns the same ID. Another key, or none, creates another job."""
+    """A repeated request returns the same id. Another key, or none, creates another job."""
     first, again, other, none = (
         web_app.post(BODY, idempotency_key=key).json["job_id"] for key in ("a", "a", "b", None)
     )
@@ -138,7 +138,7 @@ def test_without_redis_the_client_gets_retry_after(
 def test_after_a_lost_reply_the_same_key_creates_one_job(
     web_app: WebApp, halted: Outage, producer: Producer
 ) -> None:
-    """The status is 503 with the job's ID. The same request later returns the same job."""
+    """The status is 503 with the job's id. The same request later returns the same job."""
     assert web_app.post(BODY, idempotency_key="earlier").status == 202
     with halted():
         began = time.monotonic()

@@ -28,11 +28,11 @@ from support.watched_flower import WatchedFlower
 #: A page with its own token, and a page whose token the API rejects.
 OWN_PAGE, REFUSED_PAGE = "777000777", "777000888"
 
-#: A hostile text that is valid in a payload ID, an idempotency key, or metadata.
+#: A hostile text that is valid in a payload id, an idempotency key, or metadata.
 PRINTABLE = "".join(c for c in HOSTILE_TEXT if c.isprintable())
 CONTROLLED = HOSTILE_TEXT.replace("\ud800", "")
 
-#: Jobs that are enqueued together: the payload ID of each, by its name.
+#: Jobs that are enqueued together: the payload id of each, by its name.
 PAYLOADS = {
     "sent": "sandbox:ok",
     "permanent": "sandbox:code:10/2018278",
@@ -235,7 +235,7 @@ def end(traces: Traces, producer: Producer, name: str, payload_id: str, **option
 
 
 def put_by_another_client(settings: Settings) -> str:
-    """Add an invalid job with hostile texts to a lane; return its ID."""
+    """Add an invalid job with hostile texts to a lane; return its id."""
     client: Any = redis.Redis.from_url(settings.redis_url)
     prefix = f"{{{settings.namespace}}}:"
     job_id, page_id = "by-hand", "9999"

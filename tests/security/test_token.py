@@ -100,7 +100,7 @@ def test_the_token_went_to_the_api_and_was_echoed(traces: Traces) -> None:
 
 
 def test_no_recipient_is_in_a_log_or_shown_to_people(traces: Traces) -> None:
-    """At most the last four digits of a recipient's ID are shown."""
+    """At most the last four digits of a recipient's id are shown."""
     for place in (
         *("worker's output", "Flower's output", "Flower's pages", "Celery's events"),
         *("show", "results", "errors", "check"),

@@ -48,7 +48,7 @@ REFUSALS = (
     Kind("100/2018001", 4, "No matching user found."),
 )
 OUTAGE = (
-    Kind("http_503", 9, "the API answered with HTTP status 503", 503, 12),
+    Kind("http_503", 9, "the API replied with HTTP status 503", 503, 12),
     Kind("timeout", 7, "no reply in time; the message may have gone out", None, 12),
     Kind("expired", 6, "the deadline passed before the message was sent", None, 0),
 )
