@@ -23,7 +23,7 @@ from typing import Any, Literal
 from ..schemas import from_ms, iso_utc, sanitize
 from .job_hash import to_int
 
-#: How long an entry is kept (days), and the maximum number of entries; see lua/transitions.lua.
+#: How long an entry is kept (days), and the maximum number of entries; see lua/shared/audit.lua.
 AUDIT_DAYS = 90
 AUDIT_ENTRIES = 10_000
 

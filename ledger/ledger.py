@@ -86,7 +86,7 @@ class Ledger:
     """The jobs of one namespace. Threads may share it; each process creates its own.
 
     If another client replaced a key by one of another type, that key is renamed to
-    `broken:<name>`, and its content is rebuilt from the jobs if possible: see lua/transitions.lua.
+    `broken:<name>`, and its content is rebuilt from the jobs if possible: see lua/shared/keys.lua.
 
     Args:
         settings: `redis_url`, `namespace` and the times are used.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
@@ -13,9 +14,10 @@ import redis
 from redis.connection import ConnectionInterface
 from redis.exceptions import NoScriptError
 
-_FOLDER = files(__package__) / "lua"
-#: Loaded in front of every script.
-_SHARED = "transitions"
+_SCRIPTS = files(__package__) / "lua"
+_SHARED = _SCRIPTS / "shared"
+#: The shared file that every script needs, and how a script names the others.
+_BASE, _NEEDS = "keys", re.compile(r"^-- needs (.+)$", re.MULTILINE)
 
 #: The layout of the keys that these scripts read and write. A change that older scripts would
 #: misread increases the number. These scripts read the keys of lower layouts and store their own
@@ -29,8 +31,28 @@ OTHER_VERSION = (
 )
 
 
-def _text(name: str) -> str:
-    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+def _shared_files(text: str, loaded: list[str]) -> list[str]:
+    """Return `loaded` and the shared files that `text` needs, each after the files it needs."""
+    found = _NEEDS.search(text)
+    for name in found[1].split(", ") if found else ():
+        if name not in loaded:
+            loaded = [*_shared_files(_shared(name), loaded), name]
+    return loaded
+
+
+def _nested(given: str, files: Sequence[str]) -> str:
+    """Return one script of several files. Each file is a function within the one before it.
+
+    Lua creates all functions again in each call. In one long function, this takes a third more of
+    the call's fixed time: for each variable of a new function, Lua searches all variables of the
+    same scope that other functions already use.
+    """
+    within = "\nreturn (function()\n"
+    return given + within.join(files) + "\nend)()" * (len(files) - 1)
+
+
+def _shared(name: str) -> str:
+    return (_SHARED / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def explain_version(client: Any, prefix: str) -> str | None:
@@ -47,11 +69,11 @@ def explain_version(client: Any, prefix: str) -> str | None:
 class Scripts:
     """Calls scripts by name: `scripts("claim", token, 8, …)`.
 
-    Every script gets one key, the namespace's prefix; transitions.lua explains why.
+    Every script gets one key, the namespace's prefix; shared/keys.lua explains why.
 
     Args:
         ring: rings the doorbell; must not raise.
-        constants: settings that several scripts need, by their names in transitions.lua.
+        constants: settings that several scripts need, by their names in the shared files.
     """
 
     def __init__(
@@ -64,14 +86,20 @@ class Scripts:
         self._pool = client.connection_pool
         self._prefix = prefix
         self._ring = ring
-        shared = (
-            f"local VERSION, OTHER_VERSION = {VERSION}, {json.dumps(OTHER_VERSION)}\n"
-            f"{''.join(f'local {name} = {value}{chr(10)}' for name, value in constants.items())}"
-            f"{_text(_SHARED)}"
+        given = "".join(
+            f"local {name} = {value}\n"
+            for name, value in ({"VERSION": VERSION, **constants}).items()
         )
-        found = (file.name for file in _FOLDER.iterdir())
-        names = {name[:-4] for name in found if name.endswith(".lua")} - {_SHARED}
-        self._texts = {name: f"{shared}\n{_text(name)}" for name in names}
+        given += f"local OTHER_VERSION = {json.dumps(OTHER_VERSION)}\n"
+        texts = {
+            file.name.removesuffix(".lua"): file.read_text(encoding="utf-8")
+            for file in _SCRIPTS.iterdir()
+            if file.name.endswith(".lua")
+        }
+        self._texts = {
+            name: _nested(given, [*map(_shared, _shared_files(text, [_BASE])), text])
+            for name, text in texts.items()
+        }
         self._digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             for name, text in self._texts.items()

@@ -7,6 +7,8 @@
 -- ARGV[5]  who announces it
 -- returns  {state: canceled, held or running}. A canceled campaign is not changed. The canary is
 --          ignored if the campaign has begun to send
+--
+-- needs counts
 
 local campaign, rows, canary, rules, by = unpack(ARGV)
 if is_canceled(campaign) then return { 'canceled' } end

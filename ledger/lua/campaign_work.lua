@@ -7,6 +7,8 @@
 -- ARGV[1]  name of the campaign, or "" for any campaign that has work left
 -- ARGV[2]  maximum number of jobs or lanes to process
 -- returns  {ring (0 or 1), more (0 or 1), jobs canceled}
+--
+-- needs counts, lanes, jobs, endings, doorbell
 
 local campaign, limit = ARGV[1], tonumber(ARGV[2])
 local canceled = 0

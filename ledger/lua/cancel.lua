@@ -9,6 +9,8 @@
 -- The id of a queued job stays in its lane, and the next claim skips it. To remove it from the
 -- middle of a long list would cost more. The id is also added to `canceled_in_lane`, because the
 -- lane may outlive the job's record.
+--
+-- needs counts, jobs, endings, audit
 
 local answer = { 0 }
 

@@ -17,6 +17,8 @@
 -- at the same time. Ids of canceled jobs are removed from the list, so that a lane has as many ids
 -- as jobs. In the middle of a very long list that would take too long: there the ids stay, and the
 -- next claim skips them, as after cancel.lua.
+--
+-- needs counts, jobs, endings, audit
 
 local filter = cjson.decode(ARGV[3])
 local cancels, scan_limit = ARGV[2] ~= '', tonumber(ARGV[4])

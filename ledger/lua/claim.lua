@@ -19,10 +19,12 @@
 -- ARGV[13] calls per second of one token, over all its pages; 0 means no limit
 -- ARGV[14] burst: calls of one token at once
 -- returns  {ring (0 or 1), wait_ms until the next lane opens (-1: no lane waits), now_ms,
---          {page change, …}, claim, …}; see note_page_change and claim_job in transitions.lua
+--          {page change, …}, claim, …}; see note_page_change and claim_job
 --
 -- Jobs whose deadline has passed and entries without a complete job are claimed as well. The caller
 -- records them as failed. They do not count toward their page's rate.
+--
+-- needs counts, lanes, jobs, claims, doorbell, pauses, tokens
 
 local lease, max_jobs = { token = ARGV[1], ms = tonumber(ARGV[3]) }, tonumber(ARGV[2])
 local default_rate, default_burst = tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -16,6 +16,8 @@
 --                                  this call; then it is not stored if ARGV[2] is 0
 --            If a job's id is already stored, the job is not changed and the answer is 1. The same
 --            call may therefore be repeated after a lost reply.
+--
+-- needs counts, lanes, jobs, endings, doorbell
 
 -- Length of a job id (characters).
 local ID_LENGTH = 32

@@ -10,6 +10,8 @@
 -- ARGV[7]  that entry as JSON, without `at_ms` and `count` (the campaign's waiting jobs)
 -- returns  {previous state: unknown, canceled, held or running; changed (0 or 1)}. A canceled
 --          campaign is not changed, and a campaign that is already held keeps its reason.
+--
+-- needs counts, audit
 
 local action, campaign, reason, by, unless_released_since = unpack(ARGV)
 

@@ -5,6 +5,8 @@
 -- ARGV[3]  operation id of the audit entry
 -- ARGV[4]  that entry as JSON, without `at_ms` and `count`
 -- returns  {}
+--
+-- needs audit
 
 local for_ms = tonumber(ARGV[2])
 local manual = cjson.decode(ARGV[1])

@@ -6,6 +6,8 @@
 -- ARGV[4]  operation id of the audit entry
 -- ARGV[5]  that entry as JSON, without `at_ms` and `count`
 -- returns  {}
+--
+-- needs audit, pauses
 
 local page_id, for_ms = ARGV[1], tonumber(ARGV[3])
 local pause = pause_of(page_id) or new_pause()

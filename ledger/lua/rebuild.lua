@@ -6,6 +6,8 @@
 -- ARGV[2]  lease (ms)
 -- ARGV[3]  longest wait for a retry (ms)
 -- returns  {more (0 or 1)}: whether to call this again
+--
+-- needs counts, lanes, jobs, endings
 
 local lease_ms, retry_max_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local DUE = { scheduled = true, sending = true, retrying = true }

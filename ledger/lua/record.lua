@@ -10,9 +10,11 @@
 --            state is sent, failed, retrying (due after delay_ms) or queued (returned to its lane
 --            unsent); effect is none, success, answer, count or pause: see LaneVerdict. A job of a
 --            canceled campaign is canceled instead of retrying or queued
--- returns    {{page change, …} (see note_page_change in transitions.lua), then 1 for each job, or 0
---            if the claim is no longer valid. Then nothing was changed, because only the holder of
---            the current claim may record an outcome (design promise 6)}
+-- returns    {{page change, …} (see note_page_change), then 1 for each job, or 0 if the claim is no
+--            longer valid. Then nothing was changed, because only the holder of the current claim
+--            may record an outcome (design promise 6)}
+--
+-- needs counts, lanes, jobs, endings, pauses, tokens
 
 local sent_ttl_s, too_many = ARGV[1], tonumber(ARGV[2])
 

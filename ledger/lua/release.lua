@@ -4,6 +4,8 @@
 -- ARGV[1]  claim token, "holder:number", of the lost claim
 -- ARGV[2]  lease (ms)
 -- returns  {jobs released}
+--
+-- needs counts, lanes, jobs, endings
 
 local token = ARGV[1]
 local holder, claim_number = string.match(token, '^(.*):(%d+)$')

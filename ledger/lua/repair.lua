@@ -1,5 +1,5 @@
 -- Run commands that read, so that keys of the wrong type are repaired (see redis.call in
--- transitions.lua).
+-- shared/keys.lua).
 --
 -- ARGV     JSON arrays: [command, key, argument, …]
 -- returns  {}

@@ -7,6 +7,8 @@
 -- returns    {ring (0 or 1), for each job its state before this call}: jobs that were "failed" are
 --            queued now. The state is "" if there is no such job or it has no page_id, and
 --            "cancelled" for a failed job of a canceled campaign, which stays failed.
+--
+-- needs counts, lanes, jobs, endings, audit, doorbell
 
 local life_ms = tonumber(ARGV[1])
 local answer, replayed = { 0 }, 0

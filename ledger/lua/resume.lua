@@ -1,7 +1,9 @@
 -- End pauses of pages whose token has changed since it was refused.
 --
 -- ARGV     pairs: page_id, fingerprint of the token that was refused
--- returns  {ring (0 or 1), {page change, …}}: see note_page_change in transitions.lua
+-- returns  {ring (0 or 1), {page change, …}}: see note_page_change
+--
+-- needs doorbell, pauses
 
 local resumed = false
 for i = 1, #ARGV, 2 do

@@ -3,6 +3,8 @@
 -- ARGV[1]  operation id of the audit entry
 -- ARGV[2]  that entry as JSON, without `at_ms` and `count`
 -- returns  {ring (0 or 1), whether all pages were paused (0 or 1)}
+--
+-- needs audit, doorbell
 
 local was_paused = redis.call('DEL', key('paused_all'))
 local ready = redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0

@@ -5,6 +5,8 @@
 -- ARGV[2]  operation id of the audit entry
 -- ARGV[3]  that entry as JSON, without `at_ms` and `count`
 -- returns  {ring (0 or 1), "manual", "automatic" or "nothing": the kind of pause}
+--
+-- needs audit, doorbell, pauses
 
 local page_id = ARGV[1]
 local pause = pause_of(page_id)

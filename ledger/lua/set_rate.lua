@@ -5,6 +5,8 @@
 -- ARGV[3]  operation id of the audit entry
 -- ARGV[4]  that entry as JSON, without `at_ms` and `count`
 -- returns  {ring (0 or 1), whether the page had its own rate (0 or 1)}
+--
+-- needs audit, doorbell, pauses
 
 local page_id = ARGV[1]
 local had = redis.call('HEXISTS', key('rates'), page_id)

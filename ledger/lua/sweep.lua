@@ -13,7 +13,9 @@
 --           rebuild (0 or 1): whether to call rebuild.lua,
 --           {text, …}: repairs since the last sweep, for the log,
 --           now_ms, claim, …}: jobs whose lease ended and entries of `due` without a complete job,
---          claimed for the caller; see claim_job in transitions.lua
+--          claimed for the caller; see claim_job
+--
+-- needs counts, lanes, jobs, endings, claims, doorbell, pauses, tokens
 
 -- The clock was set back if the latest sweep is this much (ms) in the future.
 local SET_BACK_MS = 1000

@@ -17,7 +17,7 @@ from .pauses import pauses_of, rates
 
 #: States in which a job waits or is being sent.
 WAITING = (State.SCHEDULED, State.QUEUED, State.SENDING, State.RETRYING)
-#: Same value as in transitions.lua.
+#: Same value as in lua/shared/counts.lua.
 _RATE_PERIOD_MS = 10_000
 #: The rate is measured over this many periods and the current one.
 _RATE_PERIODS = 2
