@@ -61,7 +61,7 @@ def _saq_kept(client: redis.Redis) -> int:
 
 def _list_length(key: str) -> Callable[[redis.Redis], int]:
     def count(client: redis.Redis) -> int:
-        return int(client.llen(key))  # type: ignore[arg-type]  # redis-py's type includes the async client
+        return int(client.llen(key))
 
     return count
 
