@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.harness import present
+
 
 def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """Exit 0 within a minute; a table of results, three explained failures, no file, no process."""
@@ -42,6 +44,5 @@ def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> No
     assert ended.stdout.count("    what to do: ") == 3
     assert list(folder.iterdir()) == []
     assert list(temporary.iterdir()) == []
-    worker = re.search(r"process (\d+)", ended.stdout)
-    assert worker is not None
+    worker = present(re.search(r"process (\d+)", ended.stdout))
     assert not Path(f"/proc/{worker.group(1)}").exists()

@@ -15,6 +15,7 @@ from harasocial_dispatch.producer import Producer, Settings
 from harasocial_dispatch.producer import _default as default_producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import use_host_settings
+from support.harness import present
 from support.web_apps import Answer, Outage, WebApp
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -22,8 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def load_example(name: str) -> ModuleType:
     """Import `examples/<name>.py`."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
+    spec = present(importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py"))
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # needed by Django and FastAPI to resolve names

@@ -167,6 +167,5 @@ def test_idle_workers_stop_on_request_during_outages(
 
 
 def _stop(worker: WorkerProcess, seconds: float) -> None:
-    assert worker.process is not None
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(seconds) == 0

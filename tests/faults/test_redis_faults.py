@@ -154,7 +154,7 @@ def test_workers_recover_by_themselves_after(
     account.check(kills_excuse_doubles=True)
     assert account.posts.total() == JOBS, "no worker died, so nothing is POSTed twice"
     assert {record.state for record in account.records.values()} == {State.SENT}
-    assert all(worker.process and worker.process.poll() is None for worker in workers)
+    assert all(worker.process.poll() is None for worker in workers)
 
 
 def test_a_result_that_could_not_be_recorded_is_recorded_when_redis_is_back(

@@ -18,7 +18,7 @@ from harasocial_dispatch.schemas import Settings, State
 from playwright.sync_api import Browser, Page, expect
 from support.browser import open_browser, serious_faults
 from support.flower_harness import PASSWORD, USER, Flower
-from support.harness import WorkerProcess, body, environment, wait_until_ended
+from support.harness import WorkerProcess, body, environment, present, wait_until_ended
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -181,8 +181,7 @@ def test_a_wrong_password_is_rejected(office: Office, path: str) -> None:
         base_url=office.flower.url,
         http_credentials={"username": USER, "password": "not-the-password"},
     )
-    answer = context.new_page().goto(path)
-    assert answer is not None
+    answer = present(context.new_page().goto(path))
     assert (answer.status, answer.text()) == (401, "Access denied")
     context.close()
 
@@ -286,8 +285,7 @@ def test_the_user_chooses_the_language_of_explanations(office: Office) -> None:
 def test_times_are_in_the_browsers_zone(office: Office) -> None:
     """Times are shown and entered in the browser's zone, and sent in UTC."""
     (job_id,) = office.enqueue(f"{WINDOW_CLOSED}#zone", page_id="110725830264749")
-    failed_at = office.producer.get_job(job_id).finished_at
-    assert failed_at is not None
+    failed_at = present(office.producer.get_job(job_id).finished_at)
     with office.page(f"/failures/{job_id}", timezone_id="Asia/Ho_Chi_Minh") as page:
         shown = page.locator(".failures-timeline time").last
         assert shown.get_attribute("title") == f"{failed_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -36,7 +36,7 @@ from support.flower_harness import (
     new_page_id,
     text_of,
 )
-from support.harness import DEADLINE_SECONDS, body, eventually
+from support.harness import DEADLINE_SECONDS, body, eventually, present
 
 
 def enqueue(
@@ -301,8 +301,7 @@ def test_the_audit_is_listed_page_by_page(start_flower: StartFlower, ledger: Led
     page = flower.get("/audit")
     assert "<i>why" not in page.text
     found = re.findall(r'href="/pages/([0-9]+)"', page.text)
-    older = re.search(r'rel="next" href="([^"]+)"', page.text)
-    assert older is not None
+    older = present(re.search(r'rel="next" href="([^"]+)"', page.text))
     page = flower.get(f"/audit{older.group(1)}")
     found += re.findall(r'href="/pages/([0-9]+)"', page.text)
     assert found == page_ids[::-1]

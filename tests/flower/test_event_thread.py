@@ -23,7 +23,7 @@ from harasocial_dispatch.worker.observe import event_sender
 from harasocial_dispatch.worker.observe import events as events_module
 from harasocial_dispatch.worker.observe.events import JobEvents
 from harasocial_dispatch.worker.observe.recorded import Recorded
-from support.harness import eventually
+from support.harness import eventually, present
 from support.results import make_claim, make_result
 
 
@@ -47,8 +47,7 @@ class Listener:
         self._client = client
         self._pubsub = client.pubsub()
         self._pubsub.psubscribe("/0.celeryev*")
-        confirmed = self._pubsub.get_message(timeout=10)
-        assert confirmed is not None
+        confirmed = present(self._pubsub.get_message(timeout=10))
         assert confirmed["type"] == "psubscribe"
         self.groups: list[list[dict[str, Any]]] = []
 

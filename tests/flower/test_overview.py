@@ -33,7 +33,7 @@ from support.flower_harness import (
     new_page_id,
     text_of,
 )
-from support.harness import body, eventually
+from support.harness import body, eventually, present
 from support.results import make_result
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -310,9 +310,7 @@ def test_an_operator_holds_releases_and_cancels_a_campaign(screen: Screen) -> No
     expect(page.locator(".alert-warning")).to_contain_text(f"Held: wrong picture. By {USER}")
 
     def found() -> Campaign:
-        campaign = screen.ledger.reader.campaign("spring")
-        assert campaign is not None
-        return campaign
+        return present(screen.ledger.reader.campaign("spring"))
 
     assert found().held
     page.get_by_role("button", name="Release").click()

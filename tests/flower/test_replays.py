@@ -17,7 +17,7 @@ from harasocial_dispatch.producer.bulk_replay import Replay
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, State
 from support.flower_harness import fail_job, new_page_id
-from support.harness import eventually
+from support.harness import eventually, present
 
 Make = Callable[..., TrackedReplay]
 
@@ -192,8 +192,7 @@ def test_a_replay_outlives_the_process_that_planned_it(ledger: Ledger, make: Mak
     assert (found.stage, found.replayed) == (Stage.DONE, 3)
     assert states(ledger, [*ids, late]) == {State.QUEUED: 3, State.FAILED: 1}
     # The other plan has no jobs left. The later failure is not part of it.
-    first = later.get(later.all()[1].replay_id)
-    assert first is not None
+    first = present(later.get(later.all()[1].replay_id))
     finished(later, first)
     assert (first.replayed, states(ledger, [late])) == (0, {State.FAILED: 1})
 
@@ -212,15 +211,13 @@ def test_a_replay_whose_process_died_is_resumed_by_another(
     eventually(lambda: replay.replayed == 1, what="the first job")
     other = Replays(ledger)
     eventually(lambda: [each.replayed for each in other.running()] == [1], what="its progress")
-    seen = other.get(replay.replay_id)
-    assert seen is not None
+    seen = present(other.get(replay.replay_id))
     assert not other.start(seen, None)
     monkeypatch.setattr(dying, "_save", lambda tracked: None)
     # when its claim has expired
     eventually(lambda: not other.running(), what="the end of its claim")
     # then another process replays the rest
-    seen = other.get(replay.replay_id)
-    assert seen is not None
+    seen = present(other.get(replay.replay_id))
     assert seen.stage is Stage.INTERRUPTED
     assert "Flower was stopped" in seen.error
     finished(other, seen)

@@ -22,6 +22,7 @@ from harasocial_dispatch.schemas import (
 )
 from harasocial_dispatch.schemas.new_job import with_default_key
 from harasocial_dispatch.worker.campaign_guard import Hold, ReleaseCanary, decide
+from support.harness import present
 from support.scenario import Scenario
 
 MakeScenario = Callable[..., Scenario]
@@ -38,9 +39,7 @@ def enqueue(scenario: Scenario, count: int, campaign: str | None, page_id: str =
 
 
 def states(scenario: Scenario, name: str) -> dict[str, int]:
-    campaign = scenario.ledger.reader.campaign(name)
-    assert campaign is not None
-    return {state.value: count for state, count in campaign.states.items() if count}
+    return {state.value: count for state, count in scenario.campaign(name).states.items() if count}
 
 
 def finish_cancel(scenario: Scenario, name: str) -> None:
@@ -106,8 +105,7 @@ def test_a_campaign_counts_its_jobs_by_state_page_and_error(scenario: Scenario) 
     scenario.record(first, ACCEPTED)
     scenario.record(second, PERMANENT, error_code="551")
     scenario.record(third, TRANSIENT)
-    campaign = scenario.ledger.reader.campaign("c")
-    assert campaign is not None
+    campaign = scenario.campaign("c")
     assert states(scenario, "c") == {"sent": 1, "failed": 1, "retrying": 1, "sending": len(rest)}
     assert campaign.errors == {"551": 1}
     assert campaign.rows == 6
@@ -126,8 +124,8 @@ def test_finished_means_that_every_row_has_ended(scenario: Scenario) -> None:
     scenario.record(scenario.claim()[0], ACCEPTED)
 
     def finished() -> bool:
-        campaign = scenario.ledger.reader.campaign("c")
-        assert campaign is not None and campaign.rows == 2
+        campaign = scenario.campaign("c")
+        assert campaign.rows == 2
         return campaign.finished_at is not None
 
     assert not finished()
@@ -182,8 +180,7 @@ def test_the_rate_is_that_of_the_latest_half_minute(scenario: Scenario) -> None:
         for claim in scenario.claim(3):
             scenario.record(claim, ACCEPTED)
         scenario.wait(1)
-    campaign = scenario.ledger.reader.campaign("c")
-    assert campaign is not None
+    campaign = scenario.campaign("c")
     assert campaign.rate == pytest.approx(3.0, rel=0.1)
     scenario.wait(60)
     (campaign,) = scenario.ledger.reader.campaigns()
@@ -251,9 +248,8 @@ def test_holding_does_not_affect_the_pages_other_messages(scenario: Scenario) ->
     assert scenario.ledger.hold_campaign("held", "wrong text", by="ann")
     assert not scenario.ledger.hold_campaign("held", "again", by="bob"), "the first reason stays"
     assert scenario.claim_ids() == [*single, *other]
-    campaign = scenario.ledger.reader.campaign("held")
-    assert campaign is not None and campaign.hold is not None
-    assert (campaign.hold.reason, campaign.hold.by) == ("wrong text", "ann")
+    hold = present(scenario.campaign("held").hold)
+    assert (hold.reason, hold.by) == ("wrong text", "ann")
     assert scenario.ledger.reader.waiting_by_page() == {"1": 3}
     assert {
         job.job_id for job in scenario.ledger.reader.find(JobFilter(campaigns=("held",)), 9)
@@ -306,8 +302,7 @@ def test_canceling_stops_a_campaign_at_once_and_permanently(scenario: Scenario) 
     assert scenario.claim_ids() == []
     assert states(scenario, "c") == {"sent": 1, "failed": 1, "cancelled": 30}
     assert len(lost) > 0
-    campaign = scenario.ledger.reader.campaign("c")
-    assert campaign is not None and campaign.finished_at is not None
+    assert scenario.campaign("c").finished_at is not None
     for action in (scenario.ledger.hold_campaign, scenario.ledger.release_campaign):
         with pytest.raises(CampaignCanceled):
             action("c", by="ann")
@@ -429,8 +424,7 @@ def test_a_canary_goes_first_and_decides_about_the_rest(
     end(scenario, claims[2:] + again, failed)
     assert scenario.claim_ids() == []
     assert guard(scenario) == decision
-    campaign = scenario.ledger.reader.campaign("c")
-    assert campaign is not None
+    campaign = scenario.campaign("c")
     if isinstance(decision, Hold):
         assert (campaign.held, campaign.reason) == (True, decision.reason)
         assert scenario.claim_ids() == []
@@ -512,9 +506,7 @@ def test_a_campaigns_time_left_follows_rates_and_pauses(make_scenario: MakeScena
     enqueue(scenario, 10, "c")
 
     def left() -> float | None:
-        campaign = scenario.ledger.reader.campaign("c")
-        assert campaign is not None
-        return campaign.eta_seconds
+        return scenario.campaign("c").eta_seconds
 
     assert left() == 5.0
     scenario.ledger.set_rate("1", 10.0, by="ann")

@@ -164,7 +164,6 @@ def test_a_port_in_use_stops_the_start(
     """The error names the setting in one line. Each worker on a host needs its own port."""
     env = environment(mixed_traffic.settings, sandbox.url, METRICS_PORT=mixed_traffic.scrape.port)
     worker = WorkerProcess(env, tmp_path).start(wait=False)
-    assert worker.process is not None
     assert worker.process.wait(timeout=30) == 2
     (line,) = [line for line in worker.log().splitlines() if "Error" in line]
     assert (

@@ -17,6 +17,7 @@ from harasocial_dispatch.schemas import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support.harness import present
 
 HANOI = timezone(timedelta(hours=7))
 
@@ -135,7 +136,6 @@ def test_a_time_in_milliseconds_is_printed_to_the_millisecond(milliseconds: int)
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()))
 def test_any_time_zone_is_printed_in_utc(time: datetime) -> None:
     """The instant is the same, truncated to milliseconds."""
-    text = iso_utc(time)
-    assert text is not None
+    text = present(iso_utc(time))
     found = datetime.fromisoformat(text.replace("Z", "+00:00"))
     assert timedelta(0) <= time - found < timedelta(milliseconds=1)

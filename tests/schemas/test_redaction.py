@@ -16,6 +16,7 @@ import pytest
 from harasocial_dispatch.schemas import parse_reply
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.harness import present
 
 TOKEN = "EAABwzLixnjYBO7aZC3tQ-f9_kD.LxR2m~Vp+8sH/0u=="
 #: Length of the parts of the token that must not remain.
@@ -68,8 +69,7 @@ ESCAPES = [
 def error(message: object) -> tuple[str, str]:
     """Return the kept error_code and error_message of a reply with `message` in both fields."""
     body = json.dumps({"has_error": True, "error_code": message, "error_message": message})
-    reply = parse_reply(body.encode(), secret=TOKEN)
-    assert reply is not None
+    reply = present(parse_reply(body.encode(), secret=TOKEN))
     return reply.error_code or "", reply.error_message or ""
 
 
@@ -138,8 +138,7 @@ def test_no_encoding_of_the_token_is_kept(name: str) -> None:
 def test_punctuation_of_the_token_is_removed(token: str, spell: Callable[[str], str]) -> None:
     """Tokens may have punctuation at the ends, or consist mostly of punctuation."""
     reply = {"has_error": True, "error_message": f"Bad token {spell(token)}, sorry"}
-    found = parse_reply(json.dumps(reply).encode(), secret=token)
-    assert found is not None
+    found = present(parse_reply(json.dumps(reply).encode(), secret=token))
     assert (found.error_message or "").replace('"', "") == "Bad token [token], sorry"
 
 

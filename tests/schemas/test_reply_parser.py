@@ -11,6 +11,7 @@ import pytest
 from harasocial_dispatch.schemas import ApiReply, parse_reply, sanitize
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.harness import present
 
 #: The example of the API page, word for word.
 DOCUMENTED = b"""{
@@ -209,8 +210,7 @@ CODE = re.compile(r"-?[0-9]{1,10}(/[0-9]{1,10})?", re.ASCII)
 )
 def test_a_message_has_a_code_or_none(message: str) -> None:
     """Only text between `(#` and `)` at the beginning is a code."""
-    found = parse_reply(refusal(error_code=None, error_message=message))
-    assert found is not None
+    found = present(parse_reply(refusal(error_code=None, error_message=message)))
     if found.error_code is not None:
         assert CODE.fullmatch(found.error_code)
         assert (found.error_message or "").startswith(f"(#{found.error_code})")
@@ -226,8 +226,7 @@ def test_a_token_is_removed_from_any_text(secret: str, data: st.DataObject | Non
         pieces = st.sampled_from([secret, secret[:4], secret[4:], secret[1:], secret[:-1]])
         echo = "".join(data.draw(st.lists(pieces | st.text(max_size=5), max_size=6)))
     for body in (refusal(error_message=echo), refusal(error_code=echo, error_message=[echo])):
-        found = parse_reply(body, secret=secret)
-        assert found is not None
+        found = present(parse_reply(body, secret=secret))
         for text in (found.error_code, found.error_message):
             assert secret not in (text or "") or secret in "[token]"
 

@@ -21,7 +21,7 @@ from harasocial_dispatch.schemas import (
     parse_new_job,
 )
 
-from .harness import DEADLINE_SECONDS, body, eventually, free_port
+from .harness import DEADLINE_SECONDS, body, eventually, free_port, present
 from .results import make_result
 
 USER, PASSWORD = "operator", "vM3kq-Tz81-pLx-9dWe"
@@ -49,12 +49,12 @@ class Flower:
         self._log_file = folder / f"flower-{self.port}.log"
         self._env, self._folder = env, folder
         self._arguments = [*_COMMANDS[command], "flower", f"--port={self.port}", *options]
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> Flower:
         """Start Flower, and wait until it replies."""
         with self._log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 self._arguments,
                 env=self._env,
                 cwd=self._folder,
@@ -65,8 +65,12 @@ class Flower:
             eventually(self._answers, what=f"Flower's answer; its log: {self._log_file}")
         return self
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process."""
+        return present(self._process, "Flower's process")
+
     def _answers(self) -> bool:
-        assert self.process is not None
         assert self.process.poll() is None, self.log()
         try:
             # With a URL prefix, this address does not exist, but Flower still replies.
@@ -89,17 +93,17 @@ class Flower:
 
     def stop(self) -> None:
         """Stop Flower with SIGTERM."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(DEADLINE_SECONDS)
-            self.process = None
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(DEADLINE_SECONDS)
+            self._process = None
 
     def kill(self) -> None:
         """Kill Flower. A normal stop takes up to five seconds if the broker is not available."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def restart(self) -> None:
         """Start Flower again, with an empty memory."""
@@ -152,9 +156,7 @@ class FlowerHarness:
 
     def state(self, job_id: str) -> State:
         """Return the state of a job."""
-        record = self.ledger.reader.get(job_id)
-        assert record is not None
-        return record.state
+        return present(self.ledger.reader.get(job_id)).state
 
 
 def new_page_id() -> str:

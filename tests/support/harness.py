@@ -86,13 +86,13 @@ class WorkerProcess:
         self._environment = environment
         self._folder = folder
         self._options = options or ("--concurrency", "2")
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, prefix: Iterable[str] = (), wait: bool = True) -> WorkerProcess:
         """Start the worker. If `wait` is true, wait until it is ready."""
         name = f"w{time.monotonic_ns()}@%h"
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [
                     *prefix,
                     *(sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"),
@@ -111,7 +111,6 @@ class WorkerProcess:
 
     def is_ready(self) -> bool:
         """Return whether the worker receives doorbells."""
-        assert self.process is not None
         assert self.process.poll() is None, f"the worker ended:\n{self.log()}"
         return " ready." in self.log()
 
@@ -120,9 +119,13 @@ class WorkerProcess:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The main process."""
+        return present(self._process, "the worker's process")
+
+    @property
     def pid(self) -> int:
         """The id of the main process."""
-        assert self.process is not None
         return self.process.pid
 
     def children(self) -> list[int]:
@@ -140,21 +143,19 @@ class WorkerProcess:
 
     def terminate(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""
-        assert self.process is not None
         self.process.send_signal(how)
         return self.wait()
 
     def wait(self) -> int:
         """Wait for the end, and return the exit status."""
-        assert self.process is not None
         return self.process.wait(DEADLINE_SECONDS)
 
     def kill(self) -> None:
         """Kill the worker and its children, like the out-of-memory killer."""
-        if self.process is not None:
+        if self._process is not None:
             for pid in (*self.children(), self.pid):
                 kill(pid)
-            self.process.wait()
+            self._process.wait()
 
 
 def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import redis
-from harasocial_dispatch.ledger import Claim, Ledger, Result, Swept
+from harasocial_dispatch.ledger import Campaign, Claim, Ledger, Result, Swept
 from harasocial_dispatch.schemas import (
     JobRecord,
     Outcome,
@@ -26,6 +26,8 @@ from harasocial_dispatch.schemas import (
 )
 from harasocial_dispatch.worker.outcome.classify import outcome_without_call
 from harasocial_dispatch.worker.outcome.policy import judge
+
+from .harness import present
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 PREFIX = "{test}:"
@@ -132,9 +134,10 @@ class Scenario:
         self.record(claim, OutcomeClass.AUTH, error_code="190", http_status=401)
 
     def get(self, job_id: str) -> JobRecord:
-        found = self.ledger.reader.get(job_id)
-        assert found is not None
-        return found
+        return present(self.ledger.reader.get(job_id), f"the job {job_id!r}")
+
+    def campaign(self, name: str) -> Campaign:
+        return present(self.ledger.reader.campaign(name), f"the campaign {name!r}")
 
     def state(self, job_id: str) -> State:
         return self.get(job_id).state
