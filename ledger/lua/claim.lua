@@ -33,6 +33,20 @@ local default_token, token_rate, token_burst = ARGV[12], tonumber(ARGV[13]), ton
 local in_flight = cjson.decode(ARGV[7])
 local has_possible_poison = ARGV[10] == '1'
 
+local holder, claim_number = string.match(lease.token, '^(.*):(%d+)$')
+
+-- Most calls find none of these keys, so one command checks all of them.
+local revoked_claims = key('revoked_claims:' .. holder)
+local any_rare = redis.call('EXISTS', revoked_claims, key('paused_all'), key('canceled_in_lane'),
+  key('rates'), key('tokens')) > 0
+local function has(name) return any_rare and redis.call('EXISTS', key(name)) == 1 end
+
+-- The caller has given up on this call (see release.lua), so it would never send the jobs.
+local revoked = any_rare and number(redis.call('GET', revoked_claims)) or 0
+if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
+
+local has_canceled, has_rates = has('canceled_in_lane'), has('rates')
+
 -- Entries that this call may still take out of lanes, plus lanes that it may find closed or empty.
 local scans_left = 500 + 2 * max_jobs
 -- Maximum number of possible poisons of one lane that one call moves to the end of the lane.
@@ -78,7 +92,6 @@ local function popper(lane, kinds, canary)
   end
 end
 
-local has_canceled = redis.call('EXISTS', key('canceled_in_lane')) == 1
 
 -- Process an id popped from the page's lane. Returns "to send" if the job is claimed and may be
 -- sent, "postponed" if it is a possible poison that the caller must not get now, "avoided" if it is
@@ -121,8 +134,6 @@ local function lane_limit(page_id, share)
   local fair = math.ceil((4 * free - (tonumber(in_flight[page_id]) or 0)) / 5)
   return math.min(share, free, math.max(0, fair))
 end
-
-local has_rates = redis.call('EXISTS', key('rates')) == 1
 
 -- The rate of a page (messages per second; 0 means no limit), and its burst.
 local function rate_of(page_id)
@@ -263,7 +274,7 @@ local function take_from_page(limit, how)
   return taken, empty
 end
 
-local has_tokens = token_rate > 0 or redis.call('EXISTS', key('tokens')) == 1
+local has_tokens = token_rate > 0 or has('tokens')
 -- A page of a paused token is checked again after this time (ms): the pause may end early.
 local LOOK_AT_TOKEN_MS = 1000
 
@@ -383,15 +394,9 @@ local function serve(page_id, share)
   return next_at
 end
 
-local holder, claim_number = string.match(lease.token, '^(.*):(%d+)$')
-
--- The caller has given up on this call (see release.lua), so it would never send the jobs.
-local revoked = number(redis.call('GET', key('revoked_claims:' .. holder)))
-if revoked >= tonumber(claim_number) then return { 0, -1, int(NOW), {} } end
-
 if ARGV[8] == '1' then answer_bell() end
 
-if redis.call('GET', key('paused_all')) then return { 0, -1, int(NOW), {} } end
+if any_rare and redis.call('GET', key('paused_all')) then return { 0, -1, int(NOW), {} } end
 
 local function next_open_lanes(how_many)
   -- Includes the whole current millisecond: scores have fractions of it (see `turn`).
@@ -406,24 +411,25 @@ local turn = math.max(1, tonumber(clock[2]) % 1000)
 -- Returns whether another pass may find more jobs: this pass claimed some, or found closed lanes.
 local function pass()
   local claimed_before, closed = #claimed, 0
-  local lanes = next_open_lanes(max_jobs)
+  local lanes, times = next_open_lanes(max_jobs), {}
   local share = math.ceil((max_jobs - #claimed) / math.max(1, #lanes))
   for _, page_id in ipairs(lanes) do
     -- The remaining lanes keep their turn.
-    if #claimed >= max_jobs or scans_left <= 0 then return false end
+    if #claimed >= max_jobs or scans_left <= 0 then break end
     local next_at = serve(page_id, share)
     if next_at ~= NOW then closed, scans_left = closed + 1, scans_left - 1 end
     if next_at then
       -- A lane that was just served goes to the back. A closed lane opens in a later millisecond:
       -- otherwise every pass of this call would list it.
       next_at = next_at == NOW and NOW + turn / 1000 or math.max(NOW + 1, math.ceil(next_at))
-      redis.call('ZADD', key('lanes'), string.format('%.3f', next_at), page_id)
+      times[#times + 1], times[#times + 2] = string.format('%.3f', next_at), page_id
     elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id),
         key('again:' .. page_id), key('campaign_lanes:' .. page_id)) == 0 then
       redis.call('ZREM', key('lanes'), page_id)
     end
   end
-  return #claimed > claimed_before or closed > 0
+  call_with_all('ZADD', 'lanes', times)
+  return #claimed < max_jobs and scans_left > 0 and (#claimed > claimed_before or closed > 0)
 end
 
 -- A second pass gives the unused share of one lane to others, and serves lanes behind closed lanes.

@@ -39,12 +39,15 @@ local function is_empty(pause)
     and pause.recovered_ms == 0 and not pause.manual
 end
 
+-- Whether any page has a pause; nil if that was not checked yet.
+local has_pauses
+
 -- Store a pause, or delete it if it is empty.
 local function write_pause(page_id, pause)
   if is_empty(pause) then
     redis.call('HDEL', key('pauses'), page_id)
   else
-    pause.written_ms = NOW
+    pause.written_ms, has_pauses = NOW, true
     redis.call('HSET', key('pauses'), page_id, cjson.encode(pause))
   end
 end
@@ -63,6 +66,8 @@ end
 
 -- A page's stored pause, or nil.
 local function pause_of(page_id)
+  if has_pauses == nil then has_pauses = redis.call('EXISTS', key('pauses')) == 1 end
+  if not has_pauses then return nil end
   local found = decode(redis.call('HGET', key('pauses'), page_id))
   if not found then return nil end
   local pause = texts_and_numbers(found, PAUSE_TEXTS, PAUSE_NUMBERS)
