@@ -269,6 +269,9 @@ def valkey_program() -> Path:
 def free_port(wanted: int) -> int:
     """Return `wanted` if it is free, or for 0 a free port.
 
+    For a minute, the system gives a port that it has chosen to no other program, but a server that
+    sets `SO_REUSEADDR`, as servers do, can listen on it.
+
     Raises:
         OSError: if the port is not free.
     """
@@ -282,4 +285,9 @@ def free_port(wanted: int) -> int:
                 error.errno, f"port {wanted} on {HOST} cannot be used: {error.strerror}"
             ) from error
         port: int = probe.getsockname()[1]
+        if not wanted:
+            # A closed connection keeps the port, on the side that closes first.
+            probe.listen()
+            with socket.create_connection((HOST, port)):
+                probe.accept()[0].close()
         return port

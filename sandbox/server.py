@@ -200,6 +200,10 @@ class Server:
     def closed(self, connection: _Connection) -> None:
         """Remove a connection."""
         self._open.discard(connection)
+        # asyncio closes the socket after this call.
+        asyncio.get_running_loop().call_soon(self._count_ended)
+
+    def _count_ended(self) -> None:
         self.ended += 1
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey, ValkeyStartError
+from harasocial_dispatch.sandbox.embedded_valkey import free_port
 from support.harness import eventually
 
 
@@ -24,7 +25,7 @@ def valkey() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def store(valkey: EmbeddedValkey) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey.url, socket_timeout=5, decode_responses=True) as client:
+    with redis.Redis.from_url(valkey.url, socket_timeout=60, decode_responses=True) as client:
         yield client
 
 
@@ -145,6 +146,15 @@ def test_a_given_port_is_used_and_must_be_free(valkey: EmbeddedValkey) -> None:
         assert second.url == f"redis://127.0.0.1:{port}/0"
 
 
+def test_no_other_program_gets_a_free_port() -> None:
+    """The port is free until the server listens on it, which takes a moment."""
+    port = free_port(0)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    with EmbeddedValkey(port) as valkey:
+        assert redis.Redis.from_url(valkey.url).ping() is True
+
+
 def test_a_failed_start_reports_the_reason_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,8 +220,8 @@ def test_nothing_remains_if_the_program(end: str) -> None:
     )
     port, data_dir = json.loads(ended.stdout)
 
-    eventually(lambda: refuses(port), seconds=5)
-    eventually(lambda: not Path(data_dir).exists(), seconds=5)
+    eventually(lambda: refuses(port))
+    eventually(lambda: not Path(data_dir).exists())
 
 
 def test_a_forked_child_does_not_stop_the_server() -> None:
@@ -237,4 +247,4 @@ def test_a_running_forked_child_does_not_delay_the_stop() -> None:
         "valkey.stop()\n"
         "os.kill(child, 9)\n"
     )
-    subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True, timeout=20)
+    subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True, timeout=50)

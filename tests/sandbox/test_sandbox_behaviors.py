@@ -254,7 +254,7 @@ def test_hang_sends_nothing_until_the_client_disconnects(client: Client) -> None
         client.sandbox.reset()  # requests in progress are counted again
         return client.sandbox.totals().max_concurrent == 0
 
-    eventually(free, seconds=5)
+    eventually(free)
 
 
 def test_http10_reply_has_no_length(client: Client) -> None:

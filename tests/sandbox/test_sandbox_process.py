@@ -44,7 +44,7 @@ def test_it_prints_its_settings_serves_and_ends_cleanly(end: signal.Signals) -> 
         assert there.exchange(request).status == 200
         assert there.control("GET", "received")["totals"]["accepted"] == 1
         running.send_signal(end)
-        assert running.wait(timeout=5) == 0
+        assert running.wait(timeout=60) == 0
 
 
 def test_a_port_in_use_is_reported_in_one_line(sandbox: Sandbox) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from harasocial_dispatch.sandbox import Sandbox
 
 #: Timeout for everything in these tests.
-DEADLINE_SECONDS = 5.0
+DEADLINE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

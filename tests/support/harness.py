@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harasocial_dispatch.producer import Producer
-from harasocial_dispatch.sandbox import DEFAULT_TOKEN
+from harasocial_dispatch.sandbox import DEFAULT_TOKEN, embedded_valkey
 from harasocial_dispatch.schemas import JobRecord, Settings, State
 
 #: Timeout for expected events on a busy machine.
@@ -64,17 +63,8 @@ def body(
 
 
 def free_port() -> int:
-    """Return a TCP port that nothing listens on.
-
-    The system gives it to no other program for a minute: a closed connection still uses it. A
-    server can listen there, because servers set `SO_REUSEADDR`.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            # The side that closes first keeps the port.
-            listener.accept()[0].close()
-        return port
+    """Return a TCP port that nothing listens on, and that no other program gets for a minute."""
+    return embedded_valkey.free_port(0)
 
 
 class WorkerProcess:
