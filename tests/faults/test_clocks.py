@@ -35,11 +35,15 @@ def test_a_clock_that_is_ten_minutes_off_has_no_effect(
         records = wait_until_ended(producer, [later, flaky, throttled, *many])
         assert {record.state for record in records} == {State.SENT}
         assert all(job.accepted == 1 for job in sandbox.jobs())
+        due = (now + timedelta(seconds=2)).timestamp()
+        # A busy machine delays all messages, also those that are due at once.
+        others = max(time for job in sandbox.jobs(page_id="4") for time in job.arrived_at)
         (arrival,) = sandbox.jobs(page_id="1")[0].arrived_at
-        assert 2.0 <= arrival - now.timestamp() < 6
+        assert arrival >= due
+        assert arrival - max(due, others) < 4
         first, second = sandbox.jobs(page_id="3")[0].arrived_at
-        assert second >= (now + timedelta(seconds=2)).timestamp(), "before Retry-After"
-        assert second - first < 10, "a wrong clock made a date in Retry-After far away"
+        assert second >= due, "before Retry-After"
+        assert second - max(first, others) < 10, "a wrong clock made Retry-After's date far away"
         for record in records:
             assert record.finished_at is not None
             assert abs((record.finished_at - now).total_seconds()) < 60

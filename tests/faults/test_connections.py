@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import random
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +133,8 @@ def test_a_call_that_would_begin_too_late_is_not_made(monkeypatch: pytest.Monkey
         with Caller(url) as caller:
             released = caller.send(start_within_seconds=0.2)
             assert not server.requests
-            assert caller.send(start_within_seconds=0.2).job_verdict.state is State.SENT
+            # It may begin late on a busy machine, but not on another connection: see below.
+            assert caller.send(start_within_seconds=30.0).job_verdict.state is State.SENT
     assert released.job_verdict == JobVerdict(state=State.QUEUED, attempt_spent=False)
     assert released.lane_verdict == LaneVerdict(effect="none")
     assert (error_code(released), released.attempt_duration_ms) == (None, None)
@@ -251,11 +253,22 @@ def test_nothing_is_sent_after_the_deadline_or_after_close() -> None:
 
 def test_data_between_two_dispatches_is_never_the_reply_to_the_next_call() -> None:
     """The event loop does not run then. Only a check of the socket detects a second reply."""
-    with ScriptedServer(steps(OK, 0.1, REFUSED)) as server, Caller(server.url) as caller:
-        for _ in range(3):
+    between, second_replies = threading.Event(), []
+
+    def script() -> Iterator[Step]:
+        yield OK
+        while not between.is_set():
+            yield 0.01
+        yield REFUSED
+        second_replies.append(1)
+
+    with ScriptedServer(script) as server, Caller(server.url) as caller:
+        for number in range(1, 4):
             assert caller.send().job_verdict.state is State.SENT
             caller.halt()
-            time.sleep(0.2)
+            between.set()
+            eventually(lambda: len(second_replies) == number, what="the data")  # noqa: B023
+            between.clear()
             caller.resume()
 
     assert (server.connections, len(server.requests)) == (3, 3)
@@ -285,7 +298,7 @@ def test_a_connection_with_early_server_data_gets_no_request() -> None:
                 await asyncio.sleep(0.001)
             return at_once, connection.is_quiet()
 
-    assert asyncio.run(asyncio.wait_for(connect(), 10)) == (False, False)
+    assert asyncio.run(asyncio.wait_for(connect(), 60)) == (False, False)
 
 
 def test_a_request_on_a_lost_kept_connection_is_not_repeated() -> None:

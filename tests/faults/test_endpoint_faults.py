@@ -28,10 +28,11 @@ from support.scripted_server import Script, ScriptedServer, reply, steps, tls_co
 TESTS = Path(__file__).parents[1]
 
 #: Deadline (`CALL_DEADLINE_SECONDS`) of calls that reach it, and extra seconds for a busy machine.
-DEADLINE_SECONDS, MARGIN_SECONDS = 0.5, 4.0
+DEADLINE_SECONDS, MARGIN_SECONDS = 1.5, 4.0
 #: Deadline of all other calls. It is long, so that a busy machine causes no timeout.
 FAR_DEADLINE_SECONDS = 10.0
-GIVE_UP_SECONDS = 15.0
+#: Time for the process to start, which imports much, and to make a call.
+GIVE_UP_SECONDS = 90.0
 #: Maximum additional resident memory (kilobytes) during one call.
 MOST_KILOBYTES = 8 * 1024
 
@@ -140,7 +141,8 @@ def test_every_endpoint_fault_has_one_outcome_within_time_and_memory_limits(
         if fault.pause_seconds is not None:
             assert ended["pause_seconds"] == pytest.approx(fault.pause_seconds)
         # … within the limits of time and memory
-        assert ended["seconds"] < DEADLINE_SECONDS + MARGIN_SECONDS
+        least = DEADLINE_SECONDS if fault.reaches_deadline else 0.5
+        assert ended["seconds"] < least + MARGIN_SECONDS
         assert ended["kilobytes"] < MOST_KILOBYTES
         # … and the request was sent at most once.
         posts = endpoint.totals().posts if raw is None else len(raw.requests)

@@ -18,7 +18,14 @@ from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from support.accounting import settle
 from support.client_processes import enqueue_until_killed, processes, race
-from support.harness import StartWorker, body, eventually, kill, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    StartWorker,
+    body,
+    eventually,
+    kill,
+    wait_until_ended,
+)
 
 RACERS, CLIENTS = 50, 60
 
@@ -74,7 +81,7 @@ def test_a_client_killed_at_any_moment_leaves_no_job_or_one_that_is_sent(
         work = (settings, body(), str(number), theirs)
         client = processes.Process(target=enqueue_until_killed, args=work)
         client.start()
-        assert ours.poll(20), "the first id"
+        assert ours.poll(DEADLINE_SECONDS), "the first id"
         time.sleep(chance.uniform(0, 0.03))
         assert client.pid is not None
         kill(client.pid)

@@ -33,7 +33,8 @@ def test_killed_processes_lose_no_job_and_resend_no_sent_one(
     """
     # given two workers with slow calls, and a tenth of the jobs at_most_once
     sandbox.latency_seconds = 0.03
-    times = {"LEASE_SECONDS": 2, "CALL_DEADLINE_SECONDS": 1.5, "IN_FLIGHT": 6}
+    # A call that reaches its deadline would have an unknown outcome without a kill.
+    times = {"LEASE_SECONDS": 5, "CALL_DEADLINE_SECONDS": 4.5, "IN_FLIGHT": 6}
 
     def start() -> WorkerProcess:
         return start_worker("--concurrency", "2", **times)
@@ -83,8 +84,8 @@ def test_a_worker_that_lost_its_claim_records_nothing(
 ) -> None:
     """Promise 6: the claim of a worker that is stopped for longer than its lease is invalid."""
     # given a worker that is stopped during the call of a job
-    times = {"LEASE_SECONDS": 1, "CALL_DEADLINE_SECONDS": 10}
-    sandbox.latency_seconds = 0.4
+    times = {"LEASE_SECONDS": 4, "CALL_DEADLINE_SECONDS": 10}
+    sandbox.latency_seconds = 3.0
     slow = start_worker("--concurrency", "1", **times)
     job_id = producer.enqueue(body(metadata="contested"))
     eventually(lambda: sandbox.totals().posts == 1, what="the first call")

@@ -7,7 +7,7 @@ from pathlib import Path
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from support.harness import WorkerProcess, body, environment, wait_until_ended
+from support.harness import WorkerProcess, body, environment, eventually, wait_until_ended
 
 #: Python loads this when the worker starts. A call of the poison job kills its process.
 POISON = """
@@ -34,8 +34,8 @@ def test_a_poison_job_fails_after_a_limited_number_of_claims(
         settings,
         sandbox.url,
         MAX_ATTEMPTS=3,
-        LEASE_SECONDS=1,
-        CALL_DEADLINE_SECONDS=0.8,
+        LEASE_SECONDS=3,
+        CALL_DEADLINE_SECONDS=2.8,
         RETRY_BASE_SECONDS=0.1,
     )
     worker = WorkerProcess(env | {"PYTHONPATH": str(tmp_path)}, tmp_path, "--concurrency", "2")
@@ -51,6 +51,6 @@ def test_a_poison_job_fails_after_a_limited_number_of_claims(
         assert [attempt.error_code for attempt in failed.attempts] == ["unknown_outcome"] * 3
         records = wait_until_ended(producer, others)
         assert {record.state for record in records} == {State.SENT}
-        assert worker.log().count("SIGKILL") >= 3, "the job did not kill its process"
+        eventually(lambda: worker.log().count("SIGKILL") >= 3, what="three killed processes")
     finally:
         worker.kill()

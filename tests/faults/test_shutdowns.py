@@ -13,7 +13,14 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import State
 from support.accounting import settle
-from support.harness import StartWorker, body, eventually, kill, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    StartWorker,
+    body,
+    eventually,
+    kill,
+    wait_until_ended,
+)
 
 RESTARTS = 20
 
@@ -74,7 +81,7 @@ def test_sigterm_to_the_process_group_interrupts_no_call(
     eventually(lambda: sandbox.totals().posts >= 20, what="calls in flight")
 
     os.killpg(worker.pid, signal.SIGTERM)
-    worker.process.wait(20)
+    worker.process.wait(DEADLINE_SECONDS)
 
     # The outcome of every sent call is recorded. Other jobs are unchanged.
     states = ledger.reader.count_states()

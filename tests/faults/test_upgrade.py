@@ -11,7 +11,14 @@ from harasocial_dispatch.ledger.scripts import VERSION
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from support.harness import WorkerProcess, body, environment, eventually, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    WorkerProcess,
+    body,
+    environment,
+    eventually,
+    wait_until_ended,
+)
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
@@ -36,7 +43,13 @@ def run(env: dict[str, str], cwd: Path, *arguments: str) -> subprocess.Completed
     main = "from harasocial_dispatch.cli import main; main()"
     command = [sys.executable, "-c", main, *arguments]
     return subprocess.run(
-        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
     )
 
 
