@@ -19,12 +19,15 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
+from hypothesis import HealthCheck
 from hypothesis import settings as effort
 from support.harness import StartWorker, WorkerProcess, environment
 from support.programs import how_to_provide, missing
 
-# Property tests have no deadline, because the machine may be busy.
-effort.register_profile("unhurried", effort.default, deadline=None)
+# Property tests have no limit of time, because the machine may be busy.
+effort.register_profile(
+    "unhurried", effort.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 effort.load_profile("unhurried")
 
 

@@ -26,10 +26,10 @@ from ..output.printing import NAME, Column, is_terminal, print_table, shown, sta
 if TYPE_CHECKING:
     from ...sandbox import Sandbox
 
-#: Timeout until every job has ended; a normal run takes about a tenth of it.
-_DEADLINE_SECONDS = 50.0
+#: Timeout until every job has ended; a normal run takes about ten seconds.
+_DEADLINE_SECONDS = 100.0
 #: Timeout until the worker is ready, and later until it has stopped.
-_WORKER_SECONDS = 20.0
+_WORKER_SECONDS = 60.0
 
 #: The page of the sample whose token the stand-in refuses.
 _PAGE_WITH_WITHDRAWN_TOKEN = "998877665544332"  # noqa: S105 - a page id

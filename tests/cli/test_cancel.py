@@ -16,6 +16,7 @@ import pytest
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.schemas import QueueUnavailable, State
 from support.command_line import Jobs, Run
+from support.harness import DEADLINE_SECONDS
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
@@ -154,17 +155,19 @@ def test_an_interrupted_cancellation_is_finished_by_the_same_command(
     jobs.producer.enqueue_many({**body, "page_id": PAGE} for _ in range(20_000))
     command = [*program, "cancel", "--page-id", PAGE, "--yes"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not jobs.producer.count_states()[State.CANCELLED] and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     canceled = jobs.producer.count_states()[State.CANCELLED]
     assert process.returncode == 130, stderr
     assert 0 < canceled < 20_000
     assert "of 20000 were canceled; run the same command to cancel the rest" in stderr
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True
+    )
     assert done.stdout == f"canceled {20_000 - canceled} jobs\n"
     states = jobs.producer.count_states()
     assert (states[State.CANCELLED], states[State.QUEUED]) == (20_000, 0)

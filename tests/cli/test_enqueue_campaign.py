@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import QueueUnavailable, State
 from support.command_line import Jobs, Run
 from support.failures import failing_at
-from support.harness import eventually
+from support.harness import DEADLINE_SECONDS, eventually
 from support.terminal import on_terminal
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
@@ -89,12 +89,14 @@ def test_a_dry_run_prints_json(run: Run, jobs: Jobs, environment: pytest.MonkeyP
     jobs.producer.set_rate(OTHER_PAGE, 5)
     jobs.producer.pause_page(OTHER_PAGE, reason="the shop is closed")
     text = HEADER + table(40) + table(1) + "x,p,1,,,\n" + table(10, OTHER_PAGE)
+    began = datetime.now(timezone.utc)
     result = run("enqueue", "-", "--campaign", "sale", "--dry-run", "--json", stdin=text)
+    ended = datetime.now(timezone.utc)
     assert result.exit_code == 3
     found = json.loads(result.stdout)
     other, page = found.pop("pages")
     ends_at = datetime.fromisoformat(page.pop("ends_at").replace("Z", "+00:00"))
-    assert 0 < (ends_at - datetime.now(timezone.utc)).total_seconds() < 3
+    assert began + timedelta(seconds=1) < ends_at < ended + timedelta(seconds=3)
     assert page == {
         "page_id": PAGE,
         "rows": 40,
@@ -152,7 +154,7 @@ def test_a_campaign_from_a_pipe_is_read_twice(program: list[str], jobs: Jobs) ->
         input=HEADER + table(700),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert (result.returncode, result.stdout) == (0, "700 new, 0 already there, 0 rejected\n")
@@ -340,7 +342,7 @@ def test_memory_does_not_grow_with_the_file(environment: pytest.MonkeyPatch, fil
             [sys.executable, "-c", MEASURED, *command],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=3 * DEADLINE_SECONDS,
             check=False,
         )
         assert result.returncode == 3, result.stderr
@@ -366,7 +368,7 @@ def test_after_ctrl_c_the_same_command_continues(
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             eventually(partial(has_more_than, already))
             os.kill(process.pid, signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=DEADLINE_SECONDS)
         assert process.returncode == 130
         assert b"Run the same command again to continue; no row is enqueued twice" in errors
     stored = jobs.producer.count_states()[State.QUEUED]
@@ -374,7 +376,9 @@ def test_after_ctrl_c_the_same_command_continues(
     campaign = jobs.campaign("sale")
     assert (campaign.rows, campaign.finished_at) == (30_000, None)
 
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
     assert result.stdout == f"{30_000 - stored:,} new, {stored:,} already there, 0 rejected\n"
     assert jobs.producer.count_states()[State.QUEUED] == 30_000
     assert jobs.campaign("sale").rows == 30_000

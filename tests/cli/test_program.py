@@ -20,6 +20,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import EnqueueUnknown, Settings, State
 from support.command_line import Jobs, Run, read_line
 from support.failures import raising
+from support.harness import DEADLINE_SECONDS
 from support.terminal import on_terminal
 
 SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
@@ -196,7 +197,7 @@ def test_ctrl_c_ends_a_wait_with_130(program: list[str], jobs: Jobs) -> None:
     )
     job_id = read_line(process).strip()
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 130
     assert "Interrupted." in stderr
     assert "Traceback" not in stderr
@@ -310,7 +311,7 @@ def test_the_sandbox_prints_its_settings_and_serves(
         assert export == "export"
         assert settings["HARASOCIAL_TOKEN"] == "a$b"
         root = settings["HARASOCIAL_API_URL"].removesuffix("/social/messages.json")
-        with urllib.request.urlopen(f"{root}/_sandbox/health", timeout=5) as reply:
+        with urllib.request.urlopen(f"{root}/_sandbox/health", timeout=DEADLINE_SECONDS) as reply:
             assert json.load(reply) == {"healthy": True}
         asked = subprocess.run(
             [*program, "stats", "--json"],
@@ -321,7 +322,7 @@ def test_the_sandbox_prints_its_settings_and_serves(
         )
         assert json.loads(asked.stdout)["redis"] in settings["HARASOCIAL_REDIS_URL"]
         process.send_signal(end)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(DEADLINE_SECONDS) == 0
     finally:
         process.kill()
         process.communicate()

@@ -13,6 +13,7 @@ from harasocial_dispatch.ledger import AuditEntry, Ledger
 from harasocial_dispatch.schemas import QueueUnavailable, State
 from support.command_line import Jobs, Run
 from support.failures import failing_at
+from support.harness import DEADLINE_SECONDS
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 WINDOW_CLOSED = """\
@@ -131,7 +132,7 @@ def test_the_prompt_follows_the_causes(program: list[str], jobs: Jobs, by_ids: b
         os.execv(program[0], [*program, "replay", job_id if by_ids else "--all"])
     seen = b""
     while b"[y/N]" not in seen:
-        assert select.select([terminal], [], [], 20)[0], seen
+        assert select.select([terminal], [], [], DEADLINE_SECONDS)[0], seen
         seen += os.read(terminal, 65536)
     os.write(terminal, b"n\n")
     _, status = os.waitpid(pid, 0)

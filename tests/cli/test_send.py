@@ -11,7 +11,7 @@ import pytest
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import State
 from support.command_line import Jobs, Run
-from support.harness import free_port, present
+from support.harness import DEADLINE_SECONDS, free_port, present
 
 PAGE, RECIPIENT = "500725830264749", "2560816460648749"
 SEND = ("send", "--page-id", PAGE, "--recipient-id", RECIPIENT, "--payload-id", "p")
@@ -119,7 +119,7 @@ def ends_when_enqueued(jobs: Jobs, state: State, *reason: str) -> threading.Thre
     """Record the outcome of the next job in a thread, as a worker does."""
 
     def work() -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while not jobs.producer.count_states()[State.QUEUED] and time.monotonic() < deadline:
             time.sleep(0.01)
         jobs.end(state, *reason)
@@ -132,7 +132,7 @@ def ends_when_enqueued(jobs: Jobs, state: State, *reason: str) -> threading.Thre
 def test_wait_ends_with_0_when_the_job_was_sent(run: Run, jobs: Jobs) -> None:
     """The record after the wait is printed."""
     thread = ends_when_enqueued(jobs, State.SENT)
-    result = run(*SEND, "--wait", "10", "--json")
+    result = run(*SEND, "--wait", "60", "--json")
     thread.join()
     assert result.exit_code == 0
     assert json.loads(result.stdout)["state"] == "sent"
@@ -142,7 +142,7 @@ def test_wait_ends_with_0_when_the_job_was_sent(run: Run, jobs: Jobs) -> None:
 def test_wait_ends_with_1_and_the_reason_when_the_job_failed(run: Run, jobs: Jobs) -> None:
     """The id is still printed."""
     thread = ends_when_enqueued(jobs, State.FAILED, "10/2018278", "outside of the window")
-    result = run(*SEND, "--wait", "10")
+    result = run(*SEND, "--wait", "60")
     thread.join()
     assert result.exit_code == 1
     assert jobs.state(result.stdout.strip()) is State.FAILED

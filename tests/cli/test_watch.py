@@ -18,7 +18,7 @@ from harasocial_dispatch.cli.output.watch_views import live_view
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import State
 from support.command_line import Jobs, read_line
-from support.harness import eventually, present
+from support.harness import DEADLINE_SECONDS, eventually, present
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 WINDOW_MEANING = "The messaging window is closed"
@@ -112,7 +112,7 @@ def test_elsewhere_it_prints_a_line_each_time_and_one_for_each_failure(
     new = jobs.failed("4711", message="the API's own words", page_id=OTHER_PAGE)
     *ticks, new_line = lines_until(process, lambda line: new in line)
     process.send_signal(signal.SIGINT)
-    rest, stderr = process.communicate(timeout=20)
+    rest, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     assert OTHER_PAGE in new_line
     assert "the API's own words" in new_line
     assert all("sent 0.0/s" in tick for tick in ticks)
@@ -127,7 +127,7 @@ def test_as_json_it_prints_an_object_each_time(program: list[str], jobs: Jobs) -
     process = start(program, "--json")
     first, second = json.loads(read_line(process)), json.loads(read_line(process))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0
     assert first["at"] < second["at"]
     assert (second["sent_per_second"], second["failed_per_second"]) == (0, 0)
@@ -146,7 +146,7 @@ def test_it_continues_after_a_stop_that_is_longer_than_its_interval(
     process.send_signal(signal.SIGCONT)
     lines = [read_line(process) for _ in range(5)]
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     assert all("sent 0.0/s" in line for line in lines)
     assert (process.returncode, stderr) == (0, "")
 
@@ -157,7 +157,7 @@ def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(
     """An outage at the start is an error. A later outage is printed once."""
     # given an unreachable Redis
     environment.setenv("HARASOCIAL_REDIS_URL", "redis://127.0.0.1:1/0")
-    assert start(program).wait(timeout=20) == 4
+    assert start(program).wait(DEADLINE_SECONDS) == 4
 
     # given a Redis that fails later
     with EmbeddedValkey() as server:
@@ -167,7 +167,7 @@ def test_redis_is_required_at_the_start_but_an_outage_is_tolerated(
     printed = present(process.stderr).readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, more = process.communicate(timeout=20)
+    _, more = process.communicate(timeout=DEADLINE_SECONDS)
 
     # then a message is printed, and it waits
     assert "trying again" in printed

@@ -131,7 +131,7 @@ def test_the_sandbox_profile_sends_a_message(containers: Containers) -> None:
     containers.wait_until_healthy("sandbox")
     containers.wait_until_healthy("sandbox-worker")
 
-    message = ["--page-id", "1", "--recipient-id", "2", "--payload-id", "p", "--wait", "20"]
+    message = ["--page-id", "1", "--recipient-id", "2", "--payload-id", "p", "--wait", "60"]
     sent = containers.run("sandbox-worker", "harasocial-dispatch", "send", *message)
     assert sent.returncode == 0, sent.stderr
 
@@ -152,7 +152,7 @@ def test_flower_requires_the_created_password(
         if login:
             request.add_header("Authorization", f"Basic {b64encode(login.encode()).decode()}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
+            with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as reply:
                 status: int = reply.status
         except urllib.error.HTTPError as error:
             return error.code

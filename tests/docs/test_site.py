@@ -13,7 +13,7 @@ from harasocial_dispatch.schemas import Settings
 from support.documents import PAGES, ROOT, anchors_of, links_of, name_of
 
 #: A build takes several seconds, and much longer on a busy machine.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=550,
     )
     assert built.returncode == 0, built.stderr
     return folder

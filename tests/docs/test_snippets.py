@@ -18,10 +18,10 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from support.documents import BLOCKS, ROOT, RUN, Block, blocks_of, name_of
-from support.harness import StartWorker, environment, eventually, free_port
+from support.harness import DEADLINE_SECONDS, StartWorker, environment, eventually, free_port
 
 #: A page runs many commands, one after the other.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 #: Commands that run until they are stopped, with the text that each prints when it is ready.
 SERVERS = {
@@ -54,7 +54,7 @@ def run(command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedPro
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
 
@@ -224,7 +224,7 @@ def test_the_servers_start_and_stop(
         )
         assert server.poll() is None, log.read_text()
         server.terminate()
-        assert server.wait(20) in (0, -15)
+        assert server.wait(DEADLINE_SECONDS) in (0, -15)
     finally:
         server.kill()
         server.wait()

@@ -15,7 +15,15 @@ import redis
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from support.harness import StartWorker, body, environment, eventually, free_port, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    StartWorker,
+    body,
+    environment,
+    eventually,
+    free_port,
+    wait_until_ended,
+)
 from support.scrape import Scrape
 
 CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "worker")
@@ -23,7 +31,13 @@ CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "w
 
 def run(*command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=30, check=False
+        command,
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
     )
 
 
@@ -185,7 +199,7 @@ def test_keys_replaced_under_a_running_worker_are_repaired_within_seconds(
         eventually(lambda: client.type(prefix + name) != wrong, what=name)  # noqa: B023
 
     eventually(lambda: scrape.value("repairs_total") >= len(others), what="the count")
-    assert worker.log().count("action=repaired") >= len(others)
+    eventually(lambda: worker.log().count("action=repaired") >= len(others), what="the lines")
     assert "Traceback" not in worker.log()
     assert producer.count_errors() == {}
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.harness import present
+from support.harness import DEADLINE_SECONDS, present
 
 
 def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -23,14 +23,15 @@ def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> No
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=3 * DEADLINE_SECONDS,
         check=False,
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.search(
-        r"309 jobs ended in .* s: \d+ POSTs, 281 messages accepted, 0 of them twice", ended.stdout
+    summary = re.search(
+        r"309 jobs ended in (.*) s: \d+ POSTs, 281 messages accepted, 0 of them twice", ended.stdout
     )
+    assert float(present(summary).group(1)) < 60
     assert re.search(r"^sent +281$", ended.stdout, re.MULTILINE)
     for code, count in {
         "10/2018278": 9,

@@ -174,7 +174,7 @@ def test_a_thousand_calls_are_in_flight_at_once(
     settings: Settings, producer: Producer, sandbox: Sandbox
 ) -> None:
     """They run in one process, on one thread."""
-    sandbox.latency_seconds = 8.0
+    sandbox.latency_seconds = 14.0
     producer.enqueue_many(body(page_id=str(i % 50), metadata=f"{i}") for i in range(1000))
     engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url, in_flight=1000))
     threads_before = threading.active_count()

@@ -38,7 +38,7 @@ def test_no_page_can_delay_another(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Promise 8: three pages hang, fail and are throttled; a fourth page is still sent."""
-    start_worker("--concurrency", "1", CALL_DEADLINE_SECONDS=5, IN_FLIGHT=16)
+    start_worker("--concurrency", "1", CALL_DEADLINE_SECONDS=20, IN_FLIGHT=16)
     for sick_page, payload in (
         ("1111", "sandbox:hang"),
         ("1112", "sandbox:status:503"),
@@ -52,9 +52,9 @@ def test_no_page_can_delay_another(
     began = time.monotonic()
     ids = [producer.enqueue(body(page_id=WELL, metadata=f"{i}")) for i in range(50)]
 
-    records = wait_until_ended(producer, ids, seconds=4.5)
+    records = wait_until_ended(producer, ids)
     assert {record.state for record in records} == {State.SENT}
-    assert time.monotonic() - began < 4.5, "they waited for a hanging call to end"
+    assert time.monotonic() - began < 18, "they waited for a hanging call to end"
 
 
 def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
@@ -79,6 +79,7 @@ def test_a_dead_token_fails_one_job_and_the_page_resumes_with_a_new_one(
     # then the working page is sent, and on the other page only the calls in flight have failed
     wait_until_ended(producer, well)
     eventually(ledger.reader.pauses, what="the pause")
+    eventually(lambda: not ledger.reader.count_states()[State.SENDING], what="the end of the calls")
     (pause,) = ledger.reader.pauses()
     assert (pause.page_id, pause.reason, pause.error_code) == (SICK, "auth", "http_401")
     failed = len(producer.find_jobs(error_code="http_401"))
@@ -111,7 +112,7 @@ def test_a_page_without_a_token_fails_one_job_with_its_own_code(
     (failed,) = eventually(lambda: producer.find_jobs(error_code="token_missing"))
     assert failed.page_id == SICK
     assert failed.attempt_count == 0, "no POST was made, so no attempt was spent"
-    assert ledger.reader.waiting_by_page() == {SICK: 19}
+    eventually(lambda: ledger.reader.waiting_by_page() == {SICK: 19}, what="the other jobs")
     assert sandbox.totals().posts == 1
 
 

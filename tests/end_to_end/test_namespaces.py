@@ -17,7 +17,14 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import LOGIN, Flower
-from support.harness import StartWorker, body, environment, eventually, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    StartWorker,
+    body,
+    environment,
+    eventually,
+    wait_until_ended,
+)
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def celery(settings: Settings, folder: Path, *arguments: str) -> subprocess.Comp
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
 
@@ -50,9 +57,12 @@ def test_control_commands_stay_within_a_namespace(
     host_app = Celery(broker=settings.redis_url, set_as_current=False)
     assert not host_app.control.ping(timeout=2)
     host_app.control.shutdown()
-    inspected = celery(settings, tmp_path, "inspect", "ping", "--json")
-    assert inspected.returncode == 0, inspected.stderr
-    assert inspected.stdout.count("pong") == 1
+
+    def pongs() -> int:
+        ping = ("inspect", "ping", "--json", "--timeout", "3")
+        return celery(settings, tmp_path, *ping).stdout.count("pong")
+
+    assert eventually(pongs, what="a reply in time") == 1
     # The worker ends without a reply, which Celery reports as an error.
     celery(other, tmp_path, "control", "shutdown")
 
@@ -75,6 +85,7 @@ def test_flower_shows_the_events_of_its_namespace_only(
     )
     try:
         flower.start()
+        flower.wait_for_subscription()
         failed = {}
         # The other namespace's failure comes first.
         for each in (other, settings):
@@ -86,7 +97,8 @@ def test_flower_shows_the_events_of_its_namespace_only(
             what="the event of its own namespace",
         )
         assert not flower.get(f"/api/task/info/{failed[other.namespace]}").ok
-        assert len(flower.get("/api/workers?refresh=1").json()) == 1
+        workers = eventually(lambda: flower.get("/api/workers?refresh=1").json(), what="a worker")
+        assert len(workers) == 1
     finally:
         flower.stop()
 
@@ -98,7 +110,11 @@ def test_all_that_is_in_redis_is_named_by_the_namespace(start_worker: StartWorke
         worker = start_worker(REDIS_URL=valkey.url, NAMESPACE="shop")
         producer = Producer(settings)
         wait_until_ended(producer, [producer.enqueue(body())])
-        assert SeparateCelery("test", settings).control.inspect(timeout=2, limit=1).ping()
+        assert (
+            SeparateCelery("test", settings)
+            .control.inspect(timeout=DEADLINE_SECONDS, limit=1)
+            .ping()
+        )
 
         client: Any = redis.Redis.from_url(valkey.url, decode_responses=True)
         keys = set(client.scan_iter("*"))

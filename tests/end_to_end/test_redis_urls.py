@@ -17,7 +17,14 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings, SettingsError, State
 from support.flower_harness import LOGIN, Flower
-from support.harness import StartWorker, body, environment, eventually, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    StartWorker,
+    body,
+    environment,
+    eventually,
+    wait_until_ended,
+)
 
 USER, PASSWORD = "dispatcher-of-the-shop", "correct-horse-battery-staple"
 
@@ -70,7 +77,8 @@ def test_jobs_are_sent_and_the_login_appears_nowhere(
         (record,) = wait_until_ended(producer, [early])
         assert record.state is State.SENT
 
-        inspect = SeparateCelery("test", server_settings).control.inspect(timeout=2, limit=1)
+        control = SeparateCelery("test", server_settings).control
+        inspect = control.inspect(timeout=DEADLINE_SECONDS, limit=1)
         answers = [inspect.stats(), inspect.conf(with_defaults=True), inspect.report()]
         assert all(answers)
         json.dumps(answers)

@@ -127,7 +127,7 @@ def test_every_outcome_class_ends_as_in_the_table(
     """Each kind of reply once, from enqueuing to the record and the number of POSTs."""
     # given a worker with three attempts per job, and one page for each kind, so that a page that
     # fails and is paused does not delay the others
-    start_worker(MAX_ATTEMPTS=3, CALL_DEADLINE_SECONDS=2)
+    start_worker(MAX_ATTEMPTS=3, CALL_DEADLINE_SECONDS=4)
     pages = {payload: str(1000 + i) for i, payload in enumerate(OUTCOMES)}
 
     # when a message of each kind is enqueued
@@ -151,7 +151,7 @@ def test_at_most_once_is_never_posted_again_once_it_may_have_gone_out(
     producer: Producer, sandbox: Sandbox, start_worker: StartWorker
 ) -> None:
     """Promise 4: after an unknown outcome, the job fails; after a temporary refusal, it retries."""
-    start_worker(CALL_DEADLINE_SECONDS=2)
+    start_worker(CALL_DEADLINE_SECONDS=4)
     kinds = {
         "sandbox:drop": ("failed", 1),
         "sandbox:hang": ("failed", 1),

@@ -18,7 +18,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.schemas import Settings, State
 from harasocial_dispatch.worker.sweeper import Sweeper
 from harasocial_dispatch.worker.tokens import fingerprint_of
-from support.harness import body, eventually
+from support.harness import DEADLINE_SECONDS, body, eventually
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_sweeper_killed_before_it_records_loses_nothing(
     process = fork.Process(target=_sweep_without_recording, args=(settings, claimed))
     process.start()
     try:
-        assert claimed.wait(30)
+        assert claimed.wait(DEADLINE_SECONDS)
     finally:
         process.kill()
         process.join()

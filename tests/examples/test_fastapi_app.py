@@ -43,6 +43,7 @@ def test_waiting_for_redis_does_not_block_the_event_loop(
 ) -> None:
     """While one request waits for a halted Redis, another one is handled."""
     body = b'{"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}'
+    assert fastapi_app.get("/openapi.json").status == 200  # made at the first request
     with halted(), ThreadPoolExecutor() as threads:
         waiting = threads.submit(fastapi_app.post, body)
         answered = 0

@@ -57,6 +57,7 @@ def test_lost_doorbells_only_cause_a_delay_of_seconds(
     records = wait_until_ended(producer, ids)
 
     # By the clock of Redis.
+    assert records[0].enqueued_at is not None
     ended_at = max(record.finished_at for record in records if record.finished_at)
     assert (ended_at - records[0].enqueued_at).total_seconds() < 5
     settle(producer, sandbox, ids).check(kills_excuse_doubles=False)

@@ -140,13 +140,13 @@ class Gate:
         def held(ledger: Ledger, *args: Any, **options: Any) -> Enqueued:
             stored = None if before else enqueue(ledger, *args, **options)
             self.reached.set()
-            assert self.opened.wait(30)
+            assert self.opened.wait(60)
             return enqueue(ledger, *args, **options) if stored is None else stored
 
         monkeypatch.setattr(Ledger, "enqueue", held)
 
     async def wait(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self.reached.wait, 30)
+        await asyncio.get_running_loop().run_in_executor(None, self.reached.wait, 60)
 
 
 async def canceled(
@@ -201,6 +201,7 @@ def test_a_call_that_is_canceled_before_it_starts_is_not_made(
     kit: TestKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that waits for a thread does nothing, and the cancellation has no cause."""
+    monkeypatch.setattr(aio, "START_TIMEOUT_SECONDS", 60.0)  # for a busy machine
     gate = Gate(monkeypatch)
 
     async def use() -> None:
@@ -255,7 +256,7 @@ def test_rows_that_are_still_being_validated_are_read_no_further(kit: TestKit) -
 
     async def use() -> None:
         task = asyncio.create_task(AsyncProducer().enqueue_many(rows()))
-        await asyncio.get_running_loop().run_in_executor(None, reading.wait, 30)
+        await asyncio.get_running_loop().run_in_executor(None, reading.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -268,11 +269,15 @@ def test_rows_that_are_still_being_validated_are_read_no_further(kit: TestKit) -
 def test_wait_for_raises_a_timeout(kit: TestKit, monkeypatch: pytest.MonkeyPatch) -> None:
     """`asyncio.wait_for` works as usual, but the call is completed."""
     gate = Gate(monkeypatch)
-    threading.Timer(0.5, gate.opened.set).start()
 
     async def use() -> None:
+        waiting = asyncio.create_task(asyncio.wait_for(AsyncProducer().enqueue(body()), 0.1))
+        await gate.wait()
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        gate.opened.set()
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(AsyncProducer().enqueue(body()), 0.1)
+            await waiting
 
     asyncio.run(use())
     kit.assert_enqueued(count=1)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.harness import DEADLINE_SECONDS
 
 MESSAGE = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}
 
@@ -34,7 +35,7 @@ def run_pytest(folder: Path, tests: str, *options: str) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
     )
 
 

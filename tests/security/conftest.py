@@ -21,7 +21,14 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, RawRequest, Sandbox
 from harasocial_dispatch.sandbox.behaviors import HOSTILE_TEXT
 from harasocial_dispatch.schemas import JobRecord, Settings, sanitize
-from support.harness import WorkerProcess, body, environment, eventually, wait_until_ended
+from support.harness import (
+    DEADLINE_SECONDS,
+    WorkerProcess,
+    body,
+    environment,
+    eventually,
+    wait_until_ended,
+)
 from support.inspection import CeleryEvents, RedisTraffic, everything_in_redis, process_arguments
 from support.watched_flower import WatchedFlower
 
@@ -158,8 +165,8 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
         FLOWER_BASIC_AUTH=f"operator:{hidden.flower_password}",
         MAX_ATTEMPTS=2,
         RETRY_BASE_SECONDS=0.05,
-        CALL_DEADLINE_SECONDS=0.6,
-        LEASE_SECONDS=1.5,
+        CALL_DEADLINE_SECONDS=3,
+        LEASE_SECONDS=4,
     )
     env["FLOWER_COOKIE_SECRET"] = hidden.flower_cookie_secret
     producer = Producer(settings)
@@ -253,7 +260,7 @@ def put_by_another_client(settings: Settings) -> str:
 
 def remote_control(settings: Settings) -> str:
     """Return a worker's replies to Celery's inspection commands."""
-    inspect = SeparateCelery("remote", settings).control.inspect(timeout=1, limit=1)
+    inspect = SeparateCelery("remote", settings).control.inspect(timeout=DEADLINE_SECONDS, limit=1)
     return repr([inspect.conf(with_defaults=True), inspect.report(), inspect.stats()])
 
 

@@ -19,6 +19,13 @@ class WatchedFlower(Flower):
         super().__init__(env, folder, "--logging=debug", "--debug=yes")
         self._login = login
 
+    def start(self, *, wait: bool = True) -> Flower:
+        """Start Flower, and wait until it receives events."""
+        super().start(wait=wait)
+        if wait:
+            self.wait_for_subscription()
+        return self
+
     def wait_for(self, job_id: str) -> None:
         """Wait until Flower has received the events of this job."""
         path = f"api/task/info/{job_id}"
