@@ -8,6 +8,7 @@ skipped. With CI set, a skipped test fails the run.
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -146,6 +147,10 @@ _MISSING = "missing program"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts a program in the background with SIGINT ignored, and so would all programs that
+    # the tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "needs(*names): skip the test if one of these is missing; see support/programs.py",
