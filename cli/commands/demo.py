@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,9 @@ def demo() -> None:
         except ModuleNotFoundError as error:
             raise click.UsageError(str(error)) from None
         sandbox = stack.enter_context(Sandbox(tokens=tokens))
-        click.echo(f"Valkey runs on {valkey.url}, a stand-in for the API on {sandbox.root_url}")
+        click.echo(
+            f"An embedded Valkey runs on {valkey.url}, a stand-in for the API on {sandbox.root_url}"
+        )
         environment = {
             **{name: v for name, v in os.environ.items() if not name.startswith("HARASOCIAL_")},
             **_TIMES,
@@ -81,7 +84,7 @@ def demo() -> None:
         stack.callback(producer.close)
         began = time.monotonic()
         job_ids = producer.enqueue_many(_sample()).accepted
-        click.echo(f"{len(job_ids)} jobs enqueued; Celery sends them\n")
+        click.echo(f"{len(job_ids)} jobs are enqueued. The worker sends them.\n")
         _watch(producer, len(job_ids))
         _report(producer, sandbox, time.monotonic() - began)
 
@@ -113,7 +116,7 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise DemoFailed(f"the worker did not start:\n{_tail(log)}")
             time.sleep(0.05)
-        click.echo(f"a Celery worker runs, process {process.pid}")
+        click.echo(f"A Celery worker runs, process {process.pid}")
         yield
     finally:
         process.send_signal(signal.SIGTERM)
@@ -206,11 +209,18 @@ def _report(producer: Producer, sandbox: Sandbox, seconds: float) -> None:
     )
     for record in _three_that_failed(records):
         _print_failure(record)
+    program = _program()
     click.echo(
-        f"\nNext, use your own account: set HARASOCIAL_TOKEN and HARASOCIAL_REDIS_URL, "
-        f"then run: {NAME} check\n"
-        f"Without an account: {NAME} sandbox --redis"
+        "\nNext, use your own account: set HARASOCIAL_TOKEN and HARASOCIAL_REDIS_URL, "
+        f"then run: {program} check\n"
+        f"Without an account: {program} sandbox --redis"
     )
+
+
+def _program() -> str:
+    """Return the command of this program: its path if a shell would not find it by its name."""
+    path = sys.argv[0]
+    return path if Path(path).name == NAME and shutil.which(NAME) is None else NAME
 
 
 def _three_that_failed(records: list[JobRecord]) -> list[JobRecord]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from support.harness import DEADLINE_SECONDS, present
 
+PROGRAM = Path(sys.executable).parent / "harasocial-dispatch"
+
 
 def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """Exit 0 within a minute; a table of results, three explained failures, no file, no process."""
@@ -18,7 +20,7 @@ def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> No
     folder.mkdir()
 
     ended = subprocess.run(
-        [Path(sys.executable).parent / "harasocial-dispatch", "demo"],
+        [PROGRAM, "demo"],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -41,6 +43,8 @@ def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> No
         "timeout": 1,
     }.items():
         assert re.search(rf"^failed +{code} +{count} ", ended.stdout, re.MULTILINE), code
+    # The command that it suggests is one that a shell finds.
+    assert f"then run: {PROGRAM} check\n" in ended.stdout
     assert ended.stdout.count("    meaning: ") == 3
     assert ended.stdout.count("    what to do: ") == 3
     assert list(folder.iterdir()) == []
