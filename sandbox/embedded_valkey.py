@@ -138,6 +138,8 @@ class EmbeddedValkey:
         process.wait()
         self._process = None
         (self.data_dir / _PID_FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            free_port(self.port)  # keep it for `restart`
 
     def restart(self) -> None:
         """Start the server again on the same port, with its data.
@@ -269,8 +271,8 @@ def valkey_program() -> Path:
 def free_port(wanted: int) -> int:
     """Return `wanted` if it is free, or for 0 a free port.
 
-    For a minute, the system gives a port that it has chosen to no other program, but a server that
-    sets `SO_REUSEADDR`, as servers do, can listen on it.
+    For a minute, the system gives the port to no other program, but a server that sets
+    `SO_REUSEADDR`, as servers do, can listen on it.
 
     Raises:
         OSError: if the port is not free.
@@ -285,9 +287,8 @@ def free_port(wanted: int) -> int:
                 error.errno, f"port {wanted} on {HOST} cannot be used: {error.strerror}"
             ) from error
         port: int = probe.getsockname()[1]
-        if not wanted:
-            # A closed connection keeps the port, on the side that closes first.
-            probe.listen()
-            with socket.create_connection((HOST, port)):
-                probe.accept()[0].close()
+        # A closed connection keeps the port, on the side that closes first.
+        probe.listen()
+        with socket.create_connection((HOST, port)):
+            probe.accept()[0].close()
         return port

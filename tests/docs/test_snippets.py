@@ -36,6 +36,9 @@ NOTES = {"", "not run", "exit status", "file", "output of"}
 #: How blocks of each language are treated. "toctree" and similar are directives of the site.
 LANGUAGES = {"console", "python", "json", "yaml", "text", "ini"}
 
+#: Not needed for an installation. Other tests may write to these folders at the same time.
+_IGNORED = shutil.ignore_patterns(".*", "tests", "docs", "build", "__pycache__", "*.egg-info")
+
 RUNNABLE = [block for block in BLOCKS if block.note != "not run"]
 COMMANDS = [
     command for block in RUNNABLE if block.language == "console" for command in block.commands
@@ -96,7 +99,7 @@ def test_the_make_targets_exist(command: str) -> None:
 def test_the_installation_commands_install_this_package(tmp_path: Path) -> None:
     """They run in a copy of the tree, with the packages that are installed here."""
     clone = tmp_path / "clone"
-    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "tests", "docs", "build"))
+    shutil.copytree(ROOT, clone, ignore=_IGNORED)
     for command in matching("pip "):
         report = tmp_path / "report.json"
         # Nothing is downloaded: setuptools and all dependencies are those of this environment.

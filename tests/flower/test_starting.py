@@ -18,7 +18,7 @@ from harasocial_dispatch.cli.commands.flower import _joined
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
-from support.harness import environment, present
+from support.harness import DEADLINE_SECONDS, environment, present
 
 COMMANDS = {
     "harasocial-dispatch": (
@@ -39,7 +39,7 @@ def run(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
 

@@ -146,13 +146,21 @@ def test_a_given_port_is_used_and_must_be_free(valkey: EmbeddedValkey) -> None:
         assert second.url == f"redis://127.0.0.1:{port}/0"
 
 
-def test_no_other_program_gets_a_free_port() -> None:
-    """The port is free until the server listens on it, which takes a moment."""
+def test_no_other_program_gets_the_port_before_the_server_listens() -> None:
+    """The port is free until the start, and between a crash and the restart."""
+
+    def take(port: int) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", port))
+
     port = free_port(0)
-    with socket.socket() as other, pytest.raises(OSError, match="in use"):
-        other.bind(("127.0.0.1", port))
+    with pytest.raises(OSError, match="in use"):
+        take(port)
     with EmbeddedValkey(port) as valkey:
-        assert redis.Redis.from_url(valkey.url).ping() is True
+        valkey.kill()
+        with pytest.raises(OSError, match="in use"):
+            take(port)
+        valkey.restart()
 
 
 def test_a_failed_start_reports_the_reason_and_leaves_nothing(

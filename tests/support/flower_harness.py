@@ -108,6 +108,7 @@ class Flower:
     def restart(self) -> None:
         """Start Flower again, with an empty memory."""
         self.stop()
+        free_port(self.port)  # keep it until Flower listens again
         self.start()
 
     def get(self, path: str, **options: Any) -> requests.Response:

@@ -62,9 +62,9 @@ def body(
     return message if metadata is None else {**message, "metadata": metadata}
 
 
-def free_port() -> int:
+def free_port(wanted: int = 0) -> int:
     """Return a TCP port that nothing listens on, and that no other program gets for a minute."""
-    return embedded_valkey.free_port(0)
+    return embedded_valkey.free_port(wanted)
 
 
 class WorkerProcess:
