@@ -22,7 +22,7 @@ from .errors import (
     SettingsError,
 )
 from .job import MESSAGING_TYPE, MessageBody, SendJob, SendJobSchema, parse_send_job
-from .job_record import Attempt, JobRecord, ReplayRecord, from_ms, iso_utc
+from .job_record import Attempt, JobRecord, ReplayRecord, from_ms, from_stored, iso_utc
 from .outcome import CallLimit, JobVerdict, LaneVerdict, Outcome
 from .redis_url import RedisUrl, parse_redis_url
 from .reply import ApiReply, parse_reply, sanitize
@@ -76,6 +76,7 @@ __all__ = [
     "check_rate",
     "check_reason",
     "from_ms",
+    "from_stored",
     "iso_utc",
     "parse_new_job",
     "parse_redis_url",

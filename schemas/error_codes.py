@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
 from .language import Language
-from .states import OutcomeClass
+from .states import OutcomeClass, StrEnum
 
 #: The row for an HTTP status that has no row of its own, by the status's first digit.
 _STATUS_FAMILIES = {"4": "http_4xx", "5": "http_5xx"}
@@ -33,7 +32,7 @@ class Explanation(NamedTuple):
     remedy: str
 
 
-class ReplayKind(str, Enum):
+class ReplayKind(StrEnum):
     """Whether a replay of a failed job helps."""
 
     #: It helps after a person has fixed the cause.
@@ -43,11 +42,8 @@ class ReplayKind(str, Enum):
     #: It does not help: the job would fail again, or the person would get the message twice.
     NEVER = "never"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Subject(str, Enum):
+class Subject(StrEnum):
     """What a refusal is about. This determines whether it counts against the page."""
 
     #: Possibly the page. The page's other messages would then be refused too.
@@ -56,9 +52,6 @@ class Subject(str, Enum):
     PERSON = "person"
     #: Something else, such as the message or the connection.
     OTHER = "other"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,15 @@ or request, 409 for a conflict, 404 for an unknown job and 503 if Redis is not a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 
 class DispatchError(Exception):
     """Base class of every error of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, pickle calls `__init__` with the message. Many errors have other arguments.
+        return (type(self).__new__, (type(self), *self.args), vars(self))
 
 
 class SettingsError(DispatchError):
@@ -42,9 +45,6 @@ class InvalidJob(DispatchError, ValueError):
     def __init__(self, errors: Mapping[str, Sequence[str]]) -> None:
         self.errors: dict[str, list[str]] = {path: list(texts) for path, texts in errors.items()}
         super().__init__("; ".join(f"{path}: {' '.join(ts)}" for path, ts in self.errors.items()))
-
-    def __reduce__(self) -> tuple[type[InvalidJob], tuple[dict[str, list[str]]]]:
-        return (type(self), (self.errors,))
 
 
 class InvalidRequest(DispatchError, ValueError):
@@ -85,9 +85,6 @@ class IdempotencyConflict(DispatchError, ValueError):
             f"{stored} enqueued. Use another key for another message."
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (partial(type(self), **vars(self)), ())
-
 
 def belongs_to_another(job_id: str | None, fields: Sequence[str]) -> str:
     """Return the description of a conflict: `belongs to job 1f0c…, which has another …`."""
@@ -104,9 +101,6 @@ class CampaignNotFound(DispatchError, LookupError):
         self.name = name
         super().__init__(f"no campaign has the name {name!r}")
 
-    def __reduce__(self) -> tuple[type[CampaignNotFound], tuple[str]]:
-        return (type(self), (self.name,))
-
 
 class CampaignCanceled(DispatchError, ValueError):
     """The campaign is canceled: it sends nothing, and it cannot be held or released."""
@@ -114,9 +108,6 @@ class CampaignCanceled(DispatchError, ValueError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"campaign {name!r} is canceled: it sends no more messages")
-
-    def __reduce__(self) -> tuple[type[CampaignCanceled], tuple[str]]:
-        return (type(self), (self.name,))
 
 
 class JobNotFound(DispatchError, LookupError):
@@ -127,9 +118,6 @@ class JobNotFound(DispatchError, LookupError):
         super().__init__(
             f"no job has the id {job_id!r}: it never existed, or its retention has ended"
         )
-
-    def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
-        return (type(self), (self.job_id,))
 
 
 class AmbiguousJobId(DispatchError, LookupError):
@@ -146,9 +134,6 @@ class AmbiguousJobId(DispatchError, LookupError):
             f"several job ids begin with {beginning!r}: {', '.join(candidates)}; "
             "give more characters of the id"
         )
-
-    def __reduce__(self) -> tuple[type[AmbiguousJobId], tuple[str, list[str]]]:
-        return (type(self), (self.beginning, self.candidates))
 
 
 class QueueUnavailable(DispatchError):

@@ -16,7 +16,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from .error_codes import explain_any
 from .job_record import JobRecord, iso_utc
+from .language import Language
 
 COLUMNS = (
     "job_id",
@@ -61,14 +63,14 @@ _INNER = re.compile(rf"{_BEGINNING}('*{_FORMULA})")
 _PROTECTED_INNER = re.compile(rf"{_BEGINNING}'('*{_FORMULA})")
 
 
-def row(record: JobRecord, explanation: Sequence[str]) -> list[object]:
+def row(record: JobRecord, language: Language) -> list[object]:
     """Return a job as a row of the CSV file, in the order of `COLUMNS`.
 
     Args:
-        explanation: the meaning of its error code, and what to do about it.
+        language: of the explanation of its error code.
     """
     body = record.job
-    meaning, what_to_do = explanation
+    meaning, what_to_do = explain_any(record.error_code, language)
     return [
         record.job_id,
         iso_utc(record.finished_at),

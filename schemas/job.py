@@ -85,7 +85,8 @@ def _messaging_type_fault(value: object) -> str | None:
     return f"Must be {MESSAGING_TYPE!r}, or left out."
 
 
-def _id_fault(value: object) -> str | None:
+def id_fault(value: object) -> str | None:
+    """Return the error of a page id or PSID, or None if it is valid."""
     # A number is rejected: JavaScript cannot represent such large ids exactly.
     if not isinstance(value, str):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -96,11 +97,6 @@ def _id_fault(value: object) -> str | None:
     if value.isascii() and value.isdigit():
         return None
     return "Must be a string of digits, nothing else." if value.strip() else "Must not be blank."
-
-
-def page_id_fault(value: object) -> str | None:
-    """Return the error of a page id, or None if it is valid."""
-    return _id_fault(value)
 
 
 def _payload_id_fault(value: object) -> str | None:
@@ -129,11 +125,11 @@ def _text_fault(value: object, max_characters: int, *, control_allowed: bool) ->
     return None
 
 
-class _Checked(fields.Field[str]):
+class Checked(fields.Field[str]):
     """A string that is valid if `fault` returns None."""
 
-    def __init__(self, fault: Callable[[object], str | None], *, required: bool = False) -> None:
-        super().__init__(required=required)
+    def __init__(self, fault: Callable[[object], str | None], **options: Any) -> None:
+        super().__init__(**options)
         self.fault = fault
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
@@ -153,21 +149,21 @@ class _StrictSchema(Schema):
 
 
 class _RecipientSchema(_StrictSchema):
-    id = _Checked(_id_fault, required=True)
+    id = Checked(id_fault, required=True)
 
 
 class _MessageSchema(_StrictSchema):
-    payload_id = _Checked(_payload_id_fault, required=True)
+    payload_id = Checked(_payload_id_fault, required=True)
 
 
 class SendJobSchema(_StrictSchema):
     """The documented body. Unknown fields are errors."""
 
-    messaging_type = _Checked(_messaging_type_fault)
+    messaging_type = Checked(_messaging_type_fault)
     recipient = fields.Nested(_RecipientSchema, required=True)
     message = fields.Nested(_MessageSchema, required=True)
-    page_id = _Checked(_id_fault, required=True)
-    metadata = _Checked(_metadata_fault)
+    page_id = Checked(id_fault, required=True)
+    metadata = Checked(_metadata_fault)
 
 
 _SCHEMA = SendJobSchema()
@@ -215,8 +211,8 @@ def _plain_job(body: Any) -> SendJob | None:
     if (
         len(body) != known_fields
         or _messaging_type_fault(body.get("messaging_type", MESSAGING_TYPE))
-        or _id_fault(page_id)
-        or _id_fault(recipient_id)
+        or id_fault(page_id)
+        or id_fault(recipient_id)
         or _payload_id_fault(payload_id)
         or (metadata is not None and _metadata_fault(metadata))
     ):

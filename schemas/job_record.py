@@ -132,6 +132,14 @@ def from_ms(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
 
 
+def from_stored(milliseconds: int | None) -> datetime | None:
+    """Return a time read from Redis, or None if it is missing or outside the calendar."""
+    try:
+        return None if milliseconds is None else from_ms(milliseconds)
+    except (ValueError, OverflowError, OSError):
+        return None  # written by another client
+
+
 def iso_utc(time: datetime | None) -> str | None:
     """Format `time` as ISO 8601 in UTC with milliseconds, such as `2026-01-31T09:30:00.250Z`."""
     if time is None:

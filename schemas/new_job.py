@@ -11,7 +11,7 @@ from typing import Any, Literal
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from .errors import InvalidJob
-from .job import MessageBody, SendJob, by_field_path, parse_send_job
+from .job import Checked, MessageBody, SendJob, by_field_path, parse_send_job
 from .states import Delivery
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 200
@@ -87,17 +87,12 @@ class _Time(fields.Field[int]):
         return round(value.timestamp() * 1000)
 
 
-class _Key(fields.Field[str]):
-    """A string of 1 to 200 printable characters."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise ValidationError("Must be a string of printable characters, not blank.")
-        if len(value) > MAX_IDEMPOTENCY_KEY_CHARACTERS:
-            raise ValidationError(
-                f"Must have at most {MAX_IDEMPOTENCY_KEY_CHARACTERS} characters; has {len(value)}."
-            )
-        return value
+def _key_fault(value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        return "Must be a string of printable characters, not blank."
+    if len(value) > MAX_IDEMPOTENCY_KEY_CHARACTERS:
+        return f"Must have at most {MAX_IDEMPOTENCY_KEY_CHARACTERS} characters; has {len(value)}."
+    return None
 
 
 def campaign_name_fault(value: object) -> str | None:
@@ -107,18 +102,11 @@ def campaign_name_fault(value: object) -> str | None:
     return "Must be 1 to 64 of the characters A-Z a-z 0-9 . _ -"
 
 
-class _CampaignName(fields.Field[str]):
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if (fault := campaign_name_fault(value)) is not None:
-            raise ValidationError(fault)
-        return str(value)
-
-
 class _OptionsSchema(Schema):
     class Meta:
         unknown = RAISE
 
-    idempotency_key = _Key(allow_none=True)
+    idempotency_key = Checked(_key_fault, allow_none=True)
     send_at = _Time(allow_none=True)
     expires_at = _Time(allow_none=True)
     delivery = fields.String(
@@ -128,7 +116,7 @@ class _OptionsSchema(Schema):
         )
     )
     urgent = fields.Boolean()
-    campaign = _CampaignName(allow_none=True)
+    campaign = Checked(campaign_name_fault, allow_none=True)
 
 
 _MISPLACED = "Is an option of enqueue, not a field of the body: pass it as an argument."

@@ -44,7 +44,7 @@ def parse_reply(body: bytes, *, secret: str | None = None) -> ApiReply | None:
     `secret`, the token, is removed from the texts, because the API may quote the refused request.
     """
     try:
-        reply = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_refuse)
+        reply = json.loads(body, object_pairs_hook=unique_keys, parse_constant=_refuse)
         return _parse(reply, secret)
     except (ValueError, RecursionError):
         return None
@@ -93,11 +93,12 @@ def _as_text(value: Any, limit: int, secret: str | None) -> str | None:
     return sanitize(text, limit).strip() or None
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("duplicated key")
-    return result
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError if one of two values would be lost silently."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a duplicate key")
+    return found
 
 
 def _refuse(constant: str) -> Any:

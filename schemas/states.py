@@ -5,7 +5,14 @@ from __future__ import annotations
 from enum import Enum
 
 
-class State(str, Enum):
+class StrEnum(str, Enum):
+    """An enumeration of texts, as `enum.StrEnum` of Python 3.11."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class State(StrEnum):
     """The state of a job."""
 
     #: Waits for its `send_at`. The sweep moves it to QUEUED when it is due.
@@ -27,11 +34,8 @@ class State(str, Enum):
     #: Canceled before it was sent. Final. Deleted after `FAILED_TTL_SECONDS`.
     CANCELLED = "cancelled"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Delivery(str, Enum):
+class Delivery(StrEnum):
     """What to do if the outcome of a POST is unknown."""
 
     #: Send again. The message may arrive twice, but it is not lost.
@@ -39,11 +43,8 @@ class Delivery(str, Enum):
     #: Fail the job. The message may be lost, but it never arrives twice.
     AT_MOST_ONCE = "at_most_once"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class OutcomeClass(str, Enum):
+class OutcomeClass(StrEnum):
     """The class of an outcome. Every reply, and every failed call, has exactly one class."""
 
     #: The API accepted the message. The job is SENT.
@@ -64,6 +65,3 @@ class OutcomeClass(str, Enum):
     AUTH = "auth"
     #: The message may have been processed. The job is RETRYING, or FAILED with `at_most_once`.
     AMBIGUOUS = "ambiguous"
-
-    def __str__(self) -> str:
-        return self.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .errors import InvalidRequest
-from .job import page_id_fault
+from .job import id_fault
 
 #: Maximum messages per second. A higher rate is most likely a mistake in units.
 MAX_RATE = 100_000
@@ -34,7 +34,7 @@ def check_page_id(page_id: object) -> str:
     Raises:
         InvalidRequest: it is not a string of digits.
     """
-    if (fault := page_id_fault(page_id)) is not None:
+    if (fault := id_fault(page_id)) is not None:
         raise InvalidRequest(f"page_id: {fault}")
     return str(page_id)
 

@@ -8,7 +8,6 @@ import click
 
 from ...ledger import JobFilter
 from ...schemas import JobRecord, Settings
-from ...schemas.error_codes import explain_any
 from ...schemas.export import COLUMNS, csv_header, csv_text, json_lines, row
 from ...schemas.language import Language
 from ..input.environment import open_ledger
@@ -73,7 +72,7 @@ def export(
 def _text(kind: str, records: list[JobRecord], language: Language, *, to_screen: bool) -> str:
     if kind == "jsonl":
         return json_lines(records)
-    rows = (row(record, explain_any(record.error_code, language)) for record in records)
+    rows = (row(record, language) for record in records)
     if to_screen:
         # Job values must not send control characters to the terminal.
         return csv_text([shown(cell) for cell in cells] for cells in rows)

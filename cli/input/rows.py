@@ -22,6 +22,7 @@ from ...schemas import InvalidJob, State, parse_row
 from ...schemas.export import COLUMNS as EXPORTED_COLUMNS
 from ...schemas.export import unescape_cell
 from ...schemas.new_job import OPTION_NAMES, with_default_key
+from ...schemas.reply import unique_keys
 from ..output.printing import NAME
 from .decoding import open_text, undecodable_at
 from .rounding import ends_in_zeros, is_rounded_id, is_rounded_key, judge_column
@@ -166,7 +167,7 @@ class Rows:
                 yield _unreadable(number, f"Is not {self._encoding} (character {index + 1}).")
                 continue
             try:
-                value = json.loads(line.rstrip(), object_pairs_hook=_unique_keys)
+                value = json.loads(line.rstrip(), object_pairs_hook=unique_keys)
             except json.JSONDecodeError as error:
                 message = f"Is not JSON: {error.msg} (character {error.pos + 1})."
                 yield _unreadable(number, message, text)
@@ -268,14 +269,6 @@ def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
         yield line
         while len(line) > MAX_LINE_CHARACTERS and line[-1] not in "\r\n":
             line = text.readline(MAX_LINE_CHARACTERS + 1)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # Without this check, one of the values would be lost silently.
-        raise ValueError("an object has a duplicate key")
-    return found
 
 
 def _json_row(number: int, value: Any) -> Row:

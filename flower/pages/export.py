@@ -9,10 +9,8 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, authenticated
 
 from ...ledger import JobPage
-from ...schemas import JobRecord, from_ms
-from ...schemas.error_codes import explain_any
+from ...schemas import from_ms
 from ...schemas.export import csv_header, csv_text, json_lines, row
-from ...schemas.language import Language
 from .handler import PageHandler
 
 logger = logging.getLogger(__name__)
@@ -50,13 +48,10 @@ class ExportHandler(PageHandler):
     async def _write_all(self, kind: str, page: JobPage | None, pages: Iterator[JobPage]) -> None:
         while page is not None:
             jobs = page.records
-            self.write(_csv(jobs, self.language) if kind == "csv" else json_lines(jobs))
+            rows = (row(job, self.language) for job in jobs)
+            self.write(csv_text(rows) if kind == "csv" else json_lines(jobs))
             await self.flush()
             page = await self.ask(_next, pages)
-
-
-def _csv(jobs: list[JobRecord], language: Language) -> str:
-    return csv_text(row(job, explain_any(job.error_code, language)) for job in jobs)
 
 
 def _next(pages: Iterator[JobPage]) -> JobPage | None:
