@@ -35,6 +35,7 @@ from ..schemas import (
     ReplayRecord,
     State,
     from_ms,
+    from_stored,
     sanitize,
 )
 from ..schemas.new_job import default_key
@@ -132,11 +133,11 @@ def to_record(job_id: str, job: Mapping[str, str], due_ms: float | None) -> JobR
         replays=_replays(job),
         idempotency_key=_idempotency_key(job),
         delivery=to_delivery(job),
-        enqueued_at=_time(job.get("enqueued_at")),
-        send_at=_time(job.get("send_at")),
-        expires_at=_time(job.get("expires_at")),
-        next_attempt_at=_time(due_ms) if waits and due_ms is not None else None,
-        finished_at=_time(job.get("finished_at")),
+        enqueued_at=to_time(job.get("enqueued_at")),
+        send_at=to_time(job.get("send_at")),
+        expires_at=to_time(job.get("expires_at")),
+        next_attempt_at=to_time(due_ms) if waits and due_ms is not None else None,
+        finished_at=to_time(job.get("finished_at")),
         campaign=job.get("campaign"),
     )
 
@@ -235,9 +236,6 @@ def _text(value: Any) -> str | None:
     return None if value is None else sanitize(str(value), _ATTEMPT_TEXT_CHARACTERS)
 
 
-def _time(milliseconds: float | str | None) -> datetime | None:
-    number = to_int(milliseconds)
-    try:
-        return None if number is None else from_ms(number)
-    except (ValueError, OverflowError, OSError):
-        return None
+def to_time(milliseconds: object) -> datetime | None:
+    """Return a stored time, or None if it is not a valid time."""
+    return from_stored(to_int(milliseconds))

@@ -11,7 +11,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import Enum
 from typing import Any
 
 import redis
@@ -31,6 +30,7 @@ from ..schemas import (
     check_reason,
     sanitize,
 )
+from ..schemas.states import StrEnum
 from .audit import AuditEntry, Via, local_user
 from .bulk_cancel import CanceledJobs, cancel_matching
 from .claim import Claim, to_claim
@@ -68,7 +68,7 @@ _REBUILD_KEYS = 500
 logger = logging.getLogger(__name__)
 
 
-class Lifted(str, Enum):
+class Lifted(StrEnum):
     """The pause that `resume_page` ended."""
 
     #: The page was not paused.
@@ -77,9 +77,6 @@ class Lifted(str, Enum):
     MANUAL = "manual"
     #: The page's automatic pause sends its probe at once.
     AUTOMATIC = "automatic"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class Ledger:
@@ -193,24 +190,23 @@ class Ledger:
         # Read before the call, because the lease cannot begin earlier than this.
         asked_at = time.monotonic()
         self._lost_claim = token
-        with translated_errors(settings.redis_url):
-            wait_ms, now_ms, changes, *rows = self._scripts.and_ring(
-                "claim",
-                token,
-                max_jobs,
-                round(settings.lease_seconds * 1000),
-                repr(settings.page_rate),
-                settings.page_burst,
-                round(settings.safe_call_deadline_seconds * 1000),
-                json.dumps(in_flight_by_page or {}),
-                int(answers_bell),
-                round(next_claim_in_seconds * 1000),
-                int(has_possible_poison),
-                round(START_WITHIN_SECONDS * 1000),
-                default_token,
-                repr(settings.token_rate),
-                settings.token_burst,
-            )
+        wait_ms, now_ms, changes, *rows = self._namespace.script_and_ring(
+            "claim",
+            token,
+            max_jobs,
+            round(settings.lease_seconds * 1000),
+            repr(settings.page_rate),
+            settings.page_burst,
+            round(settings.safe_call_deadline_seconds * 1000),
+            json.dumps(in_flight_by_page or {}),
+            int(answers_bell),
+            round(next_claim_in_seconds * 1000),
+            int(has_possible_poison),
+            round(START_WITHIN_SECONDS * 1000),
+            default_token,
+            repr(settings.token_rate),
+            settings.token_burst,
+        )
         self._lost_claim = None
         self._report(changes)
         return Claimed(
@@ -225,8 +221,9 @@ class Ledger:
     def _release_lost_claim(self) -> None:
         if self._lost_claim is None:
             return
-        with translated_errors(self._settings.redis_url):
-            self._scripts("release", self._lost_claim, round(self._settings.lease_seconds * 1000))
+        self._namespace.script(
+            "release", self._lost_claim, round(self._settings.lease_seconds * 1000)
+        )
         self._lost_claim = None
 
     def wait_for_jobs(self, seconds: float) -> None:
@@ -248,18 +245,16 @@ class Ledger:
 
     def leave(self) -> None:
         """Record that this pump stops claiming, and ring for jobs that are ready."""
-        with translated_errors(self._settings.redis_url):
-            self._scripts.and_ring("leave")
+        self._namespace.script_and_ring("leave")
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record outcomes; return for each whether its claim was still valid (design promise 6)."""
-        with translated_errors(self._settings.redis_url):
-            changes, *held = self._scripts(
-                "record",
-                round(self._settings.sent_ttl_seconds),
-                CONSECUTIVE_FAILURES,
-                *map(result_row, results),
-            )
+        changes, *held = self._namespace.script(
+            "record",
+            round(self._settings.sent_ttl_seconds),
+            CONSECUTIVE_FAILURES,
+            *map(result_row, results),
+        )
         self._report(changes)
         return [answer == 1 for answer in held]
 
@@ -279,8 +274,8 @@ class Ledger:
         settings = self._settings
         token = self._next_token()
         asked_at = time.monotonic()
-        with translated_errors(settings.redis_url):
-            oldest_ms, made_ready, more, rebuild, repairs, now_ms, *rows = self._scripts.and_ring(
+        oldest_ms, made_ready, more, rebuild, repairs, now_ms, *rows = (
+            self._namespace.script_and_ring(
                 "sweep",
                 SWEEP_LIMIT,
                 int(end_leases),
@@ -289,13 +284,14 @@ class Ledger:
                 random.getrandbits(31),
                 round(settings.failed_ttl_seconds * 1000),
             )
-            if rebuild == 1:
-                (rebuild,) = self._scripts(
-                    "rebuild",
-                    _REBUILD_KEYS,
-                    round(settings.lease_seconds * 1000),
-                    round(settings.retry_max_seconds * 1000),
-                )
+        )
+        if rebuild == 1:
+            (rebuild,) = self._namespace.script(
+                "rebuild",
+                _REBUILD_KEYS,
+                round(settings.lease_seconds * 1000),
+                round(settings.retry_max_seconds * 1000),
+            )
         return Swept(
             made_ready=made_ready,
             more=1 in (more, rebuild),
@@ -307,19 +303,15 @@ class Ledger:
     def write_page_tokens(self, fingerprints: Mapping[str, str]) -> None:
         """Store the tokens of pages with their own token (page_id → fingerprint)."""
         stored: list[str] = self._namespace.client.hkeys(self._namespace.key("page_tokens"))
-        gone = set(stored) - set(fingerprints)
-        with translated_errors(self._settings.redis_url):
-            for some in chunks(fingerprints, _TOKENS):
-                pairs = (text for page_id in some for text in (page_id, fingerprints[page_id]))
-                self._scripts("page_tokens", *pairs)
-            for some in chunks(gone, _TOKENS):
-                self._scripts("page_tokens", *(text for page_id in some for text in (page_id, "")))
+        changes = dict.fromkeys(set(stored) - set(fingerprints), "") | dict(fingerprints)
+        for some in chunks(changes, _TOKENS):
+            pairs = (text for page_id in some for text in (page_id, changes[page_id]))
+            self._namespace.script("page_tokens", *pairs)
 
     def resume(self, refused: Mapping[str, str]) -> None:
         """End the pauses of pages with a new token (page_id → fingerprint of the refused token)."""
         pairs = [text for pair in refused.items() for text in pair]
-        with translated_errors(self._settings.redis_url):
-            (changes,) = self._scripts.and_ring("resume", *pairs)
+        (changes,) = self._namespace.script_and_ring("resume", *pairs)
         self._report(changes)
 
     def cancel(self, job_ids: Sequence[str], audit: AuditEntry | None = None) -> list[State | None]:
@@ -328,12 +320,7 @@ class Ledger:
         The script also adds the number of canceled jobs to the entry `audit`.
         """
         audit = audit or AuditEntry(action="cancel")
-        with translated_errors(self._settings.redis_url):
-            _, *states = self._scripts(
-                "cancel",
-                *_audit_args(audit),
-                *job_ids,
-            )
+        _, *states = self._namespace.script("cancel", *_audit_args(audit), *job_ids)
         return [_state(text) for text in states]
 
     def cancel_matching(
@@ -367,19 +354,17 @@ class Ledger:
         who replayed it.
         """
         audit = audit or AuditEntry(action="replay")
-        with translated_errors(self._settings.redis_url):
-            states = self._scripts.and_ring(
-                "replay",
-                round(self._settings.expires_seconds * 1000),
-                *_audit_args(audit),
-                *job_ids,
-            )
+        states = self._namespace.script_and_ring(
+            "replay",
+            round(self._settings.expires_seconds * 1000),
+            *_audit_args(audit),
+            *job_ids,
+        )
         return [_state(text) for text in states]
 
     def write_audit(self, audit: AuditEntry, count: int = 1) -> None:
         """Record an operation that changed `count` jobs or pages without a script of its own."""
-        with translated_errors(self._settings.redis_url):
-            self._scripts("write_audit", *_audit_args(audit), count)
+        self._namespace.script("write_audit", *_audit_args(audit), count)
 
     # Operators' changes. Arguments are checked before anything is stored; a wrong argument raises
     # `InvalidRequest`.
@@ -388,7 +373,7 @@ class Ledger:
         self,
         page_id: str,
         *,
-        by: str,
+        by: str | None = None,
         via: Via = "python",
         reason: str = "",
         for_seconds: float | None = None,
@@ -397,7 +382,7 @@ class Ledger:
 
         Args:
             page_id: the page; it may have no jobs yet.
-            by: who pauses it, such as `user@host`.
+            by: who pauses it; `user@host` of this process by default.
             via: the interface that is used, for the audit.
             reason: shown to other operators; may be empty.
             for_seconds: duration of the pause; None until it is resumed.
@@ -409,7 +394,7 @@ class Ledger:
     def pause_all(
         self,
         *,
-        by: str,
+        by: str | None = None,
         via: Via = "python",
         reason: str = "",
         for_seconds: float | None = None,
@@ -418,15 +403,14 @@ class Ledger:
         self._pause(ALL_PAGES, by=by, via=via, reason=reason, for_seconds=for_seconds)
 
     def _pause(
-        self, page_id: str, *, by: str, via: Via, reason: str, for_seconds: float | None
+        self, page_id: str, *, by: str | None, via: Via, reason: str, for_seconds: float | None
     ) -> None:
-        note = json.dumps({"reason": check_reason(reason), "by": check_by(by)})
-        for_seconds = check_pause_seconds(for_seconds)
+        reason, for_seconds = check_reason(reason), check_pause_seconds(for_seconds)
         details = {"for_seconds": for_seconds} if for_seconds else {}
         audit = _operation("pause", by, via, page_id=page_id, reason=reason, details=details)
+        note = json.dumps({"reason": reason, "by": audit.by})
         target = ("pause_all",) if page_id == ALL_PAGES else ("pause_page", page_id)
-        with translated_errors(self._settings.redis_url):
-            self._scripts(*target, note, round((for_seconds or 0) * 1000), *_audit_args(audit))
+        self._namespace.script(*target, note, round((for_seconds or 0) * 1000), *_audit_args(audit))
 
     def resume_page(self, page_id: str, *, by: str | None = None, via: Via = "python") -> Lifted:
         """End a page's pause by an operator, or send the probe of its automatic pause at once.
@@ -435,8 +419,7 @@ class Ledger:
         """
         page_id = check_page_id(page_id)
         audit = _operation("resume", by, via, page_id=page_id)
-        with translated_errors(self._settings.redis_url):
-            (lifted,) = self._scripts.and_ring("resume_page", page_id, *_audit_args(audit))
+        (lifted,) = self._namespace.script_and_ring("resume_page", page_id, *_audit_args(audit))
         return Lifted(lifted)
 
     def resume_all(self, *, by: str | None = None, via: Via = "python") -> bool:
@@ -445,8 +428,7 @@ class Ledger:
         Pauses of single pages stay in effect. `by` and `via` as for `resume_page`.
         """
         audit = _operation("resume", by, via, page_id=ALL_PAGES)
-        with translated_errors(self._settings.redis_url):
-            (was_paused,) = self._scripts.and_ring("resume_all", *_audit_args(audit))
+        (was_paused,) = self._namespace.script_and_ring("resume_all", *_audit_args(audit))
         return bool(was_paused)
 
     def set_rate(
@@ -455,7 +437,7 @@ class Ledger:
         rate: float,
         burst: int | None = None,
         *,
-        by: str,
+        by: str | None = None,
         via: Via = "python",
     ) -> None:
         """Set a page's own rate. Workers use it from their next claim.
@@ -463,15 +445,14 @@ class Ledger:
         Args:
             rate: messages per second; 0 for no limit.
             burst: messages at once; None for the setting `page_burst`.
-            by: who sets it, such as `user@host`.
+            by: who sets it; `user@host` of this process by default.
             via: the interface that is used, for the audit.
         """
         page_id = check_page_id(page_id)
         rate, burst = check_rate(rate, self._settings.page_burst if burst is None else burst)
-        text = json.dumps({"rate": rate, "burst": burst, "by": check_by(by)})
         audit = _operation("rate", by, via, page_id=page_id, details={"rate": rate, "burst": burst})
-        with translated_errors(self._settings.redis_url):
-            self._scripts.and_ring("set_rate", page_id, text, *_audit_args(audit))
+        text = json.dumps({"rate": rate, "burst": burst, "by": audit.by})
+        self._namespace.script_and_ring("set_rate", page_id, text, *_audit_args(audit))
 
     def clear_rate(self, page_id: str, *, by: str | None = None, via: Via = "python") -> bool:
         """Reset a page to the default rate; return whether it had its own rate.
@@ -480,8 +461,7 @@ class Ledger:
         """
         page_id = check_page_id(page_id)
         audit = _operation("rate", by, via, page_id=page_id, details={"rate": "default"})
-        with translated_errors(self._settings.redis_url):
-            (had_one,) = self._scripts.and_ring("set_rate", page_id, "", *_audit_args(audit))
+        (had_one,) = self._namespace.script_and_ring("set_rate", page_id, "", *_audit_args(audit))
         return bool(had_one)
 
     def announce_campaign(
@@ -517,15 +497,14 @@ class Ledger:
             "hold_at": hold_at,
         }
         given = {rule: value for rule, value in rules.items() if value is not None}
-        with translated_errors(self._settings.redis_url):
-            (state,) = self._scripts(
-                "announce_campaign",
-                name,
-                "" if rows is None else rows,
-                "" if canary is None else canary,
-                json.dumps(given) if given else "",
-                by,
-            )
+        (state,) = self._namespace.script(
+            "announce_campaign",
+            name,
+            "" if rows is None else rows,
+            "" if canary is None else canary,
+            json.dumps(given) if given else "",
+            by,
+        )
         if state == "canceled":
             raise CampaignCanceled(name)
 
@@ -534,7 +513,7 @@ class Ledger:
         name: str,
         reason: str = "",
         *,
-        by: str,
+        by: str | None = None,
         via: Via | str = "python",
         unless_released_since_ms: int | None = None,
     ) -> bool:
@@ -550,13 +529,16 @@ class Ledger:
         Raises:
             CampaignNotFound, CampaignCanceled, InvalidRequest.
         """
-        audit = AuditEntry(
-            action="hold", by=check_by(by), via=via, campaign=name, reason=check_reason(reason)
-        )
+        audit = _operation("hold", by, via, campaign=name, reason=check_reason(reason))
         return self._mark_campaign("hold", audit, unless_released_since_ms)
 
     def release_campaign(
-        self, name: str, *, by: str, via: Via | str = "python", canary_only: bool = False
+        self,
+        name: str,
+        *,
+        by: str | None = None,
+        via: Via | str = "python",
+        canary_only: bool = False,
     ) -> bool:
         """Release a held campaign, and the jobs that wait for its canary.
 
@@ -569,16 +551,18 @@ class Ledger:
         Raises:
             CampaignNotFound, CampaignCanceled.
         """
-        audit = AuditEntry(action="release", by=check_by(by), via=via, campaign=name)
+        audit = _operation("release", by, via, campaign=name)
         changed = self._mark_campaign("end_canary" if canary_only else "release", audit)
         while changed and self.continue_campaign_work(name)[0]:
             pass
         return changed
 
-    def cancel_campaign(self, name: str, *, by: str, via: Via | str = "python") -> bool:
+    def cancel_campaign(
+        self, name: str, *, by: str | None = None, via: Via | str = "python"
+    ) -> bool:
         """Mark a campaign as canceled, so that no more of its jobs are sent. Takes constant time.
 
-        `cancel_campaign_chunk` or, if it is not called, the workers then cancel its waiting jobs.
+        `continue_campaign_work` or, if it is not called, the workers then cancel its waiting jobs.
 
         Args:
             by, via: as for `hold_campaign`.
@@ -588,18 +572,11 @@ class Ledger:
         Raises:
             CampaignNotFound.
         """
-        audit = AuditEntry(action="cancel", by=check_by(by), via=via, campaign=name)
+        audit = _operation("cancel", by, via, campaign=name)
         try:
             return self._mark_campaign("cancel", audit)
         except CampaignCanceled:
             return False
-
-    def cancel_campaign_chunk(self, name: str, limit: int = CHUNK) -> tuple[bool, int]:
-        """Cancel some of the waiting jobs of a canceled campaign.
-
-        Returns whether to call this again, and how many jobs this call canceled.
-        """
-        return self.continue_campaign_work(name, limit)
 
     def continue_campaign_work(self, name: str = "", limit: int = CHUNK) -> tuple[bool, int]:
         """Do a step of the work that follows a release or a cancellation.
@@ -607,8 +584,7 @@ class Ledger:
         Without a name, any campaign is processed, and campaigns past their retention are deleted.
         Returns whether work is left, and how many jobs were canceled.
         """
-        with translated_errors(self._settings.redis_url):
-            more, canceled = self._scripts.and_ring("campaign_work", name, limit)
+        more, canceled = self._namespace.script_and_ring("campaign_work", name, limit)
         return more == 1, int(canceled)
 
     def _mark_campaign(
@@ -616,17 +592,16 @@ class Ledger:
     ) -> bool:
         name = audit.campaign or ""
         since = "" if unless_released_since_ms is None else unless_released_since_ms
-        with translated_errors(self._settings.redis_url):
-            state, changed = self._scripts(
-                "mark_campaign",
-                action,
-                name,
-                audit.reason or "",
-                audit.by,
-                since,
-                audit.operation_id,
-                audit.stored_text(),
-            )
+        state, changed = self._namespace.script(
+            "mark_campaign",
+            action,
+            name,
+            audit.reason or "",
+            audit.by,
+            since,
+            audit.operation_id,
+            audit.stored_text(),
+        )
         if state == "unknown":
             raise CampaignNotFound(name)
         if state == "canceled":
@@ -651,10 +626,8 @@ def _state(text: str) -> State | None:
         return None
 
 
-def _operation(action: str, by: str | None, via: Via, **facts: Any) -> AuditEntry:
-    return AuditEntry(
-        action=action, by=local_user() if by is None else check_by(by), via=via, **facts
-    )
+def _operation(action: str, by: str | None, via: Via | str, **facts: Any) -> AuditEntry:
+    return AuditEntry(action=action, by=check_by(by) if by else local_user(), via=via, **facts)
 
 
 def _audit_args(audit: AuditEntry) -> tuple[str, str]:

@@ -368,11 +368,7 @@ class Replay:
         """Return the filters of the jobs. Jobs that fail after the first call do not match."""
         if self._bounded is None:
             now = from_ms(self._ledger.reader.now_ms())
-            until = min(self._wanted.until or now, now)
-            if self._wanted.since is not None:
-                # A filter that starts in the future matches nothing; its range must stay valid.
-                until = max(until, self._wanted.since)
-            self._bounded = self._of_kinds(replace(self._wanted, until=until))
+            self._bounded = self._of_kinds(self._wanted.until_now(now))
         return self._bounded
 
     def _of_kinds(self, wanted: JobFilter) -> list[JobFilter]:

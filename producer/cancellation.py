@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..ledger import CANCELABLE, AuditEntry, CanceledJobs, JobFilter, Ledger, Via, local_user
 from ..schemas import State, from_ms
@@ -34,6 +34,16 @@ class CancelReport:
     in_flight: int = 0
     dry_run: bool = False
 
+    @property
+    def counters(self) -> dict[str, Counter[str]]:
+        """The counters by the name of their values."""
+        return {
+            "state": self.by_state,
+            "page": self.by_page,
+            "campaign": self.by_campaign,
+            "payload": self.by_payload,
+        }
+
     def add(self, groups: Iterable[CanceledJobs]) -> None:
         """Add the jobs of one step."""
         for group in groups:
@@ -41,14 +51,10 @@ class CancelReport:
                 self.in_flight += group.count
                 continue
             self.count += group.count
-            for counter, name in (
-                (self.by_state, group.state.value),
-                (self.by_page, group.page_id),
-                (self.by_campaign, group.campaign),
-                (self.by_payload, group.payload_id),
-            ):
-                if name:
-                    counter[name] += group.count
+            values = (group.state.value, group.page_id, group.campaign, group.payload_id)
+            for counter, value in zip(self.counters.values(), values, strict=True):
+                if value:
+                    counter[value] += group.count
 
 
 class Cancellation:
@@ -127,11 +133,6 @@ class Cancellation:
     def _bound(self) -> JobFilter:
         """Return the filter. Jobs that are enqueued after the first call do not match."""
         if not self._is_bounded:
-            now = from_ms(self._ledger.reader.now_ms())
-            until = min(self._wanted.until or now, now)
-            if self._wanted.since is not None:
-                # A filter that starts in the future matches nothing; its range must stay valid.
-                until = max(until, self._wanted.since)
-            self._wanted = replace(self._wanted, until=until)
+            self._wanted = self._wanted.until_now(from_ms(self._ledger.reader.now_ms()))
             self._is_bounded = True
         return self._wanted

@@ -224,14 +224,7 @@ class Producer:
             ValueError: a time has no time zone, `since` is after `until`, a state does not exist,
                 or a filter has no value or more than 100.
         """
-        wanted = JobFilter(
-            states=tuple(map(State, _values("state", state))),
-            error_codes=_values("error_code", error_code),
-            page_ids=_values("page_id", page_id),
-            campaigns=_values("campaign", campaign),
-            since=since,
-            until=until,
-        )
+        wanted = _filter(state, error_code, page_id, campaign, since, until)
         return self._ledger.reader.find(wanted, limit)
 
     def iterate_failed(
@@ -250,13 +243,7 @@ class Producer:
         Raises:
             ValueError: see `find_jobs`.
         """
-        wanted = JobFilter(
-            error_codes=_values("error_code", error_code),
-            page_ids=_values("page_id", page_id),
-            campaigns=_values("campaign", campaign),
-            since=since,
-            until=until,
-        )
+        wanted = _filter(None, error_code, page_id, campaign, since, until)
         pages = self._ledger.reader.failed_pages(wanted)
         return (record for page in pages for record in page.records)
 
@@ -274,13 +261,7 @@ class Producer:
         Raises:
             ValueError: see `find_jobs`.
         """
-        wanted = JobFilter(
-            error_codes=_values("error_code", error_code),
-            page_ids=_values("page_id", page_id),
-            campaigns=_values("campaign", campaign),
-            since=since,
-            until=until,
-        )
+        wanted = _filter(None, error_code, page_id, campaign, since, until)
         return self._ledger.reader.count_by_error_code(wanted).by_name
 
     def count_states(self) -> dict[State, int]:
@@ -364,14 +345,7 @@ class Producer:
             ValueError: there is no filter, or a filter is not valid: see `find_jobs`.
             QueueUnavailable: some of the jobs may have been canceled.
         """
-        wanted = JobFilter(
-            states=tuple(map(State, _values("state", state))),
-            error_codes=_values("error_code", error_code),
-            page_ids=_values("page_id", page_id),
-            campaigns=_values("campaign", campaign),
-            since=since,
-            until=until,
-        )
+        wanted = _filter(state, error_code, page_id, campaign, since, until)
         cancellation = Cancellation(
             self._ledger,
             wanted,
@@ -409,7 +383,7 @@ class Producer:
             InvalidRequest: an argument is not valid; nothing was changed.
         """
         return self._ledger.pause_page(
-            page_id, reason=reason, for_seconds=for_seconds, by=by or local_user(), via=via
+            page_id, reason=reason, for_seconds=for_seconds, by=by, via=via
         )
 
     def resume_page(self, page_id: str, *, by: str | None = None, via: Via = "python") -> Lifted:
@@ -436,9 +410,7 @@ class Producer:
         Raises:
             InvalidRequest: an argument is not valid; nothing was changed.
         """
-        self._ledger.pause_all(
-            reason=reason, for_seconds=for_seconds, by=by or local_user(), via=via
-        )
+        self._ledger.pause_all(reason=reason, for_seconds=for_seconds, by=by, via=via)
 
     def resume_all(self, *, by: str | None = None, via: Via = "python") -> bool:
         """End the pause of all pages; return whether there was one.
@@ -471,7 +443,7 @@ class Producer:
         if rate is None:
             self._ledger.clear_rate(page_id, by=by, via=via)
         else:
-            self._ledger.set_rate(page_id, rate, burst, by=by or local_user(), via=via)
+            self._ledger.set_rate(page_id, rate, burst, by=by, via=via)
 
     def get_campaign(self, name: str) -> Campaign:
         """Return a campaign with its progress, errors, hold and pages.
@@ -509,7 +481,7 @@ class Producer:
             CampaignCanceled: it is canceled.
             InvalidRequest: `reason` or `by` is too long.
         """
-        return self._ledger.hold_campaign(name, reason, by=by or local_user(), via=via)
+        return self._ledger.hold_campaign(name, reason, by=by, via=via)
 
     def release_campaign(self, name: str, *, by: str | None = None, via: Via = "python") -> bool:
         """Release a held campaign, and the rows that wait for its canary.
@@ -520,7 +492,7 @@ class Producer:
             CampaignNotFound: there is no such campaign.
             CampaignCanceled: it is canceled.
         """
-        return self._ledger.release_campaign(name, by=by or local_user(), via=via)
+        return self._ledger.release_campaign(name, by=by, via=via)
 
     def cancel_campaign(
         self,
@@ -545,10 +517,10 @@ class Producer:
         Raises:
             CampaignNotFound: there is no such campaign.
         """
-        self._ledger.cancel_campaign(name, by=by or local_user(), via=via)
+        self._ledger.cancel_campaign(name, by=by, via=via)
         canceled, more = 0, True
         while more:
-            more, count = self._ledger.cancel_campaign_chunk(name)
+            more, count = self._ledger.continue_campaign_work(name)
             canceled += count
             if progress is not None:
                 progress(canceled)
@@ -562,6 +534,24 @@ class Producer:
 def _until(stop: threading.Event, rows: Iterable[T]) -> Iterator[T]:
     """Yield rows until `stop` is set."""
     return takewhile(lambda _: not stop.is_set(), rows)
+
+
+def _filter(
+    state: State | str | Iterable[State | str] | None,
+    error_code: str | Iterable[str] | None,
+    page_id: str | Iterable[str] | None,
+    campaign: str | Iterable[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> JobFilter:
+    return JobFilter(
+        states=tuple(map(State, _values("state", state))),
+        error_codes=_values("error_code", error_code),
+        page_ids=_values("page_id", page_id),
+        campaigns=_values("campaign", campaign),
+        since=since,
+        until=until,
+    )
 
 
 def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:

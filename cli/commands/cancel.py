@@ -174,23 +174,13 @@ def _run(cancellation: Cancellation, plan: CancelReport, as_json: bool) -> None:
 
 
 def _facts(report: CancelReport) -> dict[str, Any]:
-    return {
-        "by_state": dict(report.by_state.most_common()),
-        "by_page": dict(report.by_page.most_common()),
-        "by_campaign": dict(report.by_campaign.most_common()),
-        "by_payload": dict(report.by_payload.most_common()),
-        "in_flight": report.in_flight,
-    }
+    counts = {f"by_{name}": dict(each.most_common()) for name, each in report.counters.items()}
+    return {**counts, "in_flight": report.in_flight}
 
 
 def _breakdown(report: CancelReport) -> Iterator[str]:
     """Yield what would be canceled, as text lines."""
-    for title, counter in (
-        ("state", report.by_state),
-        ("page", report.by_page),
-        ("campaign", report.by_campaign),
-        ("payload", report.by_payload),
-    ):
+    for title, counter in report.counters.items():
         yield from _lines(title, counter)
     if report.in_flight:
         yield f"{jobs(report.in_flight)} more that match are in flight; these calls end normally"

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta, timezone
 
 import click
 
-from ...ledger import ALL_PAGES, MANUAL, Ledger, Pause, local_user
-from ...schemas import Settings, iso_utc
+from ...ledger import ALL_PAGES, MANUAL, Ledger, Pause
+from ...schemas import Settings, from_stored, iso_utc
 from ..input.environment import open_ledger
 from ..input.options import DURATION, examples, json_option, page_or_all, reason_option
 from ..output.printing import NAME, jobs, print_json, print_notice, shown
-from ..output.times import from_stored, local
+from ..output.times import local
 
 
 @click.command(
@@ -40,12 +40,10 @@ def pause(*, page_id: str, reason: str, for_seconds: float | None, as_json: bool
     with open_ledger(Settings.from_environment()) as ledger:
         before = find_manual_pause(ledger, page_id)
         if page_id == ALL_PAGES:
-            ledger.pause_all(by=local_user(), via="cli", reason=reason, for_seconds=for_seconds)
+            ledger.pause_all(via="cli", reason=reason, for_seconds=for_seconds)
             waiting = sum(ledger.reader.waiting_by_page(limit=None).values())
         else:
-            waiting = ledger.pause_page(
-                page_id, by=local_user(), via="cli", reason=reason, for_seconds=for_seconds
-            )
+            waiting = ledger.pause_page(page_id, via="cli", reason=reason, for_seconds=for_seconds)
     until = None
     if for_seconds is not None:
         until = datetime.now(timezone.utc) + timedelta(seconds=for_seconds)

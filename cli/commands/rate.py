@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ...ledger import Ledger, PageRate, local_user
-from ...schemas import Settings, check_page_id, iso_utc, rate_problem
+from ...ledger import Ledger, PageRate
+from ...schemas import Settings, check_page_id, from_stored, iso_utc, rate_problem
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option
 from ..output.printing import Column, print_json, print_notice, print_table, shown
-from ..output.times import from_stored, local
+from ..output.times import local
 
 
 @click.command(
@@ -58,10 +58,10 @@ def rate(
         if page_id is None:
             _print_rates(ledger.reader.rates(), settings, as_json)
         elif rate is not None:
-            ledger.set_rate(page_id, rate, burst, by=local_user(), via="cli")
+            ledger.set_rate(page_id, rate, burst, via="cli")
             _print_rate(ledger, settings, page_id, as_json)
         elif to_default:
-            if not ledger.clear_rate(page_id, by=local_user(), via="cli"):
+            if not ledger.clear_rate(page_id, via="cli"):
                 print_notice(f"page {page_id} already has the default rate; nothing was changed")
             _print_rate(ledger, settings, page_id, as_json)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ...ledger import ALL_PAGES, MANUAL, Ledger, Lifted, Pause, local_user
+from ...ledger import ALL_PAGES, MANUAL, Ledger, Lifted, Pause
 from ...schemas import Settings
 from ...schemas.language import Language
 from ..input.environment import open_ledger
@@ -26,10 +26,10 @@ def resume(ctx: click.Context, *, page_id: str, as_json: bool) -> None:
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         if page_id == ALL_PAGES:
-            was_paused = ledger.resume_all(by=local_user(), via="cli")
+            was_paused = ledger.resume_all(via="cli")
             lifted = Lifted.MANUAL if was_paused else Lifted.NOTHING
         else:
-            lifted = ledger.resume_page(page_id, by=local_user(), via="cli")
+            lifted = ledger.resume_page(page_id, via="cli")
         left = _manual_pauses(ledger, page_id)
     if as_json:
         print_json(

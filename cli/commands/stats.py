@@ -7,12 +7,12 @@ from datetime import datetime, timedelta, timezone
 import click
 
 from ...ledger.connection import address
-from ...schemas import Settings, iso_utc
+from ...schemas import Settings, from_stored, iso_utc
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option
 from ..output.pause_view import print_pauses
 from ..output.printing import NAME, Column, print_json, print_table, state_cell
-from ..output.times import from_stored, local
+from ..output.times import local
 
 #: Every worker sweeps once per second. A sweep may be late if the worker or Redis is busy.
 _WORKERS_GONE_SECONDS = 10.0

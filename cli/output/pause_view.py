@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ...ledger import ALL_PAGES, MANUAL, Hold, Pause
+from ...schemas import from_stored
 from ...schemas.language import Language
 from ...schemas.pause_reasons import PAUSE_REASONS
 from .printing import Column, jobs, print_table, shown
-from .times import from_stored, local
+from .times import local
 
 PAUSE_COLUMNS = [
     Column("paused page"),

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...ledger import ALL_PAGES, Pause
 from ...producer.preview import Outlook, PagePreview, Preview
-from ...schemas import iso_utc
+from ...schemas import from_stored, iso_utc
 from .pause_view import until_text
 from .printing import shown
-from .times import duration_text, from_stored, local
+from .times import duration_text, local
 
 #: Maximum number of pages in the text output; --json prints all of them.
 _MAX_PAGES = 20

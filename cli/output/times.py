@@ -5,18 +5,6 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from ...schemas import from_ms
-
-
-def from_stored(milliseconds: int | None) -> datetime | None:
-    """Return a time read from Redis; None if it is missing or outside the calendar."""
-    if milliseconds is None:
-        return None
-    try:
-        return from_ms(milliseconds)
-    except (ValueError, OverflowError, OSError):
-        return None
-
 
 def local(moment: datetime | None) -> str:
     """Return `moment` in the local zone, to the second; an empty text for None."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from ...schemas import State, from_ms, iso_utc
-from ..job_hash import to_int
+from ...schemas import State, iso_utc
+from ..job_hash import to_int, to_time
 from .counts import most_first
 from .namespace import CHUNK, Namespace, chunks
 from .pauses import pauses_of, rates
@@ -334,9 +334,9 @@ def _campaign(
         canceled=canceled is not None,
         rate=rate,
         average_rate=_average_rate(states, started_ms, ended_ms if is_finished else now_ms),
-        created_at=_time(totals.get("created_at")),
-        started_at=_time(started_ms),
-        finished_at=_time(ended_ms) if is_finished else None,
+        created_at=to_time(totals.get("created_at")),
+        started_at=to_time(started_ms),
+        finished_at=to_time(ended_ms) if is_finished else None,
     )
     return replace(listed, eta_seconds=eta_seconds(listed, {}, {}))
 
@@ -376,15 +376,7 @@ def _hold(text: str | None) -> Hold | None:
         return Hold(
             reason=str(found.get("reason") or ""),
             by=str(found.get("by") or ""),
-            at=_time(found.get("at_ms")),
+            at=to_time(found.get("at_ms")),
         )
     except (ValueError, AttributeError, RecursionError):
         return Hold(reason="", by="", at=None)  # written by another client
-
-
-def _time(milliseconds: object) -> datetime | None:
-    number = to_int(milliseconds)
-    try:
-        return None if number is None else from_ms(number)
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
-from ...schemas import JobRecord, State
+from ...schemas import State
 from .cursor import Cursor
-from .index_page import IdPage, Selection, read_ids
+from .index_page import IdPage, JobPage, Selection, read_ids, read_jobs
 from .job_filter import JobFilter, has_text, job_conditions
 from .namespace import Namespace
 
@@ -17,41 +18,19 @@ FAILED_BY = {"error_code": "failed:", "page_id": "failed_on:", "campaign": "fail
 SCAN_LIMIT, TEXT_SCAN_LIMIT = 20_000, 4000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobPage:
-    """Some jobs of a list.
-
-    Attributes:
-        after: cursor of the next page; None at the end.
-        scanned: number of entries of the indexes that were scanned for this page.
-    """
-
-    records: list[JobRecord]
-    after: Cursor | None
-    scanned: int
-
-
 def failed_page(
     namespace: Namespace, wanted: JobFilter, text: str, after: Cursor | None, limit: int
 ) -> JobPage:
     """Return at most `limit` matching failed jobs; see `Reader.failed_page`."""
     wanted = replace(wanted, states=(State.FAILED,))
-    found: list[JobRecord] = []
-    scanned = 0
-    scan_limit = TEXT_SCAN_LIMIT if text else SCAN_LIMIT
-    while True:
-        ids = failed_ids(
-            namespace, wanted, after, limit=limit - len(found), scan_limit=scan_limit - scanned
-        )
-        scanned += ids.scanned
-        found += (
-            record
-            for record in namespace.records(ids.ids)
-            if wanted.fits(record) and has_text(record, text)
-        )
-        after = ids.after
-        if after is None or len(found) >= limit or scanned >= scan_limit:
-            return JobPage(records=found, after=after, scanned=scanned)
+    return read_jobs(
+        namespace,
+        partial(failed_ids, namespace, wanted),
+        lambda record: wanted.fits(record) and has_text(record, text),
+        after=after,
+        limit=limit,
+        scan_limit=TEXT_SCAN_LIMIT if text else SCAN_LIMIT,
+    )
 
 
 def failed_ids(

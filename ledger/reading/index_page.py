@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...schemas import JobRecord
 from .cursor import Cursor
 from .namespace import Namespace
 
@@ -42,6 +43,20 @@ class IdPage:
     values: list[str] = field(default_factory=list)
     after: Cursor | None = None
     scanned: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """Some jobs of a list.
+
+    Attributes:
+        after: cursor of the next page; None at the end.
+        scanned: number of entries of the indexes that were scanned for this page.
+    """
+
+    records: list[JobRecord]
+    after: Cursor | None
+    scanned: int
 
 
 def read_ids(
@@ -89,3 +104,24 @@ def read_ids(
         )
         if at_end or len(page.ids) >= limit or page.scanned >= scan_limit:
             return page
+
+
+def read_jobs(
+    namespace: Namespace,
+    read: Callable[..., IdPage],
+    fits: Callable[[JobRecord], bool],
+    *,
+    after: Cursor | None,
+    limit: int,
+    scan_limit: int,
+) -> JobPage:
+    """Return at most `limit` jobs that fit. `read` returns their ids, as `read_ids` does."""
+    found: list[JobRecord] = []
+    scanned = 0
+    while True:
+        ids = read(after=after, limit=limit - len(found), scan_limit=scan_limit - scanned)
+        scanned += ids.scanned
+        found += filter(fits, namespace.records(ids.ids))
+        after = ids.after
+        if after is None or len(found) >= limit or scanned >= scan_limit:
+            return JobPage(records=found, after=after, scanned=scanned)

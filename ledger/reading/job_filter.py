@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -82,6 +82,14 @@ class JobFilter:
             since=_time(facts.get("since")),
             until=_time(facts.get("until")),
         )
+
+    def until_now(self, now: datetime) -> JobFilter:
+        """Return the filter without jobs that end, or are enqueued, after `now`."""
+        until = min(self.until or now, now)
+        if self.since is not None:
+            # A filter that starts in the future matches nothing; its range must stay valid.
+            until = max(until, self.since)
+        return replace(self, until=until)
 
     @property
     def since_ms(self) -> int | None:

@@ -41,6 +41,11 @@ class Namespace:
         with translated_errors(self._url):
             return self._scripts(name, *args)
 
+    def script_and_ring(self, name: str, *args: str | int | float) -> list[Any]:
+        """Run a script whose reply begins with 1 to ring or 0; ring, and return the rest."""
+        with translated_errors(self._url):
+            return self._scripts.and_ring(name, *args)
+
     def now_ms(self) -> int:
         """Return the time by the server's clock (ms since the epoch)."""
         return server_time_ms(self.client)

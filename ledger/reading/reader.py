@@ -14,8 +14,7 @@ from . import audit, campaigns, counts, failed_jobs, lanes, pauses, search, wait
 from .campaigns import Campaign, WatchedCampaign
 from .counts import Counts, Minute
 from .cursor import Cursor, iterate
-from .failed_jobs import JobPage
-from .index_page import IdPage
+from .index_page import IdPage, JobPage
 from .job_filter import JobFilter
 from .namespace import CHUNK, Namespace, chunks
 from .pauses import PageRate, Pause

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ...schemas import JobRecord, State
+from ...schemas import State
 from .cursor import Cursor
-from .failed_jobs import JobPage
-from .index_page import Selection, read_ids
+from .index_page import JobPage, Selection, read_ids, read_jobs
 from .lanes import lists_by_page
 from .namespace import Namespace
 
@@ -31,22 +31,14 @@ class Backlog:
 
 def waiting_page(namespace: Namespace, state: State, after: Cursor | None, limit: int) -> JobPage:
     """Return at most `limit` waiting jobs; see `Reader.waiting_page`."""
-    found: list[JobRecord] = []
-    scanned = 0
-    while True:
-        ids = read_ids(
-            namespace,
-            Selection(indexes=["due"]),
-            after=after,
-            desc=False,
-            limit=limit - len(found),
-            scan_limit=_SCAN_LIMIT - scanned,
-        )
-        scanned += ids.scanned
-        found += (record for record in namespace.records(ids.ids) if record.state is state)
-        after = ids.after
-        if after is None or len(found) >= limit or scanned >= _SCAN_LIMIT:
-            return JobPage(records=found, after=after, scanned=scanned)
+    return read_jobs(
+        namespace,
+        partial(read_ids, namespace, Selection(indexes=["due"]), desc=False),
+        lambda record: record.state is state,
+        after=after,
+        limit=limit,
+        scan_limit=_SCAN_LIMIT,
+    )
 
 
 def backlog(namespace: Namespace) -> Backlog:

@@ -239,7 +239,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.scenario.ledger.cancel_campaign(campaign, by="who")
             self.canceled.add(campaign)
             for _ in range(chunks):
-                self.scenario.ledger.cancel_campaign_chunk(campaign, 1)
+                self.scenario.ledger.continue_campaign_work(campaign, 1)
 
     @rule()
     def continue_campaign_work(self) -> None:

@@ -122,7 +122,7 @@ class Life:
             name = self.random.choice(CAMPAIGNS)
             self.scenario.ledger.cancel_campaign(name, by="who")
             for _ in range(self.random.randint(0, 3)):
-                self.scenario.ledger.cancel_campaign_chunk(name, 2)
+                self.scenario.ledger.continue_campaign_work(name, 2)
 
     def continue_campaign_work(self) -> None:
         self.scenario.ledger.continue_campaign_work(limit=2)

@@ -43,7 +43,7 @@ def states(scenario: Scenario, name: str) -> dict[str, int]:
 
 
 def finish_cancel(scenario: Scenario, name: str) -> None:
-    while scenario.ledger.cancel_campaign_chunk(name, 10)[0]:
+    while scenario.ledger.continue_campaign_work(name, 10)[0]:
         pass
 
 
@@ -314,7 +314,7 @@ def test_a_cancel_that_stops_half_way_is_finished_by_the_workers(scenario: Scena
         enqueue(scenario, 20, "c", page_id)
     enqueue(scenario, 1, "other")
     scenario.ledger.cancel_campaign("c", by="ann")
-    assert scenario.ledger.cancel_campaign_chunk("c", 15) == (True, 15)
+    assert scenario.ledger.continue_campaign_work("c", 15) == (True, 15)
     steps = [15]
     while scenario.ledger.continue_campaign_work(limit=15)[0]:
         steps.append(states(scenario, "c")["cancelled"])
