@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 
 from ..ledger import ALL_PAGES, APP_THROTTLED, MANUAL, Campaign, Minute, PageRate, Pause
-from ..schemas import State, from_ms
+from ..schemas import State
 from .chart import Bar, Series
 
 
@@ -25,7 +25,6 @@ class PageCard:
     page_id: str
     waiting: int
     rate: float
-    burst: int
     has_own_rate: bool
     pauses: Sequence[Pause]
     seconds_left: float | None
@@ -42,7 +41,6 @@ def page_cards(
     rates: Sequence[PageRate],
     *,
     default_rate: float,
-    default_burst: int,
 ) -> list[PageCard]:
     """Return pages with waiting jobs or pauses: paused pages first, then the longest lanes."""
     # The other pauses apply to all pages, or to all pages of a token.
@@ -61,18 +59,12 @@ def page_cards(
                 page_id=page_id,
                 waiting=count,
                 rate=rate,
-                burst=own[page_id].burst if page_id in own else default_burst,
                 has_own_rate=page_id in own,
                 pauses=paused,
                 seconds_left=None if paused or not rate else count / rate,
             )
         )
     return sorted(cards, key=lambda card: (not card.pauses, -card.waiting, card.page_id))
-
-
-def pause_until(pause: Pause) -> datetime | None:
-    """Return when a pause ends automatically; None if an operator must end it."""
-    return None if pause.until_ms is None else from_ms(pause.until_ms)
 
 
 def throughput_series(minutes: Sequence[Minute]) -> list[Series]:
@@ -88,7 +80,7 @@ def throughput_bars(minutes: Sequence[Minute], addresses: Sequence[str]) -> list
     return [
         Bar(
             since=minute.at,
-            until=from_ms(round(minute.at.timestamp() * 1000) + 60_000),
+            until=minute.at + timedelta(minutes=1),
             total=minute.sent + minute.failed,
             address=address,
         )

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from html import escape
 
 from ..ledger import APP_THROTTLED, MANUAL, AuditEntry, Pause
-from ..schemas import Attempt, JobRecord, State, from_ms, iso_utc, sanitize
+from ..schemas import Attempt, JobRecord, State, from_stored, iso_utc, sanitize
 from ..schemas.language import Language
 from ..schemas.masking import masked
 from ..schemas.pause_reasons import PAUSE_REASONS
@@ -103,12 +103,7 @@ def time_html(time: datetime | None) -> str:
 
 def stored_time_html(milliseconds: int | None) -> str:
     """Return a time read from Redis as HTML; "" if it is outside the calendar."""
-    if milliseconds is None:
-        return ""
-    try:
-        return time_html(from_ms(milliseconds))
-    except (ValueError, OverflowError, OSError):
-        return ""
+    return time_html(from_stored(milliseconds))
 
 
 def duration(milliseconds: float | None) -> str:

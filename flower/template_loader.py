@@ -29,10 +29,10 @@ _LINK_ON_TASK = """
       <a class="btn btn-primary" href="{{ reverse_url('failure', task.uuid) }}">Open in Failures</a>
       {% end %}"""
 
-#: Flower's template → the text to insert before or after the first marker.
+#: Flower's template → a marker in it, and the text to insert after the first one.
 _INSERTIONS = {
-    "navbar.html": ("after", '<ul class="app-nav navbar-nav">', _LINKS_IN_BAR),
-    "task.html": ("after", '<div class="detail-actions">', _LINK_ON_TASK),
+    "navbar.html": ('<ul class="app-nav navbar-nav">', _LINKS_IN_BAR),
+    "task.html": ('<div class="detail-actions">', _LINK_ON_TASK),
 }
 
 
@@ -52,12 +52,7 @@ class Templates(BaseLoader):
         if file.is_file():
             return Template(file.read_text(encoding="utf-8"), name=name, loader=self)
         text = (self._flowers / name).read_text(encoding="utf-8")
-        return Template(_with_link(name, text), name=name, loader=self)
-
-
-def _with_link(name: str, text: str) -> str:
-    if name not in _INSERTIONS:
-        return text
-    where, mark, link = _INSERTIONS[name]
-    inserted = link + mark if where == "before" else mark + link
-    return text.replace(mark, inserted, 1)
+        if name in _INSERTIONS:
+            mark, link = _INSERTIONS[name]
+            text = text.replace(mark, mark + link, 1)
+        return Template(text, name=name, loader=self)

@@ -26,6 +26,8 @@ _DONE = {
 class CampaignsHandler(LivePageHandler):
     """The list of campaigns, the most recently changed first."""
 
+    active_tab = "campaigns"
+
     @authenticated
     async def get(self) -> None:
         found = await self.ask(self.site.ledger.reader.campaigns, limit=_CAMPAIGNS)
@@ -34,6 +36,8 @@ class CampaignsHandler(LivePageHandler):
 
 class CampaignHandler(LivePageHandler):
     """One campaign. A POST holds, releases or cancels it."""
+
+    active_tab = "campaigns"
 
     @authenticated
     async def get(self, name: str) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from tornado.web import HTTPError, authenticated
 
 from ...ledger import JobFilter
-from ...producer.cancellation import Cancellation
+from ...producer.cancellation import Cancellation, CancelReport
 from ...schemas import State
 from ..cancellations import WORKING, CancelStage, TrackedCancellation
-from ..filters import InvalidFilter, any_of, read_time
+from ..filters import any_of
 from .handler import PageHandler
 
 #: Maximum number of values of each kind in the breakdown.
@@ -35,8 +35,8 @@ class CancellationsHandler(PageHandler):
                 states=tuple(map(State, self._values("state"))),
                 page_ids=tuple(self._values("page_id")),
                 campaigns=tuple(self._values("campaign")),
-                since=read_time("since", self.text_argument("since")),
-                until=read_time("until", self.text_argument("until")),
+                since=self.time_argument("since"),
+                until=self.time_argument("until"),
             )
             cancellation = Cancellation(
                 self.site.ledger,
@@ -45,8 +45,6 @@ class CancellationsHandler(PageHandler):
                 by=self.operator,
                 via="flower",
             )
-        except InvalidFilter as error:
-            raise HTTPError(400, str(error)) from None
         except ValueError as error:
             raise HTTPError(400, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
         return TrackedCancellation(about=_describe(wanted, payload_ids), cancellation=cancellation)
@@ -68,12 +66,7 @@ class CancellationHandler(PageHandler):
             "failures_cancellation.html",
             breakdown=[
                 (title, counter.most_common(_MAX_SHOWN), max(0, len(counter) - _MAX_SHOWN))
-                for title, counter in (
-                    ("State", _copy(plan.by_state)),
-                    ("Page", _copy(plan.by_page)),
-                    ("Campaign", _copy(plan.by_campaign)),
-                    ("Payload", _copy(plan.by_payload)),
-                )
+                for title, counter in _copies(plan).items()
                 if counter
             ],
             is_working=now in WORKING,
@@ -108,9 +101,9 @@ class CancellationHandler(PageHandler):
         return tracked
 
 
-def _copy(counter: Counter[str]) -> Counter[str]:
-    """Return a copy of a counter that the cancellation's thread may change."""
-    return Counter(dict(counter))
+def _copies(report: CancelReport) -> dict[str, Counter[str]]:
+    """Return copies of the counters, because the cancellation's thread may change them."""
+    return {name: Counter(dict(counter)) for name, counter in report.counters.items()}
 
 
 def _describe(wanted: JobFilter, payload_ids: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.web import HTTPError, RequestHandler
@@ -12,7 +13,7 @@ from ...schemas import InvalidRequest, QueueUnavailable
 from ...schemas.language import Language
 from .. import presentation
 from ..assets import address_of
-from ..filters import FailureFilter, InvalidFilter
+from ..filters import FailureFilter, InvalidFilter, read_time
 from ..gate import login_of
 from ..language import LANGUAGE_NAMES, as_language, preferred_language
 from ..site import Site
@@ -41,6 +42,8 @@ class PageHandler(FlowerHandler):
     """A handler that reads the ledger. All handlers share one `site`."""
 
     site: Site
+    #: The link of the navigation bar that is shown as active.
+    active_tab = "failures"
 
     def initialize(self, site: Site) -> None:
         self.site = site
@@ -94,6 +97,13 @@ class PageHandler(FlowerHandler):
         """Return all values of a parameter as they were sent (not escaped)."""
         return RequestHandler.get_arguments(self, name)
 
+    def time_argument(self, name: str) -> datetime | None:
+        """Return a time of the request (aware); None if it is missing."""
+        try:
+            return read_time(name, self.text_argument(name))
+        except InvalidFilter as error:
+            raise HTTPError(400, str(error)) from None
+
     def read_filter(self) -> FailureFilter:
         """Return the filter of the request."""
         try:
@@ -117,6 +127,7 @@ class PageHandler(FlowerHandler):
     def get_template_namespace(self) -> dict[str, Any]:
         names = super().get_template_namespace()
         return names | {
+            "active_tab": self.active_tab,
             "asset": lambda name: self.reverse_url("failures-asset", name) + address_of(name),
             "duration": presentation.duration,
             "error_message": presentation.error_message,

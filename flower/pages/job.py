@@ -6,15 +6,13 @@ from typing import Any
 
 from tornado.web import HTTPError, authenticated
 
-from ...ledger import AuditEntry
+from ...ledger import CANCELABLE, AuditEntry
 from ...schemas import JobRecord, ReplayRecord, State
 from ...schemas.error_codes import KIND_NAMES, row_of
 from ...schemas.masking import masked
 from ..presentation import body_text
 from .handler import PageHandler
 
-#: States in which a job can be canceled.
-CANCELLABLE = (State.SCHEDULED, State.QUEUED, State.RETRYING)
 #: States that change automatically. In these states, the page is updated.
 MOVING = frozenset({State.QUEUED, State.SENDING, State.RETRYING})
 
@@ -34,7 +32,7 @@ class JobHandler(PageHandler):
             first_number=record.first_kept_attempt,
             happened=record.history(),
             is_replay=lambda event: isinstance(event, ReplayRecord),
-            is_cancellable=record.state in CANCELLABLE,
+            is_cancellable=record.state in CANCELABLE,
             is_moving=record.state in MOVING,
             job=record,
             known_to_flower=job_id in self._flowers_tasks(),

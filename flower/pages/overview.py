@@ -72,6 +72,8 @@ class LivePageHandler(PageHandler):
 class OverviewHandler(LivePageHandler):
     """The Overview."""
 
+    active_tab = "overview"
+
     async def prepare(self) -> None:
         """Omit the banner of the pause of all pages: the Overview has its own, which is updated."""
 
@@ -89,7 +91,6 @@ class OverviewHandler(LivePageHandler):
             seen.pauses,
             seen.rates,
             default_rate=self.site.settings.page_rate,
-            default_burst=self.site.settings.page_burst,
         )
         self.render(
             "overview.html",
@@ -98,7 +99,6 @@ class OverviewHandler(LivePageHandler):
             cards_left_out=max(0, len(cards) - _PAGES),
             chart=draw(series, bars, title="Messages per minute", noun="messages"),
             done=CONTROLS_DONE.get(self.text_argument("done")),
-            pause_until=overview.pause_until,
             seen=seen,
             series=series,
             workers=_workers(self.application),

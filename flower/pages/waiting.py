@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tornado.web import HTTPError, authenticated
 
-from ...ledger import ALL_PAGES, JobFilter, JobPage, Ledger, Pause
+from ...ledger import JobFilter, JobPage, Ledger, Pause
 from ...schemas import JobRecord, State
 from .handler import PAGE_SIZE, PageHandler
 
@@ -32,7 +32,6 @@ class Queued:
 
     queues: list[PageQueue]
     pages_left_out: int
-    pause_of_all: Pause | None
     jobs: list[JobRecord]
 
 
@@ -105,6 +104,5 @@ def _queued(ledger: Ledger, page_id: str) -> Queued:
     return Queued(
         queues=queues[:_MAX_PAGES],
         pages_left_out=max(0, len(queues) - _MAX_PAGES),
-        pause_of_all=next(iter(pauses[ALL_PAGES]), None),
         jobs=ledger.reader.find(wanted, PAGE_SIZE),
     )

@@ -55,7 +55,6 @@ def test_paused_pages_come_first_then_the_longest_lanes() -> None:
         ],
         [PageRate(page_id="2", rate=0.5, burst=1, by="linh", at_ms=0)],
         default_rate=30,
-        default_burst=10,
     )
     assert [(card.page_id, card.waiting, card.rate, card.seconds_left) for card in cards] == [
         ("4", 7, 30, None),
@@ -68,7 +67,7 @@ def test_paused_pages_come_first_then_the_longest_lanes() -> None:
 
 def test_a_page_without_a_limit_has_no_time_left() -> None:
     """The time depends only on the endpoint."""
-    (card,) = page_cards({"1": 60}, [], [], default_rate=0, default_burst=1)
+    (card,) = page_cards({"1": 60}, [], [], default_rate=0)
     assert card.seconds_left is None
 
 
