@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..sandbox import Sandbox
-from ..sandbox.reply import Ending
+from ..sandbox.reply import HANG, Ending
 from ..sandbox.request import RequestBuffer
 from ..schemas import Settings
 from ..worker.http import CallFailed, Reply
@@ -27,7 +27,9 @@ def call(sandbox: Sandbox, request: bytes, settings: Settings) -> tuple[Reply | 
     seconds = 0.0
     steps = sandbox.handler(received)
     try:
-        for step in steps:
+        while True:
+            # After the last step, the connection stays open, and the reply is incomplete.
+            step = next(steps, HANG)
             if step is Ending.RESET:
                 return reader.stop("connection_lost", "ConnectionResetError"), seconds
             if isinstance(step, Ending):
@@ -42,9 +44,6 @@ def call(sandbox: Sandbox, request: bytes, settings: Settings) -> tuple[Reply | 
             if seconds + step >= late_at:
                 return reader.stop("timeout", "the call's deadline passed"), late_at
             seconds += step
-        # The connection stays open, and the reply is incomplete.
-        late_at = min(settings.safe_call_deadline_seconds, seconds + settings.read_timeout_seconds)
-        return reader.stop("timeout", "the call's deadline passed"), late_at
     finally:
         steps.close()
         reader.close()

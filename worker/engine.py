@@ -82,9 +82,5 @@ class Engine:
             )
             endpoint = Endpoint(settings)
             self._sender = Sender(endpoint=endpoint, tokens=Tokens(settings), settings=settings)
-            self._client = Client(
-                endpoint,
-                connect_timeout_seconds=settings.connect_timeout_seconds,
-                read_timeout_seconds=settings.read_timeout_seconds,
-            )
+            self._client = Client(endpoint, settings)
             self._pid = os.getpid()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 
 from contenders import Contender
 
@@ -42,12 +41,7 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # They are killed: the data that they leave is in Redis, which is removed.
         while pids := [pid for pid, stat in self._processes().items() if stat[0] not in "ZX"]:
             for pid in pids:

@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
 
 import pytest
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
@@ -155,12 +154,7 @@ class TunnelProxy:
     def __enter__(self) -> TunnelProxy:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

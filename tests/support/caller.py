@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from harasocial_dispatch.ledger import Result
@@ -28,15 +27,6 @@ from .results import make_claim
 PATIENCE_SECONDS = 30.0
 
 
-def client_of(settings: Settings, endpoint: Endpoint) -> Client:
-    """Return a client with the same arguments as in the engine."""
-    return Client(
-        endpoint,
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        read_timeout_seconds=settings.read_timeout_seconds,
-    )
-
-
 class Caller:
     """Makes calls to an endpoint, on an event loop in a thread. Thread-safe.
 
@@ -49,7 +39,7 @@ class Caller:
     def __init__(self, api_url: str, *, deadline_seconds: float = 10.0, **settings: Any) -> None:
         self.settings = Settings(token=DEFAULT_TOKEN, api_url=api_url, **settings)
         endpoint = Endpoint(self.settings)
-        self.client = client_of(self.settings, endpoint)
+        self.client = Client(endpoint, self.settings)
         self.sender = Sender(
             endpoint=endpoint,
             tokens=Tokens(self.settings),
@@ -64,12 +54,7 @@ class Caller:
     def __enter__(self) -> Caller:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.halt()
         self.client.close()
 

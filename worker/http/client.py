@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from ...schemas import Settings
 from .connection import Connection, OnEnd
 from .connector import ConnectFailed, Connector
 from .endpoint import Endpoint
@@ -29,15 +30,13 @@ class Client:
     thread's current event loop or signal handlers.
 
     Args:
-        connect_timeout_seconds: for each step of connecting.
-        read_timeout_seconds: between two received parts of a reply.
+        settings: `connect_timeout_seconds`, for each step of connecting, and
+            `read_timeout_seconds`, between two received parts of a reply, are used.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, *, connect_timeout_seconds: float, read_timeout_seconds: float
-    ) -> None:
-        self._read_timeout_seconds = read_timeout_seconds
-        self._connector = Connector(endpoint, connect_timeout_seconds)
+    def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
+        self._read_timeout_seconds = settings.read_timeout_seconds
+        self._connector = Connector(endpoint, settings.connect_timeout_seconds)
         self._pool = Pool()
         self._calls: set[_Call] = set()
         self._connecting: set[asyncio.Task[None]] = set()

@@ -22,11 +22,7 @@ def call_once(settings: Settings, body: Mapping[str, Any], token: str) -> Reply 
         SettingsError: this version of Python does not support the settings.
     """
     endpoint = Endpoint(settings)
-    client = Client(
-        endpoint,
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        read_timeout_seconds=settings.read_timeout_seconds,
-    )
+    client = Client(endpoint, settings)
     endings: list[Reply | CallFailed] = []
 
     def end(ending: Reply | CallFailed) -> None:

@@ -75,28 +75,23 @@ def _kind_of(recorded: Recorded) -> _Kind:
 
 
 def _line_of(recorded: Recorded) -> Line:
-    kind, job_id = _kind_of(recorded), recorded.result.claim.job_id
-    return Line(
-        logging.WARNING,
-        "job %s of page %s: %s (%s)",
-        (job_id, kind.page_id, kind.state, kind.error_code),
-        {
-            "action": kind.action,
-            "job_id": job_id,
-            "page_id": kind.page_id,
-            "error_code": kind.error_code,
-        },
-    )
+    job_id = recorded.result.claim.job_id
+    return _line("job %s of page %s: %s (%s)", _kind_of(recorded), "job_id", job_id)
 
 
 def _summary_line(kind: _Kind, count: int) -> Line:
+    return _line("%d more jobs of page %s: %s (%s)", kind, "count", count)
+
+
+def _line(message: str, kind: _Kind, name: str, subject: str | int) -> Line:
+    """Return a line about one job or several jobs. `name` is the extra field of the `subject`."""
     return Line(
         logging.WARNING,
-        "%d more jobs of page %s: %s (%s)",
-        (count, kind.page_id, kind.state, kind.error_code),
+        message,
+        (subject, kind.page_id, kind.state, kind.error_code),
         {
             "action": kind.action,
-            "count": count,
+            name: subject,
             "page_id": kind.page_id,
             "error_code": kind.error_code,
         },
