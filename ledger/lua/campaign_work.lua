@@ -51,7 +51,8 @@ local function process_lanes(cursor)
   local found = redis.call('HSCAN', key('campaign_pages:' .. campaign), cursor, 'COUNT', 100)
   for i = 1, #found[2], 2 do
     local page_id = string.match(found[2][i], '^(.*)|queued$')
-    if page_id and number(found[2][i + 1]) > 0 and not process_lane(page_id) then
+    -- Also if none is queued: the ids of canceled jobs may be left in the lane.
+    if page_id and not process_lane(page_id) then
       return cursor, false
     end
   end

@@ -62,33 +62,40 @@ local PROBED_CAMPAIGNS = 50
 -- The jobs to pop from a lane: jobs that have not failed yet, jobs that have, or both in turn.
 local FRESH, FAILED, BOTH = 'fresh', 'failed', 'both'
 
--- Returns a function that pops the next id of a lane (see lane_name), or returns nil. `canary` is
--- nil or {left: number of jobs that may be claimed for the first time}.
+local function pop_from(list)
+  return function(how_many) return redis.call('LPOP', list, how_many) or {} end
+end
+
+-- Returns a function that pops the next ids of a lane (see lane_name), at most as many as its
+-- argument; none if the lane is empty. `canary` is nil or {left: number of jobs that may be claimed
+-- for the first time}.
 local function popper(lane, kinds, canary)
   local fresh, again = key('ready:' .. lane), key('again:' .. lane)
   local failed = kinds ~= FRESH and redis.call('LLEN', again) or 0
   local has_fresh = kinds ~= FAILED
-  local turn
-  return function()
-    if canary and canary.left <= 0 then has_fresh = false end
-    if has_fresh and failed > 0 then
+  local pop_fresh, pop_again, turn = pop_from(fresh), pop_from(again), nil
+  return function(how_many)
+    if canary then
+      has_fresh = has_fresh and canary.left > 0
+      how_many = math.min(how_many, math.max(1, canary.left))
+    end
+    if has_fresh and failed == 0 then return pop_fresh(how_many) end
+    if failed == 0 then return {} end
+    if has_fresh then
       turn = (turn or number(redis.call('HGET', key('again_turns'), lane))) + 1
-    end
-    if has_fresh and (failed == 0 or turn < AGAIN_EVERY) then
-      local id = redis.call('LPOP', fresh)
-      if id then
-        if failed > 0 then redis.call('HSET', key('again_turns'), lane, int(turn)) end
-        return id
+      local ids = turn < AGAIN_EVERY and pop_fresh(1) or {}
+      if #ids > 0 then
+        redis.call('HSET', key('again_turns'), lane, int(turn))
+        return ids
       end
-      has_fresh = false
+      has_fresh = turn >= AGAIN_EVERY
     end
-    if failed == 0 then return nil end
     failed = failed - 1
     if turn then
       turn = 0
       redis.call('HDEL', key('again_turns'), lane)
     end
-    return redis.call('LPOP', again) or nil
+    return pop_again(1)
   end
 end
 
@@ -186,27 +193,31 @@ end
 -- claim_job; kinds: FRESH, FAILED or BOTH; avoided_payloads: nil, or payload -> true if its jobs
 -- are not suitable as a probe; postponed, avoided: {id, job} of these jobs, added by take_from}.
 
-local function is_full(taken, limit, how)
-  return taken >= limit or #claimed >= max_jobs or scans_left <= 0
-    or #how.postponed >= MAX_POSTPONED or #how.avoided >= MAX_AVOIDED
+-- How many ids may be popped now. Each may be claimed, postponed or avoided.
+local function room_for(taken, limit, how)
+  return math.min(limit - taken, max_jobs - #claimed, scans_left,
+    MAX_POSTPONED - #how.postponed, MAX_AVOIDED - #how.avoided)
 end
 
 -- Take up to `limit` jobs to send, with ids from `pop`. Returns their number, and whether no id is
 -- left.
 local function take_from(pop, limit, how, canary)
-  local taken = 0
-  while not is_full(taken, limit, how) do
-    local id = pop()
-    if not id then return taken, true end
-    scans_left = scans_left - 1
-    local claimed_before = #claimed
-    local what, job = take(id, how)
-    if canary and #claimed > claimed_before and not has_failed(job or {}) then
-      canary.left = canary.left - 1
+  local taken, room = 0, room_for(0, limit, how)
+  while room > 0 do
+    local ids = pop(room)
+    if #ids == 0 then return taken, true end
+    scans_left = scans_left - #ids
+    for _, id in ipairs(ids) do
+      local claimed_before = #claimed
+      local what, job = take(id, how)
+      if canary and #claimed > claimed_before and not has_failed(job or {}) then
+        canary.left = canary.left - 1
+      end
+      if what == 'to send' then taken = taken + 1 end
+      if what == 'postponed' then how.postponed[#how.postponed + 1] = { id, job } end
+      if what == 'avoided' then how.avoided[#how.avoided + 1] = { id, job } end
     end
-    if what == 'to send' then taken = taken + 1 end
-    if what == 'postponed' then how.postponed[#how.postponed + 1] = { id, job } end
-    if what == 'avoided' then how.avoided[#how.avoided + 1] = { id, job } end
+    room = room_for(taken, limit, how)
   end
   return taken, false
 end
@@ -250,7 +261,7 @@ local function take_from_campaigns(limit, how)
         redis.call('ZADD', lanes, int(turn), campaign)
         turn, moved_on = turn + 1, true
       end
-      if is_full(taken, limit, how) then return taken, false end
+      if room_for(taken, limit, how) <= 0 then return taken, false end
     end
   end
   return taken, true
@@ -258,10 +269,14 @@ end
 
 -- Like take_from, for all jobs of the page: urgent jobs, then single jobs, then campaigns.
 local function take_from_page(limit, how)
-  local taken, empty, jobs = 0, true, 0
+  local urgent, taken, empty, jobs = key('urgent:' .. how.page_id), 0, true, 0
+  if how.kinds == BOTH and redis.call('EXISTS', urgent, key('again:' .. how.page_id),
+      key('campaign_lanes:' .. how.page_id)) == 0 then
+    -- Most pages have no other jobs.
+    return take_from(pop_from(key('ready:' .. how.page_id)), limit, how)
+  end
   if how.kinds ~= FAILED then
-    local urgent = key('urgent:' .. how.page_id)
-    taken, empty = take_from(function() return redis.call('LPOP', urgent) or nil end, limit, how)
+    taken, empty = take_from(pop_from(urgent), limit, how)
   end
   if empty then
     jobs, empty = take_from(popper(how.page_id, how.kinds), limit - taken, how)

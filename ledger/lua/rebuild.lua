@@ -95,7 +95,6 @@ local function recount()
     counts[state] = counts[state] + 1
   end
   local pages = redis.call('ZRANGE', key('lanes'), 0, -1)
-  if #pages == 0 then redis.call('DEL', key('canceled_in_lane')) end
   for _, page_id in ipairs(pages) do
     counts.queued = counts.queued + redis.call('LLEN', key('urgent:' .. page_id))
       + queued_in(page_id)
@@ -114,6 +113,8 @@ local function recount()
       end
     end
   end
+  -- Without an id in a lane, nothing is left to skip.
+  if counts.queued == 0 then redis.call('DEL', key('canceled_in_lane')) end
   counts.queued = math.max(0, counts.queued - redis.call('SCARD', key('canceled_in_lane')))
   redis.call('DEL', key('counts'))
   for state, jobs in pairs(counts) do redis.call('HSET', key('counts'), state, int(jobs)) end

@@ -114,10 +114,14 @@ end
 -- Apply the outcomes of one batch to a page. Their calls were in flight together, so their order
 -- does not matter.
 local function affect_lane(page_id, of_page)
-  local stored = pause_of(page_id)
+  local stored, has_success, has_other = pause_of(page_id), false, false
+  for _, effect in ipairs(of_page) do
+    has_success = has_success or effect.name == 'success'
+    has_other = has_other or effect.name ~= 'success'
+  end
+  if not stored and not has_other then return end
   local pause = stored or new_pause()
-  local level, has_success = pause.level, false
-  for _, effect in ipairs(of_page) do has_success = has_success or effect.name == 'success' end
+  local level = pause.level
   for _, effect in ipairs(of_page) do
     if effect.name == 'pause' then
       begin_pause(pause, effect)

@@ -263,6 +263,23 @@ def test_holding_does_not_affect_the_pages_other_messages(scenario: Scenario) ->
     assert not scenario.ledger.release_campaign("held", by="ann")
 
 
+def test_a_job_canceled_in_a_held_campaign_is_neither_counted_nor_left_behind(
+    scenario: Scenario,
+) -> None:
+    """Its id stays in the lane until the campaign is released. A recount passes over it."""
+    (job_id,) = enqueue(scenario, 1, "c")
+    scenario.ledger.cancel([job_id])
+    scenario.ledger.hold_campaign("c", by="ann")
+    assert scenario.claim() == [], "the lane is closed"
+
+    scenario.sweep()
+    assert scenario.ledger.reader.count_states()[State.QUEUED] == 0
+
+    scenario.ledger.release_campaign("c", by="ann")
+    assert scenario.claim() == []
+    assert scenario.client.exists(scenario.key("ready:1/c"), scenario.key("canceled_in_lane")) == 0
+
+
 def test_a_release_that_stops_half_way_is_finished_by_the_workers(scenario: Scenario) -> None:
     """Given a release whose process died after its first call, then every page sends again."""
     for page in range(300):
