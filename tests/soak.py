@@ -28,6 +28,7 @@ from support.harness import ENDED, WorkerProcess, body, environment, eventually,
 JOBS_A_SECOND = 150
 FAULT_EVERY_SECONDS = 15
 MEASURE_EVERY_SECONDS = 10
+PAGES = [str(1000 + i) for i in range(30)]
 WAITING = [state for state in State if state not in ENDED]
 
 #: Payload id → percentage of the jobs.
@@ -79,6 +80,7 @@ class Soak:
         self.producer = Producer(self.settings)
         self.enqueued = 0
         self.refused = 0
+        self.next_messages_at = 0.0
         self.faults: Counter[str] = Counter()
 
     def enqueue(self, count: int) -> None:
@@ -88,7 +90,7 @@ class Soak:
                 f"{self.chance.choices(payloads, weights)[0]}#{self.enqueued + i}"
                 if self.chance.random() < 0.9
                 else "__hrf_f_soak",
-                page_id=str(1000 + self.chance.randrange(30)),
+                page_id=self.chance.choice(PAGES),
                 metadata=f"job {self.enqueued + i}",
             )
             for i in range(count)
@@ -120,6 +122,21 @@ class Soak:
         self.sandbox.fail_with(503)
         time.sleep(1)
         self.sandbox.fail_with(None)
+
+    def finished(self) -> bool:
+        """Return whether every job has ended. If not, enqueue a message for each page.
+
+        A page whose messages all fail is paused, and tries one of them after each pause. The
+        accepted messages of a page in use resume it earlier.
+        """
+        states = self.producer.count_states()
+        if not any(states[state] for state in WAITING):
+            return True
+        if time.monotonic() > self.next_messages_at:
+            self.next_messages_at = time.monotonic() + 1
+            rows = [body("__hrf_f_soak", page_id=page_id) for page_id in PAGES]
+            self.enqueued += len(self.producer.enqueue_many(rows).accepted)
+        return False
 
     def measure(self) -> Measurement:
         pids = [self.worker.pid, *self.worker.children()]
@@ -166,12 +183,7 @@ def main(seconds: float) -> int:
                     f"MB {last.files} files {last.threads} threads  Redis {last.redis_mb:.1f} MB"
                 )
             time.sleep(max(0.0, now + 0.2 - time.monotonic()))
-        states = soak.producer.count_states
-
-        def finished() -> bool:
-            return not any(states()[state] for state in WAITING)
-
-        eventually(finished, seconds=120, what="the end of every job")
+        eventually(soak.finished, seconds=120, what="the end of every job")
         doubles = sum(job.accepted > 1 for job in soak.sandbox.jobs())
         print(
             f"{soak.enqueued} jobs, {soak.refused} refused at enqueueing, faults "
