@@ -30,7 +30,7 @@ def enqueue_on_commit(
     committed. You can enqueue again later: the same idempotency key makes one job.
 
     Args:
-        job: the API's own body.
+        job: the body of the API's request.
         idempotency_key: a key that is derived from the row, such as `order-placed-1001`.
         on_enqueued: called with the job's id. Not called after an error.
         using: the alias of the database.

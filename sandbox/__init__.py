@@ -1,4 +1,4 @@
-"""A stand-in for the Harasocial endpoint, and an embedded Valkey server.
+"""A stand-in for the API, and an embedded Valkey.
 
     with Sandbox() as sandbox, EmbeddedValkey() as valkey:
         ...  # HARASOCIAL_API_URL=sandbox.url  HARASOCIAL_REDIS_URL=valkey.url
@@ -47,8 +47,8 @@ Refused
     throttle[:<retry_after>]          429; with the header Retry-After if given, whose value is the
                                       text as it is: `2.0`, nonsense, or a date such as
                                       `Wed, 21 Oct 2026 07%3A28%3A00 GMT`
-    redirect[:<status>]               302 or that status, to the path /social/redirected, whose
-                                      visitors are counted
+    redirect[:<status>]               302 or that status, to the path /social/redirected, which
+                                      counts its requests
 
 Refused at first. page_id, recipient.id, payload_id and metadata together identify a job. Its first
 <times> POSTs fail, the next one is accepted.
@@ -73,7 +73,7 @@ An invalid reply
     unsuccessful                      has_error false, data.success false
     wrong_types                       has_error `"false"`, success `"true"`, and so on
     nan                               error_code NaN
-    deep                              100,000 lists, one in the other
+    deep                              100,000 nested lists
     duplicate_keys                    has_error twice, true and false
     not_utf8                          error_message with bytes that are not UTF-8
     huge                              32 MB that end as an accepted reply
@@ -95,7 +95,7 @@ The same over HTTP, for a sandbox in another process, in JSON:
                                "arrived_at_monotonic": […]}, …]}
     GET  /_sandbox/requests    {"requests": [{"method", "path", "headers": [[name, value], …],
                                "body", "body_base64"}, …]}, with the token masked
-    POST /_sandbox/reset       forgets what was received
+    POST /_sandbox/reset       deletes what was received
     POST /_sandbox/switch      a JSON object with some of "fail_with": 503 or null,
                                "latency_seconds": 0.2, "tokens": {"*": "…", page_id: "…"}
 """

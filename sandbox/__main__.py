@@ -1,4 +1,4 @@
-"""`python -m harasocial_dispatch.sandbox`: the stand-in endpoint as a separate process."""
+"""`python -m harasocial_dispatch.sandbox`: the sandbox as a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Read the options, print the settings, and serve until a signal."""
     parser = argparse.ArgumentParser(
         prog="python -m harasocial_dispatch.sandbox",
-        description="A stand-in for the Harasocial endpoint. Prints the settings to paste.",
+        description="A stand-in for the API. Prints the settings to paste.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port; 0 selects a free one")

@@ -71,7 +71,7 @@ def parse_behavior(payload_id: str) -> Behavior:
     """Return the behavior that `payload_id` selects; `ok` if it does not start with `sandbox:`.
 
     Raises:
-        UnknownBehaviorError: if there is no such behavior, or its arguments are invalid.
+        UnknownBehaviorError: there is no such behavior, or its arguments are invalid.
     """
     if not payload_id.startswith(PREFIX):
         return OK

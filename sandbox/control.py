@@ -38,7 +38,7 @@ class Switches:
         """Apply `changes`, a mapping of switch names to values.
 
         Raises:
-            ValueError: if a name or a value is invalid; nothing is changed then.
+            ValueError: a name or a value is invalid; nothing is changed then.
         """
         if not isinstance(changes, Mapping) or not set(changes) <= set(_CHECKS):
             raise ValueError(f"the switches are an object with some of {', '.join(_CHECKS)}")

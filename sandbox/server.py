@@ -69,8 +69,8 @@ class Server:
         """Listen, and return self.
 
         Raises:
-            OSError: if the server cannot listen on the address, for example because it is in use.
-            RuntimeError: if the server is already started.
+            OSError: the server cannot listen on the address, for example because it is in use.
+            RuntimeError: the server is already started.
         """
         if self._thread is not None:
             raise RuntimeError("the server is already started")
@@ -110,7 +110,7 @@ class Server:
         """Listen again, on the same port.
 
         Raises:
-            OSError: if another program has taken the port.
+            OSError: another program has taken the port.
         """
         self._run(self._listen())
 

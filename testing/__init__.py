@@ -1,4 +1,4 @@
-"""A test kit for applications that enqueue jobs. It needs no network.
+"""A test kit for apps that enqueue jobs. It needs no network.
 
 With pytest, use the fixture `harasocial`, a `TestKit`:
 

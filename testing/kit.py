@@ -35,7 +35,7 @@ _ENDED = frozenset({State.SENT, State.FAILED, State.CANCELLED})
 
 
 class TestKit:
-    """Keeps the jobs that an application enqueues, and sends them to a `Sandbox` without a network.
+    """Keeps the jobs that an app enqueues, and sends them to a `Sandbox` without a network.
 
         with TestKit() as harasocial:
             place_order()
