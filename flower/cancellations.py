@@ -76,7 +76,7 @@ class TrackedCancellation:
 
 
 class Cancellations:
-    """The cancellations of this process. Safe to use from any thread."""
+    """The cancellations of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -59,7 +59,7 @@ class Refusal:
 
 
 class Gate:
-    """Decide which requests are handled.
+    """Decides which requests are handled.
 
     Args:
         credentials: a list of `user:password`; empty if there is no basic login.

@@ -10,7 +10,7 @@ _IPV6_NETWORK_BITS = 64
 
 
 class LoginLimit:
-    """Count the wrong logins of each client.
+    """Counts the wrong logins of each client.
 
     Args:
         attempts: number of wrong logins that a client may try at once.

@@ -83,7 +83,7 @@ class GuardedFlower(FlowerApplication):
 
 @stream_request_body
 class Refused(RequestHandler):
-    """Refuse a request as soon as its headers are read, and ignore the body."""
+    """Refuses a request as soon as its headers are read, and ignores the body."""
 
     def initialize(self, refusal: Refusal) -> None:
         self._refusal = refusal
@@ -103,7 +103,7 @@ class Refused(RequestHandler):
 
 
 class SafeHeaders(OutputTransform):
-    """Set headers that prevent other sites from using a response."""
+    """Sets headers that prevent other sites from using a response."""
 
     def __init__(self, request: HTTPServerRequest, gate: Gate) -> None:
         self._request, self._gate = request, gate

@@ -17,7 +17,7 @@ class Claim:
 
     Attributes:
         token: required to record an outcome.
-        body: the API's body as stored; not validated.
+        body: the body of the API's request as stored; not validated.
         attempts_spent: attempts since the job was enqueued or last replayed.
         consecutive_pauses: of the page's lane. If above 0, this claim is the lane's probe, or the
             page recovers from a pause.

@@ -100,7 +100,7 @@ def _long(job: Mapping[str, str], name: str) -> str | None:
 
 
 def to_body(job: Mapping[str, str]) -> dict[str, Any]:
-    """Return the API's body from a job's hash; it may be invalid or incomplete."""
+    """Return the body of the API's request from a job's hash; it may be invalid or incomplete."""
     body: dict[str, Any] = {
         "messaging_type": MESSAGING_TYPE,
         "recipient": {"id": job.get("recipient_id")},

@@ -80,7 +80,7 @@ class Lifted(StrEnum):
 
 
 class Ledger:
-    """The jobs of one namespace. Threads may share it; each process creates its own.
+    """The jobs of one namespace. Thread-safe; each process creates its own.
 
     If another client replaced a key by one of another type, that key is renamed to
     `broken:<name>`, and its content is rebuilt from the jobs if possible: see lua/shared/keys.lua.

@@ -21,8 +21,8 @@ _STEPS = ((_HOUR_MS, 1000), (24 * _HOUR_MS, 10_000), (7 * 24 * _HOUR_MS, 300_000
 class Preview:
     """Counts valid jobs. The memory needed depends on the pages and times, not on the jobs.
 
-    Keys are compared by 64-bit hashes, which are kept in a temporary file. Must be closed. Threads
-    must not share it.
+    Keys are compared by 64-bit hashes, which are kept in a temporary file. Not thread-safe. Must be
+    closed.
 
     Args:
         now_ms: the time (ms since the epoch).

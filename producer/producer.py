@@ -47,7 +47,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 class Producer:
-    """Enqueues jobs, and reads and changes them. Threads may share it.
+    """Enqueues jobs, and reads and changes them. Thread-safe.
 
     Every method raises `QueueUnavailable` within 2 seconds if Redis is not available: it cannot be
     reached, refuses the command or does not reply in time.
@@ -81,7 +81,7 @@ class Producer:
         """Enqueue one message and return its job id.
 
         Args:
-            job: the API's body; `messaging_type` is optional.
+            job: the body of the API's request; `messaging_type` is optional.
             idempotency_key: all calls with the same key create one job, as long as that job is
                 kept. Later calls must have the same body, and return the same id. Their other
                 options are ignored.
@@ -130,7 +130,8 @@ class Producer:
         report contains the number of new jobs and of rows that were already enqueued.
 
         Args:
-            rows: each row is the API's body. It may also contain options of `enqueue`.
+            rows: each row is the body of the API's request, which may also contain options of
+                `enqueue`.
             on_invalid: "raise" validates all rows before it stores any. If a row of a batch is in
                 conflict, nothing of the batch is stored. "skip" reads the iterable batch by batch,
                 so that it may be endless, and reports invalid rows and rows in conflict.

@@ -9,7 +9,7 @@
     ├── CampaignCanceled     the campaign is canceled; it cannot be held or released
     ├── JobNotFound          no job has this id
     ├── AmbiguousJobId       several job ids begin with this text
-    └── QueueUnavailable     Redis is not available or refused; nothing was stored
+    └── QueueUnavailable     Redis is not available; nothing was stored
         └── EnqueueUnknown   the reply was lost: the job may or may not be stored
 
 The operator must correct a `SettingsError`. The caller must correct `InvalidJob`, `InvalidRequest`
@@ -137,7 +137,7 @@ class AmbiguousJobId(DispatchError, LookupError):
 
 
 class QueueUnavailable(DispatchError):
-    """Redis could not be reached, or refused the command. Nothing was done.
+    """Redis is not available: it cannot be reached or refused the command. Nothing was done.
 
     Attributes:
         accepted: ids of the jobs that `enqueue_many` stored before the error; they will be sent.

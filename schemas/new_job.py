@@ -22,7 +22,7 @@ MAX_AHEAD = timedelta(days=366)
 
 
 class MessageRow(MessageBody, total=False):
-    """A row of `enqueue_many`: the fields of the API's body, and options."""
+    """A row of `enqueue_many`: the body of the API's request, and options."""
 
     idempotency_key: str | None
     send_at: datetime | str | None

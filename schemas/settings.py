@@ -82,7 +82,7 @@ class Settings:
     #: Messages that a page may send at once before `HARASOCIAL_PAGE_RATE` applies.
     page_burst: int = 10
     #: Maximum rate of all pages of one token in calls per second, over all workers; 0 means no
-    #: limit. Haravan documents 4 a second and 80 at once per shop. A limit that a reply reports
+    #: limit. Haravan documents 4 per second and 80 at once per shop. A limit that a reply reports
     #: (`X-Haravan-Api-Call-Limit`) applies in any case.
     token_rate: float = 0.0
     #: Calls that a token may make at once before `HARASOCIAL_TOKEN_RATE` applies.
@@ -96,7 +96,7 @@ class Settings:
     campaign_ttl_seconds: float = 30.0 * 24 * 3600
     #: Login of Flower, `user:password`. The password has at least 15 characters.
     flower_basic_auth: str | None = field(default=None, repr=False)
-    #: Whether Flower also shows each sent message as a task.
+    #: Whether Flower also shows each sent job as a task.
     flower_successes: bool = False
     #: Classes of error codes, such as `551=transient,10/999=permanent`. They take precedence over
     #: the built-in list.

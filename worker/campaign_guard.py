@@ -13,14 +13,14 @@ MIN_OUTCOMES = 20
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Hold the campaign, for this reason."""
+    """The decision to hold the campaign, and its reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseCanary:
-    """Release the rows that wait for the canary."""
+    """The decision to release the rows that wait for the canary."""
 
 
 def decide(watched: WatchedCampaign) -> Hold | ReleaseCanary | None:

@@ -40,7 +40,7 @@ JOB_WAIT_SECONDS = 0.25
 #: killed, jobs that arrive within this time wait for the sweep. It is longer than the wait for the
 #: signal, because a server may end the wait 0.1 seconds late.
 NEXT_CLAIM_SECONDS = 2 * JOB_WAIT_SECONDS
-#: How often a pump with calls in flight and free slots claims.
+#: Interval at which a pump claims while it has calls in flight and free slots.
 CLAIM_EVERY_SECONDS = 0.01
 #: How long ended calls wait to be recorded together. They wait less if this number of calls, or
 #: half of the slots, have ended. A visit to the ledger costs about as much as three jobs.

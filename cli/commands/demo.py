@@ -166,7 +166,7 @@ def _progress(total: int) -> Iterator[Any]:
 
 
 class _Lines:
-    """Print at most one line per second."""
+    """Prints at most one line per second."""
 
     def __init__(self) -> None:
         self._next = 0.0

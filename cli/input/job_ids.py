@@ -24,7 +24,7 @@ def whole_ids(find_id: Callable[[str], str], texts: Sequence[str]) -> list[str]:
 
 
 def print_refused(refused: Mapping[str, State | None], what: str) -> None:
-    """Print for each job that it was refused, and the state that caused it."""
+    """Print the refused jobs, each with the state that caused the refusal."""
     for job_id, state in refused.items():
         if state is None:
             print_notice(str(JobNotFound(job_id)))

@@ -40,7 +40,7 @@ STATE_STYLES = {
 
 
 class Column(NamedTuple):
-    """A table's column. `fit`: how texts that are too long for a narrow terminal are handled.
+    """A table's column. `fit`: how to handle texts that are too long for a narrow terminal.
 
     `spare`: if that is not enough, columns are omitted, the highest number first; 0 means never.
     """

@@ -23,7 +23,7 @@ _WHY_NOT = (
 
 
 class MetricsHandler(FlowerMetrics):
-    """Flower's metrics need no login. The gauges of the ledger have page ids, so they need one."""
+    """The metrics. Flower's own need no login. The ledger's contain page ids, so they need one."""
 
     def initialize(self, site: Site) -> None:
         self._threads = site.threads

@@ -106,7 +106,7 @@ class OverviewHandler(LivePageHandler):
 
 
 class HomeHandler(PageHandler):
-    """`/`: redirects to the Overview. Flower's home page is also at `/workers`."""
+    """Redirects from `/` to the Overview. Flower's home page is also at `/workers`."""
 
     @authenticated
     async def get(self) -> None:

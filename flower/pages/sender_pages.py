@@ -40,7 +40,7 @@ class SenderPage:
 
 
 class SenderPagesHandler(PageHandler):
-    """Redirect to the page whose id was entered on the Overview."""
+    """Redirects to the page whose id was entered on the Overview."""
 
     @authenticated
     async def get(self) -> None:

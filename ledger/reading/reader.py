@@ -31,7 +31,7 @@ class JobStatus(NamedTuple):
 
 
 class Reader:
-    """Reads jobs, counts and lanes. Threads may share it.
+    """Reads jobs, counts and lanes. Thread-safe.
 
     Methods for failed jobs ignore the `states` of their filter, and `since` and `until` bound when
     a job failed. They search for `text`, ignoring case, in a job's ids, error, payload, metadata

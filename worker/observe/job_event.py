@@ -37,7 +37,7 @@ class JobEvent:
     """The end of a job's attempt, at `at_seconds` (since the epoch).
 
     Attributes:
-        body: the API's body as stored. It may be invalid or incomplete.
+        body: the body of the API's request as stored. It may be invalid or incomplete.
         attempts: all known attempts, oldest first, including the one that ended.
         retry_at_seconds: for a RETRYING job, when it is due (since the epoch).
         dispatch_id: the id of the Celery task that made the attempt, or None.

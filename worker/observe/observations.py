@@ -82,7 +82,7 @@ class MetricTotals(Collector):
         )
         self._waits = Histogram(
             "harasocial_queue_wait_seconds",
-            "Time from when a job could first be sent to the claim of its first attempt.",
+            "Time from the earliest time to send a job to the claim for its first attempt.",
             buckets=WAIT_BOUNDS,
             registry=registry,
         )
