@@ -30,7 +30,7 @@ _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
 class SettingsReference(SphinxDirective):
-    """Insert one entry for each setting."""
+    """Inserts one entry for each setting."""
 
     def run(self) -> list[nodes.Node]:
         comments = ModuleAnalyzer.for_module(Settings.__module__).find_attr_docs()
@@ -84,7 +84,7 @@ def _accepted(variable: str) -> str:
 
 
 class PublicClasses(SphinxDirective):
-    """Insert an entry for each class in a module's `__all__`, except the excluded names.
+    """Inserts an entry for each class in a module's `__all__`, except the excluded names.
 
     Arguments: the module, and names to exclude.
     """
