@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.for-demo ## Run a demo: an embedded Valkey, a stand-in endpoint, a worker, some hundred jobs.
+demo: $(VENV)/.for-demo ## Run a demo of the complete system with 309 jobs.
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/harasocial-dispatch demo
 
 test: $(VENV)/.for-test ## Run every test.
