@@ -134,7 +134,7 @@ _TOKEN = _texts(
 _TOO_FAST = _texts(
     (
         "The page sent messages faster than the API allows.",
-        "Nothing: the page resumes automatically. If it happens often, lower its rate.",
+        "Nothing to do: the page resumes automatically. If it happens often, lower its rate.",
     ),
     (
         "Trang gửi tin nhanh hơn mức API cho phép.",
@@ -144,7 +144,8 @@ _TOO_FAST = _texts(
 _APP_TOO_FAST = _texts(
     (
         "The token made more calls than the API allows; all pages of the token wait.",
-        "Nothing: the pages resume automatically. If it happens often, set HARASOCIAL_TOKEN_RATE.",
+        "Nothing to do: the pages resume automatically. If it happens often, set "
+        "HARASOCIAL_TOKEN_RATE.",
     ),
     (
         "Token đã gọi nhiều hơn mức API cho phép; mọi trang dùng token này đều chờ.",

@@ -14,7 +14,7 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "app_throttled": {
             "en": Explanation(
                 "Its token made more calls than the API allows; all pages of the token wait.",
-                "Nothing: the pages resume automatically. If it happens often, set "
+                "Nothing to do: the pages resume automatically. If it happens often, set "
                 "HARASOCIAL_TOKEN_RATE.",
             ),
             "vi": Explanation(
@@ -56,8 +56,8 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "failing": {
             "en": Explanation(
                 "Its calls keep failing.",
-                "Nothing: the page resumes automatically. One message tests it at the end of each "
-                "pause.",
+                "Nothing to do: the page resumes automatically. One message tests it at the end of "
+                "each pause.",
             ),
             "vi": Explanation(
                 "Trang gửi tin liên tục bị lỗi.",
@@ -68,7 +68,8 @@ PAUSE_REASONS: Mapping[str, Mapping[Language, Explanation]] = MappingProxyType(
         "throttled": {
             "en": Explanation(
                 "It sent messages faster than the API allows.",
-                "Nothing: the page resumes automatically. If it happens often, lower its rate.",
+                "Nothing to do: the page resumes automatically. If it happens often, lower its "
+                "rate.",
             ),
             "vi": Explanation(
                 "Trang gửi tin nhanh hơn mức API cho phép.",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from ...ledger import AUDIT_DAYS, AuditEntry
+from ...ledger import ALL_PAGES, AUDIT_DAYS, AuditEntry
 from ...schemas import Settings
 from ..input.environment import open_ledger
 from ..input.options import examples, json_option, limit_option, since_and_until
@@ -57,7 +57,7 @@ def _subject(entry: AuditEntry) -> str:
     """Return the jobs or pages that an entry concerns, and its details."""
     parts = []
     if entry.page_id:
-        parts.append(f"page {entry.page_id}")
+        parts.append("all pages" if entry.page_id == ALL_PAGES else f"page {entry.page_id}")
     if entry.campaign:
         parts.append(f"campaign {entry.campaign}")
     for facts in (entry.filter or {}, entry.details):

@@ -30,7 +30,7 @@ def pause_rows(pauses: Sequence[Pause], now: datetime, language: Language) -> li
     """Return the cells of each pause for `PAUSE_COLUMNS`."""
     return [
         [
-            shown(pause.page_id),
+            "all pages" if pause.page_id == ALL_PAGES else shown(pause.page_id),
             shown(pause.reason),
             shown(pause.error_code),
             until_text(pause, now),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado.web import authenticated
 
-from ...ledger import AUDIT_DAYS
+from ...ledger import ALL_PAGES, AUDIT_DAYS
 from ...schemas import iso_utc
 from .handler import PAGE_SIZE, PageHandler
 
@@ -20,6 +20,7 @@ class AuditHandler(PageHandler):
         after = entries[PAGE_SIZE].at if len(entries) > PAGE_SIZE else None
         self.render(
             "failures_audit.html",
+            all_pages=ALL_PAGES,
             days=AUDIT_DAYS,
             entries=entries[:PAGE_SIZE],
             is_first=until is None,

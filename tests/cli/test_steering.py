@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import socket
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -95,6 +96,8 @@ def test_all_pages_are_paused_and_resumed(run: Run, jobs: Jobs) -> None:
     assert result.stdout.startswith("every page is paused until it is resumed: ")
     assert result.stdout.endswith("; 1 job waits\n")
     assert {pause["page_id"] for pause in paused(run)} == {PAGE, "*"}
+    assert re.search(r"^all pages +manual ", run("stats").stdout, re.MULTILINE)
+    assert "  all pages" in run("audit").stdout
     # Both pauses apply. After one is resumed, a notice names the other.
     result = run("resume", PAGE)
     assert "the pause of all pages still applies" in result.stderr

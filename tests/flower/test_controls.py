@@ -177,6 +177,10 @@ def test_a_pause_of_all_pages_is_shown_on_every_page(
     assert ledger.claim(1).claims == []
     assert "all pages are paused" in text_of(flower.get("/failures/waiting?state=queued"))
 
+    audit = flower.get("/audit")
+    assert "all pages" in text_of(audit)
+    assert re.search(r"/pages/(\*|%2A)", audit.text) is None
+
     control(flower, "", action="resume")
     assert "All pages are paused" not in flower.get("/failures").text
     assert len(ledger.claim(1).claims) == 1
