@@ -239,3 +239,12 @@ def _text(value: Any) -> str | None:
 def to_time(milliseconds: object) -> datetime | None:
     """Return a stored time, or None if it is not a valid time."""
     return from_stored(to_int(milliseconds))
+
+
+def to_object(text: str) -> dict[str, Any]:
+    """Return a JSON object; an empty one if another client stored something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -45,6 +46,9 @@ class Finding(NamedTuple):
     message: str
 
 
+_ok, _warning, _error = (partial(Finding, level) for level in _COLORS)
+
+
 @click.command(epilog=examples("check", "check --json"))
 @json_option
 @click.pass_context
@@ -61,7 +65,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     unreachable: list[Finding] = []
     try:
         settings = Settings.from_environment()
-        findings += [Finding("ok", "settings", "can be read"), *check_settings(settings)]
+        findings += [_ok("settings", "can be read"), *check_settings(settings)]
         findings += check_variable_names(os.environ)
         tokens = list(check_tokens(settings))
         findings += tokens
@@ -72,9 +76,9 @@ def check(ctx: click.Context, as_json: bool) -> None:
                 findings += check_connection(settings)
             except QueueUnavailable as error:
                 reason = str(error).removeprefix("Redis at ")
-                unreachable.append(Finding("error", subject, reason))
+                unreachable.append(_error(subject, reason))
     except SettingsError as error:
-        findings.append(Finding("error", "settings", str(error)))
+        findings.append(_error("settings", str(error)))
     _print(findings + unreachable, as_json)
     if any(found.level == "error" for found in findings):
         ctx.exit(2)
@@ -95,8 +99,7 @@ def _print(findings: list[Finding], as_json: bool) -> None:
 def check_settings(settings: Settings) -> Iterator[Finding]:
     """Yield warnings about unsafe values and combinations of settings."""
     if settings.lease_seconds <= settings.call_deadline_seconds:
-        yield Finding(
-            "warning",
+        yield _warning(
             "HARASOCIAL_LEASE_SECONDS",
             f"is {settings.lease_seconds:g}, not more than HARASOCIAL_CALL_DEADLINE_SECONDS "
             f"({settings.call_deadline_seconds:g}): calls end after "
@@ -111,16 +114,14 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     }
     for name, ttl_seconds in kept.items():
         if ttl_seconds < settings.expires_seconds:
-            yield Finding(
-                "warning",
+            yield _warning(
                 name,
                 f"is {ttl_seconds:g}, less than HARASOCIAL_EXPIRES_SECONDS "
                 f"({settings.expires_seconds:g}): a job and its idempotency key may be deleted "
                 "while the same message can still be enqueued again; make it longer",
             )
         elif ttl_seconds < settings.retry_max_seconds:
-            yield Finding(
-                "warning",
+            yield _warning(
                 name,
                 f"is {ttl_seconds:g}, less than HARASOCIAL_RETRY_MAX_SECONDS "
                 f"({settings.retry_max_seconds:g}), the longest wait for a retry; make it longer",
@@ -131,7 +132,7 @@ def _page_rate(settings: Settings) -> Iterator[Finding]:
     name = "HARASOCIAL_PAGE_RATE"
     problem = rate_problem(settings.page_rate, settings.page_burst)
     if problem:
-        yield Finding("warning", name, f"{problem}; the default, 30 with a burst of 10, is safe")
+        yield _warning(name, f"{problem}; the default, 30 with a burst of 10, is safe")
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
@@ -142,8 +143,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         what, remedy = "the host name in the server's certificate", "ssl_check_hostname=false"
     else:
         return
-    yield Finding(
-        "warning",
+    yield _warning(
         "HARASOCIAL_REDIS_URL",
         f"does not verify {what}: another server could take its place and get the password; "
         f"remove {remedy}, and set ssl_ca_certs= to the file of its CA",
@@ -160,7 +160,7 @@ def check_variable_names(names: Iterable[str]) -> Iterator[Finding]:
             continue
         meant = get_close_matches(setting, known, n=1)
         hint = f"; did you mean {PREFIX}{meant[0]}?" if meant else ""
-        yield Finding("warning", name, f"is not a setting and has no effect{hint}")
+        yield _warning(name, f"is not a setting and has no effect{hint}")
 
 
 def check_tokens(settings: Settings) -> Iterator[Finding]:
@@ -174,17 +174,16 @@ def check_tokens(settings: Settings) -> Iterator[Finding]:
         hint = ""
         if settings.token is None and settings.tokens_file is None:
             hint = " (only a worker needs one; a host that only enqueues does not)"
-        yield Finding("error", "token", f"{error}{hint}")
+        yield _error("token", f"{error}{hint}")
         return
     file = settings.tokens_file
     if file is not None and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Finding(
-            "warning",
+        yield _warning(
             "HARASOCIAL_TOKENS_FILE",
             f"other users of this host can read or change it; run: chmod 600 {file}",
         )
     else:
-        yield Finding("ok", "token", "is set")
+        yield _ok("token", "is set")
 
 
 def check_endpoint(settings: Settings) -> Iterator[Finding]:
@@ -206,22 +205,19 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
     if isinstance(ending, CallFailed):
         is_certificate = "SSL" in ending.detail or "Certificate" in ending.detail
         what = "has no valid certificate" if is_certificate else "gives no reply"
-        yield Finding(
-            "warning",
+        yield _warning(
             "API",
             f"{where} {what} ({ending.kind}: {ending.detail}); only workers need it: check "
             "HARASOCIAL_API_URL, HARASOCIAL_PROXY_URL and this host's network",
         )
     elif ending.status in (401, 403):
-        yield Finding(
-            "error",
+        yield _error(
             "API",
             f"{where} refuses the token (HTTP status {ending.status}); set HARASOCIAL_TOKEN "
             "or HARASOCIAL_TOKENS_FILE to a token with the scope social.conv",
         )
     elif ending.status == 404 or 300 <= ending.status < 400:
-        yield Finding(
-            "warning",
+        yield _warning(
             "API",
             f"{where} replies with HTTP status {ending.status}: is HARASOCIAL_API_URL right?",
         )
@@ -229,8 +225,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
         secure = ", its certificate is valid" if parts.scheme == "https" else ""
         known = 200 <= ending.status < 500 and ending.status != 429
         answer = "it does not refuse the token" if known else "the token could not be tried"
-        yield Finding(
-            "ok",
+        yield _ok(
             "API",
             f"{where} replies{secure}, {answer} (HTTP status {ending.status})",
         )
@@ -240,26 +235,24 @@ def check_redis(health: ServerHealth, where: str) -> Iterator[Finding]:
     """Yield the state of the Redis server at the address `where`, and its unsafe settings."""
     yield from _version(health.version, where)
     if health.is_replica:
-        yield Finding(
-            "error",
+        yield _error(
             "Redis",
             "is a read-only replica; set HARASOCIAL_REDIS_URL to the primary",
         )
     if health.other_version:
-        yield Finding("error", "namespace", health.other_version)
+        yield _error("namespace", health.other_version)
     yield from _policy(health.maxmemory_policy)
     yield from _appendonly(health.appendonly)
     offset = health.clock_offset_seconds
     if offset is not None and abs(offset) > _CLOCK_TOLERANCE_SECONDS:
         direction = "ahead of" if offset > 0 else "behind"
-        yield Finding(
-            "warning",
+        yield _warning(
             "clock",
             f"Redis is {abs(offset):.1f} s {direction} this host: send_at, expires_at and --since "
             "are off by the same time; synchronize both clocks by NTP",
         )
     elif offset is not None:
-        yield Finding("ok", "clock", f"differs from this host's by {abs(offset):.1f} s")
+        yield _ok("clock", f"differs from this host's by {abs(offset):.1f} s")
 
 
 def _look_at_ledger(settings: Settings) -> Iterator[Finding]:
@@ -268,7 +261,7 @@ def _look_at_ledger(settings: Settings) -> Iterator[Finding]:
 
 def _look_at_broker(settings: Settings) -> Iterator[Finding]:
     inspect_broker(settings)
-    yield Finding("ok", "Celery", f"connects to its broker, {address(settings.redis_url)}")
+    yield _ok("Celery", f"connects to its broker, {address(settings.redis_url)}")
 
 
 #: The connections to check, by the subject of their findings.
@@ -282,44 +275,37 @@ def _version(version: str | None, where: str) -> Iterator[Finding]:
     oldest = ".".join(map(str, OLDEST_VERSION))
     numbers = tuple(int(part) for part in (version or "").split(".") if part.isdecimal())
     if not numbers:
-        yield Finding(
-            "warning",
+        yield _warning(
             "Redis",
             f"{where} replies, but does not report its version; it must be {oldest} or newer",
         )
     elif numbers < OLDEST_VERSION:
-        yield Finding(
-            "error", "Redis", f"{where} has version {version}; it must be {oldest} or newer"
-        )
+        yield _error("Redis", f"{where} has version {version}; it must be {oldest} or newer")
     else:
-        yield Finding("ok", "Redis", f"{where} replies, version {version}")
+        yield _ok("Redis", f"{where} replies, version {version}")
 
 
 def _policy(policy: str | None) -> Iterator[Finding]:
     if policy is None:
-        yield Finding(
-            "warning", "maxmemory-policy", "cannot be read; make sure that it is noeviction"
-        )
+        yield _warning("maxmemory-policy", "cannot be read; make sure that it is noeviction")
     elif policy != "noeviction":
-        yield Finding(
-            "warning",
+        yield _warning(
             "maxmemory-policy",
             f"is {policy}: when memory is full, Redis may delete jobs; "
             "run: CONFIG SET maxmemory-policy noeviction, and set it in redis.conf",
         )
     else:
-        yield Finding("ok", "maxmemory-policy", "is noeviction")
+        yield _ok("maxmemory-policy", "is noeviction")
 
 
 def _appendonly(appendonly: bool | None) -> Iterator[Finding]:
     if appendonly is None:
-        yield Finding("warning", "appendonly", "cannot be read; make sure that it is on")
+        yield _warning("appendonly", "cannot be read; make sure that it is on")
     elif not appendonly:
-        yield Finding(
-            "warning",
+        yield _warning(
             "appendonly",
             "is off: if Redis crashes, jobs since its last snapshot are lost; "
             "run: CONFIG SET appendonly yes, and set it in redis.conf",
         )
     else:
-        yield Finding("ok", "appendonly", "is on")
+        yield _ok("appendonly", "is on")

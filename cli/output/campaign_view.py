@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from ...ledger import Campaign, Pause
+from ...ledger import Campaign, CampaignPage, Pause
 from ...schemas import State
 from ...schemas.error_codes import explain_any
 from ...schemas.language import Language
@@ -14,14 +14,12 @@ from .pause_view import print_pauses
 from .printing import STATE_STYLES, Cell, Column, print_facts, print_table, shown
 from .times import duration_text, local
 
+#: The columns of `_counts`.
+_COUNTS = [Column(title, right=True) for title in ("rows", "done", "sent", "failed", "waiting")]
 LIST_COLUMNS = [
     Column("campaign"),
     Column("state"),
-    Column("rows", right=True),
-    Column("done", right=True),
-    Column("sent", right=True),
-    Column("failed", right=True),
-    Column("waiting", right=True),
+    *_COUNTS,
     Column("rate", right=True, spare=2),
     Column("time left", spare=1),
     Column("started", spare=3),
@@ -33,11 +31,7 @@ def list_row(campaign: Campaign) -> list[str | Cell]:
     return [
         campaign.name,
         _state_cell(campaign),
-        f"{campaign.rows:,}",
-        _share(campaign.ended, campaign.rows),
-        f"{campaign.states[State.SENT]:,}",
-        f"{campaign.states[State.FAILED]:,}",
-        f"{campaign.waiting:,}",
+        *_counts(campaign, campaign.rows, campaign.ended),
         f"{campaign.rate:.1f}/s",
         _time_left(campaign),
         local(campaign.started_at),
@@ -85,27 +79,11 @@ def print_campaign(campaign: Campaign, pauses: Sequence[Pause], language: Langua
         )
     if campaign.pages:
         click.echo()
-        print_table(
-            [
-                Column("page"),
-                Column("rows", right=True),
-                Column("done", right=True),
-                Column("sent", right=True),
-                Column("failed", right=True),
-                Column("waiting", right=True),
-            ],
-            [
-                [
-                    shown(page_id),
-                    f"{sum(page.states.values()):,}",
-                    _share(sum(page.states.values()) - page.waiting, sum(page.states.values())),
-                    f"{page.states[State.SENT]:,}",
-                    f"{page.states[State.FAILED]:,}",
-                    f"{page.waiting:,}",
-                ]
-                for page_id, page in campaign.pages.items()
-            ],
-        )
+        rows = []
+        for page_id, page in campaign.pages.items():
+            row_count = sum(page.states.values())
+            rows.append([shown(page_id), *_counts(page, row_count, row_count - page.waiting)])
+        print_table([Column("page"), *_COUNTS], rows)
     if pauses:
         click.echo()
         print_pauses(pauses, language)
@@ -151,6 +129,16 @@ def _style(campaign: Campaign) -> str:
 
 def _state_cell(campaign: Campaign) -> Cell:
     return Cell(_state(campaign), _style(campaign))
+
+
+def _counts(of: Campaign | CampaignPage, rows: int, ended: int) -> list[str]:
+    return [
+        f"{rows:,}",
+        _share(ended, rows),
+        f"{of.states[State.SENT]:,}",
+        f"{of.states[State.FAILED]:,}",
+        f"{of.waiting:,}",
+    ]
 
 
 def _share(part: int, whole: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ...schemas import State, iso_utc
-from ..job_hash import to_int, to_time
+from ..job_hash import to_int, to_object, to_time
 from .counts import most_first
 from .namespace import CHUNK, Namespace, chunks
 from .pauses import pauses_of, rates
@@ -181,10 +180,7 @@ def watched_campaigns(namespace: Namespace, cursor: int) -> tuple[list[WatchedCa
 def _watched(
     campaign: Campaign, now_ms: int, text: str, outcomes: Sequence[str]
 ) -> WatchedCampaign:
-    try:
-        rules = dict(json.loads(text))
-    except (ValueError, TypeError, RecursionError):
-        rules = {}  # written by another client
+    rules = to_object(text)
     return WatchedCampaign(
         campaign=campaign,
         read_at_ms=now_ms,
@@ -371,12 +367,9 @@ def _states_json(states: Mapping[State, int]) -> dict[str, int]:
 def _hold(text: str | None) -> Hold | None:
     if text is None:
         return None
-    try:
-        found = json.loads(text)
-        return Hold(
-            reason=str(found.get("reason") or ""),
-            by=str(found.get("by") or ""),
-            at=to_time(found.get("at_ms")),
-        )
-    except (ValueError, AttributeError, RecursionError):
-        return Hold(reason="", by="", at=None)  # written by another client
+    found = to_object(text)
+    return Hold(
+        reason=str(found.get("reason") or ""),
+        by=str(found.get("by") or ""),
+        at=to_time(found.get("at_ms")),
+    )

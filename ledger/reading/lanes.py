@@ -87,7 +87,9 @@ def waiting_by_page(namespace: Namespace) -> dict[str, int]:
 
 def count_waiting(namespace: Namespace, page_ids: Collection[str]) -> dict[str, int]:
     """Return how many jobs wait in the lanes of some pages."""
-    return {page: sum(lengths.values()) for page, lengths in _lengths(namespace, page_ids)}
+    # Without pages, `_lengths` would read all lanes.
+    lengths_by_page = _lengths(namespace, page_ids) if page_ids else ()
+    return {page: sum(lengths.values()) for page, lengths in lengths_by_page}
 
 
 def _lengths(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..job_hash import to_int
+from ..job_hash import to_int, to_object
 from .lanes import count_waiting, waiting_by_page
 from .namespace import Namespace, chunks
 
@@ -122,7 +121,7 @@ def pause_of_all(namespace: Namespace) -> Pause | None:
     if text is None:
         return None
     # Any value of this key pauses all pages.
-    return _manual(ALL_PAGES, _object(text))
+    return _manual(ALL_PAGES, to_object(text))
 
 
 def rates(namespace: Namespace) -> list[PageRate]:
@@ -133,7 +132,7 @@ def rates(namespace: Namespace) -> list[PageRate]:
 
 
 def _parse(page_id: str, text: str) -> Iterator[Pause]:
-    found = _object(text)
+    found = to_object(text)
     if isinstance(found.get("manual"), dict):
         yield _manual(page_id, found["manual"])
     if (to_int(found.get("level")) or 0) < 1 or "reason" not in found:
@@ -162,7 +161,7 @@ def _manual(page_id: str, found: dict[str, Any]) -> Pause:
 
 
 def _rate(page_id: str, text: str) -> PageRate | None:
-    found = _object(text)
+    found = to_object(text)
     try:
         return PageRate(
             page_id=page_id,
@@ -173,12 +172,3 @@ def _rate(page_id: str, text: str) -> PageRate | None:
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None  # written by another client
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Return a JSON object; an empty one if another client stored something else."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -55,6 +55,14 @@ def pause(scenario: Scenario, page_id: str, seconds: float = 900.0) -> None:
     scenario.client.hset(scenario.key("pauses"), page_id, json.dumps(text))
 
 
+def test_without_pages_no_lane_is_counted(scenario: Scenario) -> None:
+    """If no page is paused, a list of pauses does not read all lanes."""
+    scenario.enqueue("1")
+    reader = scenario.ledger.reader
+    assert reader.count_waiting([]) == {}
+    assert reader.count_waiting(["1", "2"]) == {"1": 1, "2": 0}
+
+
 def test_one_claim_reaches_lanes_behind_many_paused_ones(scenario: Scenario) -> None:
     """300 pages with a refused token get new jobs; the job of another page does not wait."""
     for page in range(100, 400):
