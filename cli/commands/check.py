@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import click
 
-from ...broker.reachability import inspect_broker
 from ...ledger.connection import address
 from ...ledger.reading.server_health import ServerHealth, inspect
 from ...schemas import (
@@ -260,6 +259,9 @@ def _look_at_ledger(settings: Settings) -> Iterator[Finding]:
 
 
 def _look_at_broker(settings: Settings) -> Iterator[Finding]:
+    # Imported here: Celery is slow to import, and only this command needs it.
+    from ...broker.reachability import inspect_broker  # noqa: PLC0415
+
     inspect_broker(settings)
     yield _ok("Celery", f"connects to its broker, {address(settings.redis_url)}")
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import urllib.request
 from importlib import import_module
 from pathlib import Path
@@ -185,6 +186,14 @@ def test_a_bug_prints_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert result.exit_code == 1
     assert "RuntimeError in test_program.py, line" in result.stderr
     assert result.stderr.strip().isprintable()
+
+
+def test_a_command_imports_celery_only_when_it_uses_it() -> None:
+    """The import takes longer than most commands."""
+    code = "import sys, harasocial_dispatch.cli; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in ended.stdout.split()}
+    assert not {"celery", "kombu", "flower", "requests", "rich"} & imported
 
 
 def test_ctrl_c_ends_a_wait_with_130(program: list[str], jobs: Jobs) -> None:
