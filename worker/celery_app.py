@@ -139,9 +139,13 @@ def _check(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
     shutdown.reset()
 
 
-@signals.worker_process_init.connect
+@signals.worker_init.connect
 def _collect_garbage_rarely(**_: Any) -> None:
-    """Collect garbage less often: a job creates almost no cycles."""
+    """Collect garbage less often: a job creates almost no cycles.
+
+    Child processes inherit this. The collector does not visit frozen objects, so the children share
+    their memory.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
