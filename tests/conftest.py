@@ -7,11 +7,13 @@ skipped. With CI set, a skipped test fails the run.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,9 @@ _SLOW = (
     "docs/test_snippets.py",
     "docs/test_site.py",
     "security/test_hostile.py",
+    "security/test_token.py",
     "packaging/test_installed.py",
+    "packaging/test_wheel.py",
     "faults/test_campaigns.py",
     "ledger_unit/test_bulk_cancel.py",
     "cli/test_enqueue_campaign.py",
@@ -121,6 +125,10 @@ _SLOW = (
 )
 
 
+#: Fixtures that take seconds to make. All tests of slow files that use one run in one process.
+_COSTLY = ("site", "traces", "wheel")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start slow tests first, and distribute them over pytest-xdist's workers.
@@ -130,15 +138,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     parts = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     rank = {Path(__file__).parent / name: number for number, name in enumerate(_SLOW)}
     slow = sorted((item for item in items if item.path in rank), key=lambda item: rank[item.path])
+    together: dict[str, list[pytest.Item]] = {}
+    for item in slow:
+        fixtures = getattr(item, "fixturenames", ())
+        shared = next((name for name in _COSTLY if name in fixtures), item.nodeid)
+        together.setdefault(shared, []).append(item)
+    groups = list(together.values())
     others = [item for item in items if item.path not in rank]
     total = len(items)
     items.clear()
     for part in range(parts):
-        items += slow[part::parts]
+        items += chain.from_iterable(groups[part::parts])
         end = total * (part + 1) // parts
-        length = end - len(items)
+        length = max(end - len(items), 0)
         items += others[:length]
         del others[:length]
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests from garbage collection, which then takes much less time."""
+    gc.collect()
+    gc.freeze()
 
 
 #: The key for a missing program in the `user_properties` of a report, which pytest-xdist transfers
