@@ -75,7 +75,7 @@ class Soak:
             SENT_TTL_SECONDS=20,
             FAILED_TTL_SECONDS=30,
         )
-        self.worker = WorkerProcess(env, folder, "--concurrency", "2").start()
+        self.worker = WorkerProcess(env, folder, "--concurrency", "2", new_interpreter=True).start()
         stack.callback(self.worker.kill)
         self.producer = Producer(self.settings)
         self.enqueued = 0

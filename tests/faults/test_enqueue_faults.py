@@ -17,7 +17,8 @@ from harasocial_dispatch.producer import (
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from support.accounting import settle
-from support.client_processes import enqueue_until_killed, processes, race
+from support.client_processes import enqueue_until_killed, race
+from support.forked import processes
 from support.harness import (
     DEADLINE_SECONDS,
     StartWorker,

@@ -37,11 +37,15 @@ def start_flower(settings: Settings, tmp_path: Path) -> Iterator[StartFlower]:
     started: list[Flower] = []
 
     def start(
-        *options: str, command: str = "harasocial-dispatch", wait: bool = True, **changes: Any
+        *options: str,
+        command: str = "harasocial-dispatch",
+        wait: bool = True,
+        new_interpreter: bool = False,
+        **changes: Any,
     ) -> Flower:
         login = {"FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}"}
         env = environment(settings, "http://127.0.0.1:9", **{**login, **changes})
-        flower = Flower(env, tmp_path, *options, command=command)
+        flower = Flower(env, tmp_path, *options, command=command, new_interpreter=new_interpreter)
         started.append(flower)
         return flower.start(wait=wait)
 

@@ -116,7 +116,7 @@ def test_the_failures_page_is_available_with_every_start_command(
 ) -> None:
     """The navigation bar has the link, the login is required, and Flower's controls are off."""
     job_id = fail_job(ledger, page_id=new_page_id())
-    flower = start_flower(command=command)
+    flower = start_flower(command=command, new_interpreter=True)
     assert job_id in flower.get("/failures").text
     assert 'href="/failures"' in flower.get("/workers").text
     assert flower.get("/failures", auth=None).status_code == 401

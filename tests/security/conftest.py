@@ -194,7 +194,8 @@ def run(traces: Traces, folder: Path, stack: ExitStack) -> None:
     stack.callback(flower.stop)
     flower.start()
     worker = WorkerProcess(
-        env, folder, "-l", "DEBUG", "-E", "--concurrency", "2", "--include", "crashing"
+        *(env, folder, "-l", "DEBUG", "-E", "--concurrency", "2", "--include", "crashing"),
+        new_interpreter=True,
     )
     stack.callback(worker.kill)
     worker.start()

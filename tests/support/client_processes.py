@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from harasocial_dispatch.producer import IdempotencyConflict, Producer
 from harasocial_dispatch.schemas import Settings
-
-#: Forks from a process with one thread and the imported producer. To start an interpreter for each
-#: of 50 clients would take a minute.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["harasocial_dispatch.producer"])
 
 
 def race(

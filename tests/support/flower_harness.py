@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import unescape
@@ -21,6 +19,7 @@ from harasocial_dispatch.schemas import (
     parse_new_job,
 )
 
+from .forked import Script, start_script
 from .harness import DEADLINE_SECONDS, body, eventually, free_port, present
 from .results import make_result
 
@@ -39,34 +38,40 @@ class Flower:
 
     Args:
         command: `harasocial-dispatch` or `celery`.
+        new_interpreter: see `start_script`.
     """
 
     def __init__(
-        self, env: dict[str, str], folder: Path, *options: str, command: str = "harasocial-dispatch"
+        self,
+        env: dict[str, str],
+        folder: Path,
+        *options: str,
+        command: str = "harasocial-dispatch",
+        new_interpreter: bool = False,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log_file = folder / f"flower-{self.port}.log"
         self._env, self._folder = env, folder
-        self._arguments = [*_COMMANDS[command], "flower", f"--port={self.port}", *options]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._words = [*_COMMANDS[command], "flower", f"--port={self.port}", *options]
+        self._new_interpreter = new_interpreter
+        self._process: Script | None = None
 
     def start(self, *, wait: bool = True) -> Flower:
         """Start Flower, and wait until it replies."""
-        with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._arguments,
-                env=self._env,
-                cwd=self._folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self._process = start_script(
+            self._words,
+            self._env,
+            self._folder,
+            self._log_file,
+            new_interpreter=self._new_interpreter,
+        )
         if wait:
             eventually(self._answers, what=f"Flower's answer; its log: {self._log_file}")
         return self
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Script:
         """The process."""
         return present(self._process, "Flower's process")
 
@@ -131,10 +136,8 @@ class Flower:
 
 
 _COMMANDS = {
-    "harasocial-dispatch": [
-        *(sys.executable, "-c", "from harasocial_dispatch.cli import main; main()")
-    ],
-    "celery": [sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"],
+    "harasocial-dispatch": ["harasocial-dispatch"],
+    "celery": ["celery", "-A", "harasocial_dispatch.worker"],
 }
 
 

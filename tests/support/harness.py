@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, embedded_valkey
 from harasocial_dispatch.schemas import JobRecord, Settings, State
+
+from .forked import Script, start_script
 
 #: Timeout for expected events on a busy machine.
 DEADLINE_SECONDS = 90.0
@@ -68,33 +70,43 @@ def free_port(wanted: int = 0) -> int:
 
 
 class WorkerProcess:
-    """A real Celery worker, `celery -A harasocial_dispatch.worker worker`, in its own session."""
+    """A real Celery worker, `celery -A harasocial_dispatch.worker worker`, in its own session.
 
-    def __init__(self, environment: dict[str, str], folder: Path, *options: str) -> None:
+    Args:
+        new_interpreter: see `start_script`.
+    """
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        *options: str,
+        new_interpreter: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder / f"worker-{time.monotonic_ns()}.log"
         self._environment = environment
         self._folder = folder
         self._options = options or ("--concurrency", "2")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._new_interpreter = new_interpreter
+        self._process: Script | None = None
 
-    def start(self, *, prefix: Iterable[str] = (), wait: bool = True) -> WorkerProcess:
+    def start(self, *, prefix: Sequence[str] = (), wait: bool = True) -> WorkerProcess:
         """Start the worker. If `wait` is true, wait until it is ready."""
         name = f"w{time.monotonic_ns()}@%h"
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *prefix,
-                    *(sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"),
-                    *("worker", "-n", name, "-l", "INFO", "--without-gossip", "--without-mingle"),
-                    *self._options,
-                ],
-                env=self._environment,
-                cwd=self._folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = start_script(
+            [
+                *("celery", "-A", "harasocial_dispatch.worker", "worker"),
+                *("-n", name, "-l", "INFO", "--without-gossip", "--without-mingle"),
+                *self._options,
+            ],
+            self._environment,
+            self._folder,
+            self.log_file,
+            own_session=True,
+            prefix=prefix,
+            new_interpreter=self._new_interpreter,
+        )
         if wait:
             eventually(self.is_ready, what=f"the worker's start; its log: {self.log_file}")
         return self
@@ -109,7 +121,7 @@ class WorkerProcess:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Script:
         """The main process."""
         return present(self._process, "the worker's process")
 

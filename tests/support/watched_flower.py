@@ -16,7 +16,7 @@ class WatchedFlower(Flower):
     """
 
     def __init__(self, env: dict[str, str], folder: Path, login: tuple[str, str]) -> None:
-        super().__init__(env, folder, "--logging=debug", "--debug=yes")
+        super().__init__(env, folder, "--logging=debug", "--debug=yes", new_interpreter=True)
         self._login = login
 
     def start(self, *, wait: bool = True) -> Flower:
