@@ -103,6 +103,8 @@ _SLOW = (
     "faults/test_shutdowns.py",
     "faults/test_kills.py",
     "faults/test_broker_outages.py",
+    "flower/test_browser.py",
+    "flower/test_overview.py",
     "ledger_unit/test_pace.py",
     "ledger_unit/test_any_sequence.py",
     "bench_smoke/test_own_figures.py",
@@ -116,17 +118,26 @@ _SLOW = (
     "ledger_unit/test_bulk_cancel.py",
     "cli/test_enqueue_campaign.py",
     "faults/test_redis_faults.py",
+    "faults/test_broker_faults.py",
+    "faults/test_clocks.py",
+    "faults/test_upgrade.py",
     "faults/test_two_hosts.py",
     "docker/test_running.py",
     "end_to_end/test_namespaces.py",
     "end_to_end/test_redis_urls.py",
     "end_to_end/test_bad_input.py",
+    "end_to_end/test_sending.py",
+    "end_to_end/test_engine.py",
+    "end_to_end/test_lanes.py",
+    "end_to_end/test_pace.py",
+    "end_to_end/test_demo.py",
+    "end_to_end/test_redis_compatibility.py",
     "faults/test_redis_tls.py",
 )
 
 
 #: Fixtures that take seconds to make. All tests of slow files that use one run in one process.
-_COSTLY = ("site", "traces", "wheel")
+_COSTLY = ("browser", "office", "site", "traces", "wheel")
 
 
 @pytest.hookimpl(trylast=True)
