@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 
@@ -11,17 +10,16 @@ import click
 from ...producer import Producer
 from ...schemas import State
 from ..input.environment import open_producer
-from ..input.options import examples, json_option, reason_option, yes_option
-from ..output.campaign_view import print_campaign, progress_line
-from ..output.printing import (
-    NAME,
-    is_terminal,
-    jobs,
-    print_json,
-    print_notice,
-    progress_bar,
-    shown,
+from ..input.options import (
+    check_can_confirm,
+    confirm,
+    examples,
+    json_option,
+    reason_option,
+    yes_option,
 )
+from ..output.campaign_view import print_campaign, progress_line
+from ..output.printing import NAME, is_terminal, jobs, print_json, progress_bar, shown
 
 #: Interval of --watch.
 _WATCH_EVERY_SECONDS = 1.0
@@ -115,24 +113,20 @@ def release(name: str, as_json: bool) -> None:
 @_name
 @yes_option
 @json_option
-@click.pass_context
-def cancel(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:
+def cancel(name: str, yes: bool, as_json: bool) -> None:
     """Cancel a campaign permanently: no more of its jobs are sent.
 
     Takes effect at once in every worker, for any number of waiting jobs. The waiting jobs are then
     canceled in steps. If this command is interrupted, the workers cancel the rest. Calls in flight
     end normally.
     """
-    if not (yes or sys.stdin.isatty()):
-        raise click.UsageError("Without a terminal, --yes is required.")
+    check_can_confirm(given=yes, options="--yes")
     with open_producer() as producer:
         found = producer.get_campaign(name)
         to_cancel = found.waiting - found.states[State.SENDING]
         if not yes:
             question = f"Cancel campaign {name} permanently ({jobs(to_cancel)} not sent yet)?"
-            if not click.confirm(question, err=True):
-                print_notice("nothing was canceled")
-                ctx.exit(1)
+            confirm(question, "canceled")
         with progress_bar(to_cancel, "jobs") as advance:
             count = producer.cancel_campaign(
                 name, progress=lambda done: advance(done, done), via="cli"

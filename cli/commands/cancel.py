@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from ...producer.cancellation import Cancellation, CancelReport
 from ...schemas import QueueUnavailable, Settings, State
 from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
-from ..input.options import examples, filters, json_option, yes_option
+from ..input.options import check_can_confirm, confirm, examples, filters, json_option, yes_option
 from ..output.printing import is_terminal, jobs, print_json, print_notice, progress_bar, shown
 
 #: Maximum number of values of each kind in the text breakdown; --json prints all of them.
@@ -69,19 +68,17 @@ def cancel(
             "Select jobs either by ID or by --page-id, --campaign, --payload-id, --state, "
             "--error-code, --since and --until."
         )
-    if by_filter and not (yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("Without a terminal, --yes or --dry-run is required.")
+    check_can_confirm(given=bool(job_ids) or yes or dry_run)
     with open_ledger(Settings.from_environment()) as ledger:
         if job_ids:
-            is_complete = _cancel_named(ledger, job_ids, dry_run=dry_run, as_json=as_json)
-        else:
-            try:
-                cancellation = Cancellation(ledger, wanted, payload_ids=payload_ids, via="cli")
-            except ValueError as error:
-                raise click.UsageError(f"{error}.") from None
-            is_complete = _cancel_matching(cancellation, dry_run=dry_run, yes=yes, as_json=as_json)
-    if not is_complete:
-        ctx.exit(1)
+            if not _cancel_named(ledger, job_ids, dry_run=dry_run, as_json=as_json):
+                ctx.exit(1)
+            return
+        try:
+            cancellation = Cancellation(ledger, wanted, payload_ids=payload_ids, via="cli")
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from None
+        _cancel_matching(cancellation, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_json: bool) -> bool:
@@ -113,22 +110,20 @@ def _cancel_named(ledger: Ledger, texts: tuple[str, ...], *, dry_run: bool, as_j
 
 def _cancel_matching(
     cancellation: Cancellation, *, dry_run: bool, yes: bool, as_json: bool
-) -> bool:
-    """Cancel jobs that match a filter; return False if the user did not confirm."""
+) -> None:
+    """Cancel jobs that match a filter, after a confirmation."""
     plan = _plan(cancellation)
     if not plan.count:
         print_notice("no matching waiting jobs found; nothing to cancel")
     if dry_run:
         _print_plan(plan, as_json)
-        return True
+        return
     if not as_json:
         for line in _breakdown(plan):
             print_notice(line)
-    if plan.count and not yes and not click.confirm(f"Cancel {jobs(plan.count)}?", err=True):
-        print_notice("nothing was canceled")
-        return False
+    if plan.count and not yes:
+        confirm(f"Cancel {jobs(plan.count)}?", "canceled")
     _run(cancellation, plan, as_json)
-    return True
 
 
 def _plan(cancellation: Cancellation) -> CancelReport:

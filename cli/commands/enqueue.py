@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -30,7 +29,7 @@ from ...schemas import (
 from ...schemas.new_job import campaign_name_fault, with_default_key
 from ...worker.tokens import fingerprint_of, read_tokens
 from ..input.environment import open_ledger
-from ..input.options import PERCENTAGE, examples, json_option
+from ..input.options import PERCENTAGE, check_can_confirm, confirm, examples, json_option
 from ..input.rejects import MAX_SHOWN, MAX_SHOWN_BEFORE, Rejections, check_rejects_file, collected
 from ..input.rows import Row, Rows
 from ..output.preview_view import outlook_json, preview_lines, rows_text
@@ -147,7 +146,9 @@ def enqueue(
         "--canary-max-failures": canary_max_failures,
         "--hold-at": hold_at,
     }
-    _check_usage(campaign, only_of_campaign, can_ask=yes or dry_run or sys.stdin.isatty())
+    _check_usage(campaign, only_of_campaign)
+    if campaign is not None:
+        check_can_confirm(given=yes or dry_run)
     settings = Settings.from_environment()
     name = str(getattr(file, "name", "-"))
     is_read_twice = campaign is not None and not dry_run
@@ -177,9 +178,8 @@ def enqueue(
         if campaign is not None:
             if preview.job_count:
                 question = f"Enqueue {rows_text(preview.job_count)} as campaign {campaign}?"
-                if not (yes or click.confirm(question, err=True)):
-                    print_notice("nothing was enqueued")
-                    ctx.exit(1)
+                if not yes:
+                    confirm(question, "enqueued")
                 ledger.announce_campaign(
                     campaign,
                     rows=preview.job_count,
@@ -199,17 +199,13 @@ def enqueue(
         ctx.exit(3)
 
 
-def _check_usage(
-    campaign: str | None, only_of_campaign: Mapping[str, object], *, can_ask: bool
-) -> None:
+def _check_usage(campaign: str | None, only_of_campaign: Mapping[str, object]) -> None:
     if campaign is None:
         for option, value in only_of_campaign.items():
             if value:
                 raise click.UsageError(f"{option} requires --campaign NAME.")
     elif fault := campaign_name_fault(campaign):
         raise click.BadParameter(fault, param_hint="--campaign")
-    elif not can_ask:
-        raise click.UsageError("Without a terminal, --yes or --dry-run is required.")
     if only_of_campaign["--canary-max-failures"] and not only_of_campaign["--canary"]:
         raise click.UsageError("--canary-max-failures requires --canary N.")
 

@@ -15,7 +15,7 @@ from ...schemas.error_codes import ReplayKind
 from ...schemas.language import Language
 from ..input.environment import open_ledger
 from ..input.job_ids import print_refused, states_as_json, whole_ids
-from ..input.options import examples, filters, json_option, yes_option
+from ..input.options import check_can_confirm, confirm, examples, filters, json_option, yes_option
 from ..output.printing import is_terminal, jobs, print_json, print_notice, progress_bar, shown
 
 #: Maximum number of error codes in the text output; --json prints all of them.
@@ -82,8 +82,7 @@ def replay(
             "Select jobs either by ID, by --passing, --fixable, --error-code, --page-id, "
             "--campaign, --since and --until, or with --all."
         )
-    if not (job_ids or yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("Without a terminal, --yes or --dry-run is required.")
+    check_can_confirm(given=bool(job_ids) or yes or dry_run)
     settings = Settings.from_environment()
     with open_ledger(settings) as ledger:
         named = whole_ids(ledger.reader.find_id, job_ids) if job_ids else None
@@ -98,11 +97,9 @@ def replay(
             for line in _plan_lines(plan, settings.language):
                 print_notice(line)
         refused = dict(plan.refused)
-        if not plan.total or yes or _needs_no_answer(plan, job_ids) or _confirmed(plan.total):
-            _run(replay, plan, refused, rate, as_json)
-        else:
-            print_notice("nothing was replayed")
-            ctx.exit(1)
+        if plan.total and not (yes or _needs_no_answer(plan, job_ids)):
+            confirm(f"Send {jobs(plan.total)} again?", "replayed")
+        _run(replay, plan, refused, rate, as_json)
     # If the jobs were selected by a filter, a job that another client replayed is not an error.
     if job_ids and refused:
         ctx.exit(1)
@@ -135,10 +132,6 @@ def _print_dry_run(plan: ReplayPlan, language: Language, as_json: bool) -> None:
     for line in _plan_lines(plan, language):
         click.echo(line)
     click.echo(f"{jobs(plan.total)} would be replayed")
-
-
-def _confirmed(count: int) -> bool:
-    return click.confirm(f"Send {jobs(count)} again?", err=True)
 
 
 def _run(

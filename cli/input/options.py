@@ -1,7 +1,8 @@
-"""Options that several commands share, and the layout of their help."""
+"""Options and confirmations that several commands share, and the layout of their help."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import wraps
@@ -11,7 +12,7 @@ import click
 
 from ...ledger import ALL_PAGES, JobFilter
 from ...schemas import State
-from ..output.printing import NAME
+from ..output.printing import NAME, print_notice
 from ..output.times import local
 from .times import parse_duration, parse_time
 
@@ -37,6 +38,20 @@ reason_option = click.option(
     "--reason", default="", metavar="TEXT", help="The reason, shown to other operators."
 )
 yes_option = click.option("--yes", is_flag=True, help="Skip the confirmation.")
+
+
+def check_can_confirm(*, given: bool, options: str = "--yes or --dry-run") -> None:
+    """Reject a command that cannot ask for a confirmation, unless one of its `options` is given."""
+    if not (given or sys.stdin.isatty()):
+        raise click.UsageError(f"Without a terminal, {options} is required.")
+
+
+def confirm(question: str, what: str) -> None:
+    """Ask `question`. If the answer is no, print `nothing was …`, and exit with status 1."""
+    if not click.confirm(question, err=True):
+        print_notice(f"nothing was {what}")
+        click.get_current_context().exit(1)
+
 
 R = TypeVar("R")
 
