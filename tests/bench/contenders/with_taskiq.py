@@ -26,12 +26,23 @@ from .call import (
 )
 
 use_uvloop()
+#: The default of redis-py 8, 5 seconds, ends a worker that is busy for longer.
+NO_TIMEOUT: dict[str, Any] = {"socket_timeout": None}
 results: RedisAsyncResultBackend[dict[str, Any]] = RedisAsyncResultBackend(
-    REDIS_URL, prefix_str="result", result_ex_time=KEPT_SECONDS, serializer=ORJSONSerializer()
+    REDIS_URL,
+    prefix_str="result",
+    result_ex_time=KEPT_SECONDS,
+    serializer=ORJSONSerializer(),
+    **NO_TIMEOUT,
 )
 broker = (
-    # Without a limit, it would spend most of its time on opening and closing connections.
-    RedisStreamBroker(REDIS_URL, max_connection_pool_size=2 * CALLS_PER_PROCESS, consumer_id="0")
+    RedisStreamBroker(
+        REDIS_URL,
+        # Without a limit, it would spend most of its time on opening and closing connections.
+        max_connection_pool_size=2 * CALLS_PER_PROCESS,
+        consumer_id="0",
+        **NO_TIMEOUT,
+    )
     .with_result_backend(results)
     .with_serializer(ORJSONSerializer())
 )
