@@ -103,14 +103,10 @@ def progress(campaign: Campaign) -> list[Share]:
     rows = max(1, campaign.rows)
     shares = []
     begins = 0.0
-    for name, state in (
-        ("sent", State.SENT),
-        ("failed", State.FAILED),
-        ("canceled", State.CANCELLED),
-    ):
+    for state in (State.SENT, State.FAILED, State.CANCELLED):
         count = campaign.states[state]
         width = min(100.0 - begins, 100 * count / rows)
-        shares.append(Share(name=name, count=count, begins=begins, width=width))
+        shares.append(Share(name=state.label, count=count, begins=begins, width=width))
         begins += width
     return shares
 

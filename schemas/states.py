@@ -34,6 +34,11 @@ class State(StrEnum):
     #: Canceled before it was sent. Final. Deleted after `FAILED_TTL_SECONDS`.
     CANCELLED = "cancelled"
 
+    @property
+    def label(self) -> str:
+        """The state in texts for people, in American spelling."""
+        return "canceled" if self is State.CANCELLED else self.value
+
 
 class Delivery(StrEnum):
     """What to do if the outcome of a POST is unknown."""

@@ -151,6 +151,15 @@ def test_texts_of_operators_are_escaped(harness: FlowerHarness) -> None:
         assert HOSTILE in unescape(page)
 
 
+def test_a_canceled_campaign_shows_how_many_rows_were_not_sent(harness: FlowerHarness) -> None:
+    name = f"c{new_page_id()}"
+    enqueue(harness.ledger, new_page_id(), 3, campaign=name)
+    harness.ledger.cancel_campaign(name, by="ann")
+    eventually(lambda: harness.ledger.continue_campaign_work(name) == (False, 0))
+    lines = text_of(harness.flower.get("/campaigns"))
+    assert f"{name} canceled 3 of 3, 3 canceled" in lines
+
+
 def test_a_pause_of_a_tokens_pages_is_shown(start_flower: StartFlower, ledger: Ledger) -> None:
     """It is a banner, because it is not known which pages use the token."""
     enqueue(ledger, "1", 1)
