@@ -157,7 +157,7 @@ def test_an_unavailable_broker_blocks_no_caller(
     """Events that the broker does not accept are dropped and counted. Later events are sent."""
     # given a broker that hangs or is unreachable
     monkeypatch.setattr(events_module, "MAX_WAITING", 300)
-    monkeypatch.setattr(event_sender, "_BROKER_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(event_sender, "_BROKER_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(event_sender, "_PAUSE_AFTER_FAILURE_SECONDS", 0.3)
     if broken == "halted":
         broker.pause()
@@ -172,8 +172,8 @@ def test_an_unavailable_broker_blocks_no_caller(
         events.observe(batch)
         took_seconds.append(time.monotonic() - began)
 
-    # then no call has waited for the broker; a busy machine delays only some calls
-    assert min(took_seconds) < 0.25
+    # then no call has waited for the broker, which takes 2 seconds
+    assert max(took_seconds) < 1.5
     assert events.dropped >= 1000 - 300 - 100
     eventually(lambda: "job events for Flower cannot be sent" in caplog.text, what="a warning")
 
