@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .redaction import redact
@@ -16,6 +17,9 @@ MAX_ERROR_MESSAGE_CHARACTERS = 500
 #: How much of a text is searched for the token, as a multiple of what is kept. The token must be
 #: removed before the text is cut, and escapes make the text longer.
 _SEARCHED_TIMES = 8
+#: Maximum length of a short reply: longer than a reply to an accepted message, and short enough to
+#: keep some hundred of them.
+_SHORT_BYTES = 512
 #: A message that begins with its code, in the format of Graph: `(#10) …`, `(#10/2018278) …`.
 _CODE_IN_MESSAGE = re.compile(r"\(#(-?[0-9]{1,10}(?:/[0-9]{1,10})?)\)", re.ASCII)
 
@@ -43,11 +47,19 @@ def parse_reply(body: bytes, *, secret: str | None = None) -> ApiReply | None:
 
     `secret`, the token, is removed from the texts, because the API may quote the refused request.
     """
+    return (_parse_once if len(body) <= _SHORT_BYTES else _parse_body)(body, secret)
+
+
+def _parse_body(body: bytes, secret: str | None) -> ApiReply | None:
     try:
         reply = json.loads(body, object_pairs_hook=unique_keys, parse_constant=_refuse)
         return _parse(reply, secret)
     except (ValueError, RecursionError):
         return None
+
+
+#: Short replies are parsed once, because most of a campaign's replies are equal.
+_parse_once = lru_cache(maxsize=256)(_parse_body)
 
 
 def _parse(reply: Any, secret: str | None) -> ApiReply | None:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from ..schemas import Settings, SettingsError
@@ -96,6 +97,7 @@ class Tokens:
                 )
 
 
+@lru_cache(maxsize=1024)
 def fingerprint_of(token: str | None) -> str:
     """Return a one-way fingerprint of the token."""
     if token is None:

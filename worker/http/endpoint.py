@@ -22,6 +22,9 @@ from requests.utils import get_auth_from_url, urldefragauth
 
 from ...schemas import Settings, SettingsError
 
+#: Created once: `json.dumps` would create an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 _HEADERS = {
     "Accept-Encoding": "identity",
     "accept": "text/plain",
@@ -84,7 +87,7 @@ class Endpoint:
 
     def request(self, body: Mapping[str, Any], token: str) -> bytes:
         """Return the bytes of the POST request with `body`."""
-        content = json.dumps(body, ensure_ascii=False).encode()
+        content = _encode(body).encode()
         return b"%s\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s" % (
             self._head,
             token.encode("ascii"),

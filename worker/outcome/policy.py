@@ -21,6 +21,9 @@ _PAUSES = {
     "failing": (1.0, 30.0),
 }
 
+#: The verdicts of most outcomes.
+_SENT, _SUCCESS = JobVerdict(state=State.SENT), LaneVerdict(effect="success")
+
 #: The classes that concern the page or token rather than the job.
 _NOT_NOW = (OutcomeClass.THROTTLED, OutcomeClass.APP_THROTTLED, OutcomeClass.RESTRICTED)
 
@@ -61,10 +64,10 @@ def judge_job(
         attempts_spent: the number before this attempt.
         remaining_seconds: the time until the job's deadline.
     """
-    failed = JobVerdict(state=State.FAILED, attempt_spent=outcome.posted)
     outcome_class = outcome.outcome_class
     if outcome_class is OutcomeClass.ACCEPTED:
-        return JobVerdict(state=State.SENT)
+        return _SENT
+    failed = JobVerdict(state=State.FAILED, attempt_spent=outcome.posted)
     if outcome_class in (OutcomeClass.PERMANENT, OutcomeClass.AUTH):
         return failed
     asked = outcome.retry_after_seconds or 0.0
@@ -146,7 +149,7 @@ def judge_lane(
             pause_seconds=pause_seconds("failing", level),
         )
     if outcome.outcome_class is OutcomeClass.ACCEPTED:
-        return LaneVerdict(effect="success")
+        return _SUCCESS
     if outcome.about_page:
         return LaneVerdict(
             effect="count",
