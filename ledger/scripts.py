@@ -86,11 +86,8 @@ class Scripts:
         self._pool = client.connection_pool
         self._prefix = prefix
         self._ring = ring
-        given = "".join(
-            f"local {name} = {value}\n"
-            for name, value in ({"VERSION": VERSION, **constants}).items()
-        )
-        given += f"local OTHER_VERSION = {json.dumps(OTHER_VERSION)}\n"
+        given = "".join(f"local {name} = {value}\n" for name, value in constants.items())
+        given += f"local VERSION, OTHER_VERSION = {VERSION}, {json.dumps(OTHER_VERSION)}\n"
         texts = {
             file.name.removesuffix(".lua"): file.read_text(encoding="utf-8")
             for file in _SCRIPTS.iterdir()

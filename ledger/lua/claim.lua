@@ -99,7 +99,6 @@ local function popper(lane, kinds, canary)
   end
 end
 
-
 -- Process an id popped from the page's lane. Returns "to send" if the job is claimed and may be
 -- sent, "postponed" if it is a possible poison that the caller must not get now, "avoided" if it is
 -- not suitable as a probe, else "cleared"; and the job.
