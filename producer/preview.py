@@ -13,8 +13,8 @@ from ..schemas import NewJob, Settings
 from .forecast import Forecast, Load, forecast
 
 _HOUR_MS = 3_600_000
-#: Precision of times: (up to this far ahead, rounded to multiples of this), in ms. At most about
-#: 20,000 different times are kept.
+#: Precision of times (ms): a time that is at most the first number ahead is rounded to a multiple
+#: of the second number. So at most about 20,000 different times are kept.
 _STEPS = ((_HOUR_MS, 1000), (24 * _HOUR_MS, 10_000), (7 * 24 * _HOUR_MS, 300_000))
 
 
@@ -136,8 +136,8 @@ def look_ahead(
     Args:
         preview: the preview of the jobs.
         campaign: their campaign, if it is already stored; its jobs do not count as other jobs.
-        token_of: returns the fingerprint of a page's token, or None if it has none; None if tokens
-            are not known here.
+        token_of: a function that returns the fingerprint of a page's token, or None for a page
+            without a token. If tokens are not known here, `token_of` is None.
 
     Raises:
         QueueUnavailable: Redis is not available.

@@ -559,7 +559,7 @@ def _values(name: str, given: str | Iterable[str] | None) -> tuple[str, ...]:
     """Return the values of one field of a filter.
 
     Raises:
-        ValueError: `given` is empty. As "no condition" it would match every job.
+        ValueError: `given` is empty. Without a condition, every job would match.
     """
     if given is None:
         return ()

@@ -433,8 +433,8 @@ local function pass()
     local next_at = serve(page_id, share)
     if next_at ~= NOW then closed, scans_left = closed + 1, scans_left - 1 end
     if next_at then
-      -- A lane that was just served goes to the back. A closed lane opens in a later millisecond:
-      -- otherwise every pass of this call would list it.
+      -- A lane that was just served goes to the back. A closed lane gets a later millisecond, so
+      -- that the next pass of this call does not list it again.
       next_at = next_at == NOW and NOW + turn / 1000 or math.max(NOW + 1, math.ceil(next_at))
       times[#times + 1], times[#times + 2] = string.format('%.3f', next_at), page_id
     elseif redis.call('EXISTS', key('urgent:' .. page_id), key('ready:' .. page_id),

@@ -75,7 +75,7 @@ def _held_lanes(namespace: Namespace) -> dict[str, list[str]]:
 def filled_lists(
     namespace: Namespace, pages: Sequence[str] = (), campaigns: Sequence[str] = ()
 ) -> list[str]:
-    """Return the names of the lists with ids, of all pages and campaigns if none is named."""
+    """Return the names of the lists that have ids; of all pages and campaigns if none is named."""
     lengths = _lengths(namespace, pages, campaigns)
     return [name for _, by_name in lengths for name, length in by_name.items() if length]
 

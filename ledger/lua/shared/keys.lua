@@ -136,7 +136,7 @@ end
 
 local rebuild_started = false
 
--- Start to scan all jobs, or start again, for the content of the key `name`.
+-- Start or restart the scan of all jobs that rebuilds the content of the key `name`.
 local function start_rebuild(name)
   rebuild_started = true
   redis.call('HSET', key('rebuild'), 'cursor', '0')
