@@ -95,7 +95,8 @@ class AsyncProducer:
     After a canceled await, it is always known what was stored. If the call has not started, it does
     nothing. Otherwise the await continues until the call ends (`enqueue_many` ends after the
     current batch). The `__cause__` of the `CancelledError` is then the call's error or a
-    `CompletedCall`.
+    `CompletedCall`. On Python 3.10, code that awaits the canceled task from outside gets another
+    `CancelledError`, whose `__context__` is this one.
 
     Args:
         settings: default: read from the environment.

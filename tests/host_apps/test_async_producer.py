@@ -153,16 +153,21 @@ async def canceled(
     call: Coroutine[Any, Any, Any], gate: Gate, *, times: int = 1
 ) -> asyncio.CancelledError:
     """Cancel a call that has reached the gate, open the gate, and return the end of the call."""
-    task = asyncio.create_task(call)
+
+    async def end() -> asyncio.CancelledError:
+        # Caught in the task: on Python 3.10, an await of the task raises another error.
+        with pytest.raises(asyncio.CancelledError) as ended:
+            await call
+        return ended.value
+
+    task = asyncio.create_task(end())
     await gate.wait()
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0.05)
         assert not task.done(), "the task ended before its call"
     gate.opened.set()
-    with pytest.raises(asyncio.CancelledError) as ended:
-        await task
-    return ended.value
+    return await task
 
 
 @pytest.mark.parametrize("times", [1, 3])
