@@ -115,7 +115,6 @@ _SLOW = (
     "packaging/test_installed.py",
     "packaging/test_wheel.py",
     "faults/test_campaigns.py",
-    "ledger_unit/test_bulk_cancel.py",
     "cli/test_enqueue_campaign.py",
     "faults/test_redis_faults.py",
     "faults/test_broker_faults.py",

@@ -18,6 +18,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from support.documents import BLOCKS, ROOT, RUN, Block, blocks_of, name_of
+from support.forked import run_script
 from support.harness import DEADLINE_SECONDS, StartWorker, environment, eventually, free_port
 
 #: A page runs many commands, one after the other.
@@ -32,6 +33,8 @@ SERVERS = {
 }
 #: First words of commands that are run.
 PROGRAMS = {"make", "pip", "export", "harasocial-dispatch"}
+#: Characters that only a shell interprets. A command without them is run without a shell.
+SHELL_SYNTAX = set("|&;<>()$`*?[]{}~#!\\\n")
 NOTES = {"", "not run", "exit status", "file", "output of"}
 #: How blocks of each language are treated. "toctree" and similar are directives of the site.
 LANGUAGES = {"console", "python", "json", "yaml", "text", "ini"}
@@ -182,7 +185,12 @@ class Reader:
             self._settle()
 
     def _run(self, block: Block, command: str, status: int) -> subprocess.CompletedProcess[str]:
-        ended = run(command.replace("ID", self._job_id), self._env, self._folder)
+        command = command.replace("ID", self._job_id)
+        if command.startswith("harasocial-dispatch") and not SHELL_SYNTAX & set(command):
+            words = shlex.split(command)
+            ended = run_script(words, self._env, self._folder, timeout=DEADLINE_SECONDS)
+        else:
+            ended = run(command, self._env, self._folder)
         assert ended.returncode == status, f"{block}: {command}\n{ended.stdout}\n{ended.stderr}"
         return ended
 

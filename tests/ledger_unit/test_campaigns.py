@@ -23,7 +23,7 @@ from harasocial_dispatch.schemas import (
 from harasocial_dispatch.schemas.new_job import with_default_key
 from harasocial_dispatch.worker.campaign_guard import Hold, ReleaseCanary, decide
 from support.harness import present
-from support.scenario import Scenario
+from support.scenario import QuickScenario, Scenario
 
 MakeScenario = Callable[..., Scenario]
 
@@ -467,8 +467,9 @@ def test_a_campaign_is_held_when_too_many_of_its_latest_jobs_fail(scenario: Scen
     assert guard(scenario) == Hold("5 of the latest 20 failed, more than 20%")
 
 
-def test_only_the_latest_500_outcomes_decide(scenario: Scenario) -> None:
+def test_only_the_latest_500_outcomes_decide(quick_scenario: QuickScenario) -> None:
     """Old failures do not hold a campaign that works now."""
+    scenario = quick_scenario
     scenario.ledger.announce_campaign("c", hold_at=0.2)
     enqueue(scenario, 900, "c")
     end(scenario, claim(scenario, 400), failed=400)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from harasocial_dispatch.schemas import OutcomeClass, from_ms, parse_new_job
-from support.scenario import Scenario
+from support.scenario import QuickScenario, Scenario
 
 START_MS = 1_769_851_800_000
 
@@ -56,8 +56,11 @@ def test_a_claim_that_leaves_work_rings_for_another_worker(scenario: Scenario) -
     assert not scenario.rings(lambda: scenario.claim(100, answers_bell=True))
 
 
-def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(scenario: Scenario) -> None:
+def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(
+    quick_scenario: QuickScenario,
+) -> None:
     """One process answers one doorbell every 5 s, and rings for the rest."""
+    scenario = quick_scenario
     rung = sum(rings(scenario) for _ in range(20))
     answered = 0
     for second in range(600):
@@ -70,8 +73,11 @@ def test_doorbells_do_not_accumulate_while_all_pumps_are_busy(scenario: Scenario
     assert 0 < rung - answered < 10
 
 
-def test_doorbells_lost_together_are_rung_again_before_long(scenario: Scenario) -> None:
+def test_doorbells_lost_together_are_rung_again_before_long(
+    quick_scenario: QuickScenario,
+) -> None:
     """The broker's data was deleted. A pump with no jobs left resets the count."""
+    scenario = quick_scenario
     rings(scenario)
     for _ in range(600):
         scenario.wait(1)

@@ -9,10 +9,17 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from harasocial_dispatch.ledger import JobFilter
 from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.schemas import State, parse_new_job
-from support.scenario import Scenario
+from support.scenario import QuickScenario, Scenario
+
+
+@pytest.fixture
+def scenario(quick_scenario: QuickScenario) -> QuickScenario:
+    """Return a scenario on a real server, because these tests take many steps."""
+    return quick_scenario
 
 
 @contextmanager

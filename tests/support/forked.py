@@ -1,7 +1,7 @@
-"""Worker and Flower processes that are forked from one process that has imported their libraries.
+"""Console scripts in processes that are forked from one process that has imported their libraries.
 
-The tests start hundreds of them. A new interpreter needs half a second of CPU time only to import
-Celery. Tests of the start itself use a new interpreter.
+The tests start hundreds of workers, Flowers and commands. A new interpreter needs up to half a
+second of CPU time only for imports. Tests of the start itself use a new interpreter.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -68,14 +69,15 @@ class ForkedScript:
         words: Sequence[str],
         environment: dict[str, str],
         folder: Path,
-        log_file: Path,
+        output_file: Path,
+        error_file: Path,
         *,
-        own_session: bool,
+        own_session: bool = False,
     ) -> None:
         path = [entry for entry in sys.path if not Path(entry).is_relative_to(_TESTS)]
         self._process = processes.Process(
             target=_run,
-            args=(list(words), environment, path, folder, log_file, own_session),
+            args=(list(words), environment, path, folder, output_file, error_file, own_session),
             # The name that the main process has in Celery's log.
             name="MainProcess",
             daemon=True,
@@ -128,7 +130,7 @@ def start_script(
     log_file.touch()  # The caller may read it at once.
     elsewhere = environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
     if not (prefix or new_interpreter or elsewhere):
-        return ForkedScript(words, environment, folder, log_file, own_session=own_session)
+        return ForkedScript(words, environment, folder, log_file, log_file, own_session=own_session)
     code = f"from {_SCRIPTS[words[0]]} import main; main()"
     with log_file.open("ab") as log:
         return subprocess.Popen(
@@ -141,20 +143,36 @@ def start_script(
         )
 
 
+def run_script(
+    words: Sequence[str], environment: dict[str, str], folder: Path, *, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a console script, and return its exit status, standard output and standard error."""
+    with tempfile.TemporaryDirectory() as files:
+        output_file, error_file = Path(files, "stdout"), Path(files, "stderr")
+        script = ForkedScript(words, environment, folder, output_file, error_file)
+        try:
+            status = script.wait(timeout)
+        finally:
+            script.kill()
+        output, errors = output_file.read_text(), error_file.read_text()
+    return subprocess.CompletedProcess(words, status, output, errors)
+
+
 def _run(
     words: list[str],
     environment: dict[str, str],
     path: list[str],
     folder: Path,
-    log_file: Path,
+    output_file: Path,
+    error_file: Path,
     own_session: bool,
 ) -> None:
     """Make this process like that of a new interpreter, and run the script."""
     if own_session:
         os.setsid()
-    with log_file.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    for file, descriptor in ((output_file, 1), (error_file, 2)):
+        with file.open("ab") as opened:
+            os.dup2(opened.fileno(), descriptor)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
