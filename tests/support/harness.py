@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, embedded_valkey
-from harasocial_dispatch.schemas import JobRecord, Settings, State
+from harasocial_dispatch.schemas import JobRecord, QueueUnavailable, Settings, State
 
 from .forked import Script, start_script
 
@@ -193,12 +193,17 @@ def wait_until_ended(
     producer: Producer, job_ids: Iterable[str], *, seconds: float = DEADLINE_SECONDS
 ) -> list[JobRecord]:
     """Wait until all jobs have ended. Return their records."""
-    waiting = list(job_ids)
-    ended: dict[str, JobRecord] = {}
+    records: list[JobRecord] = []
     deadline = time.monotonic() + seconds
-    for job_id in waiting:
-        while (record := producer.get_job(job_id)).state not in ENDED:
-            assert time.monotonic() < deadline, f"not ended: {record}"
+    for job_id in job_ids:
+        record: JobRecord | None = None
+        while True:
+            # A slow disk delays a Redis that writes each change to it.
+            with contextlib.suppress(QueueUnavailable):
+                record = producer.get_job(job_id)
+            if record is not None and record.state in ENDED:
+                break
+            assert time.monotonic() < deadline, f"{job_id} has not ended: {record}"
             time.sleep(0.02)
-        ended[job_id] = record
-    return [ended[job_id] for job_id in waiting]
+        records.append(record)
+    return records
