@@ -81,7 +81,6 @@ class Swept:
 
     made_ready: int
     more: bool
-    oldest_due_seconds: float
     claims: list[Claim]
     repairs: list[str] = field(default_factory=list)
 

@@ -274,16 +274,14 @@ class Ledger:
         settings = self._settings
         token = self._next_token()
         asked_at = time.monotonic()
-        oldest_ms, made_ready, more, rebuild, repairs, now_ms, *rows = (
-            self._namespace.script_and_ring(
-                "sweep",
-                SWEEP_LIMIT,
-                int(end_leases),
-                token,
-                round(settings.lease_seconds * 1000),
-                random.getrandbits(31),
-                round(settings.failed_ttl_seconds * 1000),
-            )
+        made_ready, more, rebuild, repairs, now_ms, *rows = self._namespace.script_and_ring(
+            "sweep",
+            SWEEP_LIMIT,
+            int(end_leases),
+            token,
+            round(settings.lease_seconds * 1000),
+            random.getrandbits(31),
+            round(settings.failed_ttl_seconds * 1000),
         )
         if rebuild == 1:
             (rebuild,) = self._namespace.script(
@@ -295,7 +293,6 @@ class Ledger:
         return Swept(
             made_ready=made_ready,
             more=1 in (more, rebuild),
-            oldest_due_seconds=int(oldest_ms) / 1000,
             claims=_to_claims(rows, token, now_ms, asked_at),
             repairs=[sanitize(text, _REPAIR_CHARACTERS) for text in repairs],
         )
@@ -361,10 +358,6 @@ class Ledger:
             *job_ids,
         )
         return [_state(text) for text in states]
-
-    def write_audit(self, audit: AuditEntry, count: int = 1) -> None:
-        """Record an operation that changed `count` jobs or pages without a script of its own."""
-        self._namespace.script("write_audit", *_audit_args(audit), count)
 
     # Operators' changes. Arguments are checked before anything is stored; a wrong argument raises
     # `InvalidRequest`.
@@ -472,7 +465,6 @@ class Ledger:
         canary: int | None = None,
         canary_max_failures: float | None = None,
         hold_at: float | None = None,
-        by: str = "",
     ) -> None:
         """Store a campaign's number of rows and its rules, before its jobs are enqueued.
 
@@ -486,7 +478,6 @@ class Ledger:
                 operator releases it.
             hold_at: the campaign is held if more than this share (0 to 1) of its latest 500 ended
                 jobs failed.
-            by: who announces it.
 
         Raises:
             CampaignCanceled: it was canceled.
@@ -503,7 +494,6 @@ class Ledger:
             "" if rows is None else rows,
             "" if canary is None else canary,
             json.dumps(given) if given else "",
-            by,
         )
         if state == "canceled":
             raise CampaignCanceled(name)

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 import click
 
-from ...ledger import Ledger, local_user
+from ...ledger import Ledger
 from ...producer import Producer
 from ...producer.preview import Outlook, Preview, look_ahead
 from ...producer.producer import BATCH_SIZE
@@ -186,7 +186,6 @@ def enqueue(
                     canary=canary,
                     canary_max_failures=canary_max_failures,
                     hold_at=hold_at,
-                    by=local_user(),
                 )
             stream.seek(begin)
             rows = read()
@@ -194,7 +193,7 @@ def enqueue(
             _enqueue(Producer(settings, ledger=ledger), rows, rejections)
         if campaign is not None and preview.job_count:
             # The campaign has as many rows as jobs. Some rows may be jobs of another campaign.
-            ledger.announce_campaign(campaign, rows=0, by=local_user())
+            ledger.announce_campaign(campaign, rows=0)
     if rejections.count:
         ctx.exit(3)
 

@@ -8,7 +8,7 @@
 --          this time
 -- ARGV[5]  random seed for the choice of the entries to check
 -- ARGV[6]  how long a failed job is kept (ms)
--- returns  {ring (0 or 1), age of the oldest due job (ms), number of jobs queued,
+-- returns  {ring (0 or 1), number of jobs queued,
 --           more (0 or 1): whether to sweep again at once,
 --           rebuild (0 or 1): whether to call rebuild.lua,
 --           {text, …}: repairs since the last sweep, for the log,
@@ -58,13 +58,12 @@ if number(redis.call('GET', key('clock'))) > NOW + SET_BACK_MS then
 end
 redis.call('SET', key('clock'), int(NOW))
 
-local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'WITHSCORES',
-  'LIMIT', 0, limit)
+local due = redis.call('ZRANGEBYSCORE', key('due'), '-inf', int(NOW), 'LIMIT', 0, limit)
 local moved_on = false
-for i = 1, #due, 2 do
-  if move_on(due[i]) then moved_on = true end
+for _, id in ipairs(due) do
+  if move_on(id) then moved_on = true end
 end
-more = moved_on and #due == 2 * limit
+more = moved_on and #due == limit
 
 local function forget_failed(id)
   local job = read_job(id) or {}
@@ -196,7 +195,4 @@ if #repairs > 0 then redis.call('DEL', key('repairs')) end
 
 local ring = 0
 if redis.call('ZCOUNT', key('lanes'), '-inf', int(NOW)) > 0 and should_ring() then ring = 1 end
-local oldest_ms = due[2] and int(NOW - number(due[2])) or '0'
-return {
-  ring, oldest_ms, made_ready, more and 1 or 0, rebuild, repairs, int(NOW), unpack(claimed)
-}
+return { ring, made_ready, more and 1 or 0, rebuild, repairs, int(NOW), unpack(claimed) }

@@ -14,6 +14,11 @@ from harasocial_dispatch.schemas import OutcomeClass, QueueUnavailable, from_ms
 from support.scenario import Scenario
 
 
+def add(scenario: Scenario, entry: AuditEntry) -> None:
+    """Record an entry with the change of one job."""
+    scenario.ledger.cancel([scenario.enqueue()], entry)
+
+
 def entries(scenario: Scenario, **options: Any) -> list[AuditEntry]:
     return scenario.ledger.reader.audit(**options)
 
@@ -109,9 +114,7 @@ def test_entries_are_found_by_time_the_latest_first(scenario: Scenario) -> None:
     times = []
     for name in "abcd":
         times.append(from_ms(scenario.clock_ms()))
-        scenario.ledger.write_audit(
-            AuditEntry(action="pause", by=name, page_id="1", reason="a test")
-        )
+        add(scenario, AuditEntry(action="pause", by=name, page_id="1", reason="a test"))
         scenario.wait(10)
     assert [entry.by for entry in entries(scenario)] == ["d", "c", "b", "a"]
     assert [entry.by for entry in entries(scenario, limit=2)] == ["d", "c"]
@@ -121,12 +124,12 @@ def test_entries_are_found_by_time_the_latest_first(scenario: Scenario) -> None:
 
 def test_entries_are_forgotten_after_90_days(scenario: Scenario) -> None:
     """Old entries are not returned, and the next entry deletes them from Redis."""
-    scenario.ledger.write_audit(AuditEntry(action="pause", by="old"))
+    add(scenario, AuditEntry(action="pause", by="old"))
     scenario.wait(timedelta(days=AUDIT_DAYS).total_seconds() - 1)
     assert [entry.by for entry in entries(scenario)] == ["old"]
     scenario.wait(2)
     assert entries(scenario) == []
-    scenario.ledger.write_audit(AuditEntry(action="pause", by="new"))
+    add(scenario, AuditEntry(action="pause", by="new"))
     assert [entry.by for entry in entries(scenario)] == ["new"]
     assert scenario.client.hlen(scenario.key("audit_entries")) == 1
 
@@ -138,7 +141,7 @@ def test_no_more_entries_are_kept_than_the_latest_10_000(scenario: Scenario) -> 
     ids = {f"{number:05}": now - AUDIT_ENTRIES + number for number in range(AUDIT_ENTRIES + 3)}
     scenario.client.zadd(scenario.key("audit"), ids)
     scenario.client.hset(scenario.key("audit_entries"), mapping=dict.fromkeys(ids, text))
-    scenario.ledger.write_audit(AuditEntry(action="pause", by="new"))
+    add(scenario, AuditEntry(action="pause", by="new"))
     assert scenario.client.zcard(scenario.key("audit")) == AUDIT_ENTRIES
     assert scenario.client.hlen(scenario.key("audit_entries")) == AUDIT_ENTRIES
     assert scenario.client.zrank(scenario.key("audit"), "00003") is None
@@ -152,19 +155,19 @@ def test_what_another_client_put_into_the_audit_stops_nothing(
     scenario: Scenario, text: str
 ) -> None:
     """Invalid entries are skipped, and changes are still recorded."""
-    scenario.ledger.write_audit(AuditEntry(action="pause", by="ours", operation_id="ours"))
+    add(scenario, AuditEntry(action="pause", by="ours", operation_id="ours"))
     scenario.client.zadd(
         scenario.key("audit"), {"theirs": scenario.clock_ms(), "gone": scenario.clock_ms()}
     )
     scenario.client.hset(scenario.key("audit_entries"), "theirs", text)
     assert [entry.by for entry in entries(scenario)] == ["ours"]
-    scenario.ledger.write_audit(AuditEntry(action="pause", by="ours", operation_id="theirs"))
+    add(scenario, AuditEntry(action="pause", by="ours", operation_id="theirs"))
 
 
 def test_texts_of_an_entry_are_short_without_control_characters(scenario: Scenario) -> None:
     """A reason is one line of at most 200 characters."""
     reason = "\x1b[2J\n" + "x" * 1000
-    scenario.ledger.write_audit(AuditEntry(action="pause", by="a\nb", reason=reason))
+    add(scenario, AuditEntry(action="pause", by="a\nb", reason=reason))
     (entry,) = entries(scenario)
     assert entry.by.isprintable()
     assert entry.reason is not None

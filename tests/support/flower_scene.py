@@ -141,7 +141,7 @@ class Scene:
         )
         self.ledger.set_rate(PAGES[1], 8, by=OPERATOR)
         self.ledger.hold_campaign(HELD.name, "wrong picture", by=OPERATOR)
-        self.ledger.announce_campaign(CANARY.name, canary=0, by=OPERATOR)
+        self.ledger.announce_campaign(CANARY.name, canary=0)
         self.ledger.claim(12)
 
     # The past.
