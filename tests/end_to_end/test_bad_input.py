@@ -15,30 +15,9 @@ import redis
 from harasocial_dispatch.producer import Producer, QueueUnavailable
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from support.harness import (
-    DEADLINE_SECONDS,
-    StartWorker,
-    body,
-    environment,
-    eventually,
-    free_port,
-    wait_until_ended,
-)
+from support.harness import StartWorker, body, environment, eventually, free_port, wait_until_ended
+from support.processes import CELERY, run_program
 from support.scrape import Scrape
-
-CELERY = (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", "worker")
-
-
-def run(*command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env=env,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +35,7 @@ def test_a_wrong_setting_stops_the_worker_with_its_name(
     """The output names the variable, the exit status is 2, and there is no traceback."""
     env = environment(settings, "http://127.0.0.1:1/", **changes)
 
-    ended = run(*CELERY, env=env, cwd=tmp_path)
+    ended = run_program(*CELERY, "worker", env=env, cwd=tmp_path)
 
     assert ended.returncode == 2, ended.stderr
     assert all(word in ended.stderr for word in words)
@@ -82,7 +61,7 @@ def test_a_pool_that_would_not_work_is_refused_with_the_reason(
         "signals.celeryd_init.send(sender='x', instance=None, conf=app.conf, options={})\n"
     )
 
-    ended = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    ended = run_program(sys.executable, "-c", code, env=env, cwd=tmp_path)
 
     assert ended.returncode == 2, ended.stderr
     assert pool in ended.stderr
@@ -160,8 +139,8 @@ def test_keys_of_a_later_version_stop_a_worker_before_it_starts(
     env = environment(settings, "http://127.0.0.1:1/")
     words = ["layout 99", "layout 2", "HARASOCIAL_NAMESPACE"]
 
-    started = run(*CELERY, env=env, cwd=tmp_path)
-    checked = run("harasocial-dispatch", "check", env=env, cwd=tmp_path)
+    started = run_program(*CELERY, "worker", env=env, cwd=tmp_path)
+    checked = run_program("harasocial-dispatch", "check", env=env, cwd=tmp_path)
 
     assert (started.returncode, checked.returncode) == (2, 2)
     assert all(word in started.stderr and word in checked.stdout for word in words)

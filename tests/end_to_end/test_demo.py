@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-from support.harness import DEADLINE_SECONDS, present
+from support.harness import present
+from support.processes import run_program
 
 PROGRAM = Path(sys.executable).parent / "harasocial-dispatch"
 
@@ -19,14 +19,10 @@ def test_the_demo_sends_explains_and_leaves_nothing_behind(tmp_path: Path) -> No
     folder = tmp_path / "empty"
     folder.mkdir()
 
-    ended = subprocess.run(
-        [PROGRAM, "demo"],
+    ended = run_program(
+        *(PROGRAM, "demo"),
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=3 * DEADLINE_SECONDS,
-        check=False,
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr

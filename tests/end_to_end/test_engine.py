@@ -31,6 +31,12 @@ def brief_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump, "IDLE_SECONDS", 0.1)
 
 
+def engine_of(settings: Settings, sandbox: Sandbox, **changes: Any) -> Engine:
+    """Return an engine that sends to the sandbox, with other settings changed."""
+    ours = {"token": DEFAULT_TOKEN, "api_url": sandbox.url, **changes}
+    return Engine(replace(settings, **ours))
+
+
 def test_first_dispatches_at_once_share_what_the_process_needs(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +78,7 @@ def test_an_exception_in_a_dispatch_loses_no_outcome(
         return False
 
     monkeypatch.setattr(shutdown, "requested", interrupt)
-    engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url, in_flight=5))
+    engine = engine_of(settings, sandbox, in_flight=5)
     with pytest.raises(KeyboardInterrupt):
         engine.dispatch()
 
@@ -98,15 +104,7 @@ def test_an_exception_at_any_moment_loses_and_doubles_nothing(
         raise Interruption
 
     chance = random.Random(7)
-    engine = Engine(
-        replace(
-            settings,
-            token=DEFAULT_TOKEN,
-            api_url=sandbox.url,
-            in_flight=8,
-            call_deadline_seconds=5,
-        )
-    )
+    engine = engine_of(settings, sandbox, in_flight=8, call_deadline_seconds=5)
     sandbox.latency_seconds = 0.002
     engine.dispatch()
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -152,15 +150,7 @@ def test_a_ledger_that_hangs_delays_no_deadline(
         return real(*arguments, **options)
 
     monkeypatch.setattr(Ledger, "claim", claim_slowly)
-    engine = Engine(
-        replace(
-            settings,
-            token=DEFAULT_TOKEN,
-            api_url=sandbox.url,
-            call_deadline_seconds=0.5,
-            max_attempts=1,
-        )
-    )
+    engine = engine_of(settings, sandbox, call_deadline_seconds=0.5, max_attempts=1)
     job_id = producer.enqueue(body("sandbox:hang"))
     engine.dispatch()
 
@@ -176,7 +166,7 @@ def test_a_thousand_calls_are_in_flight_at_once(
     """They run in one process, on one thread."""
     sandbox.latency_seconds = 14.0
     producer.enqueue_many(body(page_id=str(i % 50), metadata=f"{i}") for i in range(1000))
-    engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url, in_flight=1000))
+    engine = engine_of(settings, sandbox, in_flight=1000)
     threads_before = threading.active_count()
     with ThreadPoolExecutor(1) as thread:
         counts = thread.submit(engine.dispatch)
@@ -194,7 +184,7 @@ def test_nothing_is_shared_over_a_fork(
     settings: Settings, producer: Producer, sandbox: Sandbox
 ) -> None:
     """Parent and child continue, each with its own connections and event loop."""
-    engine = Engine(replace(settings, token=DEFAULT_TOKEN, api_url=sandbox.url))
+    engine = engine_of(settings, sandbox)
 
     def dispatch_one() -> bool:
         producer.enqueue(body())

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +20,22 @@ from support.harness import (
     body,
     environment,
     eventually,
+    unique_settings,
     wait_until_ended,
 )
+from support.processes import CELERY, run_program
 
 
 @pytest.fixture
 def other(settings: Settings) -> Settings:
     """Another namespace in the same database."""
-    return replace(settings, namespace=f"other-{uuid.uuid4().hex[:12]}")
+    return unique_settings(settings.redis_url)
 
 
 def celery(settings: Settings, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Celery's own command line with these settings."""
-    return subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker", *arguments],
-        env=environment(settings, "http://127.0.0.1:9"),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
+    env = environment(settings, "http://127.0.0.1:9")
+    return run_program(*CELERY, *arguments, env=env, cwd=folder)
 
 
 def test_control_commands_stay_within_a_namespace(

@@ -5,7 +5,6 @@ Each test uses every ledger script that a worker, a producer or an operator call
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -15,7 +14,7 @@ import redis
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings, State
-from support.harness import StartWorker, body, eventually, wait_until_ended
+from support.harness import StartWorker, body, eventually, unique_settings, wait_until_ended
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -31,7 +30,7 @@ def server() -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def settings(server: EmbeddedValkey) -> Settings:
     """Settings with which the fixtures `producer` and `start_worker` use redis-server."""
-    return Settings(redis_url=server.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
+    return unique_settings(server.url)
 
 
 def test_jobs_end_as_on_valkey(

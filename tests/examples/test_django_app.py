@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.testing import TestKit
+from support.processes import run_program
 from support.web_apps import Answer, Outage, WebApp
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_app.py"
@@ -172,12 +172,7 @@ def test_the_commands_at_the_top_of_the_file_work(valkey: EmbeddedValkey, tmp_pa
         (["harasocial", "stats"], "queued"),
         (["dumpdata", "orders"], json.dumps([])),
     ]:
-        run = subprocess.run(
-            [sys.executable, str(EXAMPLE), *arguments],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
+        run = run_program(
+            sys.executable, EXAMPLE, *arguments, check=True, env=environment, cwd=tmp_path
         )
         assert expected in run.stdout

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,14 +18,8 @@ from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
 from support.accounting import settle
 from support.flower_harness import LOGIN, Flower
-from support.harness import (
-    DEADLINE_SECONDS,
-    StartWorker,
-    body,
-    environment,
-    eventually,
-    wait_until_ended,
-)
+from support.harness import StartWorker, body, environment, eventually, wait_until_ended
+from support.processes import PROGRAMS, run_program
 
 JOBS = 600
 
@@ -228,18 +220,10 @@ def test_a_worker_that_crashes_ends_with_an_error(
         "def crash(*_, **__): raise RuntimeError('a fault in a library')\n"
         "Consumer.on_ready = crash\n"
     )
-    start = {
-        "celery": ["-m", "celery", "-A", "harasocial_dispatch.worker"],
-        "harasocial-dispatch": ["-c", "from harasocial_dispatch.cli import main; main()"],
-    }[command]
-    ended = subprocess.run(
-        [sys.executable, *start, "worker", "--concurrency", "1", "--include", "crashing"],
+    ended = run_program(
+        *(*PROGRAMS[command], "worker", "--concurrency", "1", "--include", "crashing"),
         env=environment(settings, "http://127.0.0.1:9"),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
     )
     assert "a fault in a library" in ended.stderr
     assert ended.returncode == 1

@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 from harasocial_dispatch.ledger import Campaign
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
-from harasocial_dispatch.schemas import CampaignNotFound, QueueUnavailable, Settings, State
-from support.harness import WorkerProcess, body, environment, kill
+from harasocial_dispatch.schemas import CampaignNotFound, QueueUnavailable, State
+from support.harness import WorkerProcess, body, environment, kill, unique_settings
 
 #: FAULT_CAMPAIGN_ROWS=100000 for a whole campaign.
 ROWS = int(os.environ.get("FAULT_CAMPAIGN_ROWS", "4000"))
@@ -41,9 +40,7 @@ def test_a_finished_campaign_adds_up_to_the_row(
     """
     sandbox.latency_seconds = 0.005
     with EmbeddedValkey(appendonly="yes", appendfsync="always") as server:
-        settings = Settings(
-            redis_url=server.url, namespace=f"faults-{uuid.uuid4().hex[:8]}", page_rate=0.0
-        )
+        settings = unique_settings(server.url)
         times = {"LEASE_SECONDS": 3, "CALL_DEADLINE_SECONDS": 2, "PAGE_RATE": 0}
         env = environment(settings, sandbox.url, **times)
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -115,7 +116,8 @@ def test_tls_connections_are_verified_and_kept(monkeypatch: pytest.MonkeyPatch) 
     assert (server.connections, len(server.requests)) == (2, 20)
 
 
-def test_a_call_that_would_begin_too_late_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("trusted_certificate")
+def test_a_call_that_would_begin_too_late_is_not_made() -> None:
     """Its job is released unsent; the connection, which was slow to open, carries the next call."""
 
     class SlowToOpen(Relay):
@@ -123,7 +125,6 @@ def test_a_call_that_would_begin_too_late_is_not_made(monkeypatch: pytest.Monkey
             time.sleep(0.4)
             super()._serve(client)
 
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     tls = tls_context()
     # A session ticket that arrives after the handshake is unread data: until the client has read
     # it, it would not reuse the connection.
@@ -152,9 +153,9 @@ def test_a_system_without_certificates_uses_those_of_requests(
         assert caller.send().job_verdict.state is State.SENT
 
 
-def test_the_deadline_ends_a_slow_reply_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("trusted_certificate")
+def test_the_deadline_ends_a_slow_reply_over_tls() -> None:
     """Shutting the plain socket under TLS wakes the thread that reads from it."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     with Sandbox(tls=tls_context()) as sandbox, Caller(sandbox.url) as caller:
         for payload_id in ("sandbox:drip:0.2", "sandbox:hang"):
             began = time.monotonic()
@@ -190,28 +191,24 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(ending: 
     assert (server.connections, len(server.requests)) == (5, 5)
 
 
-@pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("answer", KEPT.values(), ids=KEPT)
 def test_a_connection_is_kept_after_a_complete_reply(
-    answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, maybe_tls: ssl.SSLContext | None
 ) -> None:
     """The rule applies to every kind of length, and to every status."""
-    assert connections_of_three_calls(answer, tls, monkeypatch) == 1
+    assert connections_of_three_calls(answer, maybe_tls) == 1
 
 
-@pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("answer", NOT_KEPT.values(), ids=NOT_KEPT)
 def test_a_connection_is_not_kept_if_the_next_reply_could_be_wrong(
-    answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, maybe_tls: ssl.SSLContext | None
 ) -> None:
     """The cases are additional bytes, an announced close, or a reply of unknown length."""
-    assert connections_of_three_calls(answer, tls, monkeypatch) == 3
+    assert connections_of_three_calls(answer, maybe_tls) == 3
 
 
-def connections_of_three_calls(answer: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    context = tls_context() if tls else None
-    with ScriptedServer(steps(answer), tls=context) as server, Caller(server.url) as caller:
+def connections_of_three_calls(answer: bytes, tls: ssl.SSLContext | None) -> int:
+    with ScriptedServer(steps(answer), tls=tls) as server, Caller(server.url) as caller:
         codes = {error_code(caller.send()) for _ in range(3)}
     assert len(codes) == 1, "a call got the reply to another call"
     return server.connections

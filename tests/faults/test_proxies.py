@@ -15,7 +15,7 @@ from harasocial_dispatch.schemas import State
 from support.caller import Caller, error_code
 from support.endpoint_faults import dripping
 from support.harness import eventually
-from support.scripted_server import CERTIFICATE, ScriptedServer, reply, steps, tls_context
+from support.scripted_server import ScriptedServer, reply, steps, tls_context
 
 OK = reply()
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n"
@@ -41,12 +41,10 @@ def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) 
     assert trap.connections == 0
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_proxy_url_applies_to_every_call(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_url_applies_to_every_call(maybe_tls: ssl.SSLContext | None) -> None:
     """The request to the proxy has the full URL, and the proxy's user and password."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     target = "http://127.0.0.1:9/social/messages.json"
-    with ScriptedServer(steps(OK), tls=tls_context() if tls else None) as proxy:
+    with ScriptedServer(steps(OK), tls=maybe_tls) as proxy:
         url = proxy.root_url.replace("://", "://user:pass@")
         with Caller(target, proxy_url=url) as caller:
             assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
@@ -59,15 +57,12 @@ def test_proxy_url_applies_to_every_call(tls: bool, monkeypatch: pytest.MonkeyPa
     assert ("Authorization", f"Bearer {DEFAULT_TOKEN}") in request.headers
 
 
-@pytest.mark.parametrize("tls", [False, True])
 def test_a_tls_call_uses_a_tunnel_so_the_proxy_gets_no_token(
-    tls: bool, monkeypatch: pytest.MonkeyPatch
+    maybe_tls: ssl.SSLContext | None,
 ) -> None:
     """After CONNECT, TLS is with the endpoint, which does not get the proxy's password."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    context = tls_context() if tls else None
     with ScriptedServer(steps(OK), tls=tls_context()) as server:  # noqa: SIM117
-        with TunnelProxy(server.port, context) as proxy:
+        with TunnelProxy(server.port, maybe_tls) as proxy:
             url = proxy.url.replace("://", "://user:pass@")
             with Caller(server.url, proxy_url=url) as caller:
                 assert {caller.send().job_verdict.state for _ in range(3)} == {State.SENT}
@@ -80,42 +75,31 @@ def test_a_tls_call_uses_a_tunnel_so_the_proxy_gets_no_token(
     assert DEFAULT_TOKEN.encode() not in request
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_the_deadline_ends_a_slow_reply_to_connect(
-    tls: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_deadline_ends_a_slow_reply_to_connect(maybe_tls: ssl.SSLContext | None) -> None:
     """The connection to the proxy may use TLS."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     script = dripping(ESTABLISHED, b"A: b\r\n")
-    with ScriptedServer(script, tls=tls_context() if tls else None) as proxy:
+    with ScriptedServer(script, tls=maybe_tls) as proxy:
         assert seconds_to_fail(proxy.root_url, deadline_seconds=0.3) < 0.3 + MARGIN_SECONDS
 
     assert len(proxy.requests) == 1
 
 
-@pytest.mark.parametrize("tls", [False, True])
 def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
-    tls: bool, monkeypatch: pytest.MonkeyPatch
+    maybe_tls: ssl.SSLContext | None,
 ) -> None:
     """The handshake has the remaining time after the proxy's reply, not a new timeout."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     script = steps(1.9, ESTABLISHED + b"\r\n", math.inf)
-    with ScriptedServer(script, tls=tls_context() if tls else None) as proxy:
+    with ScriptedServer(script, tls=maybe_tls) as proxy:
         assert seconds_to_fail(proxy.root_url, deadline_seconds=2.0) < 2.0 + MARGIN_SECONDS
 
     assert len(proxy.requests) == 1
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_the_deadline_ends_a_call_through_a_tunnel(
-    tls: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_deadline_ends_a_call_through_a_tunnel(maybe_tls: ssl.SSLContext | None) -> None:
     """The tunnel may be TLS within TLS."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    context = tls_context() if tls else None
     script = dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a")
     with ScriptedServer(script, tls=tls_context()) as server:  # noqa: SIM117
-        with TunnelProxy(server.port, context) as proxy:
+        with TunnelProxy(server.port, maybe_tls) as proxy:
             with Caller(server.url, proxy_url=proxy.url) as caller:
                 began = time.monotonic()
                 assert error_code(caller.send(deadline_seconds=1.0)) == "timeout"

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
 from harasocial_dispatch.schemas import QueueUnavailable, Settings, State
 from support.accounting import settle
-from support.harness import WorkerProcess, body, environment, eventually
+from support.harness import WorkerProcess, body, environment, eventually, unique_settings
 
 JOBS = 1500
 
@@ -35,7 +34,7 @@ def server() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def own_settings(server: EmbeddedValkey) -> Settings:
-    return Settings(redis_url=server.url, namespace=f"faults-{uuid.uuid4().hex[:8]}", page_rate=0.0)
+    return unique_settings(server.url)
 
 
 @pytest.fixture

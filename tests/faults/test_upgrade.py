@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,8 @@ from harasocial_dispatch.ledger.scripts import VERSION
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import Sandbox
 from harasocial_dispatch.schemas import Settings, State
-from support.harness import (
-    DEADLINE_SECONDS,
-    WorkerProcess,
-    body,
-    environment,
-    eventually,
-    wait_until_ended,
-)
+from support.harness import WorkerProcess, body, environment, eventually, wait_until_ended
+from support.processes import OURS, run_program
 
 PAGE, OTHER_PAGE = "500725830264749", "600"
 
@@ -40,17 +33,7 @@ def earlier(settings: Settings, sandbox: Sandbox, tmp_path: Path) -> dict[str, s
 
 
 def run(env: dict[str, str], cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    main = "from harasocial_dispatch.cli import main; main()"
-    command = [sys.executable, "-c", main, *arguments]
-    return subprocess.run(
-        command,
-        env=env,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
+    return run_program(*OURS, *arguments, env=env, cwd=cwd)
 
 
 def test_an_old_running_worker_sends_nothing_to_a_page_paused_later(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import PASSWORD, USER, Flower, FlowerHarness, StartFlower
-from support.harness import environment
+from support.harness import environment, unique_settings
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +19,7 @@ def harness(
     valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FlowerHarness]:
     """Return a shared harness for tests that use separate pages."""
-    settings = Settings(
-        redis_url=valkey.url, namespace=f"harness-{uuid.uuid4().hex[:8]}", page_rate=0.0
-    )
+    settings = unique_settings(valkey.url)
     env = environment(settings, "http://127.0.0.1:9", FLOWER_BASIC_AUTH=f"{USER}:{PASSWORD}")
     flower = Flower(env, tmp_path_factory.mktemp("flower"))
     made = FlowerHarness(settings, Ledger(settings), flower.start())

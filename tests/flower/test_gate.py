@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -21,7 +20,7 @@ from harasocial_dispatch.flower.gate import WRONG_LOGINS
 from harasocial_dispatch.sandbox import EmbeddedValkey
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import LOGIN, PASSWORD, USER, Flower, FlowerHarness, StartFlower
-from support.harness import environment, eventually, present
+from support.harness import environment, eventually, present, unique_settings
 from tornado.routing import URLSpec
 
 #: Paths of our pages. Flower's paths come from its list of handlers.
@@ -51,7 +50,7 @@ CHANGES = ["/failures/replays", "/api/task/revoke/x", "/api/worker/shutdown/x", 
 @pytest.fixture(scope="module")
 def settings(valkey: EmbeddedValkey) -> Settings:
     """Return one namespace for this module. Its tests do not change Redis."""
-    return Settings(redis_url=valkey.url, namespace=f"gate-{uuid.uuid4().hex[:8]}", page_rate=0.0)
+    return unique_settings(valkey.url)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,18 @@ from harasocial_dispatch.cli.commands.flower import _joined
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.schemas import Settings
 from support.flower_harness import LOGIN, PASSWORD, USER, StartFlower, fail_job, new_page_id
-from support.harness import DEADLINE_SECONDS, environment, present
+from support.harness import environment, present
+from support.processes import PROGRAMS, run_program
 
-COMMANDS = {
-    "harasocial-dispatch": (
-        *(sys.executable, "-c", "from harasocial_dispatch.cli import main; main()"),
-    ),
-    "celery": (sys.executable, "-m", "celery", "-A", "harasocial_dispatch.worker"),
-}
-each_command = pytest.mark.parametrize("command", COMMANDS)
+each_command = pytest.mark.parametrize("command", PROGRAMS)
 
 
 def run(
     settings: Settings, folder: Path, command: str, *options: str, **changes: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run Flower and return its exit status and output."""
-    return subprocess.run(
-        [*COMMANDS[command], "flower", *options],
-        env=environment(settings, "http://127.0.0.1:9", **changes),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
+    env = environment(settings, "http://127.0.0.1:9", **changes)
+    return run_program(*PROGRAMS[command], "flower", *options, env=env, cwd=folder)
 
 
 @pytest.mark.parametrize(

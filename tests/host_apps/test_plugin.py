@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from support.harness import DEADLINE_SECONDS
+from support.processes import run_program
 
 MESSAGE = {"recipient": {"id": "1"}, "message": {"payload_id": "p"}, "page_id": "2"}
 
@@ -31,17 +31,8 @@ def run_pytest(folder: Path, tests: str, *options: str) -> subprocess.CompletedP
     """Run pytest on one file in `folder`, without other plugins, which take long to import."""
     others = {plugin.name for plugin in entry_points(group="pytest11")} - {"harasocial"}
     (folder / "test_shop.py").write_text(tests)
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", *options),
-            *(f"-pno:{name}" for name in ("cacheprovider", *others)),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_SECONDS,
-    )
+    without = [f"-pno:{name}" for name in ("cacheprovider", *others)]
+    return run_program(sys.executable, "-m", "pytest", "-q", *without, *options, cwd=folder)
 
 
 @pytest.mark.parametrize("server", ["fakeredis", "valkey"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -13,7 +12,7 @@ import pytest
 from harasocial_dispatch.ledger import Ledger
 from harasocial_dispatch.producer import Producer
 from harasocial_dispatch.sandbox import EmbeddedValkey, Sandbox
-from harasocial_dispatch.schemas import Settings, parse_new_job
+from harasocial_dispatch.schemas import parse_new_job
 from support.harness import (
     StartWorker,
     WorkerProcess,
@@ -21,6 +20,7 @@ from support.harness import (
     environment,
     eventually,
     free_port,
+    unique_settings,
     wait_until_ended,
 )
 from support.scrape import GOOD_PAGE, REFUSED_PAGE, SLOW_PAGE, MixedTraffic, Scrape, StartScraped
@@ -52,9 +52,7 @@ def mixed_traffic(
 
     Each process of the pool ends after one dispatch and is replaced.
     """
-    settings = Settings(
-        redis_url=valkey.url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0
-    )
+    settings = unique_settings(valkey.url)
     producer = Producer(settings)
     folder: Path = tmp_path_factory.mktemp("mixed_traffic")
     scrape = Scrape(free_port())

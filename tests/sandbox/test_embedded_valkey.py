@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import redis
 from harasocial_dispatch.sandbox import EmbeddedValkey, ValkeyStartError
 from harasocial_dispatch.sandbox.embedded_valkey import free_port
 from support.harness import eventually
+from support.processes import run_program
 
 
 @pytest.fixture
@@ -223,9 +223,7 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_remains_if_the_program(end: str) -> None:
     """If a program ends in any way without a stop, its server and data are removed soon."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM + ENDS[end]], capture_output=True, text=True, check=False
-    )
+    ended = run_program(sys.executable, "-c", PROGRAM + ENDS[end])
     port, data_dir = json.loads(ended.stdout)
 
     eventually(lambda: refuses(port))
@@ -242,7 +240,7 @@ def test_a_forked_child_does_not_stop_the_server() -> None:
         "import redis\n"
         "assert redis.Redis.from_url(valkey.url).ping() and valkey.data_dir.exists()\n"
     )
-    subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True)
+    run_program(sys.executable, "-c", forking, check=True)
 
 
 def test_a_running_forked_child_does_not_delay_the_stop() -> None:
@@ -255,4 +253,4 @@ def test_a_running_forked_child_does_not_delay_the_stop() -> None:
         "valkey.stop()\n"
         "os.kill(child, 9)\n"
     )
-    subprocess.run([sys.executable, "-c", forking], check=True, capture_output=True, timeout=50)
+    run_program(sys.executable, "-c", forking, check=True, timeout_seconds=50)

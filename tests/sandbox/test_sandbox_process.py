@@ -14,6 +14,7 @@ import pytest
 from harasocial_dispatch.sandbox import Sandbox, exports
 from support.exact_client import Client
 from support.harness import present
+from support.processes import run_program
 
 COMMAND = [sys.executable, "-m", "harasocial_dispatch.sandbox"]
 
@@ -49,9 +50,7 @@ def test_it_prints_its_settings_serves_and_ends_cleanly(end: signal.Signals) -> 
 
 def test_a_port_in_use_is_reported_in_one_line(sandbox: Sandbox) -> None:
     """The message has the address, and there is no traceback."""
-    failed = subprocess.run(
-        [*COMMAND, "--port", str(sandbox.port)], capture_output=True, text=True, check=False
-    )
+    failed = run_program(*COMMAND, "--port", str(sandbox.port))
 
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"cannot listen on 127.0.0.1 port {sandbox.port}: ")

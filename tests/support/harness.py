@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +68,11 @@ def body(
 def free_port(wanted: int = 0) -> int:
     """Return a TCP port that nothing listens on, and that no other program gets for a minute."""
     return embedded_valkey.free_port(wanted)
+
+
+def unique_settings(redis_url: str) -> Settings:
+    """Return settings with a new namespace, and without a rate limit for pages."""
+    return Settings(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:12]}", page_rate=0.0)
 
 
 class WorkerProcess:

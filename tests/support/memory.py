@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+
+from .processes import run_program
 
 _TESTS = Path(__file__).parents[1]
 
@@ -26,8 +27,6 @@ def peak_bytes(code: str, *, imports: str, folder: str = ".") -> int:
             "print(tracemalloc.get_traced_memory()[1])",
         )
     )
-    done = subprocess.run(
-        [sys.executable], input=program, capture_output=True, text=True, check=False, timeout=280
-    )
+    done = run_program(sys.executable, input=program)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])

@@ -7,6 +7,8 @@ import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 
+from .processes import run_program
+
 #: The top of the repository.
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +25,6 @@ PARTS = {
 
 #: Every installed package: the parts and their subpackages.
 PACKAGES = SETUP_CFG["options"]["packages"].split()
-
-#: Timeout for every program that is started here.
-DEADLINE_SECONDS = 180.0
 
 
 def folder_of(package: str) -> Path:
@@ -50,15 +49,7 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.Complet
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "HARASOCIAL_", "DIST_EXTRA_CONFIG"))
     }
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=kept | variables,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-    )
+    return run_program(*command, cwd=cwd, env=kept | variables)
 
 
 def run_well(*command: str | Path, cwd: Path, **variables: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+from support.processes import run_program
 
 RAISE = """
 import logging, resource, sys
@@ -26,12 +26,7 @@ def test_the_soft_limit_is_raised_as_far_as_needed(
     soft: int, hard: int, after: int, warned: bool
 ) -> None:
     """A thousand calls need more than the usual 1,024 files. The hard limit is the maximum."""
-    done = subprocess.run(
-        [sys.executable, "-c", RAISE, str(soft), str(hard)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(sys.executable, "-c", RAISE, str(soft), str(hard), check=True)
     *warnings, limit = done.stdout.splitlines()
     assert int(limit) == after
     assert bool(warnings) == warned
