@@ -48,9 +48,10 @@ class Connector:
                 connection = await self._connect()
             except (OSError, asyncio.TimeoutError, UnicodeError) as error:
                 raise ConnectFailed(type(error).__name__) from None
-        # With TLS, unread data may be the server's session tickets.
-        is_quiet = self._endpoint.address.tls or connection.is_quiet()
-        if not connection.is_open or not is_quiet:
+        # With TLS, also with a proxy's, unread data may be the server's session tickets.
+        hops = (self._endpoint.proxy, self._endpoint.address)
+        has_tls = any(hop is not None and hop.tls for hop in hops)
+        if not connection.is_open or not (has_tls or connection.is_quiet()):
             connection.close()
             raise ConnectFailed("the server closed the connection or sent data first")
         return connection
