@@ -117,7 +117,8 @@ def test_a_host_that_was_cut_off_records_nothing_stale(
         for url in urls:
             settings = Settings(redis_url=url)
             env = environment(settings, sandbox.url, **times)
-            host = WorkerProcess(env, tmp_path, "--concurrency", "1")
+            # A forked worker would be in the namespace of the process that it is forked from.
+            host = WorkerProcess(env, tmp_path, "--concurrency", "1", new_interpreter=True)
             stack.callback(host.kill)
             hosts.append(host.start())
         producer = Producer(Settings(redis_url=urls[1]))
