@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import socket
 import ssl
+import sys
 import threading
 import time
 from contextlib import suppress
 
 import pytest
 from harasocial_dispatch.sandbox import DEFAULT_TOKEN, Sandbox
-from harasocial_dispatch.schemas import State
+from harasocial_dispatch.schemas import Settings, SettingsError, State
+from harasocial_dispatch.worker.http.endpoint import Endpoint
 from support.caller import Caller, error_code
 from support.endpoint_faults import dripping
 from support.harness import eventually
@@ -20,6 +22,10 @@ from support.scripted_server import ScriptedServer, reply, steps, tls_context
 OK = reply()
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n"
 NOWHERE = "https://127.0.0.1:1/social/messages.json"
+#: Through proxies without and with TLS. Python 3.10 supports no tunnel in TLS.
+through_tunnels = pytest.mark.parametrize(
+    "maybe_tls", [False, True] if sys.version_info >= (3, 11) else [False], indirect=True
+)
 #: Extra seconds for a busy machine.
 MARGIN_SECONDS = 1.5
 
@@ -57,6 +63,16 @@ def test_proxy_url_applies_to_every_call(maybe_tls: ssl.SSLContext | None) -> No
     assert ("Authorization", f"Bearer {DEFAULT_TOKEN}") in request.headers
 
 
+def test_python_3_10_refuses_a_tunnel_through_an_https_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the setting and the versions that support it."""
+    monkeypatch.setattr("sys.version_info", (3, 10, 13))
+    with pytest.raises(SettingsError, match=r"HARASOCIAL_PROXY_URL .* needs Python 3\.11"):
+        Endpoint(Settings(token=DEFAULT_TOKEN, api_url=NOWHERE, proxy_url="https://127.0.0.1:1"))
+
+
+@through_tunnels
 def test_a_tls_call_uses_a_tunnel_so_the_proxy_gets_no_token(
     maybe_tls: ssl.SSLContext | None,
 ) -> None:
@@ -75,6 +91,7 @@ def test_a_tls_call_uses_a_tunnel_so_the_proxy_gets_no_token(
     assert DEFAULT_TOKEN.encode() not in request
 
 
+@through_tunnels
 def test_the_deadline_ends_a_slow_reply_to_connect(maybe_tls: ssl.SSLContext | None) -> None:
     """The connection to the proxy may use TLS."""
     script = dripping(ESTABLISHED, b"A: b\r\n")
@@ -84,6 +101,7 @@ def test_the_deadline_ends_a_slow_reply_to_connect(maybe_tls: ssl.SSLContext | N
     assert len(proxy.requests) == 1
 
 
+@through_tunnels
 def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
     maybe_tls: ssl.SSLContext | None,
 ) -> None:
@@ -95,6 +113,7 @@ def test_the_deadline_ends_a_handshake_through_a_slow_proxy(
     assert len(proxy.requests) == 1
 
 
+@through_tunnels
 def test_the_deadline_ends_a_call_through_a_tunnel(maybe_tls: ssl.SSLContext | None) -> None:
     """The tunnel may be TLS within TLS."""
     script = dripping(b"HTTP/1.1 200 OK\r\nA: ", b"a")
