@@ -188,8 +188,9 @@ class SeenKeys:
     """Counts the occurrences of keys by 64-bit hashes, in a temporary SQLite file."""
 
     def __init__(self) -> None:
-        # Without a name, SQLite creates a private file without a name.
-        self._connection = sqlite3.connect("", isolation_level=None)
+        # Without a name, SQLite creates a private file without a name. After an error, the garbage
+        # collector may close it in another thread.
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for statement in (
             "PRAGMA journal_mode = OFF",
             "PRAGMA synchronous = OFF",

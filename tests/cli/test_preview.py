@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timezone
 
@@ -82,6 +83,13 @@ def test_the_number_of_different_times_is_bounded() -> None:
         for page_id, (load,) in preview.loads_by_page(LIFE).items():
             early_ms = NOW + (-5_000 if page_id == "5000" else int(page_id)) - load.expires_at_ms
             assert 0 <= early_ms <= max(1_000, int(page_id) * 0.01)
+
+
+def test_a_file_of_keys_can_be_closed_by_another_thread() -> None:
+    """The garbage collector does this after an error."""
+    seen = SeenKeys()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(seen.close).result()
 
 
 @given(st.lists(st.tuples(st.text(max_size=2), st.integers(0, 2)), max_size=50))
