@@ -21,9 +21,13 @@ class Main:
         self.counts: Counter[str] = Counter()
         self.reads = threading.Event()
         self.reads.set()
+        #: Whether a received datagram waits until this process reads again.
+        self.is_stopped = threading.Event()
         self.channel = Channel(self._add)
 
     def _add(self, observations: Iterable[Observation]) -> None:
+        if not self.reads.is_set():
+            self.is_stopped.set()
         self.reads.wait()
         self.counts.update(str(label) for _, _, label in observations)
 
@@ -81,8 +85,11 @@ def test_memory_is_limited_if_the_main_process_never_reads(main: Main) -> None:
     """The oldest observations are dropped."""
     main.reads.clear()
     sender = sender_of(main)
+    many = [("calls", 1, "x")] * MAX_KEPT
+    sender.add(many)
+    eventually(main.is_stopped.is_set, what="the last datagram that is read")
     for _ in range(3):
-        sender.add([("calls", 1, "x")] * MAX_KEPT)
+        sender.add(many)
     assert len(sender._kept) == MAX_KEPT
 
 
