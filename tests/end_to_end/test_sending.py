@@ -111,8 +111,8 @@ OUTCOMES = {
     "sandbox:drop": ("failed", "connection_lost", 3, 3),
     "sandbox:reset": ("failed", "connection_lost", 3, 3),
     "sandbox:hang": ("failed", "timeout", 3, 3),
-    "sandbox:drip": ("failed", "timeout", 3, 3),
-    "sandbox:slow_headers:0.05": ("failed", "timeout", 3, 3),
+    "sandbox:drip:0.2": ("failed", "timeout", 3, 3),
+    "sandbox:slow_headers:0.2": ("failed", "timeout", 3, 3),
     "sandbox:garbage": ("failed", "invalid_response", 3, 3),
     "sandbox:huge": ("failed", "invalid_response", 3, 3),
     "sandbox:duplicate_keys": ("failed", "invalid_response", 3, 3),
@@ -127,7 +127,7 @@ def test_every_outcome_class_ends_as_in_the_table(
     """Each kind of reply once, from enqueuing to the record and the number of POSTs."""
     # given a worker with three attempts per job, and one page for each kind, so that a page that
     # fails and is paused does not delay the others
-    start_worker(MAX_ATTEMPTS=3, CALL_DEADLINE_SECONDS=4)
+    start_worker(MAX_ATTEMPTS=3, CALL_DEADLINE_SECONDS=8)
     pages = {payload: str(1000 + i) for i, payload in enumerate(OUTCOMES)}
 
     # when a message of each kind is enqueued
