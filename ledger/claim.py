@@ -43,7 +43,7 @@ class Claim:
     consecutive_pauses: int
     claimed_at_ms: int
     claimed_at: float
-    received_at: float = 0.0
+    received_at: float
     remaining_seconds: float
     lease_ended: bool = False
     defect: str | None = None

@@ -93,8 +93,9 @@ class Sender:
     def _outcome(self, flight: Flight) -> Outcome:
         claim, ending = flight.claim, flight.ending
         if isinstance(ending, Reply):
-            # Use the ledger's clock. This host's clock may differ.
-            elapsed_seconds = time.monotonic() - claim.claimed_at
+            # Use the ledger's clock: this host's clock may differ. The time since the reply to the
+            # claim is never too long, so that a wait until a date is never too short.
+            elapsed_seconds = time.monotonic() - claim.received_at
             return classify_reply(
                 ending,
                 now=from_ms(claim.claimed_at_ms + round(elapsed_seconds * 1000)),

@@ -31,6 +31,7 @@ def make_claim(payload_id: str = "__hrf_f_1", **fields: Any) -> Claim:
         "consecutive_pauses": 0,
         "claimed_at_ms": 0,
         "claimed_at": time.monotonic(),
+        "received_at": time.monotonic(),
         "remaining_seconds": 24 * 3600.0,
     }
     return Claim(**{**given, **fields})
